@@ -1,1 +1,11 @@
-//! TODO(wire)
+//! Bytes <-> types. No time, no sessions, no I/O.
+//!
+//! * [`control`]: the JSON messages of a participant's `control` data channel (`docs/reference/control.md`).
+//! * [`bot`]: the JSON messages of a bot's WebSocket (`docs/reference/bot.md`).
+//! * [`frame`]: the binary frame protocol v1 (`docs/reference/frame-protocol.md`).
+//! * [`rtp`]: payload descriptors, slot rewriting, packetizing and depacketizing.
+
+pub mod bot;
+pub mod control;
+pub mod frame;
+pub mod rtp;

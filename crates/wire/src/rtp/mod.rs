@@ -1,0 +1,1 @@
+//! RTP payloads: descriptors, rewriting, packetizing and depacketizing.
