@@ -1,0 +1,171 @@
+//! VP9 payload descriptor (RFC 9628, 4.2), flexible and non-flexible mode, with its scalability structure.
+
+use super::bits::Bytes;
+use super::vp8::{Field, PictureId};
+
+/// Most reference indices of one frame in flexible mode (RFC 9628, 4.2: up to three P_DIFF).
+const MAX_REFERENCES: usize = 3;
+
+/// Why a VP9 payload descriptor did not parse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The payload ends inside the descriptor or has nothing behind it.
+    #[error("VP9 payload ends inside its descriptor")]
+    Short,
+    /// More than three reference indices.
+    #[error("VP9 descriptor has more than three reference indices")]
+    References,
+}
+
+/// Where a frame stands in its layers (the octets behind L).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layer {
+    /// TID.
+    pub temporal_id: u8,
+    /// U: one may switch up to this temporal layer here.
+    pub switching_up: bool,
+    /// SID.
+    pub spatial_id: u8,
+    /// D: predicted from the spatial layer below.
+    pub inter_layer: bool,
+    /// TL0PICIDX, in non-flexible mode only.
+    pub tl0_pic_idx: Option<Field>,
+}
+
+/// A parsed payload descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptor {
+    /// Bytes of the descriptor; the VP9 data begin here.
+    pub header_len: u16,
+    /// I.
+    pub picture_id: Option<PictureId>,
+    /// P: predicted from an earlier picture.
+    pub inter_picture: bool,
+    /// F: flexible mode.
+    pub flexible: bool,
+    /// B: a layer frame starts here.
+    pub starts_layer_frame: bool,
+    /// E: a layer frame ends here.
+    pub ends_layer_frame: bool,
+    /// Z: not a reference for upper spatial layers.
+    pub not_upper_reference: bool,
+    /// L.
+    pub layer: Option<Layer>,
+    /// Width and height of the largest spatial layer, where a scalability structure tells them.
+    pub resolution: Option<(u16, u16)>,
+    /// Number of spatial layers, where a scalability structure tells it.
+    pub spatial_layers: Option<u8>,
+}
+
+impl Descriptor {
+    /// Parses the descriptor; also returns the VP9 data behind it (never empty).
+    pub fn parse(payload: &[u8]) -> Result<(Self, &[u8]), Error> {
+        let mut r = Bytes::new(payload);
+        let first = r.u8().ok_or(Error::Short)?;
+        let mut d = Self {
+            header_len: 1,
+            picture_id: None,
+            inter_picture: first & 0x40 != 0,
+            flexible: first & 0x10 != 0,
+            starts_layer_frame: first & 0x08 != 0,
+            ends_layer_frame: first & 0x04 != 0,
+            not_upper_reference: first & 0x01 != 0,
+            layer: None,
+            resolution: None,
+            spatial_layers: None,
+        };
+        if first & 0x80 != 0 {
+            d.picture_id = Some(PictureId::read(&mut r).ok_or(Error::Short)?);
+        }
+        if first & 0x20 != 0 {
+            d.layer = Some(layer(&mut r, d.flexible).ok_or(Error::Short)?);
+        }
+        if d.flexible && d.inter_picture {
+            skip_references(&mut r)?;
+        }
+        if first & 0x02 != 0 {
+            d.read_structure(&mut r).ok_or(Error::Short)?;
+        }
+        d.header_len = u16::try_from(r.position()).map_err(|_| Error::Short)?;
+        let data = r.rest();
+        if data.is_empty() {
+            return Err(Error::Short);
+        }
+        Ok((d, data))
+    }
+
+    fn read_structure(&mut self, r: &mut Bytes<'_>) -> Option<()> {
+        let head = r.u8()?;
+        let layers = (head >> 5) + 1;
+        self.spatial_layers = Some(layers);
+        if head & 0x10 != 0 {
+            let mut largest = (0, 0);
+            for _ in 0..layers {
+                let size = (r.u16()?, r.u16()?);
+                if size.1 >= largest.1 {
+                    largest = size;
+                }
+            }
+            self.resolution = Some(largest);
+        }
+        if head & 0x08 != 0 {
+            for _ in 0..r.u8()? {
+                let references = (r.u8()? >> 2) & 0x03;
+                r.take(usize::from(references))?;
+            }
+        }
+        Some(())
+    }
+
+    /// First packet of a picture: the start of its lowest spatial layer.
+    pub fn starts_frame(&self) -> bool {
+        self.starts_layer_frame && self.layer.is_none_or(|l| l.spatial_id == 0)
+    }
+
+    /// First packet of a key picture.
+    pub fn starts_keyframe(&self) -> bool {
+        self.starts_frame() && !self.inter_picture
+    }
+
+    /// TL0PICIDX, in non-flexible mode with layers.
+    pub fn tl0_pic_idx(&self) -> Option<Field> {
+        self.layer.and_then(|l| l.tl0_pic_idx)
+    }
+
+    /// Writes other numbers into `payload` (byte-identical to the one parsed), each where it has a place.
+    /// A 7-bit picture id takes the low 7 bits. Lengths never change.
+    pub fn patch(&self, payload: &mut [u8], picture_id: u16, tl0_pic_idx: Option<u8>) {
+        if let Some(field) = self.picture_id {
+            field.patch(payload, picture_id);
+        }
+        if let (Some(field), Some(value)) = (self.tl0_pic_idx(), tl0_pic_idx) {
+            field.patch(payload, value);
+        }
+    }
+}
+
+fn layer(r: &mut Bytes<'_>, flexible: bool) -> Option<Layer> {
+    let byte = r.u8()?;
+    let tl0_pic_idx = if flexible {
+        None
+    } else {
+        let offset = u8::try_from(r.position()).ok()?;
+        Some(Field { value: r.u8()?, offset })
+    };
+    Some(Layer {
+        temporal_id: byte >> 5,
+        switching_up: byte & 0x10 != 0,
+        spatial_id: (byte >> 1) & 0x07,
+        inter_layer: byte & 0x01 != 0,
+        tl0_pic_idx,
+    })
+}
+
+fn skip_references(r: &mut Bytes<'_>) -> Result<(), Error> {
+    for _ in 0..MAX_REFERENCES {
+        if r.u8().ok_or(Error::Short)? & 0x01 == 0 {
+            return Ok(());
+        }
+    }
+    Err(Error::References)
+}
