@@ -1,0 +1,154 @@
+// One peer connection to the server: one offer by HTTP, one answer, one control channel. A link is never renegotiated;
+// a lost one is replaced by another with the resume token.
+
+import { type Policy, parseServerMessage, type ServerMessage, type Source } from "./control.js";
+import { AntiphonError, errorOf } from "./error.js";
+import { addLines, type Lines, type Slot, type SlotCounts, slotsOf } from "./lines.js";
+
+/** ICE says `disconnected` for passing trouble; past this it is taken as lost. */
+export const DISCONNECT_GRACE_MS = 3_000;
+/** An answer by HTTP takes tens of milliseconds; a server that takes this long is not there. */
+const POST_TIMEOUT_MS = 10_000;
+
+/** What a link is opened with. */
+export interface LinkOptions {
+  /** Origin of the server, e.g. `https://meet.example.org`. */
+  url: string;
+  room: string;
+  token: string;
+  name: string | undefined;
+  slots: SlotCounts;
+  policy: Policy;
+  muted: Source[];
+  tracks: Partial<Record<Source, MediaStreamTrack | null>>;
+  resume: string | undefined;
+  onMessage(message: ServerMessage): void;
+  /** The connection is gone, once, not after `close`. */
+  onLost(why: string): void;
+}
+
+export class Link {
+  readonly pc: RTCPeerConnection;
+  readonly lines: Lines;
+  slots = new Map<string, Slot>();
+  /** The participant's resource, absolute. */
+  resource: string | undefined;
+  readonly #channel: RTCDataChannel;
+  readonly #options: LinkOptions;
+  #grace: ReturnType<typeof setTimeout> | undefined;
+  #over = false;
+
+  constructor(options: LinkOptions) {
+    this.#options = options;
+    this.pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    this.lines = addLines(this.pc, options.slots);
+    this.#channel = this.pc.createDataChannel("control", { ordered: true });
+    this.#channel.onmessage = event => this.#receive(event.data);
+    this.#channel.onclose = () => this.#lose("the control channel closed");
+    this.pc.onconnectionstatechange = () => this.#watch(this.pc.connectionState);
+    this.pc.oniceconnectionstatechange = () => this.#watch(this.pc.iceConnectionState);
+  }
+
+  /**
+   * Posts the offer and applies the answer; resolves before media flows. No waiting for candidates: the server is
+   * ICE-lite and learns ours from the checks.
+   */
+  async negotiate(signal?: AbortSignal): Promise<{ participant: string | null; resumeToken: string | null }> {
+    for (const [source, track] of Object.entries(this.#options.tracks)) {
+      if (track) await this.lines.senders[source as Source].sender.replaceTrack(track);
+    }
+    await this.pc.setLocalDescription();
+    this.slots = slotsOf(this.lines);
+    const response = await this.#post(this.pc.localDescription?.sdp ?? "", signal);
+    const location = response.headers.get("Location");
+    if (location) this.resource = new URL(location, this.#options.url).href;
+    await this.pc.setRemoteDescription({ type: "answer", sdp: await response.text() });
+    return {
+      participant: response.headers.get("Antiphon-Participant"),
+      resumeToken: response.headers.get("Antiphon-Resume"),
+    };
+  }
+
+  async #post(offer: string, signal?: AbortSignal): Promise<Response> {
+    const { url, room, token, name, policy, muted, resume } = this.#options;
+    const headers: Record<string, string> = {
+      Authorization: `Bearer ${token}`,
+      "Content-Type": "application/sdp",
+      Accept: "application/sdp, application/json",
+      "Antiphon-Policy": JSON.stringify(policy),
+    };
+    if (name) headers["Antiphon-Name"] = encodeURIComponent(name);
+    if (muted.length > 0) headers["Antiphon-Muted"] = muted.join(",");
+    if (resume) headers["Antiphon-Resume"] = resume;
+    const timeout = AbortSignal.timeout(POST_TIMEOUT_MS);
+    let response: Response;
+    try {
+      response = await fetch(new URL(`/v1/rooms/${encodeURIComponent(room)}/participants`, url), {
+        method: "POST",
+        headers,
+        body: offer,
+        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+      });
+    } catch {
+      if (signal?.aborted) throw new AntiphonError("closed", "Joining was cancelled.");
+      throw new AntiphonError("unreachable", "The server cannot be reached.");
+    }
+    if (!response.ok) throw await errorOf(response);
+    return response;
+  }
+
+  /** Whether the control channel takes messages. */
+  get open(): boolean {
+    return this.#channel.readyState === "open";
+  }
+
+  /** Sends one control message; throws where the channel is not open. */
+  send(text: string): void {
+    this.#channel.send(text);
+  }
+
+  /** Ends the connection. `leave`: also tells the server at once, over HTTP, which works while a page is closed. */
+  close(leave: boolean): void {
+    if (this.#over) return;
+    this.#over = true;
+    clearTimeout(this.#grace);
+    if (leave && this.resource) {
+      const headers = { Authorization: `Bearer ${this.#options.token}` };
+      // Gone already is as good as gone now.
+      fetch(this.resource, { method: "DELETE", headers, keepalive: true }).catch(() => undefined);
+    }
+    this.pc.close();
+  }
+
+  #receive(data: unknown): void {
+    if (this.#over || typeof data !== "string") return;
+    let message: ServerMessage | undefined;
+    try {
+      message = parseServerMessage(data);
+    } catch (error) {
+      console.warn("antiphon:", error);
+      return;
+    }
+    if (message) this.#options.onMessage(message);
+  }
+
+  #watch(state: RTCPeerConnectionState | RTCIceConnectionState): void {
+    if (state === "connected" || state === "completed") {
+      clearTimeout(this.#grace);
+      this.#grace = undefined;
+    } else if (state === "failed") {
+      this.#lose("the media connection failed");
+    } else if (state === "disconnected") {
+      this.#grace ??= setTimeout(
+        () => this.#lose("the media connection was interrupted"),
+        DISCONNECT_GRACE_MS,
+      );
+    }
+  }
+
+  #lose(why: string): void {
+    if (this.#over) return;
+    this.close(false);
+    this.#options.onLost(why);
+  }
+}

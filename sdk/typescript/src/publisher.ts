@@ -1,0 +1,90 @@
+// What this client sends: a track for each source, and what the server has been told about it.
+
+import type { Request, Source } from "./control.js";
+import type { Lines } from "./lines.js";
+
+export const SOURCES: readonly Source[] = ["microphone", "camera", "screen", "screen_audio"];
+
+/** One of the client's own sources, as an interface shows it. */
+export interface LocalSource {
+  readonly track: MediaStreamTrack | null;
+  /** Muted by the user or a moderator; a source without a track is silent anyway. */
+  readonly muted: boolean;
+}
+
+interface State {
+  track: MediaStreamTrack | null;
+  muted: boolean;
+  told: { published: boolean; muted: boolean };
+}
+
+/** The four sources. Survives reconnects: `forget`, then `announce` each on the new connection. */
+export class Publisher {
+  readonly #states: Record<Source, State> = {
+    microphone: emptyState(),
+    camera: emptyState(),
+    screen: emptyState(),
+    screen_audio: emptyState(),
+  };
+
+  get(source: Source): LocalSource {
+    return this.#states[source];
+  }
+
+  /** Tracks to put on the lines of a new connection. */
+  get tracks(): Partial<Record<Source, MediaStreamTrack | null>> {
+    return Object.fromEntries(SOURCES.map(source => [source, this.#states[source].track]));
+  }
+
+  /** Sources to be declared muted when joining. */
+  get muted(): Source[] {
+    return SOURCES.filter(source => this.#states[source].track && this.#states[source].muted);
+  }
+
+  setMuted(source: Source, muted: boolean): void {
+    const state = this.#states[source];
+    state.muted = muted;
+    if (state.track) state.track.enabled = !muted;
+  }
+
+  /** Puts `track` on the source's line; `null` stops sending. Without lines it waits for the next connection. */
+  async setTrack(source: Source, track: MediaStreamTrack | null, lines: Lines | undefined): Promise<void> {
+    const state = this.#states[source];
+    state.track = track;
+    if (track) track.enabled = !state.muted;
+    await lines?.senders[source].sender.replaceTrack(track);
+  }
+
+  /** The server knows nothing of us, or only what stood in the join request. */
+  forget(): void {
+    for (const source of SOURCES) {
+      const state = this.#states[source];
+      state.told = { published: false, muted: state.track !== null && state.muted };
+    }
+  }
+
+  /**
+   * Requests by which the server learns the present state of `source`. Microphone and camera stay published while
+   * they have no track, as muted; a screen is published exactly while it has one.
+   */
+  announce(source: Source): Request[] {
+    const { track, muted, told } = this.#states[source];
+    const isScreen = source === "screen" || source === "screen_audio";
+    const requests: Request[] = [];
+    const published = track !== null || (told.published && !isScreen);
+    if (published !== told.published) {
+      requests.push({ type: "publish", source, active: published });
+      told.published = published;
+    }
+    const silent = muted || (track === null && !isScreen);
+    if (published && silent !== told.muted) {
+      requests.push({ type: "mute", source, muted: silent });
+      told.muted = silent;
+    }
+    return requests;
+  }
+}
+
+function emptyState(): State {
+  return { track: null, muted: false, told: { published: false, muted: false } };
+}

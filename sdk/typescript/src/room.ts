@@ -1,0 +1,537 @@
+// A room as a browser is in it. One connection at a time; a lost one is resumed in the same place for 30 seconds.
+
+import { backoffMs } from "./backoff.js";
+import type {
+  LeaveReason,
+  ParticipantInfo,
+  Policy,
+  Request,
+  ServerMessage,
+  SlotAssignment,
+  Source,
+  Speaker,
+} from "./control.js";
+import { Emitter } from "./emitter.js";
+import { AntiphonError, type ErrorCode } from "./error.js";
+import { DEFAULT_SLOTS, type Slot, type SlotCounts } from "./lines.js";
+import { Link } from "./link.js";
+import { PolicyWriter } from "./policy.js";
+import { type LocalSource, Publisher, SOURCES } from "./publisher.js";
+import { Requests } from "./requests.js";
+import { Roster, type RosterChange } from "./roster.js";
+import { type RoomStats, readStats } from "./stats.js";
+
+/** From the POST to the first roster: ICE and DTLS take a second on a bad network; more means that UDP is blocked. */
+const CONNECT_TIMEOUT_MS = 12_000;
+/** As long as the server keeps a lost connection's place. */
+export const GIVE_UP_MS = 30_000;
+
+export type ConnectionState = "joining" | "connected" | "reconnecting" | "closed";
+
+export interface JoinOptions {
+  /** Origin of the server; default: where the page came from. */
+  url?: string;
+  room: string;
+  /** A JWT for the room, or what gets a fresh one (asked again at each reconnect). */
+  token: string | (() => Promise<string>);
+  /** Shown to others; default: the token's. */
+  name?: string;
+  slots?: Partial<SlotCounts>;
+  policy?: Policy;
+  microphone?: MediaStreamTrack | null;
+  camera?: MediaStreamTrack | null;
+  /** Muted from the first packet on. */
+  muted?: Source[];
+  /** Cancels joining. */
+  signal?: AbortSignal;
+}
+
+/** Why a room was closed. `reason` is the server's word, or the code of the error that ended it. */
+export interface Closed {
+  reason: LeaveReason | ErrorCode;
+  /** A sentence for a person. */
+  message: string;
+}
+
+export interface RoomEvents {
+  state: ConnectionState;
+  /** People came, went or changed. */
+  roster: ReadonlyMap<string, ParticipantInfo>;
+  participantJoined: ParticipantInfo;
+  participantLeft: { participant: ParticipantInfo; reason: LeaveReason };
+  /** Others stand in the slots, or the slots are those of a new connection. */
+  slots: ReadonlyMap<string, Slot>;
+  /** Who is heard now, loudest first. */
+  speakers: readonly Speaker[];
+  /** Ids of those who lead the conversation; the first is the dominant speaker. */
+  dominant: readonly string[];
+  screenStarted: { participant: string };
+  screenStopped: { participant: string };
+  /** Own tracks changed, by us or by a moderator. */
+  local: { source: Source };
+  /** A moderator muted us. */
+  muted: { source: Source; by: string };
+  trackUnavailable: { participant: string; source: Source; error: AntiphonError };
+  /** The server stops in `deadlineS` seconds. */
+  draining: { deadlineS: number };
+  closed: Closed;
+}
+
+const LEAVE_WORDS: Record<LeaveReason, string> = {
+  left: "You left the room.",
+  connection_lost: "The connection was lost and did not come back.",
+  removed: "Someone removed you from the room.",
+  replaced: "You joined this room from somewhere else.",
+  draining: "The server is restarting.",
+  protocol_error: "The server ended the connection because of an error.",
+  room_closed: "The room has ended.",
+};
+
+/** Errors that another try does not mend. */
+const FATAL: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  "unauthenticated",
+  "token_expired",
+  "forbidden",
+  "bad_request",
+  "bad_sdp",
+  "no_common_codec",
+  "too_large",
+]);
+/** What a server may say of a resume token that it does not take; a fresh join is tried then. */
+const RESUME_REFUSED: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  "not_found",
+  "conflict",
+  "bad_request",
+  "forbidden",
+]);
+
+export class Room extends Emitter<RoomEvents> {
+  readonly room: string;
+  readonly url: string;
+  #id = "";
+  #name: string | undefined;
+  #state: ConnectionState = "joining";
+  #closed: Closed | undefined;
+  #speakers: readonly Speaker[] = [];
+  #dominant: readonly string[] = [];
+  #slots: Map<string, Slot> = new Map();
+  #link: Link | undefined;
+  #resumeToken: string | undefined;
+  #wake: (() => void) | undefined;
+  readonly #token: () => Promise<string>;
+  readonly #slotCounts: SlotCounts;
+  readonly #roster = new Roster();
+  readonly #requests = new Requests();
+  readonly #publisher = new Publisher();
+  readonly #policy: PolicyWriter;
+
+  /** Joins; resolves once the people are known, rejects with an `AntiphonError`. */
+  static async join(options: JoinOptions): Promise<Room> {
+    const room = new Room(options);
+    try {
+      for (const source of options.muted ?? []) room.#publisher.setMuted(source, true);
+      await room.#publisher.setTrack("microphone", options.microphone ?? null, undefined);
+      await room.#publisher.setTrack("camera", options.camera ?? null, undefined);
+      await room.#connect(options.signal);
+    } catch (error) {
+      room.#close({ reason: codeOf(error), message: messageOf(error) });
+      throw error;
+    }
+    return room;
+  }
+
+  private constructor(options: JoinOptions) {
+    super();
+    const { token } = options;
+    this.url = options.url ?? globalThis.location?.origin ?? "";
+    this.room = options.room;
+    this.#name = options.name;
+    this.#token = typeof token === "string" ? async () => token : token;
+    this.#slotCounts = { ...DEFAULT_SLOTS, ...options.slots };
+    this.#policy = new PolicyWriter(options.policy ?? {}, policy => {
+      if (this.#state === "connected") this.#fireAndForget({ type: "policy", policy });
+    });
+  }
+
+  /** Own id; the same after a resume. */
+  get id(): string {
+    return this.#id;
+  }
+  get state(): ConnectionState {
+    return this.#state;
+  }
+  /** Why the room was closed, once it is. */
+  get closed(): Closed | undefined {
+    return this.#closed;
+  }
+  /** Everybody including oneself, by id. */
+  get participants(): ReadonlyMap<string, ParticipantInfo> {
+    return this.#roster.participants;
+  }
+  /** Ids of those who share a screen. */
+  get screens(): ReadonlySet<string> {
+    return this.#roster.screens;
+  }
+  get speakers(): readonly Speaker[] {
+    return this.#speakers;
+  }
+  get dominant(): readonly string[] {
+    return this.#dominant;
+  }
+  /** By mid. A slot object is replaced when its assignment changes; its track is the same. */
+  get slots(): ReadonlyMap<string, Slot> {
+    return this.#slots;
+  }
+  /** The peer connection, for debugging and measurements. Replaced on reconnect. */
+  get peerConnection(): RTCPeerConnection | undefined {
+    return this.#link?.pc;
+  }
+
+  /** The slot in which `source` of `participant` stands, if it stands in one. */
+  slotOf(participant: string, source: Source): Slot | undefined {
+    for (const slot of this.#slots.values()) {
+      if (slot.participant === participant && slot.source === source) return slot;
+    }
+    return undefined;
+  }
+
+  /** One of our own sources. */
+  local(source: Source): LocalSource {
+    return this.#publisher.get(source);
+  }
+
+  /** Sends this track as the voice; `null` sends nothing (and says that we are muted). The track stays the caller's. */
+  setMicrophone(track: MediaStreamTrack | null): Promise<void> {
+    return this.#setTrack("microphone", track);
+  }
+
+  /** Sends this track as the face; `null` sends nothing. The caller stops the track to free the device. */
+  setCamera(track: MediaStreamTrack | null): Promise<void> {
+    return this.#setTrack("camera", track);
+  }
+
+  /** Shares what `getDisplayMedia` gave, sound included; `null` ends the share. */
+  async setScreen(stream: MediaStream | null): Promise<void> {
+    const video = stream?.getVideoTracks()[0] ?? null;
+    if (video && "contentHint" in video) video.contentHint = "detail";
+    await Promise.all([
+      this.#setTrack("screen", video),
+      this.#setTrack("screen_audio", stream?.getAudioTracks()[0] ?? null),
+    ]);
+  }
+
+  /** Mutes or unmutes one of our sources: silence at once here, and an icon at everybody's. */
+  async setMuted(source: Source, muted: boolean): Promise<void> {
+    this.#publisher.setMuted(source, muted);
+    this.emit("local", { source });
+    await this.#announce(source);
+  }
+
+  async #setTrack(source: Source, track: MediaStreamTrack | null): Promise<void> {
+    await this.#publisher.setTrack(source, track, this.#link?.lines);
+    this.emit("local", { source });
+    await this.#announce(source);
+  }
+
+  async #announce(source: Source): Promise<void> {
+    if (this.#state !== "connected") return;
+    await Promise.all(this.#publisher.announce(source).map(request => this.request(request)));
+  }
+
+  /** Changes fields of the policy (pins, follow, max_height, ...); `undefined` takes one out. */
+  updatePolicy(change: { [K in keyof Policy]?: Policy[K] | undefined }): void {
+    this.#policy.update(change);
+  }
+
+  /** Says how high a tile is, in device pixels, so that no larger layer is sent; `undefined`: the tile is gone. */
+  setTileHeight(participant: string, source: Source, height: number | undefined): void {
+    this.#policy.setTileHeight(participant, source, height);
+  }
+
+  async rename(name: string): Promise<void> {
+    await this.request({ type: "rename", name });
+    this.#name = name;
+  }
+
+  /** Any request of the control channel. Rejects with an `AntiphonError`. */
+  request(request: Request): Promise<void> {
+    const link = this.#link;
+    if (!link?.open) {
+      return Promise.reject(new AntiphonError("closed", "There is no connection to the room at the moment."));
+    }
+    return this.#requests.call(request, text => link.send(text));
+  }
+
+  /** For requests whose failure nobody waits for: a lost connection says it all again when it is back. */
+  #fireAndForget(request: Request): void {
+    this.request(request).catch((error: unknown) => {
+      if (codeOf(error) !== "closed") console.warn(`antiphon: ${request.type} failed:`, error);
+    });
+  }
+
+  /** Leaves. Works while a page is being closed. */
+  leave(): void {
+    if (this.#state === "closed") return;
+    if (this.#link?.open) this.#fireAndForget({ type: "leave" });
+    this.#close({ reason: "left", message: LEAVE_WORDS.left }, true);
+  }
+
+  /** Numbers of the connection now; `undefined` without one. */
+  async getStats(): Promise<RoomStats | undefined> {
+    const link = this.#link;
+    return link && readStats(await link.pc.getStats(), this.#slots);
+  }
+
+  async #connect(signal?: AbortSignal): Promise<void> {
+    const token = await this.#token();
+    const policy = this.#policy.current;
+    const ready = deferred();
+    this.#roster.expectSnapshot();
+    this.#publisher.forget();
+    const link = new Link({
+      url: this.url,
+      room: this.room,
+      token,
+      name: this.#name,
+      slots: this.#slotCounts,
+      policy,
+      muted: this.#publisher.muted,
+      tracks: this.#publisher.tracks,
+      resume: this.#resumeToken,
+      onMessage: message => {
+        this.#take(message);
+        if (message.type === "roster") ready.resolve();
+        if (message.type === "closed") ready.reject(new AntiphonError("closed", LEAVE_WORDS[message.reason]));
+      },
+      onLost: why => {
+        ready.reject(new AntiphonError("connection_failed", `No connection: ${why}.`));
+        if (this.#link === link && this.#state === "connected") this.#reconnect();
+      },
+    });
+    ready.promise.catch(() => undefined); // It may fail before anybody waits for it.
+    this.#link = link;
+    const timer = setTimeout(() => {
+      const blocked = "The server answered, but no media came through. A firewall may block UDP.";
+      ready.reject(new AntiphonError("connection_failed", blocked));
+    }, CONNECT_TIMEOUT_MS);
+    const abort = () => ready.reject(new AntiphonError("closed", "Joining was cancelled."));
+    signal?.addEventListener("abort", abort);
+    try {
+      const answer = await link.negotiate(signal);
+      this.#id = answer.participant ?? this.#id;
+      this.#resumeToken = answer.resumeToken ?? this.#resumeToken;
+      this.#slots = link.slots;
+      this.#policy.setTold(policy);
+      await ready.promise;
+    } catch (error) {
+      link.close(link.resource !== undefined && this.#state === "joining");
+      throw asAntiphonError(error);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", abort);
+    }
+    this.#enter();
+  }
+
+  #enter(): void {
+    this.#setState("connected");
+    this.emit("slots", this.#slots);
+    for (const source of SOURCES) {
+      this.#announce(source).catch(error => console.warn(`antiphon: ${source} was not announced:`, error));
+    }
+    this.#policy.setSlots(this.#slots);
+    this.#policy.flush();
+  }
+
+  async #reconnect(): Promise<void> {
+    this.#requests.abandon("The connection was lost.");
+    this.#setSpeakers([]);
+    this.#setState("reconnecting");
+    const giveUpAt = Date.now() + GIVE_UP_MS;
+    for (let attempt = 0; ; attempt++) {
+      const delay = backoffMs(attempt);
+      if (Date.now() + delay > giveUpAt) break;
+      await this.#pause(delay);
+      if (this.#state !== "reconnecting") return;
+      try {
+        await this.#connect();
+        return;
+      } catch (error) {
+        if (this.#state !== "reconnecting") return;
+        const code = codeOf(error);
+        if (this.#resumeToken && RESUME_REFUSED.has(code)) {
+          this.#resumeToken = undefined;
+        } else if (FATAL.has(code)) {
+          this.#close({ reason: code, message: messageOf(error) });
+          return;
+        }
+      }
+    }
+    this.#close({ reason: "connection_lost", message: LEAVE_WORDS.connection_lost });
+  }
+
+  /** Waits, or less when the machine says that its network is back. */
+  #pause(ms: number): Promise<void> {
+    return new Promise(resolve => {
+      const done = () => {
+        clearTimeout(timer);
+        globalThis.removeEventListener?.("online", done);
+        this.#wake = undefined;
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      globalThis.addEventListener?.("online", done);
+      this.#wake = done;
+    });
+  }
+
+  #take(message: ServerMessage): void {
+    switch (message.type) {
+      case "welcome":
+        this.#id = message.participant;
+        this.#resumeToken = message.resume_token;
+        return;
+      case "roster":
+        for (const change of this.#roster.replace(message.seq, message.participants)) this.#tell(change);
+        this.emit("roster", this.participants);
+        return;
+      case "participant_joined":
+      case "participant_updated":
+      case "participant_left":
+      case "screen_started":
+      case "screen_stopped": {
+        const change = this.#roster.apply(message);
+        if (change.kind === "hole") this.#fireAndForget({ type: "sync" });
+        this.#tell(change);
+        if (change.kind !== "old") this.emit("roster", this.participants);
+        return;
+      }
+      case "slots":
+        this.#assign(message.slots);
+        return;
+      case "speakers":
+        this.#setSpeakers(message.speakers);
+        return;
+      case "dominant":
+        this.#dominant = message.participants;
+        this.emit("dominant", this.#dominant);
+        return;
+      case "track_unavailable": {
+        const { participant, source, error } = message;
+        this.emit("trackUnavailable", {
+          participant,
+          source,
+          error: new AntiphonError(error.code, error.message),
+        });
+        return;
+      }
+      case "muted":
+        this.#publisher.setMuted(message.source, true);
+        this.#publisher.announce(message.source); // The server knows it already.
+        this.emit("local", { source: message.source });
+        this.emit("muted", { source: message.source, by: message.by });
+        return;
+      case "draining":
+        this.emit("draining", { deadlineS: message.deadline_s });
+        return;
+      case "closed":
+        this.#end(message.reason);
+        return;
+      case "reply":
+        this.#requests.reply(message.id, message.error);
+        return;
+    }
+  }
+
+  #end(reason: LeaveReason): void {
+    if (this.#state !== "connected") return;
+    if (reason !== "draining") {
+      this.#close({ reason, message: LEAVE_WORDS[reason] });
+      return;
+    }
+    // Another node, or this one once it is back, takes us; our place here is gone.
+    this.#resumeToken = undefined;
+    this.#link?.close(false);
+    this.#reconnect();
+  }
+
+  #tell(change: RosterChange): void {
+    switch (change.kind) {
+      case "joined":
+        this.emit("participantJoined", change.participant);
+        return;
+      case "left":
+        this.emit("participantLeft", { participant: change.participant, reason: change.reason });
+        return;
+      case "screen_started":
+        this.emit("screenStarted", { participant: change.participant });
+        return;
+      case "screen_stopped":
+        this.emit("screenStopped", { participant: change.participant });
+        return;
+      default:
+        return;
+    }
+  }
+
+  #assign(assignments: readonly SlotAssignment[]): void {
+    const slots = new Map(
+      this.#link?.slots === this.#slots ? this.#slots : (this.#link?.slots ?? this.#slots),
+    );
+    for (const { mid, participant, source, rtp_time } of assignments) {
+      const slot = slots.get(mid);
+      if (slot) slots.set(mid, { ...slot, participant, source, rtpTime: rtp_time });
+    }
+    this.#link.slots = slots;
+    this.#slots = slots;
+    this.#policy.setSlots(slots);
+    this.emit("slots", slots);
+  }
+
+  #setSpeakers(speakers: readonly Speaker[]): void {
+    this.#speakers = speakers;
+    this.emit("speakers", speakers);
+  }
+
+  #setState(state: ConnectionState): void {
+    if (this.#state === state) return;
+    this.#state = state;
+    this.emit("state", state);
+  }
+
+  #close(closed: Closed, leave = false): void {
+    if (this.#state === "closed") return;
+    this.#closed = closed;
+    this.#setState("closed");
+    this.#wake?.();
+    this.#policy.stop();
+    this.#requests.abandon("The room was left.");
+    this.#link?.close(leave);
+    this.#link = undefined;
+    this.emit("closed", closed);
+  }
+}
+
+/** A promise settled from outside. (`Promise.withResolvers` is younger than Node 20.) */
+function deferred(): { promise: Promise<void>; resolve: () => void; reject: (error: AntiphonError) => void } {
+  let resolve: () => void = () => undefined;
+  let reject: (error: AntiphonError) => void = () => undefined;
+  const promise = new Promise<void>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  return { promise, resolve, reject };
+}
+
+function asAntiphonError(error: unknown): AntiphonError {
+  if (error instanceof AntiphonError) return error;
+  return new AntiphonError("connection_failed", error instanceof Error ? error.message : String(error));
+}
+
+function codeOf(error: unknown): ErrorCode {
+  return asAntiphonError(error).code;
+}
+
+function messageOf(error: unknown): string {
+  return asAntiphonError(error).message;
+}
