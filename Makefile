@@ -1,0 +1,43 @@
+# The commands of the project. `make help` lists them.
+
+SHELL := /bin/bash
+CARGO := cargo
+# Where a run keeps its signing key and, later, its recordings.
+DATA ?= ./data
+ARGS ?=
+
+.PHONY: help run deps test-deps web build test check bench fuzz fmt
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+run: deps web ## build everything and start the server (ARGS=... are passed on, DATA=./data)
+	$(CARGO) build --release --locked -p antiphon-server
+	./target/release/antiphon serve --data $(DATA) $(ARGS)
+
+deps: ## install what the build needs, by apt, where missing
+	@scripts/install-build-deps.sh
+
+test-deps: deps ## install what the tests need: browsers, a Python environment in target/venv
+	@scripts/install-test-deps.sh
+
+web: deps ## build the web client into web/dist
+	@scripts/build-web.sh
+
+build: web ## build everything with the profile for work and tests
+	$(CARGO) build --workspace --locked
+
+test: test-deps build ## run every test; the last line says how many passed
+	@python3 scripts/run-tests.py
+
+check: web ## formatting, lints, arrows between crates, documentation, types
+	@scripts/check.sh
+
+bench: deps ## measure forwarding, join and bot latency beside their floor (see docs/benchmarks.md)
+	@bench/run $(ARGS)
+
+fuzz: ## run each fuzz target for FUZZ_SECONDS (default 60); needs nightly Rust and cargo-fuzz
+	@scripts/fuzz.sh
+
+fmt: ## format the Rust code
+	$(CARGO) fmt --all

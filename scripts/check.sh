@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# `make check`: everything that can be judged without running the program. Stops at the first complaint.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n== %s\n' "$1"; shift; "$@"; }
+
+step "format" cargo fmt --all --check
+step "arrows between crates, links in the docs" cargo test --quiet --locked -p antiphon-base --test arrows --test tidy
+step "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+RUSTDOCFLAGS="-D warnings" step "documentation" cargo doc --workspace --no-deps --locked --quiet
+step "TypeScript: types" npm run --silent typecheck
+step "TypeScript: lint" npm run --silent lint
+# Licences, advisories, duplicates: a developer's tool, not demanded of a user's machine.
+if command -v cargo-deny >/dev/null; then
+    step "dependencies" cargo deny --offline check bans licenses sources
+fi
+printf '\ncheck: all good\n'

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Installs what the tests need and is missing: two browsers, and a Python virtual environment in target/venv.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/apt.sh
+
+missing=()
+command -v python3 >/dev/null || missing+=(python3)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+# Ubuntu packages its browsers as snaps under other names; any of these will do (or CHROMIUM=..., FIREFOX=...).
+has_any() { for name in "$@"; do command -v "$name" >/dev/null && return 0; done; return 1; }
+[ -n "${CHROMIUM:-}" ] || has_any chromium chromium-browser google-chrome || missing+=(chromium)
+[ -n "${FIREFOX:-}" ] || has_any firefox-esr firefox || missing+=(firefox-esr)
+apt_install "${missing[@]}"
+
+venv=target/venv
+wanted=$(cat tests/e2e/py/requirements.txt sdk/python/pyproject.toml 2>/dev/null | sha256sum)
+if [ "$(cat $venv/.installed 2>/dev/null)" != "$wanted" ]; then
+    mkdir -p target
+    [ -x $venv/bin/python ] || python3 -m venv $venv
+    pip() { $venv/bin/python -m pip --disable-pip-version-check --quiet "$@"; }
+    pip install -r tests/e2e/py/requirements.txt
+    pip install -e sdk/python
+    echo "$wanted" >$venv/.installed
+fi
