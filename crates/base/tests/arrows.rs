@@ -61,12 +61,12 @@ fn names(table: &Table, section: &str) -> Vec<String> {
 fn read(path: &Path) -> Manifest {
     let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let table: Table = text.parse().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let name = table["package"]["name"].as_str().unwrap().to_owned();
+    let name = table["package"]["name"].as_str().expect("a package has a name").to_owned();
     let mut uses = names(&table, "dependencies");
     uses.extend(names(&table, "build-dependencies"));
     let mut uses_in_tests = names(&table, "dev-dependencies");
     for target in table.get("target").and_then(Value::as_table).into_iter().flatten() {
-        let target = target.1.as_table().unwrap();
+        let target = target.1.as_table().expect("a target is a table");
         uses.extend(names(target, "dependencies"));
         uses.extend(names(target, "build-dependencies"));
         uses_in_tests.extend(names(target, "dev-dependencies"));
@@ -77,7 +77,7 @@ fn read(path: &Path) -> Manifest {
 /// Every manifest below `crates` and `bench`.
 fn manifests() -> Vec<Manifest> {
     let folders = ["crates", "bench"].iter().flat_map(|f| fs::read_dir(root().join(f)).into_iter().flatten());
-    let paths = folders.map(|entry| entry.unwrap().path().join("Cargo.toml"));
+    let paths = folders.map(|entry| entry.expect("a readable folder").path().join("Cargo.toml"));
     paths.filter(|path| path.exists()).map(|path| read(&path)).collect()
 }
 

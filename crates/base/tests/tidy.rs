@@ -9,13 +9,13 @@ const MAX_LINES: usize = 800;
 const SKIPPED: [&str; 7] = ["target", "node_modules", "dist", "out", "data", "__pycache__", "corpus"];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the root exists")
 }
 
 fn files(dir: &Path, extension: &str, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    for entry in fs::read_dir(dir).expect("a readable folder") {
+        let path = entry.expect("a readable folder").path();
+        let name = path.file_name().expect("entries have names").to_string_lossy().into_owned();
         let skipped = name.starts_with('.') || SKIPPED.contains(&name.as_str());
         if path.is_dir() && !path.is_symlink() && !skipped {
             files(&path, extension, found);
@@ -31,7 +31,7 @@ fn all(extension: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     files(&root, extension, &mut found);
     let read = |path: PathBuf| {
-        let name = path.strip_prefix(&root).unwrap().display().to_string();
+        let name = path.strip_prefix(&root).expect("below the root").display().to_string();
         fs::read_to_string(&path).ok().map(|text| (name, text))
     };
     found.into_iter().filter_map(read).collect()
