@@ -24,6 +24,8 @@ pub mod vp8;
 pub mod vp9;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 pub(crate) mod testing;
 
 pub use packet::{AudioLevel, Descriptor, Packet};

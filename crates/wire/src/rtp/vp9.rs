@@ -51,7 +51,8 @@ pub struct Descriptor {
     pub not_upper_reference: bool,
     /// L.
     pub layer: Option<Layer>,
-    /// Width and height of the largest spatial layer, where a scalability structure tells them.
+    /// Width and height of the largest spatial layer, where a scalability structure tells them; without one, on
+    /// the first packet of a key picture, those of its frame header.
     pub resolution: Option<(u16, u16)>,
     /// Number of spatial layers, where a scalability structure tells it.
     pub spatial_layers: Option<u8>,
@@ -90,6 +91,9 @@ impl Descriptor {
         let data = r.rest();
         if data.is_empty() {
             return Err(Error::Short);
+        }
+        if d.starts_keyframe() && d.resolution.is_none() {
+            d.resolution = header_resolution(data);
         }
         Ok((d, data))
     }
@@ -168,4 +172,21 @@ fn skip_references(r: &mut Bytes<'_>) -> Result<(), Error> {
         }
     }
     Err(Error::References)
+}
+
+/// Width and height from the uncompressed header of a key frame of profile 0 (VP9 bitstream specification, 6.2).
+fn header_resolution(data: &[u8]) -> Option<(u16, u16)> {
+    // frame_marker 2, profile 0, no show_existing_frame, key frame; then the sync code.
+    let (first, rest) = data.split_first()?;
+    if first & 0xfc != 0x80 {
+        return None;
+    }
+    match *rest.get(..8)? {
+        // 3 bits of color_space (7 is RGB, not in profile 0), 1 of color_range, then the sizes less one.
+        [0x49, 0x83, 0x42, a, b, c, d, e] if a >> 5 != 7 => {
+            let nibbles = |x: u8, y: u8, z: u8| u16::from_be_bytes([x << 4 | y >> 4, y << 4 | z >> 4]);
+            Some((nibbles(a, b, c).checked_add(1)?, nibbles(c, d, e).checked_add(1)?))
+        }
+        _ => None,
+    }
 }

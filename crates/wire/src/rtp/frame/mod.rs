@@ -326,7 +326,8 @@ impl Assembler {
             if packet.ends_frame() {
                 return Extent::To(seq);
             }
-            seq = seq.saturating_add(1);
+            let Some(following) = seq.checked_add(1) else { return Extent::To(seq) };
+            seq = following;
         }
     }
 
