@@ -1,0 +1,1 @@
+//! Round trips, corrupt input, recovery. The pictures come from [`crate::synth`].
