@@ -1,0 +1,42 @@
+//! What the operator decides about a room. Defaults stand here and nowhere else.
+
+use std::time::Duration;
+
+/// Settings of one room.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Most participants at a time, hidden ones and lost ones in their resume time included.
+    pub max_participants: usize,
+    /// Most participants with a track at a time; packets of further ones are ignored.
+    pub max_publishers: usize,
+    /// Most receive slots of one participant: the largest grid, with sound.
+    pub max_slots: usize,
+    /// How long the place of a lost connection is kept.
+    pub resume_ttl: Duration,
+    /// Size of the dominant-speaker set.
+    pub dominant: usize,
+    /// A room without visible participants ends after this. Longer than a page reload.
+    pub empty_ttl: Duration,
+    /// A track of a publisher without control channel ends after this time without packets.
+    pub idle_track: Duration,
+    /// Tracks that have not started again this long after a resume end.
+    pub restart_grace: Duration,
+    /// Requests that one participant may make per second; more are answered `rate_limited`.
+    pub requests_per_second: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_participants: 1_000,
+            max_publishers: 1_000,
+            max_slots: 64,
+            resume_ttl: Duration::from_secs(30),
+            dominant: 4,
+            empty_ttl: Duration::from_secs(30),
+            idle_track: Duration::from_secs(2),
+            restart_grace: Duration::from_secs(5),
+            requests_per_second: 30,
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The room: state, time, and the queue of outputs. What it does on each kind of input stands in the files beside.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use antiphon_base::{ParticipantId, ParticipantKey, RoomName, TrackKey};
+use antiphon_wire::control::{LeaveReason, ParticipantInfo, ServerMessage, Speaker};
+
+use crate::config::Config;
+use crate::dominance::Dominance;
+use crate::keyframe::{Coalescer, Step};
+use crate::output::{Feed, Output};
+use crate::participant::Participant;
+use crate::scene::Scene;
+use crate::stats::Stats;
+use crate::timer::{Reason, Timers};
+
+mod lifecycle;
+mod request;
+mod roster;
+mod routing;
+mod speakers;
+mod tracks;
+
+/// Control messages waiting for a host that does not drain. Beyond it they are dropped and counted; a client that finds
+/// a hole in the roster asks with `sync`. The whole roster of two large rooms fits.
+pub const MAX_QUEUED_MESSAGES: usize = 65_536;
+/// Taps of one in-process subscriber: each source of each participant of the largest room.
+pub const MAX_TAPS: usize = 4_096;
+
+/// One room. See the crate's page for the contract.
+#[derive(Debug)]
+pub struct Room {
+    name: RoomName,
+    config: Config,
+    now: Instant,
+    next_key: u32,
+    participants: BTreeMap<ParticipantKey, Participant>,
+    by_id: BTreeMap<ParticipantId, ParticipantKey>,
+    by_token: BTreeMap<String, ParticipantKey>,
+    timers: Timers,
+    outputs: VecDeque<Output>,
+    queued_messages: usize,
+
+    seq: u64,
+    announced: BTreeMap<ParticipantKey, ParticipantInfo>,
+    roster_dirty: BTreeSet<ParticipantKey>,
+
+    scene: Scene,
+    scene_stale: bool,
+    dirty: BTreeSet<ParticipantKey>,
+    dirty_all: bool,
+    /// A voice began: subscribers with fewer audio slots than voices are looked at.
+    onset: bool,
+    /// How many slots and taps hold a feed.
+    holds: BTreeMap<Feed, u32>,
+    /// Masks told by [`Output::Wanted`].
+    wanted: BTreeMap<TrackKey, u8>,
+    wanted_dirty: BTreeSet<TrackKey>,
+
+    keyframes: Coalescer,
+    dominance: Dominance,
+    audio_ticks: u32,
+    speakers: Vec<Speaker>,
+    tracks_begun: u64,
+    drain_until: Option<Instant>,
+    over: bool,
+    stats: Stats,
+}
+
+impl Room {
+    /// An empty room.
+    pub fn new(name: RoomName, config: Config, now: Instant) -> Self {
+        let mut timers = Timers::default();
+        timers.set(Reason::Empty, now + config.empty_ttl);
+        Self {
+            dominance: Dominance::new(now, config.dominant),
+            name,
+            config,
+            now,
+            next_key: 1,
+            participants: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            by_token: BTreeMap::new(),
+            timers,
+            outputs: VecDeque::new(),
+            queued_messages: 0,
+            seq: 0,
+            announced: BTreeMap::new(),
+            roster_dirty: BTreeSet::new(),
+            scene: Scene::default(),
+            scene_stale: false,
+            dirty: BTreeSet::new(),
+            dirty_all: false,
+            onset: false,
+            holds: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            wanted_dirty: BTreeSet::new(),
+            keyframes: Coalescer::default(),
+            audio_ticks: 0,
+            speakers: Vec::new(),
+            tracks_begun: 0,
+            drain_until: None,
+            over: false,
+            stats: Stats::default(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &RoomName {
+        &self.name
+    }
+
+    /// It has ended: nobody is left, nobody may join; the host drops it after draining the outputs.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// The server stops: everybody is told to join elsewhere; who is still here after `deadline` is let go.
+    pub fn drain(&mut self, now: Instant, deadline: Duration) {
+        self.at(now);
+        if self.drain_until.is_some() {
+            return;
+        }
+        self.drain_until = Some(now + deadline);
+        self.timers.set(Reason::Drain, now + deadline);
+        let deadline_s = u32::try_from(deadline.as_secs()).unwrap_or(u32::MAX);
+        self.broadcast(&ServerMessage::Draining { deadline_s });
+    }
+
+    /// The time of [`Room::poll_timeout`] has come. Calling it early or late is harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.at(now);
+        // Each reason sets itself again in the future at most, so this ends.
+        while let Some(reason) = self.timers.pop(now) {
+            match reason {
+                Reason::Resume(key) => self.leave(now, key, LeaveReason::ConnectionLost),
+                Reason::Restart(key) => self.end_not_restarted(key),
+                Reason::Audio => self.audio_tick(now),
+                Reason::Idle => self.idle_tick(now),
+                Reason::Keyframe(feed) => {
+                    let needed = self.holds.contains_key(&feed);
+                    let step = self.keyframes.due(now, feed, needed);
+                    self.keyframe_step(feed, step);
+                }
+                Reason::Drain => self.end(LeaveReason::Draining),
+                Reason::Empty => self.end(LeaveReason::RoomClosed),
+            }
+        }
+    }
+
+    /// When to call [`Room::handle_timeout`], and why.
+    pub fn poll_timeout(&self) -> Option<(Instant, Reason)> {
+        self.timers.first()
+    }
+
+    /// The next thing to do; `None`: everything is settled. To be drained after each input or batch of inputs: what
+    /// follows from inputs together (slots, roster deltas, wanted layers) is worked out here, once.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.settle();
+        }
+        let output = self.outputs.pop_front();
+        if let Some(Output::Send { .. }) = output {
+            self.queued_messages -= 1;
+        }
+        output
+    }
+
+    fn settle(&mut self) {
+        self.flush_roster();
+        self.evaluate();
+        self.flush_wanted();
+    }
+
+    /// Time does not go back.
+    fn at(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    fn end(&mut self, reason: LeaveReason) {
+        let keys: Vec<ParticipantKey> = self.participants.keys().copied().collect();
+        for key in keys {
+            self.leave(self.now, key, reason);
+        }
+        self.over = true;
+        self.timers = Timers::default();
+    }
+
+    fn send(&mut self, to: ParticipantKey, message: ServerMessage) {
+        if !self.participants.get(&to).is_some_and(|p| p.open) {
+            return;
+        }
+        if self.queued_messages >= MAX_QUEUED_MESSAGES {
+            self.stats.messages_dropped += 1;
+            return;
+        }
+        self.queued_messages += 1;
+        self.stats.messages += 1;
+        self.outputs.push_back(Output::Send { to, message });
+    }
+
+    fn broadcast(&mut self, message: &ServerMessage) {
+        let open: Vec<ParticipantKey> =
+            self.participants.values().filter(|p| p.open).map(|p| p.key).collect();
+        for to in open {
+            self.send(to, message.clone());
+        }
+    }
+
+    fn id_of(&self, key: ParticipantKey) -> Option<ParticipantId> {
+        self.participants.get(&key).map(|p| p.id.clone())
+    }
+
+    /// The scene has changed: everybody's slots are looked at.
+    fn touch_scene(&mut self) {
+        self.scene_stale = true;
+        self.dirty_all = true;
+    }
+
+    /// A subscriber needs a keyframe: it sent a PLI, or its slot waits for one.
+    pub fn keyframe_wanted(&mut self, now: Instant, feed: Feed) {
+        self.at(now);
+        self.stats.keyframes_wanted += 1;
+        if self.wants_layers(feed.track) & (1u8.checked_shl(u32::from(feed.layer)).unwrap_or(0)) == 0 {
+            return;
+        }
+        self.want_keyframe(feed);
+    }
+
+    fn want_keyframe(&mut self, feed: Feed) {
+        let step = self.keyframes.wanted(self.now, feed);
+        self.keyframe_step(feed, step);
+    }
+
+    fn keyframe_step(&mut self, feed: Feed, step: Step) {
+        if step.ask {
+            self.stats.keyframes_asked += 1;
+            self.outputs.push_back(Output::Keyframe { feed });
+        }
+        match step.wake {
+            Some(at) => self.timers.set(Reason::Keyframe(feed), at),
+            None => self.timers.cancel(Reason::Keyframe(feed)),
+        }
+    }
+
+    /// The first packet of a keyframe came in.
+    pub fn keyframe_seen(&mut self, now: Instant, feed: Feed) {
+        self.at(now);
+        if !self.participants.contains_key(&feed.track.participant) {
+            return;
+        }
+        self.keyframes.seen(self.now, feed);
+        self.timers.cancel(Reason::Keyframe(feed));
+        self.taps_switched(feed);
+    }
+}

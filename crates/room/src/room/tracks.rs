@@ -1,0 +1,167 @@
+//! What publishers send: layers that begin and end, heights, idle tracks.
+
+use std::time::Instant;
+
+use antiphon_base::{Codec, ParticipantKey, Source, TrackKey};
+
+use super::Room;
+use crate::loudness::Loudness;
+use crate::output::{Feed, MAX_LAYERS};
+use crate::participant::{Intent, Media};
+use crate::timer::Reason;
+
+impl Room {
+    /// The first packet of a layer came, or the codec of a track changed. Refused (and counted) without the grant.
+    pub fn layer_seen(&mut self, now: Instant, feed: Feed, codec: Codec) {
+        self.at(now);
+        let TrackKey { participant, source } = feed.track;
+        if !self.may_send(participant) || feed.layer >= MAX_LAYERS || codec.kind() != source.kind() {
+            self.stats.layers_refused += 1;
+            return;
+        }
+        let Some(p) = self.participants.get_mut(&participant) else { return };
+        let control = p.control;
+        let state = &mut p.sources[source.index()];
+        let media = state.media.get_or_insert_with(|| Media::new(now, codec));
+        let changed = media.codec != codec;
+        if changed {
+            *media = Media { layers: 0, heights: Default::default(), codec, ..media.clone() };
+        }
+        media.layers |= 1 << feed.layer;
+        media.last = now;
+        media.idle = false;
+        if changed {
+            for p in self.participants.values_mut() {
+                p.unavailable.remove(&feed.track);
+            }
+        }
+        if !control && !self.timers.is_set(Reason::Idle) {
+            self.timers.set(Reason::Idle, self.now + self.config.idle_track / 4);
+        }
+        self.roster_dirty.insert(participant);
+        self.touch_scene();
+    }
+
+    /// Whether packets of `key` are taken at all.
+    fn may_send(&self, key: ParticipantKey) -> bool {
+        let Some(p) = self.participants.get(&key) else { return false };
+        if !p.grants.publish {
+            return false;
+        }
+        p.publishes()
+            || self.participants.values().filter(|p| p.publishes()).count() < self.config.max_publishers
+    }
+
+    /// A layer that was seen is not sent any more while others of its track are (the sender's own adaptation).
+    /// [`Room::layer_seen`] brings it back.
+    pub fn layer_gone(&mut self, now: Instant, feed: Feed) {
+        self.at(now);
+        let Some(media) = self.media(feed.track) else { return };
+        media.layers &= !1u8.checked_shl(u32::from(feed.layer)).unwrap_or(0);
+        self.roster_dirty.insert(feed.track.participant);
+        self.touch_scene();
+    }
+
+    /// A keyframe told the size of its pictures.
+    pub fn layer_resolution(&mut self, now: Instant, feed: Feed, width: u32, height: u32) {
+        self.at(now);
+        let height = u16::try_from(height).unwrap_or(u16::MAX);
+        let Some(media) = self.media(feed.track) else { return };
+        let Some(known) = media.heights.get_mut(usize::from(feed.layer)) else { return };
+        if width == 0 || height == 0 || *known == Some(height) {
+            return;
+        }
+        *known = Some(height);
+        self.touch_scene();
+    }
+
+    /// Packets of a track still come; to be said a few times per second for publishers without control channel.
+    pub fn activity(&mut self, now: Instant, track: TrackKey) {
+        self.at(now);
+        let Some(p) = self.participants.get_mut(&track.participant) else { return };
+        let control = p.control;
+        let Some(media) = p.sources[track.source.index()].media.as_mut() else { return };
+        media.last = now;
+        if media.idle && !control {
+            media.idle = false;
+            self.timers.set(Reason::Idle, self.now + self.config.idle_track / 4);
+            self.roster_dirty.insert(track.participant);
+            self.touch_scene();
+        }
+    }
+
+    /// Tracks without packets end, where nobody can say so.
+    pub(super) fn idle_tick(&mut self, now: Instant) {
+        let mut alive = false;
+        let mut ended = Vec::new();
+        for p in self.participants.values_mut().filter(|p| !p.control) {
+            let key = p.key;
+            for (state, source) in p.sources.iter_mut().zip(Source::ALL) {
+                let Some(media) = state.media.as_mut().filter(|m| !m.idle) else { continue };
+                let heard = media.loudness.last().map_or(media.last, |at| at.max(media.last));
+                if now.saturating_duration_since(heard) >= self.config.idle_track {
+                    media.idle = true;
+                    ended.push(TrackKey { participant: key, source });
+                } else {
+                    alive = true;
+                }
+            }
+        }
+        if alive {
+            self.timers.set(Reason::Idle, now + self.config.idle_track / 4);
+        }
+        for track in ended {
+            self.track_silent(track);
+            self.roster_dirty.insert(track.participant);
+            self.touch_scene();
+        }
+    }
+
+    pub(super) fn media(&mut self, track: TrackKey) -> Option<&mut Media> {
+        self.participants.get_mut(&track.participant)?.sources[track.source.index()].media.as_mut()
+    }
+
+    /// The owner says what it does with a source.
+    pub(super) fn set_intent(&mut self, key: ParticipantKey, source: Source, intent: Intent) {
+        let Some(p) = self.participants.get_mut(&key) else { return };
+        p.sources[source.index()].intent = intent;
+        self.roster_dirty.insert(key);
+        if intent == Intent::Off {
+            self.track_silent(TrackKey { participant: key, source });
+        }
+        self.touch_scene();
+    }
+
+    /// Mutes or unmutes.
+    pub(super) fn set_muted(&mut self, key: ParticipantKey, source: Source, muted: bool) {
+        let Some(p) = self.participants.get_mut(&key) else { return };
+        p.sources[source.index()].muted = muted;
+        self.roster_dirty.insert(key);
+        if muted {
+            self.track_silent(TrackKey { participant: key, source });
+        }
+        self.touch_scene();
+    }
+
+    fn track_silent(&mut self, track: TrackKey) {
+        if let Some(media) = self.media(track) {
+            media.loudness = Loudness::default();
+        }
+        if track.source == Source::Microphone {
+            self.silence(track.participant, false);
+        }
+    }
+}
+
+impl Media {
+    fn new(now: Instant, codec: Codec) -> Self {
+        Self {
+            codec,
+            layers: 0,
+            heights: Default::default(),
+            last: now,
+            idle: false,
+            loudness: Loudness::default(),
+        }
+    }
+}

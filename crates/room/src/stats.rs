@@ -1,0 +1,34 @@
+//! Counters of a room, for metrics and `GET`.
+
+/// All grow since the room began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Participants that entered.
+    pub joins: u64,
+    /// Joins and resumes that were refused.
+    pub joins_refused: u64,
+    /// Connections that took their old place.
+    pub resumes: u64,
+    /// Requests on control channels.
+    pub requests: u64,
+    /// Of these, answered with an error.
+    pub requests_refused: u64,
+    /// Control messages queued.
+    pub messages: u64,
+    /// Control messages dropped because the host did not drain.
+    pub messages_dropped: u64,
+    /// Slots that were given another feed.
+    pub routes: u64,
+    /// Keyframes that subscribers wanted.
+    pub keyframes_wanted: u64,
+    /// Keyframes asked of publishers.
+    pub keyframes_asked: u64,
+    /// Wants that cost no keyframe of their own.
+    pub keyframes_absorbed: u64,
+    /// Layers refused: no grant, unknown participant, wrong kind, too many publishers.
+    pub layers_refused: u64,
+    /// Taps over the limit.
+    pub taps_refused: u64,
+    /// Changes of the dominant-speaker set.
+    pub dominant_changes: u64,
+}
