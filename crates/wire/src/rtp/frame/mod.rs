@@ -372,7 +372,7 @@ impl Assembler {
         match (self.continuity, layer) {
             (Continuity::Layers(ALL_LAYERS), _) => true,
             (Continuity::Layers(known), Some(l)) if l.temporal_id <= known => true,
-            (Continuity::Layers(known), Some(l)) => l.sync && l.temporal_id == known + 1,
+            (Continuity::Layers(_), Some(l)) => l.sync,
             (Continuity::Broken, Some(l)) if l.temporal_id > 0 => false,
             (Continuity::Broken, Some(l)) if self.last_tl0.map(|t| t.wrapping_add(1)) == Some(l.tl0) => true,
             _ => {
@@ -387,8 +387,10 @@ impl Assembler {
         let layer = base_layer(&head.descriptor);
         self.continuity = match (self.continuity, layer) {
             _ if key => Continuity::Layers(ALL_LAYERS),
-            (Continuity::Layers(known), Some(l)) => Continuity::Layers(known.max(l.temporal_id)),
-            (Continuity::Layers(known), None) => Continuity::Layers(known),
+            (Continuity::Layers(known), Some(l)) if l.temporal_id == known.saturating_add(1) => {
+                Continuity::Layers(l.temporal_id)
+            }
+            (Continuity::Layers(known), _) => Continuity::Layers(known),
             (Continuity::Start | Continuity::Broken, _) => Continuity::Layers(0),
         };
         self.needs_keyframe = false;
