@@ -42,6 +42,8 @@ const C3: f64 = 0.0;
 const STEP_DB: f32 = 3.0;
 /// The noise floor is looked for in this range of dBov. Below is digital silence; above, a steady sound is no noise.
 const FLOOR: (f32, f32) = (-80.0, -50.0);
+/// Floor of a microphone not heard yet: a quiet room.
+const FLOOR_START: f32 = -65.0;
 /// How fast the floor rises, per frame: 1 dB per second.
 const FLOOR_RISE: f32 = 0.02;
 /// Packets this far apart are neighbours (the longest Opus packet is 120 ms); beyond it there was silence (DTX).
@@ -69,7 +71,7 @@ struct Activity {
 
 impl Activity {
     fn new(head: u64) -> Self {
-        Self { frames: [0; RING], head, floor: FLOOR.1, scores: [MIN_SCORE; 3], long: 0, talked: None }
+        Self { frames: [0; RING], head, floor: FLOOR_START, scores: [MIN_SCORE; 3], long: 0, talked: None }
     }
 
     /// Moves to frame `to`; frames between get `fill`.

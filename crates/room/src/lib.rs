@@ -10,6 +10,7 @@ mod output;
 mod participant;
 mod room;
 mod scene;
+pub mod slot;
 mod stats;
 mod timer;
 
@@ -25,6 +26,27 @@ pub use timer::Reason;
 pub(crate) mod testing {
     //! Virtual time for tests.
     use std::time::Instant;
+
+    /// SplitMix64 (Steele, Lea, Flood 2014): numbers from a seed that a failing test prints.
+    pub(crate) struct Random(pub(crate) u64);
+
+    impl Random {
+        pub(crate) fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        }
+
+        pub(crate) fn below(&mut self, limit: u64) -> u64 {
+            self.next() % limit.max(1)
+        }
+
+        pub(crate) fn index(&mut self, len: usize) -> usize {
+            usize::try_from(self.below(len as u64)).unwrap()
+        }
+    }
 
     /// Some instant, from which tests count.
     #[expect(
