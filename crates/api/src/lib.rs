@@ -1,1 +1,29 @@
-//! TODO(api)
+//! HTTP: join, bots, WHIP and WHEP, guest tokens, health, metrics, the web client's files.
+//!
+//! The only crate with HTTP handlers. An [`App`] holds the running shards and bots, the signing key and the limits;
+//! [`serve()`] accepts connections for it. `docs/reference/http.md` and `docs/reference/join.md` are the pages for users.
+//! Absent by design: SDP (that is `shard`'s, called from blocking threads), media, files, environment.
+
+mod admission;
+pub mod app;
+pub mod auth;
+mod body;
+mod bot;
+pub mod config;
+mod error;
+mod guest;
+mod health;
+mod id;
+mod join;
+mod layers;
+mod metrics;
+mod participant;
+mod rooms;
+pub mod serve;
+pub mod web;
+mod whip;
+
+pub use app::App;
+pub use auth::{Claims, Grant, Key};
+pub use config::Config;
+pub use serve::serve;

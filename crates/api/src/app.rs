@@ -1,0 +1,215 @@
+//! What every handler can reach, and the table of routes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use antiphon_base::ErrorKind;
+use antiphon_bot::Bots;
+use antiphon_shard::Shards;
+use axum::Router;
+use axum::handler::Handler;
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::routing::{get, post};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::admission::Buckets;
+use crate::auth::Key;
+use crate::config::Config;
+use crate::error::ApiError;
+use crate::metrics::{Metrics, Refused};
+use crate::web::WebFiles;
+use crate::{bot, guest, health, join, layers, participant, rooms, web, whip};
+
+/// The HTTP side of a node. Cloning it is a reference count.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    key: Key,
+    shards: Shards,
+    bots: Bots,
+    web: WebFiles,
+    metrics: Metrics,
+    draining: AtomicBool,
+    joins: Buckets,
+    guest_tokens: Buckets,
+    joins_in_progress: Arc<Semaphore>,
+    negotiating: Arc<Semaphore>,
+    bot_sockets: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+}
+
+/// The running parts that HTTP gives access to.
+pub struct Parts {
+    /// The packet threads.
+    pub shards: Shards,
+    /// The media sessions.
+    pub bots: Bots,
+    /// Signs and verifies tokens.
+    pub key: Key,
+    /// The web client.
+    pub web: WebFiles,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(config: Config, parts: Parts) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self(Arc::new(Inner {
+            joins: Buckets::new(config.joins),
+            guest_tokens: Buckets::new(config.guest_tokens),
+            joins_in_progress: Arc::new(Semaphore::new(config.max_joins_in_progress)),
+            // One negotiation takes a core for about 9 ms: more at a time only make each other late.
+            negotiating: Arc::new(Semaphore::new(cores)),
+            bot_sockets: Arc::new(Semaphore::new(config.max_bot_sockets)),
+            connections: Arc::new(Semaphore::new(config.max_connections)),
+            metrics: Metrics::new(parts.shards.clone()),
+            draining: AtomicBool::new(false),
+            config,
+            key: parts.key,
+            shards: parts.shards,
+            bots: parts.bots,
+            web: parts.web,
+        }))
+    }
+
+    /// From now on `/readyz` says no and joins are refused; what is there goes on.
+    pub fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.0.key
+    }
+
+    pub(crate) fn shards(&self) -> &Shards {
+        &self.0.shards
+    }
+
+    pub(crate) fn bots(&self) -> &Bots {
+        &self.0.bots
+    }
+
+    pub(crate) fn web(&self) -> &WebFiles {
+        &self.0.web
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    pub(crate) fn negotiating(&self) -> Arc<Semaphore> {
+        self.0.negotiating.clone()
+    }
+
+    pub(crate) fn connections(&self) -> Arc<Semaphore> {
+        self.0.connections.clone()
+    }
+
+    /// A place among the joins in progress, or the error that says why not.
+    pub(crate) fn admit_join(&self, address: IpAddr) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.refuse_if_draining()?;
+        if !self.0.joins.take(address, Instant::now()) {
+            self.metrics().refused(Refused::JoinRate);
+            return Err(too_often("joins"));
+        }
+        self.0.joins_in_progress.clone().try_acquire_owned().map_err(|_| {
+            self.metrics().refused(Refused::JoinsInProgress);
+            ApiError::new(
+                ErrorKind::Overloaded,
+                "Too many are joining at this moment. Try again in a second.",
+            )
+        })
+    }
+
+    /// A place among the bots' sockets.
+    pub(crate) fn admit_bot(&self, address: IpAddr) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.refuse_if_draining()?;
+        if !self.0.joins.take(address, Instant::now()) {
+            self.metrics().refused(Refused::JoinRate);
+            return Err(too_often("joins"));
+        }
+        self.0.bot_sockets.clone().try_acquire_owned().map_err(|_| {
+            self.metrics().refused(Refused::BotSockets);
+            ApiError::new(
+                ErrorKind::Overloaded,
+                "This server has as many bots as `limits.max_bot_sockets` allows. Try again later.",
+            )
+        })
+    }
+
+    pub(crate) fn admit_guest(&self, address: IpAddr) -> Result<(), ApiError> {
+        if self.0.guest_tokens.take(address, Instant::now()) {
+            return Ok(());
+        }
+        self.metrics().refused(Refused::GuestRate);
+        Err(too_often("guest tokens"))
+    }
+
+    fn refuse_if_draining(&self) -> Result<(), ApiError> {
+        if self.draining() {
+            return Err(ApiError::new(ErrorKind::Draining, "This server is stopping. Join again elsewhere."));
+        }
+        Ok(())
+    }
+
+    /// The routes, with everything around them.
+    pub(crate) fn router(&self) -> Router {
+        let participant = "/v1/rooms/{room}/participants/{id}";
+        let api = Router::new()
+            .route("/v1/rooms", get(rooms::list))
+            .route("/v1/rooms/{room}", get(rooms::show))
+            .route("/v1/rooms/{room}/guest-token", post(guest::token))
+            .route("/v1/rooms/{room}/participants", post(join::join))
+            .route(participant, get(participant::show).delete(participant::remove))
+            .route(&format!("{participant}/stats"), get(participant::stats))
+            .route(&format!("{participant}/dump"), get(participant::dump))
+            .route("/v1/rooms/{room}/bot", get(bot::open))
+            .route("/whip/{room}", post(whip::publish))
+            .route("/whip/{room}/{id}", get(participant::show).delete(participant::remove))
+            .route("/whep/{room}", post(whip::play))
+            .route(
+                "/whep/{room}/{id}",
+                post(whip::play_one).get(participant::show).delete(participant::remove),
+            )
+            .layer(middleware::from_fn(layers::cross_origin));
+        let pages = Router::new()
+            .route("/livez", get(health::live))
+            .route("/readyz", get(health::ready))
+            .route("/metrics", get(health::metrics))
+            .route("/", get(web::index))
+            .route("/r/{room}", get(web::index));
+        api.merge(pages)
+            .method_not_allowed_fallback(wrong_method)
+            .fallback_service(web::file.with_state(self.clone()))
+            .layer(middleware::from_fn_with_state(self.clone(), layers::limit_time))
+            .layer(middleware::from_fn_with_state(self.clone(), layers::count))
+            .with_state(self.clone())
+    }
+}
+
+fn too_often(what: &str) -> ApiError {
+    ApiError::new(
+        ErrorKind::RateLimited,
+        format!("Too many {what} from this address. Try again in a second."),
+    )
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::http(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "This resource does not take that method; the header `Allow` lists those it takes.",
+    )
+}

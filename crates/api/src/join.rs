@@ -1,0 +1,201 @@
+//! `POST /v1/rooms/{room}/participants`: one offer, one answer. `docs/reference/join.md` is the page for users.
+
+use std::net::SocketAddr;
+
+use antiphon_base::{ErrorKind, Source};
+use antiphon_shard::{Grants, JoinRequest, Joined};
+use antiphon_wire::control::{MAX_MESSAGE_BYTES, ParticipantKind, Policy, check_display_name};
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
+
+use crate::app::App;
+use crate::auth::{Access, Grant};
+use crate::body;
+use crate::error::ApiError;
+
+/// The longest resume token taken.
+const MAX_RESUME_BYTES: usize = 256;
+
+/// Display name, percent-encoded UTF-8.
+pub(crate) const NAME: HeaderName = HeaderName::from_static("antiphon-name");
+/// JSON `Policy`.
+pub(crate) const POLICY: HeaderName = HeaderName::from_static("antiphon-policy");
+/// Comma list of sources.
+pub(crate) const MUTED: HeaderName = HeaderName::from_static("antiphon-muted");
+/// Resume token, both ways.
+pub(crate) const RESUME: HeaderName = HeaderName::from_static("antiphon-resume");
+/// The participant's id, in answers.
+pub(crate) const PARTICIPANT: HeaderName = HeaderName::from_static("antiphon-participant");
+
+/// The handler.
+pub(crate) async fn join(
+    State(app): State<App>,
+    Extension(peer): Extension<SocketAddr>,
+    access: Access,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let grants = Grants {
+        publish: access.claims.has(Grant::Publish),
+        subscribe: access.claims.has(Grant::Subscribe),
+        moderate: access.claims.has(Grant::Moderate),
+    };
+    if !grants.publish && !grants.subscribe {
+        return Err(ApiError::new(
+            ErrorKind::Forbidden,
+            "The token grants neither `publish` nor `subscribe`. Get one made with at least one of them.",
+        ));
+    }
+    let request = JoinRequest {
+        id: access.identity(&app),
+        name: display_name(&headers, &access)?,
+        kind: ParticipantKind::WebRtc,
+        grants,
+        policy: policy(&headers)?,
+        muted: muted(&headers)?,
+        resume: resume(&headers)?,
+        only: None,
+    };
+    let joined = enter(&app, peer, &access, Offer { headers, body }, request).await?;
+    let location = format!("/v1/rooms/{}/participants/{}", access.room, joined.id);
+    Ok(created(&joined, &location))
+}
+
+/// A request's body with its headers.
+pub(crate) struct Offer {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+}
+
+/// Negotiates off the async threads and the shards, then enters.
+pub(crate) async fn enter(
+    app: &App,
+    peer: SocketAddr,
+    access: &Access,
+    offer: Offer,
+    request: JoinRequest,
+) -> Result<Joined, ApiError> {
+    let _place = app.admit_join(peer.ip())?;
+    let sdp = body::sdp(&offer.headers, offer.body, app.config().max_body_bytes).await?;
+    let turn = app.negotiating().acquire_owned().await.map_err(|_| internal())?;
+    let (shards, room) = (app.shards().clone(), access.room.clone());
+    let prepared = tokio::task::spawn_blocking(move || {
+        let prepared = shards.prepare(&room, &sdp, request);
+        drop(turn);
+        prepared
+    })
+    .await
+    .map_err(|e| {
+        tracing::error!(room = %access.room, error = %e, "negotiation panicked");
+        internal()
+    })??;
+    let joined = app.shards().join(prepared).await?;
+    tracing::debug!(room = %access.room, participant = %joined.id, "joined");
+    Ok(joined)
+}
+
+fn internal() -> ApiError {
+    ApiError::new(ErrorKind::Internal, "The server failed here; its log says how. Try again.")
+}
+
+/// 201 with the answer.
+pub(crate) fn created(joined: &Joined, location: &str) -> Response {
+    let text = |s: &str| HeaderValue::from_str(s).expect("ids and tokens are visible ASCII");
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(body::SDP)),
+        (header::LOCATION, text(location)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (PARTICIPANT, text(joined.id.as_str())),
+        (RESUME, text(&joined.resume_token)),
+    ];
+    (StatusCode::CREATED, headers, joined.answer.clone()).into_response()
+}
+
+/// A header's text, if it is there.
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ApiError> {
+    let read = |v: &'a HeaderValue| {
+        v.to_str()
+            .map_err(|_| ApiError::bad_request(format!("The header `{name}` has other than ASCII text.")))
+    };
+    headers.get(name).map(read).transpose()
+}
+
+/// The name of the header, else of the token, else its identity.
+pub(crate) fn display_name(headers: &HeaderMap, access: &Access) -> Result<String, ApiError> {
+    let bad = |why: String| ApiError::bad_request(format!("The header `{NAME}` is wrong: {why}."));
+    let Some(encoded) = text(headers, &NAME)? else {
+        let claims = &access.claims;
+        let identity = || claims.sub.as_ref().map(|s| s.as_str().to_owned());
+        let name = claims.name.clone().or_else(identity).unwrap_or_default();
+        return Ok(if check_display_name(&name).is_ok() { name } else { String::new() });
+    };
+    let name = percent_decode_str(encoded)
+        .decode_utf8()
+        .map_err(|_| bad("it is not percent-encoded UTF-8 (encodeURIComponent makes that)".into()))?;
+    check_display_name(&name).map_err(|e| bad(e.to_string()))?;
+    Ok(name.trim().to_owned())
+}
+
+fn policy(headers: &HeaderMap) -> Result<Policy, ApiError> {
+    let bad = |why: String| ApiError::bad_request(format!("The header `{POLICY}` is wrong: {why}."));
+    let Some(json) = text(headers, &POLICY)? else { return Ok(Policy::default()) };
+    if json.len() > MAX_MESSAGE_BYTES {
+        return Err(bad("it is too long".into()));
+    }
+    let policy: Policy = serde_json::from_str(json).map_err(|e| bad(e.to_string()))?;
+    policy.check().map_err(|e| bad(e.to_string()))?;
+    Ok(policy)
+}
+
+fn muted(headers: &HeaderMap) -> Result<Vec<Source>, ApiError> {
+    let mut sources = Vec::new();
+    let words = text(headers, &MUTED)?.unwrap_or_default().split(',').map(str::trim);
+    for word in words.filter(|w| !w.is_empty()) {
+        let source = Source::ALL.into_iter().find(|s| s.as_str() == word).ok_or_else(|| {
+            ApiError::bad_request(format!(
+                "The header `{MUTED}` lists sources: microphone, camera, screen, screen_audio."
+            ))
+        })?;
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+    Ok(sources)
+}
+
+fn resume(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    match text(headers, &RESUME)? {
+        Some(token) if token.is_empty() || token.len() > MAX_RESUME_BYTES => {
+            Err(ApiError::bad_request(format!("The header `{RESUME}` is not a token of this server.")))
+        }
+        token => Ok(token.map(str::to_owned)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name.clone(), HeaderValue::from_str(value).unwrap())])
+    }
+
+    #[test]
+    fn muted_lists_sources() {
+        assert_eq!(muted(&HeaderMap::new()).unwrap(), []);
+        let list = muted(&with(&MUTED, " camera, microphone,camera,")).unwrap();
+        assert_eq!(list, [Source::Camera, Source::Microphone]);
+        assert!(muted(&with(&MUTED, "kamera")).is_err());
+    }
+
+    #[test]
+    fn a_policy_is_json_within_limits() {
+        assert_eq!(policy(&with(&POLICY, r#"{"max_height":360}"#)).unwrap().max_height, Some(360));
+        for bad in ["{", r#"{"max":1}"#, r#"{"max_height":-1}"#] {
+            assert!(policy(&with(&POLICY, bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Counters in the OpenMetrics text format. Labels are bounded: never a room's or a person's name.
+
+use std::fmt::Error;
+use std::time::Duration;
+
+use antiphon_shard::{ShardMetrics, Shards};
+use axum::http::{Method, StatusCode};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// What was asked and what came of it. The route is a pattern of the table, the method one of eight.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    route: String,
+    method: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Why {
+    limit: &'static str,
+}
+
+/// The limit that bit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Refused {
+    Connections,
+    JoinRate,
+    JoinsInProgress,
+    GuestRate,
+    BotSockets,
+}
+
+impl Refused {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::JoinRate => "join_rate",
+            Self::JoinsInProgress => "joins_in_progress",
+            Self::GuestRate => "guest_token_rate",
+            Self::BotSockets => "bot_sockets",
+        }
+    }
+}
+
+/// All counters of this crate, and a view on those of the shards.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<Request, Counter>,
+    duration: Family<Route, Histogram>,
+    refused: Family<Why, Counter>,
+    pub(crate) connections: Gauge,
+    pub(crate) bot_sockets: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn new(shards: Shards) -> Self {
+        let mut registry = Registry::with_prefix("antiphon");
+        let requests = Family::default();
+        registry.register("http_requests", "Answered requests", requests.clone());
+        // 0.5 ms to 16 s: a join takes about 10 ms.
+        let buckets = || Histogram::new(exponential_buckets(0.0005, 2.0, 16));
+        let duration = Family::<Route, Histogram>::new_with_constructor(buckets);
+        registry.register("http_request_duration_seconds", "Time to the answer's head", duration.clone());
+        let refused = Family::default();
+        registry.register("refused", "What was refused because of a limit", refused.clone());
+        let connections = Gauge::default();
+        registry.register("http_connections", "Open connections", connections.clone());
+        let bot_sockets = Gauge::default();
+        registry.register("bot_sockets", "Open WebSockets of bots", bot_sockets.clone());
+        registry.register_collector(Box::new(ShardCollector(shards)));
+        Self { registry, requests, duration, refused, connections, bot_sockets }
+    }
+
+    pub(crate) fn refused(&self, limit: Refused) {
+        self.refused.get_or_create(&Why { limit: limit.as_str() }).inc();
+    }
+
+    pub(crate) fn answered(&self, route: Option<&str>, method: &Method, status: StatusCode, took: Duration) {
+        let route = route.unwrap_or("other").to_owned();
+        let request = Request { route: route.clone(), method: word(method), status: status.as_u16() };
+        self.requests.get_or_create(&request).inc();
+        self.duration.get_or_create(&Route { route }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .expect("writing to a String cannot fail");
+        text
+    }
+}
+
+fn word(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PATCH" => "PATCH",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+struct ShardCollector(Shards);
+
+impl std::fmt::Debug for ShardCollector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ShardCollector")
+    }
+}
+
+type Field = (&'static str, &'static str, fn(&ShardMetrics) -> u64);
+
+const COUNTERS: [Field; 11] = [
+    ("shard_datagrams_in", "Datagrams received", |m| m.datagrams_in),
+    ("shard_datagrams_out", "Datagrams sent", |m| m.datagrams_out),
+    ("shard_datagrams_unknown", "Datagrams from nobody we know", |m| m.datagrams_unknown),
+    ("shard_send_dropped", "Datagrams the socket would not take", |m| m.send_dropped),
+    ("shard_packets_in", "Media packets that came in", |m| m.packets_in),
+    ("shard_packets_forwarded", "Media packets forwarded to subscribers", |m| m.packets_forwarded),
+    ("shard_packets_unwanted", "Media packets of unwanted layers, dropped at ingress", |m| {
+        m.packets_unwanted
+    }),
+    ("shard_attach_dropped", "Packets dropped because an attachment was slow", |m| m.attach_dropped),
+    ("shard_inbox_dropped", "Commands refused because the inbox was full", |m| m.inbox_dropped),
+    ("shard_keyframe_requests", "Keyframes asked of publishers", |m| m.keyframe_requests),
+    ("shard_room_panics", "Rooms ended because of a panic in them", |m| m.room_panics),
+];
+
+const GAUGES: [Field; 4] = [
+    ("shard_peers", "WebRTC peers", |m| m.peers),
+    ("shard_rooms", "Rooms", |m| m.rooms),
+    ("shard_attachments", "Attachments: bots and taps", |m| m.attachments),
+    ("shard_busy_permille", "Time not waiting over the last second, in thousandths", |m| m.busy_permille),
+];
+
+impl Collector for ShardCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), Error> {
+        let shards = self.0.metrics().shards;
+        for (name, help, field) in COUNTERS {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (i, shard) in shards.iter().enumerate() {
+                let labels = [("shard", i)];
+                metric
+                    .encode_family(&labels)?
+                    .encode_counter::<[(&str, &str); 0], _, u64>(&field(shard), None)?;
+            }
+        }
+        for (name, help, field) in GAUGES {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (i, shard) in shards.iter().enumerate() {
+                let labels = [("shard", i)];
+                let value = i64::try_from(field(shard)).unwrap_or(i64::MAX);
+                metric.encode_family(&labels)?.encode_gauge(&value)?;
+            }
+        }
+        Ok(())
+    }
+}
