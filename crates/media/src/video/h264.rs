@@ -82,7 +82,7 @@ impl Encoder {
             .intra_frame_period(IntraFramePeriod::from_num_frames(0))
             .scene_change_detect(false)
             .background_detection(false)
-            .skip_frames(false)
+            .skip_frames(true)
             .num_threads(1);
         let library =
             LibraryEncoder::with_api_config(OpenH264API::from_source(), settings).map_err(refused)?;
