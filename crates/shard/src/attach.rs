@@ -78,14 +78,7 @@ pub enum AttachEvent {
     Keyframe(Source),
 }
 
-/// A tapped track.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TapRequest {
-    /// Which track. Need not exist yet.
-    pub track: TrackKey,
-    /// The highest layer at or below this height; `None`: the highest there is.
-    pub max_height: Option<u16>,
-}
+pub use antiphon_room::TapRequest;
 
 /// What a holder tells the shard.
 #[derive(Debug)]

@@ -1,18 +1,8 @@
 //! Joining by SDP: what the caller gives and gets. `docs/reference/join.md` is the page for users.
 
-use antiphon_base::{ErrorKind, ParticipantId, ParticipantKey, Source};
+use antiphon_base::{ErrorKind, ParticipantId, ParticipantKey, RoomName, Source};
+pub use antiphon_room::Grants;
 use antiphon_wire::control::{ParticipantKind, Policy};
-
-/// What a participant may do; from its token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grants {
-    /// Send tracks.
-    pub publish: bool,
-    /// Receive tracks.
-    pub subscribe: bool,
-    /// Mute and remove others.
-    pub moderate: bool,
-}
 
 /// Who joins, and how.
 #[derive(Debug, Clone)]
@@ -37,13 +27,17 @@ pub struct JoinRequest {
 
 /// A negotiated peer that has not entered yet. Made off the shard threads; can be dropped.
 pub struct Prepared {
-    pub(crate) answer: String,
+    pub(crate) room: RoomName,
+    pub(crate) request: JoinRequest,
+    pub(crate) negotiated: crate::sdp::Negotiated,
+    pub(crate) resume_token: String,
+    pub(crate) ufrag: String,
 }
 
 impl Prepared {
     /// The SDP answer.
     pub fn answer(&self) -> &str {
-        &self.answer
+        &self.negotiated.answer
     }
 }
 

@@ -5,11 +5,31 @@
 //! blocking call is on a shard thread.
 
 pub mod attach;
+mod clock;
+mod command;
 pub mod config;
+mod connection;
+mod core;
+mod dump;
+mod egress;
+mod enter;
+mod handle;
+mod host;
+mod inbox;
 pub mod join;
+mod net;
+mod outputs;
+mod peer;
+mod run;
+mod sdp;
 pub mod status;
+mod stun;
+mod timers;
 
-pub use attach::{AttachCommand, AttachEvent, AttachRequest, Attachment, OutPacket};
+pub use attach::{
+    AttachCommand, AttachEvent, AttachRequest, AttachSender, Attachment, OutPacket, TapRequest,
+};
 pub use config::Config;
+pub use handle::Shards;
 pub use join::{Grants, JoinError, JoinRequest, Joined, Prepared};
-pub use status::{Metrics, ParticipantStatus, ShardMetrics};
+pub use status::{Metrics, ParticipantStatus, RoomStatus, ShardMetrics};

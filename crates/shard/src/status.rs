@@ -63,3 +63,12 @@ pub struct Metrics {
     /// One each.
     pub shards: Vec<ShardMetrics>,
 }
+
+/// A room and who is in it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RoomStatus {
+    /// Its name.
+    pub name: antiphon_base::RoomName,
+    /// Everybody in the roster.
+    pub participants: Vec<antiphon_wire::control::ParticipantInfo>,
+}

@@ -16,6 +16,7 @@ use crate::stats::Stats;
 use crate::timer::{Reason, Timers};
 
 mod lifecycle;
+mod look;
 mod request;
 mod roster;
 mod routing;

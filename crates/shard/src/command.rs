@@ -1,0 +1,35 @@
+//! What can be asked of a shard from other threads.
+
+use std::time::Duration;
+
+use antiphon_base::{ParticipantId, ParticipantKey, RoomName};
+use antiphon_wire::control::LeaveReason;
+
+use crate::attach::{AttachCommand, AttachRequest, Attachment};
+use crate::join::{JoinError, Joined, Prepared};
+use crate::status::{ParticipantStatus, RoomStatus};
+
+/// Where an answer goes: a ring of one.
+pub(crate) type Reply<T> = async_channel::Sender<T>;
+
+/// A command to a shard.
+pub(crate) enum Command {
+    /// A negotiated peer enters.
+    Join { prepared: Box<Prepared>, reply: Reply<Result<Joined, JoinError>> },
+    /// A program in this process enters.
+    Attach { room: RoomName, request: AttachRequest, reply: Reply<Result<Attachment, JoinError>> },
+    /// An attachment says something.
+    Attached { room: RoomName, key: ParticipantKey, command: AttachCommand },
+    /// State of a participant.
+    Status { room: RoomName, id: ParticipantId, detail: bool, reply: Reply<Option<ParticipantStatus>> },
+    /// Let somebody go.
+    Remove { room: RoomName, id: ParticipantId, reason: LeaveReason, reply: Reply<bool> },
+    /// Begin a dump of somebody's decrypted RTP.
+    Dump { room: RoomName, id: ParticipantId, reply: Reply<Option<async_channel::Receiver<Vec<u8>>>> },
+    /// All rooms.
+    Rooms { reply: Reply<Vec<RoomStatus>> },
+    /// Tell everybody to go elsewhere; refuse joins.
+    Drain { deadline: Duration },
+    /// End the thread.
+    Stop,
+}

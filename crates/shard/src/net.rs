@@ -1,0 +1,546 @@
+//! Batch socket calls: recvmmsg, sendmmsg with UDP segmentation offload, epoll, eventfd, interface addresses.
+//!
+//! The only unsafe code of this crate; each type here is safe to use.
+#![expect(unsafe_code, reason = "recvmmsg, sendmmsg, cmsg and epoll have no safe interface in std")]
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// Datagrams read by one call.
+pub(crate) const RECV_BATCH: usize = 64;
+/// Longest datagram taken: above the MTU of Ethernet; what is longer is not WebRTC.
+const RECV_BYTES: usize = 2_048;
+/// Messages sent by one call.
+const SEND_BATCH: usize = 64;
+/// Most segments the kernel takes in one message (UDP_MAX_SEGMENTS).
+const MAX_SEGMENTS: usize = 64;
+/// Most bytes of one segmented message, below the 16-bit length of UDP with room for headers.
+const MAX_SEGMENTED_BYTES: usize = 65_000;
+/// Room for the control messages of one datagram: packet info and segment size.
+const CONTROL_BYTES: usize = 128;
+/// Kernel buffers asked for: a keyframe to 1,000 subscribers fits.
+const SOCKET_BUFFER_BYTES: libc::c_int = 8 << 20;
+
+/// One datagram to send.
+pub(crate) struct Datagram {
+    /// Address it leaves from; decides the interface.
+    pub(crate) source: IpAddr,
+    /// Where to.
+    pub(crate) destination: SocketAddr,
+    /// What.
+    pub(crate) contents: Vec<u8>,
+}
+
+/// A bound UDP socket, its buffers for one thread, and what it could not send.
+pub(crate) struct Socket {
+    socket: UdpSocket,
+    local: SocketAddr,
+    recv: RecvBuffers,
+    /// Datagrams the kernel would not take.
+    pub(crate) send_dropped: u64,
+    segmentation: bool,
+}
+
+struct RecvBuffers {
+    bytes: Vec<[u8; RECV_BYTES]>,
+    control: Vec<[u64; CONTROL_BYTES / 8]>,
+    addresses: Vec<libc::sockaddr_storage>,
+    vectors: Vec<libc::iovec>,
+    headers: Vec<libc::mmsghdr>,
+}
+
+// SAFETY: the raw pointers in `vectors` and `headers` point into the sibling vectors, are written anew before each
+// call, and never outlive it.
+unsafe impl Send for RecvBuffers {}
+
+/// A received datagram.
+pub(crate) struct Received<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) source: SocketAddr,
+    /// The local address it was sent to.
+    pub(crate) destination: SocketAddr,
+}
+
+impl Socket {
+    /// Binds `address`.
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = UdpSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        let fd = socket.as_raw_fd();
+        for (force, plain) in
+            [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]
+        {
+            if set_option(fd, libc::SOL_SOCKET, force, SOCKET_BUFFER_BYTES).is_err() {
+                set_option(fd, libc::SOL_SOCKET, plain, SOCKET_BUFFER_BYTES)?;
+            }
+        }
+        if address.is_ipv4() {
+            set_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        } else {
+            set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        }
+        let local = socket.local_addr()?;
+        Ok(Self { socket, local, recv: RecvBuffers::new(), send_dropped: 0, segmentation: true })
+    }
+
+    /// The bound address.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Reads what is there, at most [`RECV_BATCH`] datagrams. 0: nothing.
+    pub(crate) fn recv(&mut self) -> io::Result<usize> {
+        self.recv.prepare();
+        // SAFETY: the headers point to live buffers of the lengths given (`prepare`); the fd is open.
+        let n = unsafe {
+            libc::recvmmsg(
+                self.socket.as_raw_fd(),
+                self.recv.headers.as_mut_ptr(),
+                RECV_BATCH as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        match usize::try_from(n) {
+            Ok(n) => Ok(n),
+            Err(_) => {
+                let e = io::Error::last_os_error();
+                match e.raw_os_error() {
+                    Some(libc::EAGAIN | libc::ECONNREFUSED | libc::EINTR) => Ok(0),
+                    _ => Err(e),
+                }
+            }
+        }
+    }
+
+    /// Datagram `i` of the last [`Socket::recv`]; `None` where the kernel gave no usable address.
+    pub(crate) fn received(&self, i: usize) -> Option<Received<'_>> {
+        let header = self.recv.headers.get(i)?;
+        let bytes = self.recv.bytes.get(i)?.get(..header.msg_len as usize)?;
+        let source = read_address(self.recv.addresses.get(i)?)?;
+        let ip = destination_ip(&header.msg_hdr).unwrap_or(self.local.ip());
+        Some(Received { bytes, source, destination: SocketAddr::new(ip, self.local.port()) })
+    }
+
+    /// Sends all; neighbours to one destination of one size leave as one segmented message. What the kernel does
+    /// not take is dropped and counted, as on any full link.
+    pub(crate) fn send(&mut self, datagrams: &[Datagram]) {
+        let mut messages: Vec<std::ops::Range<usize>> = Vec::with_capacity(SEND_BATCH);
+        let mut at = 0;
+        while at < datagrams.len() {
+            messages.clear();
+            while messages.len() < SEND_BATCH && at < datagrams.len() {
+                let end = if self.segmentation { run_end(datagrams, at) } else { at + 1 };
+                messages.push(at..end);
+                at = end;
+            }
+            self.send_messages(datagrams, &messages);
+        }
+    }
+
+    fn send_messages(&mut self, datagrams: &[Datagram], messages: &[std::ops::Range<usize>]) {
+        let total: usize = messages.iter().map(ExactSizeIterator::len).sum();
+        let mut vectors: Vec<libc::iovec> = Vec::with_capacity(total);
+        let mut addresses: Vec<libc::sockaddr_storage> = Vec::with_capacity(messages.len());
+        let mut control = vec![[0u64; CONTROL_BYTES / 8]; messages.len()];
+        let mut headers: Vec<libc::mmsghdr> = Vec::with_capacity(messages.len());
+        for (i, range) in messages.iter().enumerate() {
+            let first = &datagrams[range.start];
+            let start = vectors.len();
+            for d in &datagrams[range.clone()] {
+                vectors
+                    .push(libc::iovec { iov_base: d.contents.as_ptr() as *mut _, iov_len: d.contents.len() });
+            }
+            let (address, length) = write_address(first.destination);
+            addresses.push(address);
+            let segment = (range.len() > 1).then_some(first.contents.len());
+            // SAFETY: all-zero is a valid mmsghdr.
+            let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
+            header.msg_hdr.msg_namelen = length;
+            // Capacity was reserved above: the pointers stay valid while more is pushed.
+            header.msg_hdr.msg_name = (&raw mut addresses[i]).cast();
+            header.msg_hdr.msg_iov = &raw mut vectors[start];
+            header.msg_hdr.msg_iovlen = range.len() as _;
+            header.msg_hdr.msg_control = control[i].as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
+            header.msg_hdr.msg_controllen = write_control(&mut header.msg_hdr, first.source, segment) as _;
+            headers.push(header);
+        }
+        self.send_headers(datagrams, messages, &mut headers);
+    }
+
+    fn send_headers(
+        &mut self,
+        datagrams: &[Datagram],
+        messages: &[std::ops::Range<usize>],
+        headers: &mut [libc::mmsghdr],
+    ) {
+        let mut done = 0;
+        while done < headers.len() {
+            // SAFETY: headers, vectors, addresses and control live in the caller's frame for the length of the call.
+            let n = unsafe {
+                libc::sendmmsg(
+                    self.socket.as_raw_fd(),
+                    headers[done..].as_mut_ptr(),
+                    (headers.len() - done) as libc::c_uint,
+                    libc::MSG_DONTWAIT as _,
+                )
+            };
+            if let Ok(n) = usize::try_from(n) {
+                done += n.max(1);
+                continue;
+            }
+            // The error belongs to message `done`; go on behind it.
+            let error = io::Error::last_os_error().raw_os_error();
+            let range = messages[done].clone();
+            if error == Some(libc::EIO) && range.len() > 1 {
+                // The interface cannot segment: this once by hand, and never again in one message.
+                self.segmentation = false;
+                for i in range {
+                    self.send_messages(datagrams, &[i..i + 1]);
+                }
+            } else if error != Some(libc::EINTR) {
+                self.send_dropped += range.len() as u64;
+            } else {
+                continue;
+            }
+            done += 1;
+        }
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// End of the run of datagrams from `at` that can leave as one message: same way, same size, the last may be shorter.
+fn run_end(datagrams: &[Datagram], at: usize) -> usize {
+    let first = &datagrams[at];
+    let size = first.contents.len();
+    let mut bytes = size;
+    let mut end = at + 1;
+    while let Some(d) = datagrams.get(end) {
+        let same = d.destination == first.destination && d.source == first.source && d.contents.len() <= size;
+        bytes += d.contents.len();
+        if !same || end - at >= MAX_SEGMENTS || bytes > MAX_SEGMENTED_BYTES {
+            break;
+        }
+        end += 1;
+        if d.contents.len() < size {
+            break;
+        }
+    }
+    end
+}
+
+impl RecvBuffers {
+    fn new() -> Self {
+        // SAFETY: all-zero is a valid value of these C structs.
+        let (address, vector, header) = unsafe { (mem::zeroed(), mem::zeroed(), mem::zeroed()) };
+        Self {
+            bytes: vec![[0; RECV_BYTES]; RECV_BATCH],
+            control: vec![[0; CONTROL_BYTES / 8]; RECV_BATCH],
+            addresses: vec![address; RECV_BATCH],
+            vectors: vec![vector; RECV_BATCH],
+            headers: vec![header; RECV_BATCH],
+        }
+    }
+
+    fn prepare(&mut self) {
+        for i in 0..RECV_BATCH {
+            self.vectors[i] =
+                libc::iovec { iov_base: self.bytes[i].as_mut_ptr().cast(), iov_len: RECV_BYTES };
+            let h = &mut self.headers[i].msg_hdr;
+            h.msg_name = (&raw mut self.addresses[i]).cast();
+            h.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as u32;
+            h.msg_iov = &raw mut self.vectors[i];
+            h.msg_iovlen = 1;
+            h.msg_control = self.control[i].as_mut_ptr().cast();
+            h.msg_controllen = CONTROL_BYTES as _;
+            h.msg_flags = 0;
+        }
+    }
+}
+
+fn set_option(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let size = mem::size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: `value` lives through the call and has the size given.
+    let r = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), size) };
+    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn read_address(a: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    match libc::c_int::from(a.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that the storage holds a sockaddr_in.
+            let a = unsafe { &*(&raw const *a).cast::<libc::sockaddr_in>() };
+            let ip = Ipv4Addr::from(u32::from_be(a.sin_addr.s_addr));
+            Some(SocketAddr::V4(SocketAddrV4::new(ip, u16::from_be(a.sin_port))))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: the family says that the storage holds a sockaddr_in6.
+            let a = unsafe { &*(&raw const *a).cast::<libc::sockaddr_in6>() };
+            let ip = Ipv6Addr::from(a.sin6_addr.s6_addr);
+            let port = u16::from_be(a.sin6_port);
+            Some(match ip.to_ipv4_mapped() {
+                Some(v4) => SocketAddr::V4(SocketAddrV4::new(v4, port)),
+                None => SocketAddr::V6(SocketAddrV6::new(ip, port, 0, a.sin6_scope_id)),
+            })
+        }
+        _ => None,
+    }
+}
+
+fn write_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+    // SAFETY: all-zero is a valid sockaddr_storage.
+    let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
+    let length = match address {
+        SocketAddr::V4(a) => {
+            // SAFETY: a sockaddr_storage is large and aligned enough for a sockaddr_in.
+            let s = unsafe { &mut *(&raw mut storage).cast::<libc::sockaddr_in>() };
+            s.sin_family = libc::AF_INET as _;
+            s.sin_port = a.port().to_be();
+            s.sin_addr.s_addr = u32::from(*a.ip()).to_be();
+            mem::size_of::<libc::sockaddr_in>()
+        }
+        SocketAddr::V6(a) => {
+            // SAFETY: a sockaddr_storage is large and aligned enough for a sockaddr_in6.
+            let s = unsafe { &mut *(&raw mut storage).cast::<libc::sockaddr_in6>() };
+            s.sin6_family = libc::AF_INET6 as _;
+            s.sin6_port = a.port().to_be();
+            s.sin6_addr.s6_addr = a.ip().octets();
+            s.sin6_scope_id = a.scope_id();
+            mem::size_of::<libc::sockaddr_in6>()
+        }
+    };
+    (storage, length as libc::socklen_t)
+}
+
+/// The address a datagram was sent to, from its packet-info control message.
+fn destination_ip(header: &libc::msghdr) -> Option<IpAddr> {
+    // SAFETY: the kernel has filled `msg_controllen` bytes of control messages; the CMSG macros stay inside them.
+    unsafe {
+        let mut c = libc::CMSG_FIRSTHDR(header);
+        while !c.is_null() {
+            let data = libc::CMSG_DATA(c);
+            if (*c).cmsg_level == libc::IPPROTO_IP && (*c).cmsg_type == libc::IP_PKTINFO {
+                let info = std::ptr::read_unaligned(data.cast::<libc::in_pktinfo>());
+                return Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr))));
+            }
+            if (*c).cmsg_level == libc::IPPROTO_IPV6 && (*c).cmsg_type == libc::IPV6_PKTINFO {
+                let info = std::ptr::read_unaligned(data.cast::<libc::in6_pktinfo>());
+                let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                return Some(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4));
+            }
+            c = libc::CMSG_NXTHDR(header, c);
+        }
+    }
+    None
+}
+
+/// Writes packet info and segment size; gives the bytes used.
+fn write_control(header: &mut libc::msghdr, source: IpAddr, segment: Option<usize>) -> usize {
+    let mut used = 0;
+    // SAFETY: the caller's control buffer has CONTROL_BYTES bytes, enough for both messages; the CMSG macros walk it.
+    unsafe {
+        let mut c = libc::CMSG_FIRSTHDR(header);
+        match source {
+            IpAddr::V4(ip) if !ip.is_unspecified() => {
+                let mut info: libc::in_pktinfo = mem::zeroed();
+                info.ipi_spec_dst.s_addr = u32::from(ip).to_be();
+                used += put(c, libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
+                c = libc::CMSG_NXTHDR(header, c);
+            }
+            IpAddr::V6(ip) if !ip.is_unspecified() => {
+                let mut info: libc::in6_pktinfo = mem::zeroed();
+                info.ipi6_addr.s6_addr = ip.octets();
+                used += put(c, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
+                c = libc::CMSG_NXTHDR(header, c);
+            }
+            _ => {}
+        }
+        if let Some(size) = segment.and_then(|s| u16::try_from(s).ok()) {
+            used += put(c, libc::SOL_UDP, libc::UDP_SEGMENT, &size);
+        }
+    }
+    used
+}
+
+/// Fills one control message and gives the space it takes.
+///
+/// # Safety
+/// `c` points to room for a control message of `T`.
+unsafe fn put<T: Copy>(c: *mut libc::cmsghdr, level: libc::c_int, kind: libc::c_int, value: &T) -> usize {
+    let size = mem::size_of::<T>() as libc::c_uint;
+    // SAFETY: the caller vouches for the room behind `c`.
+    unsafe {
+        (*c).cmsg_level = level;
+        (*c).cmsg_type = kind;
+        (*c).cmsg_len = libc::CMSG_LEN(size) as _;
+        std::ptr::write_unaligned(libc::CMSG_DATA(c).cast::<T>(), *value);
+        libc::CMSG_SPACE(size) as usize
+    }
+}
+
+/// An eventfd: rings across threads.
+pub(crate) struct EventFd(OwnedFd);
+
+impl EventFd {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: a plain system call; the result is checked before it is owned.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the fd is fresh and nobody else's.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Wakes whoever waits.
+    pub(crate) fn ring(&self) {
+        let one = 1u64;
+        // SAFETY: eight bytes are read from a live u64. A full counter still wakes, so the result does not matter.
+        let _ = unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+
+    /// Back to quiet.
+    pub(crate) fn clear(&self) {
+        let mut count = 0u64;
+        // SAFETY: eight bytes are written into a live u64. Nothing to read is fine.
+        let _ = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
+    }
+}
+
+impl AsRawFd for EventFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// An epoll set that only says that something is there: a shard has two descriptors and looks at both.
+pub(crate) struct Epoll(OwnedFd);
+
+impl Epoll {
+    pub(crate) fn new(fds: &[RawFd]) -> io::Result<Self> {
+        // SAFETY: a plain system call; the result is checked before it is owned.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the fd is fresh and nobody else's.
+        let epoll = Self(unsafe { OwnedFd::from_raw_fd(fd) });
+        for &watched in fds {
+            let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+            // SAFETY: `event` lives through the call.
+            if unsafe { libc::epoll_ctl(epoll.0.as_raw_fd(), libc::EPOLL_CTL_ADD, watched, &raw mut event) }
+                < 0
+            {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(epoll)
+    }
+
+    /// Waits until something is there or the time is over.
+    pub(crate) fn wait(&self, timeout: std::time::Duration) {
+        let millis = timeout.as_micros().div_ceil(1_000).min(60_000);
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 2];
+        // SAFETY: `events` has room for the two events asked for. An interrupted wait is just a short one.
+        let _ = unsafe {
+            libc::epoll_wait(
+                self.0.as_raw_fd(),
+                events.as_mut_ptr(),
+                2,
+                libc::c_int::try_from(millis).unwrap_or(60_000),
+            )
+        };
+    }
+}
+
+/// Addresses of the interfaces that are up, loopback included, link-local IPv6 left out.
+pub(crate) fn interface_addresses() -> io::Result<Vec<IpAddr>> {
+    let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
+    // SAFETY: getifaddrs fills the pointer or fails.
+    if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut found = Vec::new();
+    let mut at = list;
+    // SAFETY: the list is walked as the manual says, and freed once, after the last use.
+    unsafe {
+        while !at.is_null() {
+            let entry = &*at;
+            if !entry.ifa_addr.is_null() && entry.ifa_flags & libc::IFF_UP as u32 != 0 {
+                let family = libc::c_int::from((*entry.ifa_addr).sa_family);
+                if family == libc::AF_INET {
+                    let a = &*entry.ifa_addr.cast::<libc::sockaddr_in>();
+                    found.push(IpAddr::V4(Ipv4Addr::from(u32::from_be(a.sin_addr.s_addr))));
+                } else if family == libc::AF_INET6 {
+                    let ip = Ipv6Addr::from((*entry.ifa_addr.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr);
+                    if !ip.is_unicast_link_local() {
+                        found.push(IpAddr::V6(ip));
+                    }
+                }
+            }
+            at = entry.ifa_next;
+        }
+        libc::freeifaddrs(list);
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datagram(to: u16, size: usize) -> Datagram {
+        Datagram {
+            source: Ipv4Addr::LOCALHOST.into(),
+            destination: SocketAddr::from(([127, 0, 0, 1], to)),
+            contents: vec![7; size],
+        }
+    }
+
+    #[test]
+    fn runs_end_where_destination_or_size_changes() {
+        let d = [
+            datagram(1, 10),
+            datagram(1, 10),
+            datagram(1, 4),
+            datagram(1, 10),
+            datagram(2, 10),
+            datagram(2, 11),
+        ];
+        assert_eq!((run_end(&d, 0), run_end(&d, 3), run_end(&d, 4), run_end(&d, 5)), (3, 4, 5, 6));
+    }
+
+    #[test]
+    fn segmented_datagrams_arrive_one_by_one() {
+        let mut a = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut b = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let to = b.local().port();
+        let sizes = [1_000, 1_000, 1_000, 300, 1_000, 50];
+        let batch: Vec<_> = sizes.iter().map(|s| datagram(to, *s)).collect();
+        a.send(&batch);
+        assert_eq!(a.send_dropped, 0);
+        let epoll = Epoll::new(&[b.as_raw_fd()]).unwrap();
+        let mut seen = Vec::new();
+        while seen.len() < sizes.len() {
+            epoll.wait(std::time::Duration::from_secs(10));
+            let n = b.recv().unwrap();
+            for i in 0..n {
+                let r = b.received(i).unwrap();
+                assert_eq!(r.source, a.local());
+                assert_eq!(r.destination, b.local());
+                seen.push(r.bytes.len());
+            }
+        }
+        assert_eq!(seen, sizes);
+    }
+}

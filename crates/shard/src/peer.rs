@@ -1,0 +1,155 @@
+//! One WebRTC participant on a shard: its connection, its slots, its place in the room.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use antiphon_base::{MediaKind, ParticipantId, ParticipantKey};
+use antiphon_room::slot::Slot;
+use antiphon_room::{Feed, SlotPlan};
+use antiphon_wire::rtp::rewrite::Start;
+use rand::Rng;
+
+use crate::connection::Connection;
+use crate::join::Grants;
+
+/// Addresses one peer may send from: its interfaces while ICE makes up its mind.
+pub(crate) const MAX_ADDRESSES: usize = 8;
+/// Control messages waiting for the channel to open or drain: a joining burst of a large room.
+const MAX_CONTROL_QUEUE: usize = 1_024;
+/// Events kept for the stats of a participant.
+const MAX_LOG: usize = 64;
+
+/// One peer.
+pub(crate) struct Peer {
+    pub(crate) connection: Connection,
+    /// Place of its room on this shard.
+    pub(crate) room: usize,
+    pub(crate) key: ParticipantKey,
+    pub(crate) id: ParticipantId,
+    pub(crate) grants: Grants,
+    pub(crate) has_control: bool,
+    pub(crate) ufrag: String,
+    pub(crate) addresses: VecDeque<SocketAddr>,
+    pub(crate) slots: Vec<Slot>,
+    /// For each slot, the feeds whose packets come to it: what it shows, and what it waits for.
+    pub(crate) listening: Vec<[Option<Feed>; 2]>,
+    /// Needs to be finished in this round.
+    pub(crate) touched: bool,
+    pub(crate) deadline: Instant,
+    pub(crate) scheduled: Option<Instant>,
+    pub(crate) connected: bool,
+    /// Out of the room; the connection is taken down at this time.
+    pub(crate) closing: Option<Instant>,
+    pub(crate) since: Instant,
+    pub(crate) log: VecDeque<(Instant, String)>,
+    pub(crate) dump: Option<async_channel::Sender<Vec<u8>>>,
+    control_queue: VecDeque<String>,
+}
+
+/// A peer's new slots; sequence numbers and timestamps begin at random (RFC 3550, section 5.1), the former low enough
+/// for the rollover counter to be 0.
+pub(crate) fn slots(plan: &SlotPlan) -> Vec<Slot> {
+    let mut rng = rand::rng();
+    let mut slot = |kind| {
+        let seq = rng.random_range(1..0x7fff);
+        Slot::new(kind, Start { seq, rtp_time: rng.random(), picture_id: rng.random(), tl0: rng.random() })
+    };
+    let audio = plan.audio.iter().map(|_| MediaKind::Audio);
+    let video = plan.video.iter().chain(&plan.screen).map(|_| MediaKind::Video);
+    audio.chain(video).map(&mut slot).collect()
+}
+
+/// What a peer is made of when it enters.
+pub(crate) struct Entry {
+    pub(crate) connection: Connection,
+    pub(crate) room: usize,
+    pub(crate) key: ParticipantKey,
+    pub(crate) id: ParticipantId,
+    pub(crate) grants: Grants,
+    pub(crate) has_control: bool,
+    pub(crate) ufrag: String,
+    pub(crate) plan: SlotPlan,
+}
+
+impl Peer {
+    pub(crate) fn new(entry: Entry, now: Instant) -> Self {
+        let slots = slots(&entry.plan);
+        Self {
+            connection: entry.connection,
+            room: entry.room,
+            key: entry.key,
+            id: entry.id,
+            grants: entry.grants,
+            has_control: entry.has_control,
+            ufrag: entry.ufrag,
+            addresses: VecDeque::new(),
+            listening: vec![[None; 2]; slots.len()],
+            slots,
+            touched: false,
+            deadline: now,
+            scheduled: None,
+            connected: false,
+            closing: None,
+            since: now,
+            log: VecDeque::new(),
+            dump: None,
+            control_queue: VecDeque::new(),
+        }
+    }
+
+    /// Remembers what happened, for the stats.
+    pub(crate) fn note(&mut self, now: Instant, what: impl Into<String>) {
+        if self.log.len() == MAX_LOG {
+            self.log.pop_front();
+        }
+        self.log.push_back((now, what.into()));
+    }
+
+    /// Sends a control message after those that wait. `false`: the queue is full, the peer does not read.
+    pub(crate) fn say(&mut self, text: String) -> bool {
+        if self.control_queue.is_empty() && self.connection.write_control(&text) {
+            return true;
+        }
+        if self.control_queue.len() >= MAX_CONTROL_QUEUE {
+            return false;
+        }
+        self.control_queue.push_back(text);
+        true
+    }
+
+    /// Tries what waits.
+    pub(crate) fn flush_control(&mut self) {
+        while let Some(text) = self.control_queue.front() {
+            if !self.connection.write_control(text) {
+                return;
+            }
+            self.control_queue.pop_front();
+        }
+    }
+
+    /// Whether control messages wait for room.
+    pub(crate) fn control_waits(&self) -> bool {
+        !self.control_queue.is_empty()
+    }
+
+    /// Counts and latest events, for `GET .../stats`.
+    pub(crate) fn stats(&self, now: Instant) -> serde_json::Value {
+        let ago =
+            |at: Instant| u64::try_from(now.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX);
+        serde_json::json!({
+            "connected": self.connected,
+            "age_ms": ago(self.since),
+            "consent_age_ms": ago(self.connection.consent()),
+            "transport": self.connection.counters,
+            "slots": self.slots.iter().map(|s| s.current().map(|f| f.track.to_string())).collect::<Vec<_>>(),
+            "events": self.log.iter().map(|(at, what)| serde_json::json!({"ago_ms": ago(*at), "event": what}))
+                .collect::<Vec<_>>(),
+        })
+    }
+
+    /// No sign of life for too long.
+    pub(crate) fn is_lost(&self, now: Instant, consent_timeout: Duration) -> bool {
+        now.saturating_duration_since(self.connection.consent()) > consent_timeout
+    }
+}

@@ -1,0 +1,109 @@
+//! The thread of a shard: wait, read, work, send.
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::core::Core;
+use crate::inbox::{Inbox, Sender};
+use crate::net::{Epoll, RECV_BATCH, Socket};
+use crate::status::ShardMetrics;
+
+/// Longest wait without anything due.
+const IDLE: Duration = Duration::from_secs(1);
+/// Batches read before the subscribers are finished: beyond this, latency costs more than batching gains.
+const MAX_BATCHES: usize = 4;
+/// Commands done in one round, so that packets are not held up.
+const MAX_COMMANDS: usize = 1_024;
+/// Over what time the share of busy time is measured.
+const BUSY_WINDOW: Duration = Duration::from_secs(1);
+
+/// What the thread owns.
+pub(crate) struct Runner {
+    pub(crate) core: Core,
+    pub(crate) socket: Socket,
+    pub(crate) inbox: Inbox,
+    pub(crate) sender: Sender,
+    /// Where metrics are left for readers, once per second.
+    pub(crate) metrics: Arc<Mutex<ShardMetrics>>,
+}
+
+/// Busy time in the current window.
+struct Busy {
+    since: Instant,
+    busy: Duration,
+}
+
+impl Runner {
+    /// Runs until told to stop.
+    pub(crate) fn run(mut self) -> std::io::Result<()> {
+        let epoll = Epoll::new(&[self.socket.as_raw_fd(), self.inbox.event().as_raw_fd()])?;
+        let mut busy = Busy { since: Instant::now(), busy: Duration::ZERO };
+        loop {
+            let start = Instant::now();
+            let next =
+                self.core.poll_timeout().map_or(IDLE, |at| at.saturating_duration_since(start).min(IDLE));
+            if !next.is_zero() {
+                epoll.wait(next);
+            }
+            let woken = Instant::now();
+            let go_on = self.round(woken);
+            let done = Instant::now();
+            busy.busy += done.saturating_duration_since(woken);
+            self.publish(done, &mut busy);
+            if !go_on {
+                return Ok(());
+            }
+        }
+    }
+
+    fn round(&mut self, now: Instant) -> bool {
+        let mut go_on = true;
+        self.inbox.answer();
+        for _ in 0..MAX_COMMANDS {
+            let Some(command) = self.inbox.next() else { break };
+            go_on &= self.core.handle_command(now, command, &self.sender);
+        }
+        for _ in 0..MAX_BATCHES {
+            let n = match self.socket.recv() {
+                Ok(n) => n,
+                Err(error) => {
+                    tracing::warn!(%error, "reading from the media socket failed");
+                    0
+                }
+            };
+            for i in 0..n {
+                if let Some(received) = self.socket.received(i) {
+                    self.core.handle_datagram(now, &received);
+                }
+            }
+            if n < RECV_BATCH {
+                break;
+            }
+        }
+        self.core.handle_timeout(now);
+        let arena = self.core.finish(now);
+        if !arena.is_empty() {
+            self.socket.send(arena);
+        }
+        self.core.sent();
+        go_on
+    }
+
+    fn publish(&mut self, now: Instant, busy: &mut Busy) {
+        let window = now.saturating_duration_since(busy.since);
+        if window < BUSY_WINDOW {
+            return;
+        }
+        let permille = busy.busy.as_micros() * 1_000 / window.as_micros().max(1);
+        let metrics = &mut self.core.metrics;
+        metrics.busy_permille = u64::try_from(permille).unwrap_or(1_000);
+        metrics.send_dropped = self.socket.send_dropped;
+        metrics.inbox_dropped = self.inbox.dropped();
+        if let Ok(mut shared) = self.metrics.lock() {
+            *shared = *metrics;
+        }
+        *busy = Busy { since: now, busy: Duration::ZERO };
+    }
+}

@@ -1,0 +1,313 @@
+//! Offer in, answer and connection out. Runs on the caller's thread: a browser's offer costs milliseconds.
+//!
+//! Lines map by order within kind and direction (`docs/reference/join.md`): the first line on which the client sends
+//! audio is the microphone, the second the sound of the screen; the first on which it sends video is the camera, the
+//! second the screen. Lines on which it receives are slots; the last video one of several is the screen slot.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use antiphon_base::{AudioCodec, Codec, ErrorKind, MediaKind, Source, VideoCodec};
+use antiphon_room::SlotPlan;
+use antiphon_wire::control::ParticipantKind;
+use str0m::change::SdpOffer;
+use str0m::config::DtlsCert;
+use str0m::format::Codec as StrCodec;
+use str0m::media::{Direction, MediaAdded, Mid, Pt, Rid};
+use str0m::rtp::Extension;
+use str0m::{Candidate, Event, IceCreds, Output, Rtc};
+
+use crate::connection::{Connection, InLine, OutLine};
+use crate::join::JoinError;
+
+/// Simulcast layers a line may have; what browsers send.
+const MAX_LAYERS: usize = 4;
+/// Packets kept per slot for retransmission: one second of a 5 Mbit/s picture.
+const VIDEO_RTX_PACKETS: usize = 512;
+/// Bytes of control messages waiting in SCTP for one peer.
+const CONTROL_BUFFER_BYTES: usize = 256 * 1024;
+
+/// What preparing needs to know of the shard.
+pub(crate) struct Terms<'a> {
+    pub(crate) candidates: &'a [SocketAddr],
+    pub(crate) certificate: &'a DtlsCert,
+    pub(crate) credentials: IceCreds,
+    pub(crate) max_slots: usize,
+    pub(crate) kind: ParticipantKind,
+}
+
+/// A negotiated connection and what its lines are for.
+pub(crate) struct Negotiated {
+    pub(crate) connection: Connection,
+    pub(crate) answer: String,
+    pub(crate) slots: SlotPlan,
+    pub(crate) decodes: Vec<VideoCodec>,
+    pub(crate) control: bool,
+}
+
+/// Answers an offer.
+pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<Negotiated, JoinError> {
+    let bad = |what: &dyn std::fmt::Display| {
+        JoinError::new(ErrorKind::BadSdp, format!("the SDP offer was refused: {what}"))
+    };
+    let lines = offer.lines().filter(|l| l.starts_with("m=")).count();
+    if lines > terms.max_slots + 8 {
+        return Err(bad(&format_args!("{lines} m-lines are more than {}", terms.max_slots + 8)));
+    }
+    let parsed = SdpOffer::from_sdp_string(offer).map_err(|e| bad(&e))?;
+    let mut rtc = build(&terms, now);
+    for &address in terms.candidates {
+        if let Ok(candidate) = Candidate::host(address, "udp") {
+            rtc.add_local_candidate(candidate);
+        }
+    }
+    let answer = rtc.sdp_api().accept_offer(parsed).map_err(|e| bad(&e))?.to_sdp_string();
+    let added = added_media(&mut rtc).map_err(|e| bad(&e))?;
+    let mut lines = Lines::sort(&rtc, &added, offer);
+    if lines.inputs.is_empty() && lines.outputs.is_empty() {
+        return Err(if added.is_empty() {
+            bad(&"no audio or video line")
+        } else {
+            JoinError::new(
+                ErrorKind::NoCommonCodec,
+                "none of the offered codecs is spoken here: offer Opus, G.711 or G.722 and VP8, VP9, AV1 or H.264",
+            )
+        });
+    }
+    let answer = polish(&answer, &lines);
+    let codecs =
+        rtc.codec_config().params().iter().filter_map(|p| Some((p.pt(), codec(p.spec().codec)?))).collect();
+    for line in &mut lines.outputs {
+        let mut api = rtc.direct_api();
+        if let Some(tx) = api.stream_tx_by_mid(line.mid, None) {
+            line.ssrc = tx.ssrc();
+            tx.set_rtx_cache(VIDEO_RTX_PACKETS, std::time::Duration::from_secs(2), None);
+        }
+    }
+    let control = terms.kind != ParticipantKind::Whip
+        && terms.kind != ParticipantKind::Whep
+        && offer.lines().any(|l| l.starts_with("m=application"));
+    let connection = Connection::new(rtc, lines.inputs, lines.outputs, codecs, now);
+    Ok(Negotiated { connection, answer, slots: lines.slots, decodes: lines.decodes, control })
+}
+
+fn build(terms: &Terms<'_>, now: Instant) -> Rtc {
+    Rtc::builder()
+        .set_ice_lite(true)
+        .set_rtp_mode(true)
+        .set_local_ice_credentials(terms.credentials.clone())
+        .set_dtls_cert(terms.certificate.clone())
+        .set_stats_interval(None)
+        .clear_codecs()
+        .enable_opus(true, false)
+        .enable_pcmu(true, false)
+        .enable_pcma(true, false)
+        .enable_g722(true, false)
+        .enable_vp8(true)
+        .enable_vp9(true)
+        .enable_h264(true)
+        .enable_av1(true)
+        .clear_extension_map()
+        .set_extension(1, Extension::AudioLevel)
+        .set_extension(3, Extension::TransportSequenceNumber)
+        .set_extension(4, Extension::RtpMid)
+        .set_extension(5, Extension::AbsoluteCaptureTime)
+        .set_extension(10, Extension::RtpStreamId)
+        .set_extension(11, Extension::RepairedRtpStreamId)
+        .set_extension(13, Extension::VideoOrientation)
+        .set_sctp_max_buffered_amount(CONTROL_BUFFER_BYTES)
+        .build(now)
+}
+
+/// Drains what accepting the offer gave; nothing can be sent yet.
+fn added_media(rtc: &mut Rtc) -> Result<Vec<MediaAdded>, str0m::RtcError> {
+    let mut added = Vec::new();
+    loop {
+        match rtc.poll_output()? {
+            Output::Timeout(_) => return Ok(added),
+            Output::Event(Event::MediaAdded(media)) => added.push(media),
+            Output::Event(_) | Output::Transmit(_) => {}
+        }
+    }
+}
+
+/// The lines of an offer by what they are for.
+struct Lines {
+    inputs: Vec<InLine>,
+    outputs: Vec<OutLine>,
+    slots: SlotPlan,
+    decodes: Vec<VideoCodec>,
+}
+
+impl Lines {
+    fn sort(rtc: &Rtc, added: &[MediaAdded], offer: &str) -> Self {
+        let mut inputs: Vec<InLine> = Vec::new();
+        let (mut audio, mut video) = (Vec::new(), Vec::new());
+        for media in added {
+            let kind = match media.kind {
+                str0m::media::MediaKind::Audio => MediaKind::Audio,
+                str0m::media::MediaKind::Video => MediaKind::Video,
+            };
+            if rtc.media(media.mid).is_none_or(|m| m.disabled() || m.remote_pts().is_empty()) {
+                continue;
+            }
+            // Directions are ours: what we receive, the client sends.
+            if matches!(media.direction, Direction::RecvOnly | Direction::SendRecv)
+                && let Some(source) = next_source(&inputs, kind)
+            {
+                inputs.push(InLine { mid: media.mid, source, rids: rids(media, offer) });
+            }
+            if matches!(media.direction, Direction::SendOnly | Direction::SendRecv) {
+                match kind {
+                    MediaKind::Audio => audio.push(media.mid),
+                    MediaKind::Video => video.push(media.mid),
+                }
+            }
+        }
+        let screen = if video.len() > 1 { video.pop() } else { None };
+        let text = |mids: &[Mid]| mids.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let slots =
+            SlotPlan { audio: text(&audio), video: text(&video), screen: screen.map(|m| m.to_string()) };
+        let outputs: Vec<OutLine> =
+            audio.iter().chain(&video).chain(&screen).filter_map(|mid| out_line(rtc, *mid)).collect();
+        let mut decodes: Vec<VideoCodec> = Vec::new();
+        for (codec, _) in outputs.iter().flat_map(|o| &o.payload_types) {
+            if let Codec::Video(v) = codec
+                && !decodes.contains(v)
+            {
+                decodes.push(*v);
+            }
+        }
+        Self { inputs, outputs, slots, decodes }
+    }
+}
+
+fn next_source(inputs: &[InLine], kind: MediaKind) -> Option<Source> {
+    let order = match kind {
+        MediaKind::Audio => [Source::Microphone, Source::ScreenAudio],
+        MediaKind::Video => [Source::Camera, Source::Screen],
+    };
+    order.into_iter().find(|s| inputs.iter().all(|i| i.source != *s))
+}
+
+/// Simulcast rids in the order of the offer, which is from the lowest layer up.
+fn rids(media: &MediaAdded, _offer: &str) -> Vec<Rid> {
+    media.simulcast.iter().flat_map(|s| &s.recv).map(|l| l.rid).take(MAX_LAYERS).collect()
+}
+
+fn out_line(rtc: &Rtc, mid: Mid) -> Option<OutLine> {
+    let media = rtc.media(mid)?;
+    let params = rtc.codec_config().params();
+    let mut payload_types: Vec<(Codec, Pt)> = Vec::new();
+    for pt in media.remote_pts() {
+        let Some(c) = params.iter().find(|p| p.pt() == *pt).and_then(|p| codec(p.spec().codec)) else {
+            continue;
+        };
+        // The first payload type of a codec is the one the client likes best.
+        if payload_types.iter().all(|(known, _)| *known != c) {
+            payload_types.push((c, *pt));
+        }
+    }
+    Some(OutLine { mid, ssrc: 0.into(), payload_types })
+}
+
+fn codec(codec: StrCodec) -> Option<Codec> {
+    Some(match codec {
+        StrCodec::Opus => Codec::Audio(AudioCodec::Opus),
+        StrCodec::PCMU => Codec::Audio(AudioCodec::Pcmu),
+        StrCodec::PCMA => Codec::Audio(AudioCodec::Pcma),
+        StrCodec::G722 => Codec::Audio(AudioCodec::G722),
+        StrCodec::Vp8 => Codec::Video(VideoCodec::Vp8),
+        StrCodec::Vp9 => Codec::Video(VideoCodec::Vp9),
+        StrCodec::H264 => Codec::Video(VideoCodec::H264),
+        StrCodec::Av1 => Codec::Video(VideoCodec::Av1),
+        _ => return None,
+    })
+}
+
+/// Two things str0m's answer does not do: one msid for audio slot i and video slot i (lip sync), and VP8 first where
+/// the client sends, because every browser decodes it.
+fn polish(answer: &str, lines: &Lines) -> String {
+    let mut out = String::with_capacity(answer.len());
+    for section in sections(answer) {
+        let mid = section.lines().find_map(|l| l.strip_prefix("a=mid:")).unwrap_or_default().trim();
+        let stream = slot_stream(&lines.slots, mid);
+        let prefer = section.starts_with("m=video") && lines.inputs.iter().any(|i| i.mid.to_string() == mid);
+        let first = if prefer { vp8_payload_types(section) } else { Vec::new() };
+        for line in section.split_inclusive("\r\n") {
+            match (&stream, line.strip_prefix("a=msid:")) {
+                (Some(stream), Some(rest)) => {
+                    let track = rest.split_whitespace().nth(1).unwrap_or("track");
+                    out.push_str(&format!("a=msid:{stream} {track}\r\n"));
+                }
+                _ if line.starts_with("m=video") && !first.is_empty() => out.push_str(&reorder(line, &first)),
+                _ => out.push_str(line),
+            }
+        }
+    }
+    out
+}
+
+/// Splits before each m-line.
+fn sections(sdp: &str) -> Vec<&str> {
+    let mut starts: Vec<usize> = sdp.match_indices("\r\nm=").map(|(at, _)| at + 2).collect();
+    starts.insert(0, 0);
+    starts.push(sdp.len());
+    starts.windows(2).map(|w| &sdp[w[0]..w[1]]).collect()
+}
+
+fn slot_stream(slots: &SlotPlan, mid: &str) -> Option<String> {
+    let place = |list: &[String]| list.iter().position(|m| m == mid);
+    if slots.screen.as_deref() == Some(mid) {
+        return Some("slot-screen".into());
+    }
+    place(&slots.audio).or_else(|| place(&slots.video)).map(|i| format!("slot-{i}"))
+}
+
+/// VP8 and its retransmission, as payload type numbers.
+fn vp8_payload_types(section: &str) -> Vec<String> {
+    let attribute = |prefix: &str| -> Vec<(String, String)> {
+        section
+            .lines()
+            .filter_map(|l| l.strip_prefix(prefix)?.split_once(' '))
+            .map(|(pt, rest)| (pt.to_owned(), rest.trim().to_owned()))
+            .collect()
+    };
+    let mut found: Vec<String> =
+        attribute("a=rtpmap:").into_iter().filter(|(_, c)| c.starts_with("VP8/")).map(|(pt, _)| pt).collect();
+    for (pt, parameters) in attribute("a=fmtp:") {
+        if parameters.strip_prefix("apt=").is_some_and(|apt| found.iter().any(|f| f == apt)) {
+            found.push(pt);
+        }
+    }
+    found
+}
+
+fn reorder(m_line: &str, first: &[String]) -> String {
+    let words: Vec<&str> = m_line.split_whitespace().collect();
+    let (head, types) = words.split_at(words.len().min(3));
+    let is_first = |t: &&str| first.iter().any(|f| f == t);
+    let (front, back): (Vec<&str>, Vec<&str>) = types.iter().partition(|t| is_first(t));
+    let all: Vec<&str> = head.iter().copied().chain(front).chain(back).collect();
+    format!("{}\r\n", all.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vp8_comes_first() {
+        let section = "m=video 9 UDP/TLS/RTP/SAVPF 102 103 96 97\r\na=rtpmap:102 H264/90000\r\na=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n";
+        let first = vp8_payload_types(section);
+        assert_eq!(first, ["96", "97"]);
+        let line = reorder("m=video 9 UDP/TLS/RTP/SAVPF 102 103 96 97\r\n", &first);
+        assert_eq!(line, "m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 103\r\n");
+    }
+
+    #[test]
+    fn sections_are_whole() {
+        let sdp = "v=0\r\ns=-\r\nm=audio 1\r\na=x\r\nm=video 2\r\n";
+        assert_eq!(sections(sdp), ["v=0\r\ns=-\r\n", "m=audio 1\r\na=x\r\n", "m=video 2\r\n"]);
+    }
+}
