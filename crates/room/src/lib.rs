@@ -1,4 +1,49 @@
-//! The room engine, sans-IO.
+//! The room engine, sans-IO: who is here, what they publish, and what stands in everybody's slots.
+//!
+//! # The contract
+//!
+//! A [`Room`] takes inputs (method calls) and gives outputs ([`Room::poll_output`]) and a deadline with its reason
+//! ([`Room::poll_timeout`]). It reads no clock: `now` is an argument, and does not go back. It has no socket, thread,
+//! lock, randomness, and the same inputs give the same outputs.
+//!
+//! The host (a shard)
+//! - drains [`Room::poll_output`] to `None` after each input or batch of inputs, and does every [`Output`] in order;
+//! - calls [`Room::handle_timeout`] at [`Room::poll_timeout`];
+//! - owns one [`slot::Slot`] for each receive slot, tells it each [`Output::Route`], and says back by
+//!   [`Room::switched`] what really flows, emptied slots and other layers of the same track included;
+//! - tells of media what the engine needs: [`Room::layer_seen`], [`Room::layer_resolution`], [`Room::keyframe_seen`],
+//!   [`Room::audio_level`] (each audio packet), [`Room::activity`]. It calls `layer_seen` anew after
+//!   [`Room::resume`] and after [`Room::layer_gone`].
+//!
+//! What holds after each drain: nobody is routed its own track, a track that is not there, is muted, or cannot be
+//! decoded; a track stands in one slot of a subscriber at most; replaying the roster deltas gives the roster; the
+//! [`Output::Wanted`] masks are the union of what slots show, shall show, and taps take. `docs/design/room.md` says why
+//! it is like this.
+//!
+//! ```
+//! use antiphon_base::{ParticipantId, RoomName};
+//! use antiphon_room::{Config, Grants, Join, Output, Room, SlotPlan};
+//! use antiphon_wire::control::{ParticipantKind, Policy};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[expect(clippy::disallowed_methods, reason = "the host reads the clock")]
+//! let now = std::time::Instant::now();
+//! let mut room = Room::new(RoomName::new("demo")?, Config::default(), now);
+//! let slots = SlotPlan { audio: vec!["0".into()], video: vec!["1".into()], screen: None };
+//! let grants = Grants { publish: true, subscribe: true, moderate: false };
+//! let (kind, policy) = (ParticipantKind::WebRtc, Policy::default());
+//! let (name, resume_token) = ("Ada".to_owned(), "secret".to_owned());
+//! let (muted, decodes, only, hidden, control) = (vec![], vec![], None, false, true);
+//! let id = ParticipantId::new("ada")?;
+//! let ada = room.join(now, Join { id, name, kind, grants, policy, muted, slots, decodes, hidden, only, resume_token, control })?;
+//! room.connected(now, ada, 0);
+//! while let Some(output) = room.poll_output() {
+//!     assert!(matches!(output, Output::Send { to, .. } if to == ada)); // welcome, roster, slots, dominant
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
 mod assign;
 mod config;
 mod dominance;

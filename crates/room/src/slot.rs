@@ -203,9 +203,9 @@ impl Slot {
             // The frame before it has ended, if nothing of it is missing: not everybody sets the marker.
             let next = self.progress.newest.as_ref().is_some_and(|n| packet.seq == n.seq + 1);
             self.progress.ended |= next;
-            if self.want.is_none() {
-                self.progress.ended = true;
-                self.progress.missing.clear();
+            if self.want.is_none() && !self.progress.settled() {
+                self.leave_number_out();
+                self.progress = Progress::default();
             }
         } else {
             self.forward(packet, false, out);

@@ -9,7 +9,7 @@ use antiphon_wire::control::{LeaveReason, ParticipantInfo, ServerMessage, Speake
 use crate::config::Config;
 use crate::dominance::Dominance;
 use crate::keyframe::{Coalescer, Step};
-use crate::output::{Feed, Output};
+use crate::output::{Feed, Output, SlotId};
 use crate::participant::Participant;
 use crate::scene::Scene;
 use crate::stats::Stats;
@@ -110,6 +110,31 @@ impl Room {
     /// Its name.
     pub fn name(&self) -> &RoomName {
         &self.name
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        Stats { keyframes_absorbed: self.keyframes.absorbed, ..self.stats }
+    }
+
+    /// Everybody as they are now, hidden ones included, in order of keys.
+    pub fn participants(&self) -> impl Iterator<Item = ParticipantInfo> + '_ {
+        self.participants.values().map(Participant::info)
+    }
+
+    /// One participant as it is now.
+    pub fn participant(&self, key: ParticipantKey) -> Option<ParticipantInfo> {
+        self.participants.get(&key).map(Participant::info)
+    }
+
+    /// The number of the participant of this id.
+    pub fn key_of(&self, id: &ParticipantId) -> Option<ParticipantKey> {
+        self.by_id.get(id).copied()
+    }
+
+    /// What a slot shall show, as last routed.
+    pub fn routed(&self, key: ParticipantKey, slot: SlotId) -> Option<Feed> {
+        self.participants.get(&key)?.slots.get(usize::from(slot.0))?.routed
     }
 
     /// It has ended: nobody is left, nobody may join; the host drops it after draining the outputs.
