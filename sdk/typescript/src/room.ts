@@ -475,14 +475,14 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   #assign(assignments: readonly SlotAssignment[]): void {
-    const slots = new Map(
-      this.#link?.slots === this.#slots ? this.#slots : (this.#link?.slots ?? this.#slots),
-    );
+    const link = this.#link;
+    if (!link) return;
+    const slots = new Map(link.slots);
     for (const { mid, participant, source, rtp_time } of assignments) {
       const slot = slots.get(mid);
       if (slot) slots.set(mid, { ...slot, participant, source, rtpTime: rtp_time });
     }
-    this.#link.slots = slots;
+    link.slots = slots;
     this.#slots = slots;
     this.#policy.setSlots(slots);
     this.emit("slots", slots);

@@ -1,0 +1,137 @@
+// One person, or one shared screen.
+
+import type { Room } from "@antiphon/client";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { Avatar } from "./avatar.js";
+import { MicOff, Pin, Screen, Unpin } from "./icons.js";
+import type { Rect } from "./layout.js";
+import type { Tile } from "./tiles.js";
+
+/** A slot that gets no new picture by then shows what it has. */
+const NEW_PICTURE_WAIT_MS = 1_000;
+
+interface TileViewProps {
+  room: Room;
+  tile: Tile;
+  rect: Rect;
+  large: boolean;
+  onPin: (key: string | undefined) => void;
+}
+
+export function TileView({ room, tile, rect, large, onPin }: TileViewProps) {
+  const { participant, source, self } = tile;
+  useEffect(() => {
+    if (self) return;
+    room.setTileHeight(participant, source, Math.round(rect.height * window.devicePixelRatio));
+  }, [participant, source, self, Math.round(rect.height)]);
+  useEffect(() => () => room.setTileHeight(participant, source, undefined), [participant, source]);
+
+  const what = source === "screen" ? `${tile.name}'s screen` : self ? `${tile.name} (you)` : tile.name;
+  return (
+    <li
+      class="tile"
+      data-testid="tile"
+      data-participant={participant}
+      data-source={source}
+      data-self={self}
+      data-speaking={tile.speaking}
+      data-dominant={tile.dominant}
+      data-large={large}
+      style={{
+        transform: `translate(${rect.x}px, ${rect.y}px)`,
+        width: `${rect.width}px`,
+        height: `${rect.height}px`,
+        "--avatar": `${Math.round(Math.min(rect.width, rect.height) * 0.34)}px`,
+      }}
+    >
+      {tile.stream ? (
+        <Picture tile={tile} label={source === "screen" ? what : `Camera of ${tile.name}`} />
+      ) : (
+        <div class="tile-empty">
+          <Avatar name={tile.name} id={participant} bot={tile.bot} />
+        </div>
+      )}
+      <div class="tile-label">
+        {source === "screen" ? (
+          <Screen size={15} />
+        ) : (
+          tile.silent && (
+            <span class="tile-muted" data-testid="muted">
+              <MicOff size={15} />
+              <span class="hidden">Microphone off:</span>
+            </span>
+          )
+        )}
+        <span class="tile-name">{what}</span>
+        {tile.speaking && <span class="hidden">, speaking</span>}
+        {tile.reconnecting && <span class="tile-note">reconnecting…</span>}
+      </div>
+      <button
+        type="button"
+        class="pin-button"
+        aria-pressed={tile.pinned}
+        aria-label={`Pin ${what}`}
+        title={tile.pinned ? "Back to the grid" : "Show large"}
+        onClick={() => onPin(tile.pinned ? undefined : tile.key)}
+      >
+        {tile.pinned ? <Unpin size={17} /> : <Pin size={17} />}
+      </button>
+    </li>
+  );
+}
+
+/** The video; hidden until its first picture is this participant's and not that of who stood in the slot before. */
+function Picture({ tile, label }: { tile: Tile; label: string }) {
+  const ref = useRef<HTMLVideoElement>(null);
+  const [fresh, setFresh] = useState(false);
+  useEffect(() => {
+    const video = ref.current;
+    if (!video) return;
+    if (video.srcObject !== tile.stream) video.srcObject = tile.stream ?? null;
+    setFresh(false);
+    return whenFresh(video, tile.rtpTime, () => setFresh(true));
+  }, [tile.stream, tile.rtpTime]);
+  return (
+    <>
+      {!fresh && (
+        <div class="tile-empty">
+          <Avatar name={tile.name} id={tile.participant} bot={tile.bot} />
+        </div>
+      )}
+      <video
+        ref={ref}
+        autoPlay
+        playsInline
+        muted
+        aria-label={label}
+        class={tile.self ? "mirrored" : ""}
+        data-fresh={fresh}
+      />
+    </>
+  );
+}
+
+/** Calls `done` at the first picture at or after `rtpTime`; returns what cancels it. */
+function whenFresh(video: HTMLVideoElement, rtpTime: number | undefined, done: () => void): () => void {
+  let over = false;
+  const finish = () => {
+    if (!over) done();
+    over = true;
+  };
+  const check = (_now: number, metadata: VideoFrameCallbackMetadata) => {
+    const at = metadata.rtpTimestamp;
+    // RTP time is 32 bit and wraps: later means less than half the circle ahead.
+    if (rtpTime === undefined || at === undefined || (at - rtpTime) >>> 0 < 0x8000_0000) finish();
+    else if (!over) video.requestVideoFrameCallback(check);
+  };
+  if ("requestVideoFrameCallback" in video) video.requestVideoFrameCallback(check);
+  else (video as HTMLVideoElement).addEventListener("loadeddata", finish, { once: true });
+  const timer = setTimeout(() => {
+    if (video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) finish();
+    else video.addEventListener("loadeddata", finish, { once: true });
+  }, NEW_PICTURE_WAIT_MS);
+  return () => {
+    over = true;
+    clearTimeout(timer);
+  };
+}
