@@ -22,8 +22,6 @@ fuzz_target!(|bytes: &[u8]| {
             _ => units.push(payload.data.clone()),
         }
     }
-    // Units of the types 24 to 31 mean something else in RTP; no encoder makes them.
-    if nal_units(unit).all(|u| (1..24).contains(&(u[0] & 0x1f))) {
-        assert!(nal_units(unit).eq(units.iter().map(Vec::as_slice)));
-    }
+    let specified = nal_units(unit).filter(|u| (1..24).contains(&(u[0] & 0x1f)));
+    assert!(specified.eq(units.iter().map(Vec::as_slice)));
 });

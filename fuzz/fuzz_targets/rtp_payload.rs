@@ -14,12 +14,18 @@ fuzz_target!(|bytes: &[u8]| {
     let mut copy = payload.to_vec();
     if let Ok((d, _)) = vp8::Descriptor::parse(payload) {
         d.patch(&mut copy, 0x1234, Some(0x56));
-        assert_eq!(vp8::Descriptor::parse(&copy).expect("the patch keeps its shape").0.header_len, d.header_len);
+        assert_eq!(
+            vp8::Descriptor::parse(&copy).expect("the patch keeps its shape").0.header_len,
+            d.header_len
+        );
     }
     copy.copy_from_slice(payload);
     if let Ok((d, _)) = vp9::Descriptor::parse(payload) {
         d.patch(&mut copy, 0x1234, Some(0x56));
-        assert_eq!(vp9::Descriptor::parse(&copy).expect("the patch keeps its shape").0.header_len, d.header_len);
+        assert_eq!(
+            vp9::Descriptor::parse(&copy).expect("the patch keeps its shape").0.header_len,
+            d.header_len
+        );
     }
     if let Ok(d) = av1::Descriptor::parse(payload) {
         let mut out = Vec::new();

@@ -58,8 +58,8 @@ pub fn pcap_record(time_us: u64, src_port: u16, dst_port: u16, rtp: &[u8]) -> Ve
 /// RFC 1071 over an even number of bytes.
 fn checksum(bytes: &[u8]) -> u16 {
     let mut sum = 0u32;
-    for pair in bytes.chunks_exact(2) {
-        sum += u32::from(pair[0]) << 8 | u32::from(pair[1]);
+    for pair in bytes.as_chunks::<2>().0 {
+        sum += u32::from(u16::from_be_bytes(*pair));
     }
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

@@ -26,7 +26,7 @@ pub const MAX_PACKETS: usize = 16_384;
 /// Why an access unit cannot be packetized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// No data (H.264: no NAL unit behind a start code).
+    /// No data (H.264: no NAL unit of a specified type behind a start code).
     #[error("the access unit is empty")]
     Empty,
     /// `max_payload` is below [`MIN_PAYLOAD`], or over 64 KiB.
@@ -95,13 +95,14 @@ impl Vp8 {
 pub struct H264;
 
 impl H264 {
-    /// Payloads of one access unit in Annex B format, none longer than `max_payload`.
+    /// Payloads of one access unit in Annex B format, none longer than `max_payload`. Units of the unspecified
+    /// types 0 and 24 to 31 are left out: in RTP those numbers are packet types.
     pub fn packetize(&mut self, annex_b: &[u8], max_payload: usize) -> Result<Vec<Payload>, Error> {
         check(annex_b.len(), max_payload)?;
         let mut payloads = Vec::new();
         let mut small: Vec<&[u8]> = Vec::new();
         let mut small_bytes = 1;
-        for unit in nal_units(annex_b) {
+        for unit in nal_units(annex_b).filter(|u| u.first().is_some_and(|h| (1..24).contains(&(h & 0x1f)))) {
             if small_bytes + 2 + unit.len() > max_payload {
                 flush(&mut small, &mut payloads);
                 small_bytes = 1;

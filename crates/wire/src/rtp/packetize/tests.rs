@@ -24,6 +24,11 @@ fn picture_ids_run_through_fifteen_bits() {
 fn sizes_that_make_no_sense_are_refused() {
     assert_eq!(Vp8::new(0).packetize(&[], 1100), Err(Error::Empty));
     assert_eq!(H264.packetize(&[1, 2, 3], 1100), Err(Error::Empty));
+    assert_eq!(
+        H264.packetize(&[0, 0, 1, 0x7c, 0x85, 1], 1100),
+        Err(Error::Empty),
+        "it would look like a fragment"
+    );
     assert_eq!(H264.packetize(&[0, 0, 1, 9], 63), Err(Error::PayloadSize(63)));
     assert_eq!(Vp8::new(0).packetize(&[1], 70_000), Err(Error::PayloadSize(70_000)));
     let large = vec![0; 64 * MAX_PACKETS];

@@ -163,6 +163,12 @@ impl SlotRewriter {
         self.restart(first, 0);
     }
 
+    /// One outgoing number will never be sent, so that the receiver sees that the last frame of the current source
+    /// is not whole. For just before [`Self::switch`] or [`Self::clear`].
+    pub fn leave_gap(&mut self) {
+        self.seq.skip();
+    }
+
     /// No source any more: everything is refused until the next switch.
     pub fn clear(&mut self) {
         self.source = None;

@@ -46,6 +46,11 @@ impl<const W: usize> Renumber<W> {
         self.dropped = [0; W];
     }
 
+    /// The next outgoing number is never given. Takes effect with the next [`Self::restart`].
+    pub(super) fn skip(&mut self) {
+        self.last_sent = self.last_sent.wrapping_add(1);
+    }
+
     /// How far `number` is ahead of the newest.
     pub(super) fn ahead(&self, number: u64) -> i64 {
         number.wrapping_sub(self.newest).cast_signed()

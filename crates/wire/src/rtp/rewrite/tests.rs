@@ -59,6 +59,18 @@ fn a_switch_goes_on_where_the_last_source_stopped() {
 }
 
 #[test]
+fn a_gap_left_is_seen_after_the_switch() {
+    let mut slot = SlotRewriter::new(START);
+    slot.switch(&opus(1, 70, 0));
+    slot.rewrite(&opus(1, 70, 0));
+    slot.leave_gap();
+    slot.clear();
+    assert_eq!(slot.rewrite(&opus(1, 71, 20_000)), None);
+    slot.switch(&opus(2, 5, 40_000));
+    assert_eq!(numbers(&mut slot, &opus(2, 5, 40_000)), Some((65_002, START.rtp_time + 1920)));
+}
+
+#[test]
 fn another_clock_rate_keeps_its_own_ticks() {
     let pcmu = |seq: u64, at_us| packet(Codec::Audio(AudioCodec::Pcmu), seq, seq * 160, at_us, &[0; 160]);
     let mut slot = SlotRewriter::new(Start::default());
