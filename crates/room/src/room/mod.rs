@@ -16,7 +16,6 @@ use crate::stats::Stats;
 use crate::timer::{Reason, Timers};
 
 mod lifecycle;
-mod look;
 mod request;
 mod roster;
 mod routing;
