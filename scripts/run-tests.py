@@ -50,7 +50,7 @@ def typescript_suite() -> Suite:
 
 
 def python_suite() -> Suite:
-    command = [PYTHON, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider"]
+    command = [PYTHON, "-m", "pytest", "-o", "addopts=", "-q", "--color=no", "-p", "no:cacheprovider"]
     closing = r"^=*\s*(?:.*, )?(\d+) "
     return Suite("python", command, closing + "passed.* in ", closing + "(?:failed|errors?).* in ", 5, ROOT / "sdk/python")
 
