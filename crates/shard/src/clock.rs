@@ -13,7 +13,12 @@ impl Clock {
     /// Reads the system's clock once.
     pub(crate) fn new(base: Instant) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { base, base_us: u64::try_from(since.as_micros()).unwrap_or(0) }
+        Self::at(base, u64::try_from(since.as_micros()).unwrap_or(0))
+    }
+
+    /// `base` is `base_us` microseconds after the Unix epoch.
+    pub(crate) fn at(base: Instant, base_us: u64) -> Self {
+        Self { base, base_us }
     }
 
     /// Microseconds since the Unix epoch at `at`.

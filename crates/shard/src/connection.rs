@@ -11,7 +11,7 @@ use antiphon_room::slot::Outgoing;
 use antiphon_wire::rtp::rewrite::PicturePatch;
 use str0m::bwe::BweKind;
 use str0m::channel::ChannelId;
-use str0m::media::{KeyframeRequestKind, Mid, Pt, Rid};
+use str0m::media::{ExtensionValues, KeyframeRequestKind, Mid, Pt, Rid};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{RtpPacket, RtpWrite, Ssrc, Vp8Descriptor, Vp8Patch};
 use str0m::{Event, IceConnectionState, Input, Output, Rtc};
@@ -154,10 +154,6 @@ impl Connection {
 
     pub(crate) fn next_event(&mut self) -> Option<Happening> {
         self.events.pop_front()
-    }
-
-    pub(crate) fn is_alive(&self) -> bool {
-        self.rtc.is_alive()
     }
 
     /// Time of the last valid binding request (RFC 7675 has no other meaning for an ICE-lite server).
@@ -373,9 +369,11 @@ impl Connection {
             write = write.vp8_patch(patch);
         }
         if let Some(level) = packet.audio_level {
-            let mut ext = str0m::media::ExtensionValues::default();
-            ext.audio_level = Some(-i8::try_from(level.level.min(127)).unwrap_or(127));
-            ext.voice_activity = Some(level.voice);
+            let ext = ExtensionValues {
+                audio_level: Some(-i8::try_from(level.level.min(127)).unwrap_or(127)),
+                voice_activity: Some(level.voice),
+                ..ExtensionValues::default()
+            };
             write = write.ext_vals(ext);
         }
         self.counters.packets_out += 1;

@@ -117,9 +117,9 @@ impl Core {
         Ok(place)
     }
 
-    fn join(&mut self, now: Instant, prepared: Prepared) -> Result<Joined, JoinError> {
+    pub(crate) fn join(&mut self, now: Instant, prepared: Prepared) -> Result<Joined, JoinError> {
         self.admit()?;
-        if self.metrics.peers as usize >= self.config.max_peers {
+        if self.metrics.peers >= self.config.max_peers as u64 {
             return Err(JoinError::new(
                 ErrorKind::Overloaded,
                 "this server has as many peers as it may; use another",
@@ -194,7 +194,7 @@ impl Core {
         }
     }
 
-    fn attach(
+    pub(crate) fn attach(
         &mut self,
         now: Instant,
         name: &RoomName,
@@ -290,7 +290,7 @@ impl Core {
         Some((room, host.room.key_of(id)?))
     }
 
-    fn status(
+    pub(crate) fn status(
         &self,
         now: Instant,
         name: &RoomName,

@@ -6,21 +6,17 @@ use std::time::{Duration, Instant};
 
 use antiphon_base::{ErrorKind, ParticipantId, RoomName};
 use antiphon_wire::control::LeaveReason;
-use rand::Rng;
-use rand::distr::Alphanumeric;
-use str0m::IceCreds;
-use str0m::config::DtlsCert;
 
 use crate::attach::{AttachRequest, Attachment};
 use crate::clock::Clock;
 use crate::command::{Command, Reply};
 use crate::config::Config;
 use crate::core::Core;
+use crate::engine::{Address, Door};
 use crate::inbox::{self, Sender};
 use crate::join::{JoinError, JoinRequest, Joined, Prepared};
 use crate::net::{Socket, interface_addresses};
 use crate::run::Runner;
-use crate::sdp::{Terms, negotiate};
 use crate::status::{Metrics, ParticipantStatus, RoomStatus, ShardMetrics};
 
 /// All shards of this process. Cheap to clone; the threads end with [`Shards::stop`].
@@ -31,8 +27,7 @@ pub struct Shards {
 
 struct Inner {
     shards: Vec<Shard>,
-    certificate: DtlsCert,
-    config: Config,
+    door: Door,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
@@ -49,11 +44,7 @@ impl Shards {
     /// # Errors
     /// A port that cannot be bound, a thread that cannot be started.
     pub fn start(config: Config) -> std::io::Result<Self> {
-        let provider = str0m::crypto::from_feature_flags();
-        let certificate = provider
-            .dtls_provider
-            .generate_certificate()
-            .ok_or_else(|| std::io::Error::other("no DTLS certificate could be made"))?;
+        let door = Door::new(&config)?;
         let addresses = announced(&config)?;
         // One clock for all shards, so that their times compare.
         let clock = Clock::new(Instant::now());
@@ -63,7 +54,7 @@ impl Shards {
             shards.push(shard);
             threads.push(thread);
         }
-        Ok(Self { inner: Arc::new(Inner { shards, certificate, config, threads: Mutex::new(threads) }) })
+        Ok(Self { inner: Arc::new(Inner { shards, door, threads: Mutex::new(threads) }) })
     }
 
     /// The bound UDP addresses, one per shard.
@@ -89,18 +80,8 @@ impl Shards {
     /// `bad_sdp`, `no_common_codec`.
     pub fn prepare(&self, room: &RoomName, offer: &str, request: JoinRequest) -> Result<Prepared, JoinError> {
         let (index, shard) = self.home(room);
-        // The shard stands in the user fragment, so that any shard, and any node, can tell whose datagram it is.
-        let ufrag = format!("{index:02x}{}", random_text(10));
-        let credentials = IceCreds { ufrag: ufrag.clone(), pass: random_text(24) };
-        let terms = Terms {
-            candidates: &shard.candidates,
-            certificate: &self.inner.certificate,
-            credentials,
-            max_slots: self.inner.config.max_slots,
-            kind: request.kind,
-        };
-        let negotiated = negotiate(offer, terms, Instant::now())?;
-        Ok(Prepared { room: room.clone(), request, negotiated, resume_token: random_text(32), ufrag })
+        let to = Address { shard: index, candidates: &shard.candidates };
+        self.inner.door.prepare(to, room, offer, request, Instant::now())
     }
 
     /// Lets a prepared peer enter.
@@ -190,10 +171,6 @@ impl Shards {
 
 fn busy() -> JoinError {
     JoinError::new(ErrorKind::Overloaded, "this server is busy; try again in a few seconds")
-}
-
-fn random_text(length: usize) -> String {
-    rand::rng().sample_iter(Alphanumeric).take(length).map(char::from).collect()
 }
 
 /// Asks a shard. `None`: its inbox was full, or it has stopped.

@@ -12,6 +12,7 @@ mod connection;
 mod core;
 mod dump;
 mod egress;
+pub mod engine;
 mod enter;
 mod handle;
 mod host;
@@ -30,6 +31,7 @@ pub use attach::{
     AttachCommand, AttachEvent, AttachRequest, AttachSender, Attachment, OutPacket, TapRequest,
 };
 pub use config::Config;
+pub use engine::Engine;
 pub use handle::Shards;
 pub use join::{Grants, JoinError, JoinRequest, Joined, Prepared};
 pub use status::{Metrics, ParticipantStatus, RoomStatus, ShardMetrics};

@@ -2,6 +2,10 @@
 //!
 //! The only unsafe code of this crate; each type here is safe to use.
 #![expect(unsafe_code, reason = "recvmmsg, sendmmsg, cmsg and epoll have no safe interface in std")]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "sizes of C structs, address families and batches are small"
+)]
 
 use std::io;
 use std::mem;
@@ -198,9 +202,8 @@ impl Socket {
             if error == Some(libc::EIO) && range.len() > 1 {
                 // The interface cannot segment: this once by hand, and never again in one message.
                 self.segmentation = false;
-                for i in range {
-                    self.send_messages(datagrams, &[i..i + 1]);
-                }
+                let singles: Vec<_> = range.map(|i| i..i + 1).collect();
+                self.send_messages(datagrams, &singles);
             } else if error != Some(libc::EINTR) {
                 self.send_dropped += range.len() as u64;
             } else {

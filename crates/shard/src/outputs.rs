@@ -65,10 +65,11 @@ impl Core {
                 self.say(now, place, &message);
             }
             Some(Member::Attached(attached)) => {
-                if attached.events.try_send(AttachEvent::Control(message)).is_err() {
-                    // It does not read its events: it would see a roster that is not true. Better none.
-                    self.with_host(now, room, |host| host.room.leave(now, to, LeaveReason::ProtocolError));
-                }
+                let full = attached.events.try_send(AttachEvent::Control(message)).is_err();
+                // It does not read its events: it would see a roster that is not true. Better none.
+                full.then(|| {
+                    self.with_host(now, room, |h| h.room.leave(now, to, LeaveReason::ProtocolError))
+                });
             }
             None => {}
         }
