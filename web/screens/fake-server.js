@@ -219,7 +219,7 @@
   window.fetch = async (input, init = {}) => {
     const url = String(input.url ?? input);
     if (!url.includes("/v1/")) return realFetch(input, init);
-    if (scenario.refuse && !(scenario.refuse.after <= window.fake.posts.length === false)) {
+    if (scenario.refuse && window.fake.posts.length >= (scenario.refuse.after ?? 0)) {
       return json(scenario.refuse.status, { error: scenario.refuse.error });
     }
     if (url.endsWith("/guest-token")) return json(200, { token: "e30.e30.x", expires_in: 3600 });

@@ -12,9 +12,10 @@ export function initialsOf(name: string): string {
 
 /** A hue in degrees, from any text. */
 export function hueOf(text: string): number {
-  let hash = 0;
-  for (const character of text) hash = (hash * 31 + (character.codePointAt(0) ?? 0)) % 360;
-  return hash;
+  // FNV-1a and a golden-ratio step, so that ids that differ in one character differ much in colour.
+  let hash = 0x811c9dc5;
+  for (const character of text) hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 0x01000193);
+  return Math.round((((hash ^ (hash >>> 15)) >>> 0) * 0.618033988749895 * 360) % 360);
 }
 
 export function Avatar({ name, id, bot = false }: { name: string; id: string; bot?: boolean }) {

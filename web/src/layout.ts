@@ -17,11 +17,14 @@ export interface Layout {
 const GAP = 12;
 const NARROW_GAP = 8;
 /** Cameras are cut to between these shapes (width by height); beyond, faces get lost. */
-const MIN_RATIO = 0.8;
+const MIN_RATIO = 1;
+const NARROW_MIN_RATIO = 0.8;
 const MAX_RATIO = 16 / 9;
 /** Below this a face tells nothing. */
 const MIN_TILE_WIDTH = 120;
 const MIN_TILE_HEIGHT = 90;
+const MIN_STRIP_WIDTH = 80;
+const MIN_STRIP_HEIGHT = 76;
 /** Narrower than this is a phone held upright. */
 export const NARROW = 640;
 
@@ -37,7 +40,11 @@ export function grid(count: number, width: number, height: number): Layout {
   for (let columns = 1; columns <= Math.min(shown, maxColumns); columns++) {
     const rows = Math.ceil(shown / columns);
     if (rows > maxRows) continue;
-    const tile = fit((width - gap * (columns - 1)) / columns, (height - gap * (rows - 1)) / rows);
+    const cell = {
+      width: (width - gap * (columns - 1)) / columns,
+      height: (height - gap * (rows - 1)) / rows,
+    };
+    const tile = fit(cell.width, cell.height, width < NARROW ? NARROW_MIN_RATIO : MIN_RATIO);
     const area = tile.width * tile.height;
     if (area > best.area) best = { columns, ...tile, area };
   }
@@ -63,13 +70,17 @@ export function stage(count: number, width: number, height: number): Layout {
   const gap = gapOf(width);
   const beside = width >= NARROW && width > height;
   const strip = beside ? clamp(width * 0.19, 140, 240) : clamp(height * 0.2, 84, 150);
-  const tile = beside ? { width: strip, height: (strip * 9) / 16 } : { width: strip * 1.25, height: strip };
-  const places = beside
-    ? Math.floor((height + gap) / (tile.height + gap))
-    : Math.floor((width + gap) / (tile.width + gap));
+  // Small tiles shrink along the strip before any is left out.
+  const length = beside ? height : width;
+  const room = (length - gap * (count - 2)) / (count - 1);
+  const along = beside
+    ? clamp(room, MIN_STRIP_HEIGHT, (strip * 9) / 16)
+    : clamp(room, MIN_STRIP_WIDTH, strip * 1.25);
+  const tile = beside ? { width: strip, height: along } : { width: along, height: strip };
+  const places = Math.floor((length + gap) / (along + gap) + 1e-6);
   const shown = Math.min(count - 1, Math.max(1, places));
-  const used = beside ? shown * tile.height + (shown - 1) * gap : shown * tile.width + (shown - 1) * gap;
-  const start = ((beside ? height : width) - used) / 2;
+  const used = shown * along + (shown - 1) * gap;
+  const start = (length - used) / 2;
   const main = beside
     ? { x: 0, y: 0, width: width - strip - gap, height }
     : { x: 0, y: 0, width, height: height - strip - gap };
@@ -81,8 +92,8 @@ export function stage(count: number, width: number, height: number): Layout {
   return { rects: [main, ...small], hidden: count - 1 - shown };
 }
 
-function fit(width: number, height: number): { width: number; height: number } {
-  const ratio = clamp(width / height, MIN_RATIO, MAX_RATIO);
+function fit(width: number, height: number, minRatio: number): { width: number; height: number } {
+  const ratio = clamp(width / height, minRatio, MAX_RATIO);
   return width / height > ratio ? { width: height * ratio, height } : { width, height: width / ratio };
 }
 

@@ -30,7 +30,7 @@ export function Lobby({ room, media, initialName, joining, problem, onJoin }: Lo
     else return false;
     return true;
   });
-  const problems = [microphone.on && microphone.problem, camera.on && camera.problem].filter(p => !!p);
+  const problems = problemWords(media);
   return (
     <main class="lobby">
       <header class="lobby-brand">
@@ -78,6 +78,34 @@ export function Lobby({ room, media, initialName, joining, problem, onJoin }: Lo
         >
           <p class="eyebrow">You are about to join</p>
           <h1>{room}</h1>
+          {problems.length > 0 && (
+            <div class="notice" role="status" data-testid="device-problem">
+              <Alert size={20} />
+              <div>
+                {problems.map(words => (
+                  <p key={words}>{words}</p>
+                ))}
+                <p>You can join all the same: you will hear and see the others.</p>
+                <button type="button" class="text-button" onClick={() => media.open()}>
+                  Try again
+                </button>
+              </div>
+            </div>
+          )}
+          {problem && (
+            <div
+              class="notice notice-problem"
+              role="alert"
+              ref={element => element?.scrollIntoView({ block: "nearest" })}
+            >
+              <Alert size={20} />
+              <div>
+                <p>
+                  <strong>{problem.title}.</strong> {problem.text}
+                </p>
+              </div>
+            </div>
+          )}
           <label class="field">
             <span>Your name</span>
             <input
@@ -94,30 +122,6 @@ export function Lobby({ room, media, initialName, joining, problem, onJoin }: Lo
           <DeviceSelect media={media} device="microphone" />
           <Meter track={microphone.on ? microphone.track : null} />
           <DeviceSelect media={media} device="camera" />
-          {problems.length > 0 && (
-            <div class="notice" role="status" data-testid="device-problem">
-              <Alert size={20} />
-              <div>
-                {problems.map(p => (
-                  <p key={p.message}>{p.message}</p>
-                ))}
-                <p>You can join all the same: you will hear and see the others.</p>
-                <button type="button" class="text-button" onClick={() => media.open()}>
-                  Try again
-                </button>
-              </div>
-            </div>
-          )}
-          {problem && (
-            <div class="notice notice-problem" role="alert">
-              <Alert size={20} />
-              <div>
-                <p>
-                  <strong>{problem.title}.</strong> {problem.text}
-                </p>
-              </div>
-            </div>
-          )}
           <button type="submit" class="primary-button" data-testid="join-button" disabled={joining}>
             {joining ? "Joining…" : "Join the room"}
           </button>
@@ -125,6 +129,17 @@ export function Lobby({ room, media, initialName, joining, problem, onJoin }: Lo
       </div>
     </main>
   );
+}
+
+/** What is wrong with the devices that are wanted; in one sentence where both were refused. */
+function problemWords({ microphone, camera }: LocalMedia): string[] {
+  const problems = [microphone, camera].flatMap(d => (d.on && d.problem ? [d.problem] : []));
+  if (problems.length === 2 && problems.every(p => p.kind === "denied")) {
+    return [
+      "The browser does not let this page use your microphone and camera. Allow them beside the address, then try again.",
+    ];
+  }
+  return problems.map(p => p.message);
 }
 
 function Preview({
@@ -146,7 +161,7 @@ function Preview({
         <video ref={ref} autoPlay playsInline muted class="mirrored" aria-label="Your camera" />
       ) : (
         <div class="preview-empty">
-          <Avatar name={name || "?"} id={name} />
+          {name.trim() && <Avatar name={name} id={name} />}
           <p>{opening ? "Opening the camera…" : "Your camera is off"}</p>
         </div>
       )}

@@ -1,9 +1,9 @@
 // Who is here, and who speaks.
 
-import { type ParticipantInfo, type Room, trackOf } from "@antiphon/client";
+import type { ParticipantInfo, Room } from "@antiphon/client";
 import { useEffect, useRef } from "preact/hooks";
 import { Avatar } from "./avatar.js";
-import { Camera, CameraOff, Close, Mic, MicOff, Pin, Screen, Unpin } from "./icons.js";
+import { Close, Mic, MicOff, Pin, Screen, Unpin } from "./icons.js";
 import { isSilent, isSpeaking } from "./tiles.js";
 
 interface PeopleProps {
@@ -56,8 +56,6 @@ interface PersonRowProps {
 function PersonRow({ room, person, pinned, onPin }: PersonRowProps) {
   const self = person.id === room.id;
   const silent = self ? room.local("microphone").muted || !room.local("microphone").track : isSilent(person);
-  const camera = trackOf(person, "camera");
-  const seen = camera !== undefined && !camera.muted;
   const speaking = isSpeaking(room, person.id);
   const key = `${person.id}/camera`;
   const isPinned = pinned === key;
@@ -75,9 +73,6 @@ function PersonRow({ room, person, pinned, onPin }: PersonRowProps) {
       <span class="person-icons">
         <Mark on={!silent} yes="Microphone on" no="Microphone off">
           {silent ? <MicOff size={17} /> : <Mic size={17} />}
-        </Mark>
-        <Mark on={seen} yes="Camera on" no="Camera off">
-          {seen ? <Camera size={17} /> : <CameraOff size={17} />}
         </Mark>
       </span>
       <button

@@ -61,7 +61,6 @@ export function useRoomNotices(room: Room, media: LocalMedia, notify: Notify): v
       room.on("state", state => {
         if (state === "reconnecting") {
           lost = true;
-          notify("The connection was lost. Bringing you back.");
         } else if (state === "connected" && lost) {
           lost = false;
           notify("You are back");

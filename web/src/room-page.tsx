@@ -93,7 +93,7 @@ export function RoomPage({ room, media, place }: RoomPageProps) {
       <main class="room-main">
         <h2 class="hidden">Participants</h2>
         {room.state === "reconnecting" && (
-          <div class="banner banner-warning">
+          <div class="banner banner-warning" role="status">
             <span class="spinner" aria-hidden="true" />
             The connection was lost. Bringing you back…
           </div>
@@ -147,7 +147,7 @@ export function RoomPage({ room, media, place }: RoomPageProps) {
 
 function ConnectionMark({ state }: { state: ConnectionState }) {
   return (
-    <span class="connection" role="status" data-testid="connection-state" data-state={state}>
+    <span class="connection" data-testid="connection-state" data-state={state}>
       <span class="connection-dot" aria-hidden="true" />
       <span class="connection-word">{STATE_WORDS[state]}</span>
     </span>
@@ -187,7 +187,7 @@ function Stage({ room, media, place, pinned, onPin, notify }: StageProps) {
           ))}
       </ul>
       {alone && !onStage && rects[1] && <Invite rect={rects[1]} place={place} notify={notify} />}
-      {hidden > 0 && <p class="more">and {hidden} more</p>}
+      {hidden > 0 && <More hidden={hidden} main={onStage ? rects[0] : undefined} />}
     </div>
   );
 }
@@ -200,6 +200,16 @@ function visible(tiles: Tile[], rects: Rect[]): [Tile, Rect][] {
     const rect = rects[i];
     return rect ? [[tile, rect]] : [];
   });
+}
+
+/** How many have no tile: in the corner of the stage, or of the whole. */
+function More({ hidden, main }: { hidden: number; main: Rect | undefined }) {
+  const place = main && { left: `${main.x + main.width - 8}px`, top: `${main.y + main.height - 8}px` };
+  return (
+    <p class="more" data-placed={main !== undefined} style={place ?? {}}>
+      and {hidden} more
+    </p>
+  );
 }
 
 function Invite({ rect, place, notify }: { rect: Rect; place: Place; notify: Notify }) {

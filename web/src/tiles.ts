@@ -41,7 +41,7 @@ export function tilesOf(room: Room, pinned: string | undefined, ownCamera: Media
   const tiles: Tile[] = [];
   for (const participant of room.participants.values()) {
     const self = participant.id === room.id;
-    if (!self && room.screens.has(participant.id)) {
+    if (!self && room.screens.has(participant.id) && room.state === "connected") {
       const slot = room.slotOf(participant.id, "screen");
       // One screen is shown at a time; the server chooses which.
       if (slot) tiles.push(tileOf(room, participant, "screen", pinned, slot, undefined));
@@ -58,6 +58,7 @@ export function tilesOf(room: Room, pinned: string | undefined, ownCamera: Media
 }
 
 function cameraSlot(room: Room, participant: ParticipantInfo): Slot | undefined {
+  if (room.state !== "connected") return undefined; // The tracks of a lost connection are black.
   const track = trackOf(participant, "camera");
   return track && !track.muted ? room.slotOf(participant.id, "camera") : undefined;
 }

@@ -1,0 +1,252 @@
+// The room's state machine against a stand-in for the browser: connections are made and broken by the test.
+
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { ServerMessage } from "../src/control.js";
+import { DISCONNECT_GRACE_MS } from "../src/link.js";
+import { GIVE_UP_MS, Room } from "../src/room.js";
+
+class FakeChannel {
+  readyState = "connecting";
+  onmessage: ((event: { data: string }) => void) | null = null;
+  onclose: (() => void) | null = null;
+  sent: { id: number; type: string }[] = [];
+  answer = true;
+  send(text: string) {
+    const request = JSON.parse(text);
+    this.sent.push(request);
+    if (this.answer) this.say({ type: "reply", id: request.id });
+  }
+  say(message: ServerMessage) {
+    this.onmessage?.({ data: JSON.stringify(message) });
+  }
+}
+
+class FakePeer {
+  static all: FakePeer[] = [];
+  channel = new FakeChannel();
+  transceivers: { kind: string; direction: string; mid: string; receiver: object; sender: object }[] = [];
+  connectionState = "new";
+  iceConnectionState = "new";
+  onconnectionstatechange: (() => void) | null = null;
+  oniceconnectionstatechange: (() => void) | null = null;
+  localDescription: { sdp: string } | null = null;
+  closed = false;
+  constructor() {
+    FakePeer.all.push(this);
+  }
+  addTransceiver(kind: string, init: { direction: string }) {
+    const transceiver = {
+      kind,
+      direction: init.direction,
+      mid: String(this.transceivers.length),
+      receiver: { track: { kind } },
+      sender: { replaceTrack: vi.fn(async () => undefined) },
+    };
+    this.transceivers.push(transceiver);
+    return transceiver;
+  }
+  createDataChannel = () => this.channel;
+  async setLocalDescription() {
+    this.localDescription = { sdp: "v=0 offer" };
+  }
+  async setRemoteDescription() {}
+  close() {
+    this.closed = true;
+  }
+  /** What a server does once media can flow. */
+  enter(participants: { id: string }[] = [{ id: "me" }]) {
+    this.channel.readyState = "open";
+    this.channel.say({
+      type: "welcome",
+      participant: "me",
+      key: 1,
+      room: "demo",
+      resume_token: "again",
+      resume_ttl_s: 30,
+      server_time_us: 1,
+    });
+    const people = participants.map(p => ({
+      key: 1,
+      name: p.id,
+      kind: "web_rtc",
+      presence: "connected",
+      tracks: [],
+      ...p,
+    }));
+    this.channel.say({ type: "roster", seq: 1, participants: people } as unknown as ServerMessage);
+  }
+  ice(state: string) {
+    this.iceConnectionState = state;
+    this.oniceconnectionstatechange?.();
+  }
+}
+
+const posts: { url: string; headers: Record<string, string> }[] = [];
+let respond: () => Response;
+const created = () =>
+  new Response("v=0 answer", {
+    status: 201,
+    headers: {
+      Location: "/v1/rooms/demo/participants/me",
+      "Antiphon-Participant": "me",
+      "Antiphon-Resume": "first",
+    },
+  });
+const refused = (status: number, code: string) => () =>
+  new Response(JSON.stringify({ error: { code, message: `${code}!` } }), { status });
+const settle = () => vi.advanceTimersByTimeAsync(0);
+const latest = () => {
+  const peer = FakePeer.all.at(-1);
+  if (!peer) throw new Error("no connection was made");
+  return peer;
+};
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  FakePeer.all = [];
+  posts.length = 0;
+  respond = created;
+  vi.stubGlobal("RTCPeerConnection", FakePeer);
+  vi.stubGlobal("MediaStream", class {});
+  vi.stubGlobal("fetch", async (url: URL, init: { method: string; headers: Record<string, string> }) => {
+    if (init.method !== "POST") return new Response(null, { status: 204 });
+    posts.push({ url: String(url), headers: init.headers });
+    return respond();
+  });
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+async function joined(options: { name?: string } = {}): Promise<Room> {
+  const joining = Room.join({ url: "http://server", room: "demo", token: "jwt", ...options });
+  await settle();
+  latest().enter();
+  return joining;
+}
+
+describe("joining", () => {
+  it("offers fixed lines in order, and says who joins in headers", async () => {
+    const room = await joined({ name: "Zoë" });
+    expect(latest().transceivers.map(t => `${t.kind} ${t.direction}`)).toEqual([
+      ...["audio sendonly", "audio sendonly", "video sendonly", "video sendonly"],
+      ...Array(3).fill("audio recvonly"),
+      ...Array(5).fill("video recvonly"),
+    ]);
+    expect(posts[0]?.url).toBe("http://server/v1/rooms/demo/participants");
+    expect(posts[0]?.headers).toMatchObject({ Authorization: "Bearer jwt", "Antiphon-Name": "Zo%C3%AB" });
+    expect(room.state).toBe("connected");
+    expect([...room.slots.values()].map(slot => slot.kind).filter(kind => kind !== "audio")).toEqual([
+      ...Array(4).fill("video"),
+      "screen",
+    ]);
+  });
+
+  it("rejects with the server's error", async () => {
+    respond = refused(403, "forbidden");
+    const joining = Room.join({ url: "http://server", room: "demo", token: "jwt" });
+    await expect(joining).rejects.toMatchObject({ code: "forbidden", message: "forbidden!", status: 403 });
+    expect(latest().closed).toBe(true);
+  });
+
+  it("rejects when no media comes through", async () => {
+    const joining = expect(
+      Room.join({ url: "http://server", room: "demo", token: "jwt" }),
+    ).rejects.toMatchObject({
+      code: "connection_failed",
+    });
+    await vi.advanceTimersByTimeAsync(15_000);
+    await joining;
+  });
+});
+
+describe("in the room", () => {
+  it("maps slots to people, and asks again at a hole in the roster", async () => {
+    const room = await joined();
+    const slots = vi.fn();
+    room.on("slots", slots);
+    latest().channel.say({
+      type: "slots",
+      slots: [{ mid: "7", participant: "b", source: "camera", rtp_time: 9 }],
+    });
+    expect(room.slotOf("b", "camera")).toMatchObject({ mid: "7", rtpTime: 9 });
+    latest().channel.say({ type: "slots", slots: [{ mid: "7" }] });
+    expect(room.slotOf("b", "camera")).toBeUndefined();
+    expect(slots).toHaveBeenCalledTimes(2);
+    latest().channel.say({ type: "screen_started", seq: 4, participant: "b" });
+    expect(latest().channel.sent.at(-1)?.type).toBe("sync");
+  });
+
+  it("is silent at once when a moderator mutes, and does not tell the server what it knows", async () => {
+    const room = await joined();
+    const track = { enabled: true } as MediaStreamTrack;
+    await room.setMicrophone(track);
+    latest().channel.say({ type: "muted", source: "microphone", by: "b" });
+    expect(track.enabled).toBe(false);
+    expect(room.local("microphone").muted).toBe(true);
+    await room.setMuted("microphone", false);
+    expect(latest().channel.sent.map(r => r.type)).toEqual(["publish", "mute"]);
+  });
+});
+
+describe("a lost connection", () => {
+  it("is resumed with the token, and what is sent is announced again", async () => {
+    const room = await joined();
+    await room.setCamera({ enabled: true } as MediaStreamTrack);
+    latest().channel.onclose?.();
+    expect(room.state).toBe("reconnecting");
+    await vi.advanceTimersByTimeAsync(300);
+    expect(FakePeer.all).toHaveLength(2);
+    expect(posts[1]?.headers["Antiphon-Resume"]).toBe("again");
+    latest().enter();
+    await settle();
+    expect(room.state).toBe("connected");
+    expect(latest().channel.sent).toMatchObject([{ type: "publish", source: "camera", active: true }]);
+  });
+
+  it("may be a passing trouble of ICE", async () => {
+    const room = await joined();
+    latest().ice("disconnected");
+    await vi.advanceTimersByTimeAsync(DISCONNECT_GRACE_MS - 1);
+    latest().ice("connected");
+    await vi.advanceTimersByTimeAsync(DISCONNECT_GRACE_MS);
+    expect(room.state).toBe("connected");
+    latest().ice("disconnected");
+    await vi.advanceTimersByTimeAsync(DISCONNECT_GRACE_MS);
+    expect(room.state).toBe("reconnecting");
+  });
+
+  it("joins afresh where the place is gone", async () => {
+    const room = await joined();
+    respond = refused(404, "not_found");
+    latest().channel.onclose?.();
+    await vi.advanceTimersByTimeAsync(300);
+    respond = created;
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(posts.at(-1)?.headers["Antiphon-Resume"]).toBeUndefined();
+    latest().enter();
+    await settle();
+    expect(room.state).toBe("connected");
+  });
+
+  it("is given up after half a minute", async () => {
+    const room = await joined();
+    respond = refused(503, "overloaded");
+    latest().channel.onclose?.();
+    await vi.advanceTimersByTimeAsync(GIVE_UP_MS + 5_000);
+    expect(room.closed).toMatchObject({ reason: "connection_lost" });
+    expect(posts.length).toBeLessThan(20);
+  });
+
+  it("is not resumed when the server let us go, or when we left", async () => {
+    const removed = await joined();
+    latest().channel.say({ type: "closed", reason: "removed" });
+    expect(removed.closed?.reason).toBe("removed");
+    const left = await joined();
+    left.leave();
+    expect(left.closed?.reason).toBe("left");
+    await vi.advanceTimersByTimeAsync(GIVE_UP_MS);
+    expect(posts).toHaveLength(2);
+  });
+});
