@@ -76,7 +76,7 @@ impl Concealment {
                 continue;
             }
             let at = self.played % len;
-            let index = if round % 2 == 0 { len - 1 - at } else { at };
+            let index = if round.is_multiple_of(2) { len - 1 - at } else { at };
             out.push(self.last[index] >> (round + 1));
             self.played += 1;
         }
