@@ -1,0 +1,196 @@
+// Chromium by playwright-core, Firefox by puppeteer-core over WebDriver BiDi. Pages of both know `evaluate`, `locator(css)`
+// and `screenshot`, which is all that the tests use besides what is here.
+
+import { accessSync, constants, readFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+import puppeteer from "puppeteer-core";
+import { ROOT } from "./server.js";
+import { until } from "./until.js";
+
+const PAGE_SCRIPT = readFileSync(new URL("page.js", import.meta.url), "utf8");
+export const OUT = join(ROOT, "tests/out");
+const SIZE = { width: 1280, height: 800 };
+
+const CHROMIUM_ARGS = [
+  "--autoplay-policy=no-user-gesture-required",
+  "--allow-loopback-in-peer-connection",
+  "--disable-features=WebRtcHideLocalIpsWithMdns",
+  "--disable-background-timer-throttling",
+  "--disable-backgrounding-occluded-windows",
+  "--disable-renderer-backgrounding",
+  "--use-fake-ui-for-media-stream",
+];
+
+const FIREFOX_PREFERENCES = {
+  "dom.min_background_timeout_value": 4,
+  "dom.timeout.enable_budget_timer_throttling": false,
+  "media.autoplay.block-webaudio": false,
+  "media.autoplay.blocking_policy": 0,
+  "media.autoplay.default": 0,
+  "media.navigator.permission.disabled": true,
+  "media.navigator.streams.fake": true,
+  "media.peerconnection.ice.loopback": true,
+  "media.peerconnection.ice.obfuscate_host_addresses": false,
+  // No downloads of plug-ins from elsewhere during a test.
+  "media.gmp-manager.updateEnabled": false,
+};
+
+function program(variable, names) {
+  const paths = names.map(name => `/usr/bin/${name}`);
+  const found = [process.env[variable], ...paths].find(path => {
+    try {
+      if (path) accessSync(path, constants.X_OK);
+      return Boolean(path);
+    } catch {
+      return false;
+    }
+  });
+  if (!found) throw new Error(`no ${names[0]} found: run \`make test-deps\`, or set ${variable}`);
+  return found;
+}
+
+/** Launches Chromium; `args` are added to its command line. */
+export async function launchChromium(args = []) {
+  const executablePath = program("CHROMIUM", ["chromium", "chromium-browser", "google-chrome"]);
+  const browser = await chromium.launch({ executablePath, headless: true, args: [...CHROMIUM_ARGS, ...args] });
+  const open = async (script, viewport = SIZE) => {
+    const context = await browser.newContext({ viewport });
+    const page = await context.newPage();
+    await page.addInitScript({ content: script });
+    return { page, close: () => context.close() };
+  };
+  return new Browser("chromium", () => browser.close(), open);
+}
+
+/** Launches Firefox. */
+export async function launchFirefox() {
+  const executablePath = program("FIREFOX", ["firefox-esr", "firefox"]);
+  const options = { browser: "firefox", executablePath, headless: true, extraPrefsFirefox: FIREFOX_PREFERENCES };
+  const browser = await puppeteer.launch(options);
+  const open = async (script, viewport = SIZE) => {
+    const context = await browser.createBrowserContext();
+    const page = await context.newPage();
+    await page.setViewport(viewport);
+    await page.evaluateOnNewDocument(`(() => { ${script} })()`);
+    return { page, close: () => context.close() };
+  };
+  return new Browser("firefox", () => browser.close(), open);
+}
+
+class Browser {
+  #close;
+  #open;
+  #pages = new Set();
+
+  constructor(name, close, open) {
+    this.name = name;
+    this.#close = close;
+    this.#open = open;
+  }
+
+  /** A page of its own profile, with the fake devices that `fake` describes (see page.js). */
+  async open(url, { fake = {}, viewport } = {}) {
+    const { page, close } = await this.#open(`window.__fake = ${JSON.stringify(fake)};\n${PAGE_SCRIPT}`, viewport);
+    const person = new Person(page, close);
+    this.#pages.add(person);
+    page.on("console", message => person.console.push(`${message.type()}: ${message.text()}`));
+    page.on("pageerror", error => person.console.push(`error: ${error}`));
+    await page.goto(url);
+    return person;
+  }
+
+  /** Closes all pages, as after each test. */
+  async clear() {
+    await Promise.all([...this.#pages].map(person => person.close()));
+    this.#pages.clear();
+  }
+
+  async close() {
+    await this.#close();
+  }
+}
+
+/** One browser page with somebody in front of it. */
+export class Person {
+  #close;
+  console = [];
+
+  constructor(page, close) {
+    this.page = page;
+    this.#close = close;
+  }
+
+  evaluate(fn, arg) {
+    return this.page.evaluate(fn, arg);
+  }
+
+  /** Waits until `fn(arg)` in the page gives something true, and gives that. */
+  until(what, fn, arg, ms = 15_000) {
+    return until(what, () => this.evaluate(fn, arg), ms).catch(error => {
+      throw new Error(`${error.message}\nconsole:\n${this.console.slice(-15).join("\n")}`);
+    });
+  }
+
+  /** Waits until the room is joined; gives one's own participant id. */
+  joined() {
+    return this.until("the page joins", () => {
+      const room = window.__antiphon?.room;
+      return room?.state === "connected" && room.id;
+    });
+  }
+
+  click(testId) {
+    return this.page.locator(`[data-testid=${testId}]`).click();
+  }
+
+  /** The <video> that shows a participant's camera or screen. */
+  static video(participant, source = "camera") {
+    return `[data-testid=tile][data-participant="${participant}"][data-source=${source}] video`;
+  }
+
+  /** The <audio> that plays a participant's voice. */
+  static audio(participant) {
+    return `audio[data-participant="${participant}"]`;
+  }
+
+  /** Waits until so many readable pictures of a participant have been shown; gives what was seen. */
+  async sees(participant, { source, pictures = 30, fps = 30 } = {}) {
+    const selector = Person.video(participant, source);
+    await this.until(`a video of ${participant} is there`, ([s, f]) => window.__watch(s, f), [selector, fps]);
+    const enough = ([s, n]) => {
+      const seen = window.__seen(s);
+      return seen && seen.pictures - seen.unreadable >= n && seen;
+    };
+    return this.until(`${pictures} pictures of ${participant}`, enough, [selector, pictures], 20_000);
+  }
+
+  /** Waits until a tone within 1 % is heard of a participant; gives what was heard. */
+  hears(participant, frequency) {
+    const good = ([s, f]) => {
+      const heard = window.__heard(s);
+      return heard && heard.level > -40 && Math.abs(heard.frequency / f - 1) <= 0.01 && heard;
+    };
+    const args = [Person.audio(participant), frequency];
+    return this.until(`${frequency} Hz of ${participant} is heard`, good, args, 20_000);
+  }
+
+  /** Waits until nothing is heard of a participant. */
+  hearsNothing(participant) {
+    const quiet = s => {
+      const heard = window.__heard(s);
+      return !heard || heard.level < -60;
+    };
+    return this.until(`silence of ${participant}`, quiet, Person.audio(participant));
+  }
+
+  async screenshot(name) {
+    mkdirSync(OUT, { recursive: true });
+    await this.page.screenshot({ path: join(OUT, `${name}.png`) });
+  }
+
+  async close() {
+    await this.#close();
+  }
+}

@@ -1,0 +1,218 @@
+// Runs in the page before its own scripts, in every browser alike: a voice and a camera made by the page itself, and
+// eyes and ears for the test. `window.__fake` may be set before it.
+//
+// The camera's pictures carry a frame number in a strip at the top (a tenth of the height, 20 blocks: white, black,
+// 16 bits with the most significant first, parities of even and odd bits). It is the wall clock in frames, so whoever
+// reads it knows how old the picture is.
+
+(() => {
+  const BLOCKS = 20;
+  const BITS = 16;
+  const [COLUMNS, ROWS] = [8, 4];
+  const fake = { tone: 440, amplitude: 0.3, width: 640, height: 360, fps: 30, ...window.__fake };
+  window.__fake = fake;
+
+  const wallFrame = fps => Math.floor(((performance.timeOrigin + performance.now()) / 1000) * fps);
+  const bitsOf = number => {
+    const bits = Array.from({ length: BITS }, (_, i) => (number >> (BITS - 1 - i)) & 1);
+    const parity = from => bits.filter((_, i) => i % 2 === from).reduce((a, b) => a ^ b, 0);
+    return [1, 0, ...bits, parity(0), parity(1)];
+  };
+
+  // Pictures.
+
+  const drawStill = (ctx, w, h) => {
+    const top = Math.floor(h / 10);
+    for (let row = 0; row < ROWS; row++) {
+      for (let column = 0; column < COLUMNS; column++) {
+        ctx.fillStyle = `rgb(${40 + 20 * column}, ${60 + 35 * row}, ${200 - 16 * column - 8 * row})`;
+        const [x0, x1] = [column, column + 1].map(c => Math.floor((w * c) / COLUMNS));
+        const [y0, y1] = [row, row + 1].map(r => top + Math.floor(((h - top) * r) / ROWS));
+        ctx.fillRect(x0, y0, x1 - x0, y1 - y0);
+      }
+    }
+  };
+  const drawNumber = (ctx, w, h, number) => {
+    bitsOf(number & 0xffff).forEach((bit, i) => {
+      ctx.fillStyle = bit ? "#fff" : "#000";
+      const [x0, x1] = [i, i + 1].map(b => Math.floor((w * b) / BLOCKS));
+      ctx.fillRect(x0, 0, x1 - x0, Math.floor(h / 10));
+    });
+  };
+  const pictures = (width, height, fps) => {
+    const canvas = Object.assign(document.createElement("canvas"), { width, height });
+    const ctx = canvas.getContext("2d", { alpha: false });
+    drawStill(ctx, width, height);
+    let last = -1;
+    const draw = () => {
+      const number = wallFrame(fps);
+      if (number === last) return;
+      last = number;
+      drawNumber(ctx, width, height, number);
+    };
+    draw();
+    setInterval(draw, 1000 / fps / 2);
+    return canvas.captureStream(fps).getVideoTracks()[0];
+  };
+
+  // Sound.
+
+  let context;
+  const audioContext = () => {
+    context ??= new AudioContext({ sampleRate: 48_000 });
+    if (context.state !== "running") context.resume();
+    return context;
+  };
+  const voice = frequency => {
+    const ctx = audioContext();
+    const oscillator = new OscillatorNode(ctx, { frequency });
+    const gain = new GainNode(ctx, { gain: fake.amplitude });
+    const out = ctx.createMediaStreamDestination();
+    oscillator.connect(gain).connect(out);
+    oscillator.start();
+    window.__voice = { oscillator, gain };
+    return out.stream.getAudioTracks()[0];
+  };
+
+  if (!fake.real) {
+    const devices = navigator.mediaDevices;
+    devices.getUserMedia = async wanted => {
+      const tracks = [];
+      if (wanted.audio) tracks.push(voice(fake.tone));
+      if (wanted.video) tracks.push(pictures(fake.width, fake.height, fake.fps));
+      return new MediaStream(tracks);
+    };
+    devices.getDisplayMedia = async () =>
+      new MediaStream([pictures(1280, 720, 15), voice(fake.screenTone ?? fake.tone * 2)]);
+  }
+
+  // What the page connects with; the test may cut it.
+  const Real = window.RTCPeerConnection;
+  window.__connections = [];
+  window.RTCPeerConnection = class extends Real {
+    constructor(...args) {
+      super(...args);
+      window.__connections.push(this);
+    }
+    setRemoteDescription(description) {
+      // Through a relay of the test's, which can lose everything.
+      const port = window.__viaPort;
+      window.__viaPort = undefined;
+      if (!port) return super.setRemoteDescription(description);
+      const sdp = description.sdp.replace(/(a=candidate:\S+ \d+ udp \d+ \S+ )(\d+)/gi, (_all, head, to) => {
+        window.__relayTo = Number(to);
+        return head + port;
+      });
+      return super.setRemoteDescription({ type: description.type, sdp });
+    }
+  };
+
+  // Eyes: frame numbers of a <video>, as they are shown.
+
+  const strip = Object.assign(document.createElement("canvas"), { width: BLOCKS * 10, height: 10 });
+  const stripContext = strip.getContext("2d", { willReadFrequently: true });
+  const readNumber = video => {
+    stripContext.drawImage(video, 0, 0, video.videoWidth, video.videoHeight / 10, 0, 0, strip.width, strip.height);
+    const { data } = stripContext.getImageData(0, 0, strip.width, strip.height);
+    const blocks = Array.from({ length: BLOCKS }, (_, i) => {
+      const at = (5 * strip.width + i * 10 + 5) * 4;
+      return (data[at] + data[at + 1] + data[at + 2]) / 3;
+    });
+    if (blocks[0] - blocks[1] < 100) return undefined;
+    const bits = blocks.slice(2).map(b => Number(b > (blocks[0] + blocks[1]) / 2));
+    const number = bits.slice(0, BITS).reduce((n, bit) => n * 2 + bit, 0);
+    return bitsOf(number).slice(2).join() === bits.join() ? number : undefined;
+  };
+  /** Frames from `a` to `b`, negative when it goes back; numbers are 16 bit. */
+  const forward = (a, b) => ((b - a + 0x8000) & 0xffff) - 0x8000;
+
+  const watched = new Map();
+  /** Watches the video that `selector` finds now; `__seen(selector)` tells what was seen since. */
+  window.__watch = (selector, fps = fake.fps) => {
+    const video = document.querySelector(selector);
+    if (!video) return false;
+    const seen = { pictures: 0, unreadable: 0, backwards: 0, first: undefined, last: undefined, ages: [] };
+    watched.set(selector, { seen, video });
+    const look = () => {
+      if (watched.get(selector)?.seen !== seen) return;
+      const number = readNumber(video);
+      seen.pictures++;
+      if (number === undefined) seen.unreadable++;
+      else {
+        if (seen.last !== undefined && forward(seen.last, number) < 0) seen.backwards++;
+        seen.first ??= number;
+        seen.last = number;
+        seen.ages.push((forward(number, wallFrame(fps) & 0xffff) / fps) * 1000);
+      }
+      video.requestVideoFrameCallback(look);
+    };
+    video.requestVideoFrameCallback(look);
+    return true;
+  };
+  window.__seen = selector => {
+    const { seen, video } = watched.get(selector) ?? {};
+    if (!seen) return undefined;
+    const ages = seen.ages.toSorted((a, b) => a - b);
+    return {
+      ...seen,
+      width: video.videoWidth,
+      height: video.videoHeight,
+      advanced: seen.last === undefined ? 0 : forward(seen.first, seen.last),
+      ages: undefined,
+      age: ages[Math.floor(ages.length / 2)],
+    };
+  };
+
+  // Ears: what an <audio> plays.
+
+  const ears = new Map();
+  const earOf = selector => {
+    const stream = document.querySelector(selector)?.srcObject;
+    const track = stream?.getAudioTracks()[0];
+    if (!track) return undefined;
+    let ear = ears.get(track.id);
+    if (!ear) {
+      const ctx = audioContext();
+      const analyser = new AnalyserNode(ctx, { fftSize: 16_384, smoothingTimeConstant: 0 });
+      const quick = new AnalyserNode(ctx, { fftSize: 512 });
+      const source = ctx.createMediaStreamSource(stream);
+      source.connect(analyser);
+      source.connect(quick);
+      ear = { source, analyser, quick };
+      ears.set(track.id, ear);
+    }
+    return ear;
+  };
+  const levelOf = analyser => {
+    const samples = new Float32Array(analyser.fftSize);
+    analyser.getFloatTimeDomainData(samples);
+    return 10 * Math.log10(samples.reduce((sum, x) => sum + x * x, 0) / samples.length + 1e-10);
+  };
+  /** Strongest partial and level (dBFS, a full sine is -3) of the last third of a second. */
+  window.__heard = selector => {
+    const ear = earOf(selector);
+    if (!ear) return undefined;
+    const bins = new Float32Array(ear.analyser.frequencyBinCount);
+    ear.analyser.getFloatFrequencyData(bins);
+    let peak = 1;
+    for (let i = 1; i < bins.length - 1; i++) if (bins[i] > bins[peak]) peak = i;
+    const [a, b, c] = [bins[peak - 1], bins[peak], bins[peak + 1]];
+    const offset = Number.isFinite(a + b + c) && a - 2 * b + c ? (0.5 * (a - c)) / (a - 2 * b + c) : 0;
+    const width = audioContext().sampleRate / ear.analyser.fftSize;
+    return { frequency: (peak + offset) * width, level: levelOf(ear.analyser), state: audioContext().state };
+  };
+  /** Wall-clock moments (ms) at which the sound began after silence, until `count` of them. */
+  window.__onsets = async (selector, count, thresholdDb = -35) => {
+    const ear = earOf(selector);
+    const onsets = [];
+    let quiet = false;
+    const end = performance.now() + count * 2_000 + 5_000;
+    while (onsets.length < count && performance.now() < end) {
+      const loud = levelOf(ear.quick) > thresholdDb;
+      if (loud && quiet) onsets.push(performance.timeOrigin + performance.now());
+      quiet = !loud;
+      await new Promise(resolve => setTimeout(resolve, 5));
+    }
+    return onsets;
+  };
+})();

@@ -1,0 +1,64 @@
+// Python programs beside the browsers: bots by the SDK, aiortc. Each prints JSON objects, one per line, with an `event`.
+
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { ROOT } from "./server.js";
+
+const PYTHON = join(ROOT, "target/venv/bin/python");
+const SCRIPTS = new URL("../py/", import.meta.url).pathname;
+
+export class Program {
+  #process;
+  #events = [];
+  #waiting = new Set();
+  #errors = [];
+
+  /** Starts tests/e2e/py/`script`. */
+  constructor(script, args) {
+    this.script = script;
+    const command = [join(SCRIPTS, script), ...args.map(String)];
+    this.#process = spawn(PYTHON, command, { stdio: ["pipe", "pipe", "pipe"] });
+    createInterface(this.#process.stderr).on("line", line => this.#errors.push(line));
+    createInterface(this.#process.stdout).on("line", line => this.#take(line));
+    this.ended = new Promise(resolve => this.#process.on("close", code => resolve(code)));
+    this.ended.then(() => this.#wake());
+  }
+
+  #take(line) {
+    try {
+      this.#events.push(JSON.parse(line));
+    } catch {
+      this.#errors.push(line);
+    }
+    this.#wake();
+  }
+
+  #wake() {
+    for (const wake of this.#waiting) wake();
+    this.#waiting.clear();
+  }
+
+  /** Waits for the next object with this `event`, and takes it. */
+  async event(name, ms = 30_000) {
+    const limit = AbortSignal.timeout(ms);
+    for (;;) {
+      const at = this.#events.findIndex(e => e.event === name);
+      if (at >= 0) return this.#events.splice(at, 1)[0];
+      const over = limit.aborted || this.#process.exitCode !== null;
+      if (over) throw new Error(`${this.script}: no ${name} (code ${this.#process.exitCode})\n${this.#errors.slice(-20).join("\n")}`);
+      await new Promise(resolve => {
+        this.#waiting.add(resolve);
+        limit.addEventListener("abort", resolve, { once: true });
+      });
+    }
+  }
+
+  /** Tells it to end (its standard input closes), and waits until it has. */
+  async stop() {
+    this.#process.stdin.end();
+    const kill = setTimeout(() => this.#process.kill("SIGKILL"), 10_000);
+    await this.ended;
+    clearTimeout(kill);
+  }
+}

@@ -1,0 +1,94 @@
+// The real server for one test file: target/debug/antiphon on free ports with a data folder of its own.
+
+import { execFile, spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { promisify } from "node:util";
+
+export const ROOT = new URL("../../..", import.meta.url).pathname;
+const BINARY = process.env.ANTIPHON_BINARY ?? join(ROOT, "target/debug/antiphon");
+const READY = /^antiphon: listening on (http\S+)/;
+const START_TIMEOUT_MS = 20_000;
+const STOP_TIMEOUT_MS = 15_000;
+
+/** Every room takes guests and no demo bot is there, unless `config` (TOML) says otherwise. */
+const CONFIG = '[guests]\nrooms = ["*"]\n\n[demo]\nenabled = false\n\n[stop]\ndeadline_s = 1\n';
+
+export class Server {
+  #process;
+  #folder = mkdtempSync(join(tmpdir(), "antiphon-e2e-"));
+  #log = [];
+
+  /** @param {{config?: string, flags?: string[]}} options */
+  static async start({ config = CONFIG, flags = [] } = {}) {
+    const server = new Server();
+    await server.#start(config, flags);
+    return server;
+  }
+
+  async #start(config, flags) {
+    const file = join(this.#folder, "antiphon.toml");
+    writeFileSync(file, config);
+    const ports = ["--http", "127.0.0.1:0", "--media", "127.0.0.1:0", "--shards", "2"];
+    const args = ["serve", "--config", file, "--data", this.#data, ...ports, ...flags];
+    this.#process = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUST_LOG: "" } });
+    createInterface(this.#process.stderr).on("line", line => this.#log.push(line));
+    this.ended = new Promise(resolve => {
+      this.#process.on("exit", (code, signal) => resolve(signal ?? code));
+      this.#process.on("error", error => this.#log.push(String(error)) && resolve("error"));
+    });
+    const ready = new Promise(resolve => {
+      createInterface(this.#process.stdout).on("line", line => {
+        const found = READY.exec(line);
+        if (found) resolve(found[1]);
+      });
+    });
+    const limit = AbortSignal.timeout(START_TIMEOUT_MS);
+    const late = new Promise(resolve => limit.addEventListener("abort", () => resolve(undefined)));
+    this.url = await Promise.race([ready, late, this.ended.then(() => undefined)]);
+    if (!this.url) throw new Error(`the server did not start:\n${this.log}`);
+    this.pid = this.#process.pid;
+  }
+
+  get #data() {
+    return join(this.#folder, "data");
+  }
+
+  /** What it logged, as one text. */
+  get log() {
+    return this.#log.join("\n");
+  }
+
+  /** A signed token, as `antiphon token` prints it. @returns {Promise<string>} */
+  async token(room, { identity, name, grants, ttl } = {}) {
+    const given = Object.entries({ identity, name, grants, ttl }).filter(([, value]) => value !== undefined);
+    const args = ["token", "--data", this.#data, "--room", room, ...given.flatMap(([k, v]) => [`--${k}`, String(v)])];
+    const { stdout } = await promisify(execFile)(BINARY, args);
+    return stdout.trim();
+  }
+
+  fetch(path, options) {
+    return fetch(new URL(path, this.url), { ...options, signal: AbortSignal.timeout(15_000) });
+  }
+
+  /** The address by which a person joins at once. */
+  page(room, { name = "Ada", token } = {}) {
+    const fragment = token ? `#token=${token}` : "";
+    return `${this.url}/r/${room}?autojoin=1&name=${encodeURIComponent(name)}${fragment}`;
+  }
+
+  signal(name) {
+    this.#process.kill(name);
+  }
+
+  async stop() {
+    this.#process.kill("SIGTERM");
+    const kill = setTimeout(() => this.#process.kill("SIGKILL"), STOP_TIMEOUT_MS);
+    await this.ended;
+    clearTimeout(kill);
+    rmSync(this.#folder, { recursive: true, force: true });
+    if (/panicked at/.test(this.log)) throw new Error(`the server panicked:\n${this.log}`);
+  }
+}

@@ -1,0 +1,33 @@
+// An unrelated stack: aiortc by WHIP and WHEP, with a browser in the room.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { suite } from "../src/suite.js";
+
+const it = suite({ chromium: true });
+
+test("aiortc publishes by WHIP and is heard and seen in a browser", { timeout: 60_000 }, async () => {
+  const room = it.room();
+  const ada = await it.join(it.chromium, room, "Ada");
+  const camera = await it.python("whip.py", room, "--tone", 660, "--seconds", 40);
+  const { id } = await camera.event("ready");
+  const [seen] = await Promise.all([ada.sees(id, { pictures: 20, fps: 15 }), ada.hears(id, 660)]);
+  assert.equal(seen.backwards, 0, JSON.stringify(seen));
+  await camera.stop();
+  assert.equal((await camera.event("left")).status, 200);
+  await ada.until("it is gone", who => !window.__antiphon.room.participants.has(who), id);
+});
+
+for (const one of [false, true]) {
+  test(`aiortc plays ${one ? "one participant" : "the room"} by WHEP`, { timeout: 60_000 }, async () => {
+    const room = it.room();
+    const ada = await it.join(it.chromium, room, "Ada", { fake: { tone: 440 } });
+    const player = await it.python("whep.py", room, "--seconds", 30, ...(one ? ["--who", ada.id] : []));
+    const [heard, seen] = await Promise.all([player.event("heard"), player.event("seen")]);
+    assert.ok(Math.abs(heard.frequency / 440 - 1) <= 0.01, JSON.stringify(heard));
+    assert.equal(seen.backwards, 0, JSON.stringify(seen));
+    const names = await ada.evaluate(() => [...window.__antiphon.room.participants.values()].map(p => p.name));
+    assert.deepEqual(names, ["Ada"], "players are not in the roster");
+    assert.equal((await player.event("left")).status, 200);
+  });
+}
