@@ -1,0 +1,240 @@
+//! Packets of one video track in, frames into the sinks: without clock and thread.
+
+use std::sync::Arc;
+
+use antiphon_base::{PixelFormat, VideoCodec};
+use antiphon_media::convert::{Converter, Fit};
+use antiphon_media::video::{DecodeError, Decoder};
+use antiphon_wire::frame::Format;
+use antiphon_wire::rtp::Packet;
+use antiphon_wire::rtp::frame::{Assembled, Assembler, Limits};
+
+use super::{Output, Sink};
+use crate::outbox::{Frame, Loss, Pushed};
+
+/// RTP clock of video.
+const CLOCK: u64 = 90_000;
+
+/// Thins pictures out by their RTP times, which do not jitter.
+#[derive(Debug, Clone, Copy, Default)]
+struct Thinning {
+    last: u64,
+    next: u64,
+}
+
+impl Thinning {
+    /// Whether a picture of this time is wanted at `rate` per second.
+    fn takes(&mut self, rtp_time: u64, rate: u8) -> bool {
+        let interval = CLOCK / u64::from(rate.max(1));
+        if rtp_time < self.last || rtp_time > self.next + CLOCK {
+            self.next = rtp_time;
+        }
+        self.last = rtp_time;
+        let takes = rtp_time + interval / 4 >= self.next;
+        if takes {
+            self.next = self.next.max(rtp_time.saturating_sub(interval)) + interval;
+        }
+        takes
+    }
+}
+
+/// One simulcast layer being assembled.
+struct Layer {
+    index: u8,
+    assembler: Assembler,
+}
+
+impl Layer {
+    fn new(index: u8, codec: VideoCodec) -> Self {
+        Self { index, assembler: Assembler::new(codec, Limits::default()) }
+    }
+}
+
+/// The state of one track.
+pub(crate) struct Pipeline {
+    codec: VideoCodec,
+    layer: Option<Layer>,
+    /// A layer that has begun to come and has not given a frame yet.
+    next_layer: Option<Layer>,
+    decoder: Option<Decoder>,
+    converters: Vec<(PixelFormat, Fit, Converter)>,
+    thinning: Vec<(SinkId, Thinning)>,
+    resolution: (u16, u16),
+    needs_key: bool,
+}
+
+impl Pipeline {
+    /// A track of this codec, nothing seen yet.
+    pub(crate) fn new(codec: VideoCodec) -> Self {
+        Self {
+            codec,
+            layer: None,
+            next_layer: None,
+            decoder: None,
+            converters: Vec::new(),
+            thinning: Vec::new(),
+            resolution: (0, 0),
+            needs_key: true,
+        }
+    }
+
+    /// Takes a packet and serves the sinks. Returns the layer of which a keyframe is needed, if one is.
+    pub(crate) fn packet(&mut self, packet: &Arc<Packet>, sinks: &[Sink]) -> Option<u8> {
+        self.forget(sinks);
+        let current = self.layer.get_or_insert_with(|| Layer::new(packet.layer, self.codec));
+        if packet.layer == current.index {
+            current.assembler.push(packet);
+        } else {
+            if self.next_layer.as_ref().is_none_or(|l| l.index != packet.layer) {
+                self.next_layer = Some(Layer::new(packet.layer, self.codec));
+            }
+            if let Some(next) = &mut self.next_layer {
+                next.assembler.push(packet);
+            }
+        }
+        while let Some(unit) = self.poll() {
+            self.deliver(&unit, sinks);
+        }
+        let layer = self.layer.as_ref()?;
+        (self.needs_key || layer.assembler.needs_keyframe()).then_some(layer.index)
+    }
+
+    /// The next access unit; a frame of the next layer ends the current one.
+    fn poll(&mut self) -> Option<Assembled> {
+        if let Some(unit) = self.next_layer.as_mut().and_then(|l| l.assembler.poll()) {
+            self.layer = self.next_layer.take();
+            return Some(unit);
+        }
+        self.layer.as_mut()?.assembler.poll()
+    }
+
+    /// Drops the decoder and the converters that nobody wants any more.
+    fn forget(&mut self, sinks: &[Sink]) {
+        let wanted = |f: PixelFormat, s: Fit| {
+            let is = |o: Output| matches!(o, Output::Raw { format, fit, .. } if (format, fit) == (f, s));
+            sinks.iter().any(|sink| is(sink.output))
+        };
+        self.converters.retain(|(format, fit, _)| wanted(*format, *fit));
+        if sinks.iter().all(|s| s.output == Output::Encoded) {
+            self.decoder = None;
+        }
+        self.thinning.retain(|(id, _)| sinks.iter().any(|s| sink_id(s) == *id));
+    }
+
+    fn deliver(&mut self, unit: &Assembled, sinks: &[Sink]) {
+        if let Some((w, h)) = unit.resolution {
+            self.resolution = (short(w), short(h));
+        }
+        self.needs_key = false;
+        for sink in sinks.iter().filter(|s| s.output == Output::Encoded) {
+            let (width, height) = self.resolution;
+            let format = Format::EncodedVideo { codec: self.codec, width, height };
+            let frame = frame(unit, format, Arc::clone(&unit.data));
+            let pushed = sink.mailbox.with(|o| o.push(sink.stream, frame));
+            self.needs_key |= pushed == Pushed::NeedsKey;
+        }
+        if sinks.iter().any(|s| s.output != Output::Encoded) {
+            self.decode(unit, sinks);
+        }
+    }
+
+    fn decode(&mut self, unit: &Assembled, sinks: &[Sink]) {
+        let raw = || sinks.iter().filter(|s| s.output != Output::Encoded);
+        let decoder = match &mut self.decoder {
+            Some(decoder) => decoder,
+            // The room asks beforehand whether the codec can be decoded at all.
+            none => match Decoder::new(self.codec) {
+                Ok(decoder) => none.insert(decoder),
+                Err(error) => {
+                    tracing::warn!(%error, "no decoder");
+                    return raw().for_each(|s| s.mailbox.with(|o| o.count(s.stream, Loss::Undecodable)));
+                }
+            },
+        };
+        let picture = match decoder.decode(&unit.data) {
+            Ok(Some(picture)) => picture,
+            Ok(None) => return,
+            Err(error) => {
+                self.needs_key = true;
+                if error != DecodeError::NeedKeyFrame {
+                    tracing::debug!(%error, "undecodable access unit");
+                }
+                return raw().for_each(|s| s.mailbox.with(|o| o.count(s.stream, Loss::Undecodable)));
+            }
+        };
+        let source = (short(picture.width()), short(picture.height()));
+        self.resolution = source;
+        let mut done: Vec<(PixelFormat, Fit, Option<Frame>)> = Vec::new();
+        for sink in raw() {
+            let Output::Raw { format, fit, max_frame_rate } = sink.output else { continue };
+            if !thinning(&mut self.thinning, sink).takes(unit.rtp_time, max_frame_rate) {
+                sink.mailbox.with(|o| o.count(sink.stream, Loss::Rate));
+                continue;
+            }
+            let found = done.iter().position(|(f, s, _)| (*f, *s) == (format, fit));
+            let index = found.unwrap_or_else(|| {
+                let converted = converter(&mut self.converters, format, fit).convert(&picture, format, fit);
+                let frame = converted.ok().map(|c| {
+                    let (width, height) = (short(c.width), short(c.height));
+                    let (source_width, source_height) = source;
+                    let format = Format::Picture { format, width, height, source_width, source_height };
+                    frame(unit, format, c.data)
+                });
+                done.push((format, fit, frame));
+                done.len() - 1
+            });
+            let made = done.get(index).and_then(|(_, _, frame)| frame.clone());
+            sink.mailbox.with(|o| match made {
+                Some(frame) => drop(o.push(sink.stream, frame)),
+                None => o.count(sink.stream, Loss::Undecodable),
+            });
+        }
+    }
+}
+
+/// Which mailbox, and which stream of it.
+type SinkId = (usize, u32);
+
+fn sink_id(sink: &Sink) -> SinkId {
+    // A sink holds its mailbox, so that addresses tell mailboxes apart.
+    (Arc::as_ptr(&sink.mailbox).addr(), sink.stream)
+}
+
+fn thinning<'a>(list: &'a mut Vec<(SinkId, Thinning)>, sink: &Sink) -> &'a mut Thinning {
+    let id = sink_id(sink);
+    let at = list.iter().position(|(i, _)| *i == id).unwrap_or_else(|| {
+        list.push((id, Thinning::default()));
+        list.len() - 1
+    });
+    &mut list[at].1
+}
+
+fn converter(list: &mut Vec<(PixelFormat, Fit, Converter)>, format: PixelFormat, fit: Fit) -> &mut Converter {
+    let at = list.iter().position(|(f, s, _)| (*f, *s) == (format, fit)).unwrap_or_else(|| {
+        list.push((format, fit, Converter::new()));
+        list.len() - 1
+    });
+    &mut list[at].2
+}
+
+fn short(pixels: u32) -> u16 {
+    u16::try_from(pixels).unwrap_or(u16::MAX)
+}
+
+fn frame(unit: &Assembled, format: Format, payload: Arc<[u8]>) -> Frame {
+    Frame {
+        format,
+        capture_us: unit.capture_us,
+        capture_estimated: unit.capture_estimated,
+        arrival_us: unit.first_arrival_us,
+        due_us: unit.first_arrival_us,
+        silence: false,
+        gap: unit.gap,
+        key: unit.key,
+        speakers: Arc::new([]),
+        payload,
+    }
+}
+
+#[cfg(test)]
+mod tests;
