@@ -1,7 +1,7 @@
 //! AV1 payloads (RTP Payload Format For AV1, version 1.0, section 4): aggregation header and OBU elements.
 //! The dependency descriptor header extension is not read here.
 
-use super::bits::Bytes;
+use super::bits::{Bits, Bytes};
 
 /// OBU types (AV1 specification, 6.2.2) that matter in transport.
 pub mod obu {
@@ -45,6 +45,8 @@ pub struct Descriptor {
     pub temporal_id: Option<u8>,
     /// Spatial layer, likewise.
     pub spatial_id: Option<u8>,
+    /// Largest width and height, where the packet starts a coded video sequence and its header is within.
+    pub resolution: Option<(u16, u16)>,
 }
 
 impl Descriptor {
@@ -58,6 +60,7 @@ impl Descriptor {
             new_sequence: head & 0x08 != 0,
             temporal_id: None,
             spatial_id: None,
+            resolution: None,
         };
         if rest.is_empty() {
             return Err(Error::Short);
@@ -72,6 +75,9 @@ impl Descriptor {
         {
             d.temporal_id = Some(extension >> 5);
             d.spatial_id = Some((extension >> 3) & 0x03);
+        }
+        if d.new_sequence {
+            d.resolution = d.elements(payload).find_map(|e| sequence_resolution(e.ok()?.data));
         }
         Ok(d)
     }
@@ -192,6 +198,47 @@ pub fn append_sized(out: &mut Vec<u8>, obu: &[u8]) -> Option<()> {
     out.extend(header.extension);
     push_leb128(out, payload.len());
     out.extend_from_slice(payload);
+    Some(())
+}
+
+/// Largest width and height of a sequence header OBU (AV1 specification, 5.5.1). `None` for another OBU, one that does
+/// not parse, or one with timing information, which real-time senders leave out.
+fn sequence_resolution(obu: &[u8]) -> Option<(u16, u16)> {
+    let header = ObuHeader::parse(obu)?;
+    if header.obu_type() != obu::SEQUENCE_HEADER {
+        return None;
+    }
+    let mut r = Bytes::new(obu);
+    r.take(header.len())?;
+    if header.has_size() {
+        r.leb128()?;
+    }
+    let mut b = Bits::plain(r.rest());
+    b.bits(4)?; // seq_profile, still_picture
+    if b.bit()? {
+        b.bits(5)?; // reduced_still_picture_header: seq_level_idx only
+    } else {
+        skip_operating_points(&mut b)?;
+    }
+    let (width_bits, height_bits) = (b.bits(4)? + 1, b.bits(4)? + 1);
+    let (width, height) = (b.bits(width_bits)?, b.bits(height_bits)?);
+    Some((u16::try_from(width + 1).ok()?, u16::try_from(height + 1).ok()?))
+}
+
+fn skip_operating_points(b: &mut Bits<'_>) -> Option<()> {
+    if b.bit()? {
+        return None; // timing_info_present_flag
+    }
+    let display_delay = b.bit()?;
+    for _ in 0..=b.bits(5)? {
+        b.bits(12)?; // operating_point_idc
+        if b.bits(5)? > 7 {
+            b.bit()?; // seq_tier
+        }
+        if display_delay && b.bit()? {
+            b.bits(4)?;
+        }
+    }
     Some(())
 }
 

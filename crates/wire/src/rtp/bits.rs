@@ -57,27 +57,33 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// Bits of an H.264 RBSP, skipping emulation prevention bytes (ITU-T H.264, 7.3.1) on the way.
+/// Bits of an H.264 RBSP, skipping emulation prevention bytes (ITU-T H.264, 7.3.1) on the way, or plain bits.
 #[derive(Debug, Clone)]
-pub(crate) struct RbspBits<'a> {
-    nal: &'a [u8],
+pub(crate) struct Bits<'a> {
+    bytes: &'a [u8],
     byte: usize,
     bit: u8,
     zeros: u8,
+    rbsp: bool,
 }
 
-impl<'a> RbspBits<'a> {
+impl<'a> Bits<'a> {
     /// `nal` without its header byte.
-    pub(crate) fn new(nal: &'a [u8]) -> Self {
-        Self { nal, byte: 0, bit: 0, zeros: 0 }
+    pub(crate) fn rbsp(nal: &'a [u8]) -> Self {
+        Self { bytes: nal, byte: 0, bit: 0, zeros: 0, rbsp: true }
+    }
+
+    /// All bits as they are.
+    pub(crate) fn plain(bytes: &'a [u8]) -> Self {
+        Self { rbsp: false, ..Self::rbsp(bytes) }
     }
 
     pub(crate) fn bit(&mut self) -> Option<bool> {
-        if self.bit == 0 && self.zeros >= 2 && self.nal.get(self.byte) == Some(&3) {
+        if self.rbsp && self.bit == 0 && self.zeros >= 2 && self.bytes.get(self.byte) == Some(&3) {
             self.byte += 1;
             self.zeros = 0;
         }
-        let byte = *self.nal.get(self.byte)?;
+        let byte = *self.bytes.get(self.byte)?;
         let set = byte & (0x80 >> self.bit) != 0;
         self.bit += 1;
         if self.bit == 8 {

@@ -93,7 +93,6 @@ fn foreign_descriptors_say_what_they_should() {
                     assert!(!opus::is_dtx(&p.payload) && opus::is_stereo(&p.payload));
                 }
             }
-            Codec::Video(VideoCodec::Av1) => assert_eq!(first.descriptor.resolution(), None),
             Codec::Video(_) => assert_eq!(first.descriptor.resolution(), Some((64, 48)), "{codec:?}"),
         }
         let ends = packets.iter().filter(|p| p.ends_frame()).count();

@@ -1,7 +1,7 @@
 //! H.264 payloads (RFC 6184, packetization mode 1): single NAL units, STAP-A, FU-A; and the picture size from a
 //! sequence parameter set (ITU-T H.264, 7.3.2.1.1).
 
-use super::bits::{Bytes, RbspBits};
+use super::bits::{Bits, Bytes};
 
 /// NAL unit types (ITU-T H.264, table 7-1; RFC 6184, table 1) that decide something here.
 pub mod nal {
@@ -178,7 +178,7 @@ const HIGH_PROFILES: [u32; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138,
 /// Cropped width and height of a sequence parameter set, `body` being the NAL unit behind its header byte.
 /// `None` if it does not parse or is larger than 16 bits.
 pub fn sps_resolution(body: &[u8]) -> Option<(u16, u16)> {
-    let mut b = RbspBits::new(body);
+    let mut b = Bits::rbsp(body);
     let profile = b.bits(8)?;
     b.bits(16)?; // constraint flags, level
     b.ue()?; // seq_parameter_set_id
@@ -222,7 +222,7 @@ pub fn sps_resolution(body: &[u8]) -> Option<(u16, u16)> {
     Some((u16::try_from(width).ok()?, u16::try_from(height).ok()?))
 }
 
-fn skip_scaling_lists(b: &mut RbspBits<'_>, lists: u32) -> Option<()> {
+fn skip_scaling_lists(b: &mut Bits<'_>, lists: u32) -> Option<()> {
     for i in 0..lists {
         if !b.bit()? {
             continue;
@@ -238,7 +238,7 @@ fn skip_scaling_lists(b: &mut RbspBits<'_>, lists: u32) -> Option<()> {
     Some(())
 }
 
-fn skip_picture_order(b: &mut RbspBits<'_>) -> Option<()> {
+fn skip_picture_order(b: &mut Bits<'_>) -> Option<()> {
     match b.ue()? {
         0 => {
             b.ue()?; // log2_max_pic_order_cnt_lsb_minus4

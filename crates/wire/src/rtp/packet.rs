@@ -153,14 +153,15 @@ impl Descriptor {
         }
     }
 
-    /// Width and height in pixels, where a keyframe's first packet tells them (VP8 frame header, H.264 SPS,
-    /// the largest spatial layer of a VP9 scalability structure).
+    /// Width and height in pixels, where a key frame's first packet tells them: VP8 frame header, H.264 SPS, AV1
+    /// sequence header, the largest spatial layer of a VP9 scalability structure or its frame header.
     pub fn resolution(&self) -> Option<(u32, u32)> {
         let (w, h) = match self {
             Self::Vp8(d) => d.resolution?,
             Self::Vp9(d) => d.resolution?,
             Self::H264(d) => d.resolution?,
-            Self::Audio | Self::Av1(_) | Self::Opaque => return None,
+            Self::Av1(d) => d.resolution?,
+            Self::Audio | Self::Opaque => return None,
         };
         Some((u32::from(w), u32::from(h)))
     }

@@ -79,8 +79,11 @@ fn advance(since: Instant, first: &Packet) -> u32 {
 }
 
 fn ticks_between(since: Instant, packet: &Packet) -> u64 {
-    let us = packet.arrival.saturating_duration_since(since).as_micros();
-    u64::try_from(us * u128::from(packet.codec.clock_rate()) / 1_000_000).unwrap_or(u64::MAX)
+    let passed = packet.arrival.saturating_duration_since(since);
+    let rate = u64::from(packet.codec.clock_rate());
+    // Whole seconds and the rest apart: 64 bits are enough, and far faster than 128.
+    let rest = u64::from(passed.subsec_micros()) * rate / 1_000_000;
+    passed.as_secs().saturating_mul(rate).saturating_add(rest)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "RTP time is modulo 2^32")]
