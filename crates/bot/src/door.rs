@@ -35,3 +35,20 @@ pub trait Door: Send + Sync {
     /// Enters.
     fn attach<'a>(&'a self, room: &'a RoomName, request: AttachRequest) -> Attaching<'a>;
 }
+
+impl Door for antiphon_shard::Shards {
+    fn attach<'a>(&'a self, room: &'a RoomName, request: AttachRequest) -> Attaching<'a> {
+        Box::pin(async move {
+            let attachment = antiphon_shard::Shards::attach(self, room, request).await?;
+            let sender = attachment.sender();
+            Ok(Place {
+                id: attachment.id.clone(),
+                key: attachment.key,
+                events: attachment.events.clone(),
+                media: attachment.media.clone(),
+                say: Arc::new(move |command| sender.send(command)),
+                hold: Box::new(attachment),
+            })
+        })
+    }
+}
