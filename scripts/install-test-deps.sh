@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need and is missing: two browsers, and a Python virtual environment in target/venv.
+# Installs what the tests need and is missing: two browsers, a sound server, and a Python virtual environment in target/venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/apt.sh
@@ -11,6 +11,8 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 has_any() { for name in "$@"; do command -v "$name" >/dev/null && return 0; done; return 1; }
 [ -n "${CHROMIUM:-}" ] || has_any chromium chromium-browser google-chrome || missing+=(chromium)
 [ -n "${FIREFOX:-}" ] || has_any firefox-esr firefox || missing+=(firefox-esr)
+# Firefox starts no AudioContext without a sound device: a null sink of PulseAudio is one.
+command -v pulseaudio >/dev/null || missing+=(pulseaudio)
 apt_install "${missing[@]}"
 
 venv=target/venv

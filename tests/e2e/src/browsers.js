@@ -1,12 +1,12 @@
 // Chromium by playwright-core, Firefox by puppeteer-core over WebDriver BiDi. Pages of both know `evaluate`, `locator(css)`
 // and `screenshot`, which is all that the tests use besides what is here.
 
-import { accessSync, constants, readFileSync } from "node:fs";
-import { mkdirSync } from "node:fs";
+import { accessSync, constants, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 import puppeteer from "puppeteer-core";
 import { ROOT } from "./server.js";
+import { startSound } from "./sound.js";
 import { until } from "./until.js";
 
 const PAGE_SCRIPT = readFileSync(new URL("page.js", import.meta.url), "utf8");
@@ -67,8 +67,14 @@ export async function launchChromium(args = []) {
 /** Launches Firefox. */
 export async function launchFirefox() {
   const executablePath = program("FIREFOX", ["firefox-esr", "firefox"]);
-  const options = { browser: "firefox", executablePath, headless: true, extraPrefsFirefox: FIREFOX_PREFERENCES };
-  const browser = await puppeteer.launch(options);
+  const sound = await startSound();
+  const browser = await puppeteer.launch({
+    browser: "firefox",
+    executablePath,
+    headless: true,
+    extraPrefsFirefox: FIREFOX_PREFERENCES,
+    env: { ...process.env, ...sound.env },
+  });
   const open = async (script, viewport = SIZE) => {
     const context = await browser.createBrowserContext();
     const page = await context.newPage();
@@ -76,7 +82,11 @@ export async function launchFirefox() {
     await page.evaluateOnNewDocument(`(() => { ${script} })()`);
     return { page, close: () => context.close() };
   };
-  return new Browser("firefox", () => browser.close(), open);
+  const close = async () => {
+    await browser.close();
+    await sound.stop();
+  };
+  return new Browser("firefox", close, open);
 }
 
 class Browser {
