@@ -1,7 +1,7 @@
 // In the room: header, stage, people, controls.
 
 import type { ConnectionState, Room } from "@antiphon/client";
-import { useCallback, useMemo, useState } from "preact/hooks";
+import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { AudioOutput } from "./audio.js";
 import { CopyLink } from "./copy-link.js";
 import { useMedia, useRoom, useShortcuts, useSize } from "./hooks.js";
@@ -45,6 +45,8 @@ export function RoomPage({ room, media, place }: RoomPageProps) {
   }));
   const [settingsOpen, setSettingsOpen] = useState(false);
   const [shortcuts, setShortcuts] = useState(loadPreferences().shortcuts);
+  const heading = useRef<HTMLHeadingElement>(null);
+  useEffect(() => heading.current?.focus(), []);
   const { sharing, toggleScreen, canShare } = useScreenShare(room, notify);
   useOwnTracks(room, media, notify);
   useRoomNotices(room, media, notify);
@@ -75,7 +77,9 @@ export function RoomPage({ room, media, place }: RoomPageProps) {
     <div class="room" data-people={people.open}>
       <header class="room-header">
         <Logo />
-        <h1 title={place.room}>{place.room}</h1>
+        <h1 ref={heading} tabIndex={-1} title={place.room}>
+          {place.room}
+        </h1>
         <ConnectionMark state={room.state} />
         <span class="spacer" />
         <CopyLink place={place} notify={notify} testId="copy-link" class="header-button" />

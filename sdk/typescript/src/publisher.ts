@@ -15,7 +15,8 @@ export interface LocalSource {
 interface State {
   track: MediaStreamTrack | null;
   muted: boolean;
-  told: { published: boolean; muted: boolean };
+  /** `muted` is undefined where the server may remember what we do not know. */
+  told: { published: boolean; muted: boolean | undefined };
 }
 
 /** The four sources. Survives reconnects: `forget`, then `announce` each on the new connection. */
@@ -55,11 +56,14 @@ export class Publisher {
     await lines?.senders[source].sender.replaceTrack(track);
   }
 
-  /** The server knows nothing of us, or only what stood in the join request. */
-  forget(): void {
+  /**
+   * For a new connection: the server knows what stands in the join request, or, where it `resumes` a place, what was
+   * muted there when the connection was lost.
+   */
+  forget(resumes: boolean): void {
     for (const source of SOURCES) {
       const state = this.#states[source];
-      state.told = { published: false, muted: state.track !== null && state.muted };
+      state.told = { published: false, muted: resumes ? undefined : state.track !== null && state.muted };
     }
   }
 

@@ -287,7 +287,7 @@ export class Room extends Emitter<RoomEvents> {
     const policy = this.#policy.current;
     const ready = deferred();
     this.#roster.expectSnapshot();
-    this.#publisher.forget();
+    this.#publisher.forget(this.#resumeToken !== undefined);
     const link = new Link({
       url: this.url,
       room: this.room,

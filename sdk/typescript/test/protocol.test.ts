@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { backoffMs } from "../src/backoff.js";
 import { type ParticipantInfo, parseServerMessage } from "../src/control.js";
@@ -38,6 +39,20 @@ describe("control messages", () => {
     for (const bad of ["{", "[]", "7", '{"id":1}', '{"type":"roster","seq":1}']) {
       expect(() => parseServerMessage(bad)).toThrow(expect.objectContaining({ code: "protocol" }));
     }
+  });
+
+  it("reads every example of the reference", () => {
+    const page = readFileSync(new URL("../../../docs/reference/control.md", import.meta.url), "utf8");
+    const examples = [...page.matchAll(/```json\n([\s\S]*?)```/g)].map(match => match[1] ?? "");
+    const types = new Set<string>();
+    for (const text of examples) {
+      const value = JSON.parse(text) as { type?: string; id?: number };
+      // Requests have an id; of what the server says only a reply has one.
+      if (value.type === undefined || (value.id !== undefined && value.type !== "reply")) continue;
+      expect(parseServerMessage(text), text).toEqual(value);
+      types.add(value.type);
+    }
+    expect(types.size).toBeGreaterThanOrEqual(15);
   });
 
   it("reads typed errors, and makes one of anything else", async () => {
@@ -172,7 +187,7 @@ describe("publisher", () => {
     await publisher.setTrack("microphone", first, undefined);
     expect(first.enabled).toBe(false);
     expect(publisher.muted).toEqual(["microphone"]);
-    publisher.forget();
+    publisher.forget(false);
     expect(publisher.announce("microphone")).toEqual([
       { type: "publish", source: "microphone", active: true },
     ]);

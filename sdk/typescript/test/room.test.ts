@@ -202,7 +202,10 @@ describe("a lost connection", () => {
     latest().enter();
     await settle();
     expect(room.state).toBe("connected");
-    expect(latest().channel.sent).toMatchObject([{ type: "publish", source: "camera", active: true }]);
+    expect(latest().channel.sent).toMatchObject([
+      { type: "publish", source: "camera", active: true },
+      { type: "mute", source: "camera", muted: false },
+    ]);
   });
 
   it("may be a passing trouble of ICE", async () => {
