@@ -3,6 +3,7 @@
 use std::fmt::Error;
 use std::time::Duration;
 
+use antiphon_bot::Bots;
 use antiphon_shard::{ShardMetrics, Shards};
 use axum::http::{Method, StatusCode};
 use prometheus_client::collector::Collector;
@@ -65,7 +66,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(shards: Shards) -> Self {
+    pub(crate) fn new(shards: Shards, bots: Bots) -> Self {
         let mut registry = Registry::with_prefix("antiphon");
         let requests = Family::default();
         registry.register("http_requests", "Answered requests", requests.clone());
@@ -80,6 +81,7 @@ impl Metrics {
         let bot_sockets = Gauge::default();
         registry.register("bot_sockets", "Open WebSockets of bots", bot_sockets.clone());
         registry.register_collector(Box::new(ShardCollector(shards)));
+        registry.register_collector(Box::new(BotCollector(bots)));
         Self { registry, requests, duration, refused, connections, bot_sockets }
     }
 
@@ -120,6 +122,25 @@ struct ShardCollector(Shards);
 impl std::fmt::Debug for ShardCollector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ShardCollector")
+    }
+}
+
+struct BotCollector(Bots);
+
+impl std::fmt::Debug for BotCollector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BotCollector")
+    }
+}
+
+impl Collector for BotCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), Error> {
+        let now = self.0.metrics();
+        for (name, help, value) in [("bots", "Bots", now.bots), ("bot_rooms", "Rooms with bots", now.rooms)] {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
+        }
+        Ok(())
     }
 }
 

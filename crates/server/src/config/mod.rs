@@ -1,0 +1,295 @@
+//! The one typed configuration. Flags win over environment, environment over file, file over defaults; all is
+//! resolved here, once. `default.toml` beside this file is the manual; a test keeps it equal to these defaults.
+
+mod resolve;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use antiphon_api::config::Rate;
+use antiphon_base::RoomName;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use resolve::load;
+
+/// What `antiphon config print-default` prints.
+pub(crate) const DEFAULT_TOML: &str = include_str!("default.toml");
+
+/// All settings. Each field is a key of the file; `default.toml` says what it means.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) http: SocketAddr,
+    pub(crate) media: SocketAddr,
+    /// 0: one less than there are cores.
+    pub(crate) shards: usize,
+    pub(crate) data: PathBuf,
+    pub(crate) announce: Vec<IpAddr>,
+    pub(crate) tls: Tls,
+    pub(crate) log: Log,
+    pub(crate) guests: Guests,
+    pub(crate) demo: Demo,
+    pub(crate) rooms: Rooms,
+    pub(crate) limits: Limits,
+    pub(crate) bots: BotLimits,
+    pub(crate) stop: Stop,
+    pub(crate) debug: Debug,
+}
+
+/// Certificate files; empty: plain HTTP.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Tls {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    pub(crate) filter: String,
+    pub(crate) format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Human,
+    Json,
+}
+
+/// Who may enter without an account.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Guests {
+    pub(crate) rooms: Vec<String>,
+    pub(crate) ttl_s: u64,
+    pub(crate) tokens_per_second: f64,
+    pub(crate) token_burst: u32,
+}
+
+/// The built-in bot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Demo {
+    pub(crate) enabled: bool,
+    pub(crate) room: RoomName,
+}
+
+/// Limits of rooms and media.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Rooms {
+    pub(crate) max_rooms: usize,
+    pub(crate) max_participants: usize,
+    pub(crate) max_peers: usize,
+    pub(crate) max_slots: usize,
+    pub(crate) max_busy: f64,
+    pub(crate) resume_ttl_s: u64,
+    pub(crate) consent_timeout_s: u64,
+}
+
+/// Limits of HTTP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    pub(crate) body_bytes: usize,
+    pub(crate) connections: usize,
+    pub(crate) header_timeout_s: u64,
+    pub(crate) request_timeout_s: u64,
+    pub(crate) joins_in_progress: usize,
+    pub(crate) joins_per_second: f64,
+    pub(crate) join_burst: u32,
+}
+
+/// Limits of bots.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct BotLimits {
+    pub(crate) sockets: usize,
+    pub(crate) ping_s: u64,
+    pub(crate) rooms: usize,
+    pub(crate) per_room: usize,
+    pub(crate) cameras: usize,
+    pub(crate) screens: usize,
+    pub(crate) voices: usize,
+    pub(crate) start_timeout_s: u64,
+    pub(crate) texts_per_second: u32,
+    pub(crate) frames_per_second: u32,
+    pub(crate) bytes_per_second: u64,
+    pub(crate) queued_audio_s: u64,
+}
+
+/// The end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Stop {
+    pub(crate) deadline_s: u64,
+}
+
+/// What shows more than it should on a public server.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Debug {
+    pub(crate) rtp_dump: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            http: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7700),
+            media: antiphon_shard::Config::default().media,
+            shards: 0,
+            data: "data".into(),
+            announce: Vec::new(),
+            tls: Tls::default(),
+            log: Log::default(),
+            guests: Guests::default(),
+            demo: Demo::default(),
+            rooms: Rooms::default(),
+            limits: Limits::default(),
+            bots: BotLimits::default(),
+            stop: Stop::default(),
+            debug: Debug::default(),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".into(), format: LogFormat::Human }
+    }
+}
+
+impl Default for Guests {
+    fn default() -> Self {
+        let api = antiphon_api::Config::default();
+        Self {
+            rooms: api.guest_rooms,
+            ttl_s: api.guest_ttl.as_secs(),
+            tokens_per_second: api.guest_tokens.per_second,
+            token_burst: api.guest_tokens.burst,
+        }
+    }
+}
+
+impl Default for Demo {
+    fn default() -> Self {
+        Self { enabled: true, room: RoomName::new("demo").expect("four letters") }
+    }
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        let shard = antiphon_shard::Config::default();
+        Self {
+            max_rooms: shard.max_rooms,
+            max_participants: shard.max_participants_per_room,
+            max_peers: shard.max_peers,
+            max_slots: shard.max_slots,
+            max_busy: shard.max_busy,
+            resume_ttl_s: shard.resume_ttl.as_secs(),
+            consent_timeout_s: shard.consent_timeout.as_secs(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let api = antiphon_api::Config::default();
+        Self {
+            body_bytes: api.max_body_bytes,
+            connections: api.max_connections,
+            header_timeout_s: api.header_timeout.as_secs(),
+            request_timeout_s: api.request_timeout.as_secs(),
+            joins_in_progress: api.max_joins_in_progress,
+            joins_per_second: api.joins.per_second,
+            join_burst: api.joins.burst,
+        }
+    }
+}
+
+impl Default for BotLimits {
+    fn default() -> Self {
+        let (api, bot) = (antiphon_api::Config::default(), antiphon_bot::Limits::default());
+        Self {
+            sockets: api.max_bot_sockets,
+            ping_s: api.bot_ping.as_secs(),
+            rooms: bot.rooms,
+            per_room: bot.bots_per_room,
+            cameras: bot.cameras_per_bot,
+            screens: bot.screens_per_bot,
+            voices: bot.voices_per_bot,
+            start_timeout_s: bot.start_timeout.as_secs(),
+            texts_per_second: bot.texts_per_second,
+            frames_per_second: bot.frames_per_second,
+            bytes_per_second: bot.bytes_per_second,
+            queued_audio_s: bot.queued_audio.as_secs(),
+        }
+    }
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self { deadline_s: 10 }
+    }
+}
+
+impl Config {
+    /// The part of the packet threads.
+    pub(crate) fn shard(&self) -> antiphon_shard::Config {
+        let default = antiphon_shard::Config::default();
+        antiphon_shard::Config {
+            media: self.media,
+            shards: if self.shards == 0 { default.shards } else { self.shards },
+            announce: self.announce.clone(),
+            max_participants_per_room: self.rooms.max_participants,
+            max_rooms: self.rooms.max_rooms,
+            max_peers: self.rooms.max_peers,
+            resume_ttl: Duration::from_secs(self.rooms.resume_ttl_s),
+            max_busy: self.rooms.max_busy,
+            consent_timeout: Duration::from_secs(self.rooms.consent_timeout_s),
+            max_slots: self.rooms.max_slots,
+        }
+    }
+
+    /// The part of HTTP.
+    pub(crate) fn api(&self) -> antiphon_api::Config {
+        let (limits, guests) = (&self.limits, &self.guests);
+        antiphon_api::Config {
+            max_body_bytes: limits.body_bytes,
+            max_connections: limits.connections,
+            max_bot_sockets: self.bots.sockets,
+            max_joins_in_progress: limits.joins_in_progress,
+            header_timeout: Duration::from_secs(limits.header_timeout_s),
+            request_timeout: Duration::from_secs(limits.request_timeout_s),
+            joins: Rate { per_second: limits.joins_per_second, burst: limits.join_burst },
+            guest_tokens: Rate { per_second: guests.tokens_per_second, burst: guests.token_burst },
+            guest_rooms: guests.rooms.clone(),
+            guest_ttl: Duration::from_secs(guests.ttl_s),
+            rtp_dump: self.debug.rtp_dump,
+            bot_ping: Duration::from_secs(self.bots.ping_s),
+        }
+    }
+
+    /// The part of bots.
+    pub(crate) fn bot(&self) -> antiphon_bot::Limits {
+        let bots = &self.bots;
+        antiphon_bot::Limits {
+            rooms: bots.rooms,
+            bots_per_room: bots.per_room,
+            cameras_per_bot: bots.cameras,
+            screens_per_bot: bots.screens,
+            voices_per_bot: bots.voices,
+            start_timeout: Duration::from_secs(bots.start_timeout_s),
+            texts_per_second: bots.texts_per_second,
+            frames_per_second: bots.frames_per_second,
+            bytes_per_second: bots.bytes_per_second,
+            queued_audio: Duration::from_secs(bots.queued_audio_s),
+            ..antiphon_bot::Limits::default()
+        }
+    }
+}

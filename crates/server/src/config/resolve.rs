@@ -1,0 +1,228 @@
+//! File, environment and flags become one [`Config`]; every error names the key and where its value came from.
+
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::Config;
+
+/// A server has fewer cores than this.
+const MAX_SHARDS: usize = 512;
+
+/// Reads the file and the environment; flags are keys with their text.
+pub(crate) fn load(file: Option<&Path>, flags: &[(&str, String)]) -> anyhow::Result<Config> {
+    let text = match file {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("config: cannot read {}", path.display()))?;
+            Some((path.display().to_string(), text))
+        }
+    };
+    let text = text.as_ref().map(|(path, text)| (path.as_str(), text.as_str()));
+    resolve(text, |name| std::env::var(name).ok(), flags)
+}
+
+/// `file` is a name and its text.
+fn resolve(
+    file: Option<(&str, &str)>,
+    env: impl Fn(&str) -> Option<String>,
+    flags: &[(&str, String)],
+) -> anyhow::Result<Config> {
+    let mut config = match file {
+        None => Config::default(),
+        Some((name, text)) => toml::from_str(text).with_context(|| name.to_owned())?,
+    };
+    for key in keys() {
+        let name = format!("ANTIPHON_{}", key.to_ascii_uppercase().replace('.', "_"));
+        if let Some(text) = env(&name) {
+            config = set(&config, &key, &text).with_context(|| format!("{name} (key {key})"))?;
+        }
+    }
+    for (key, text) in flags {
+        config = set(&config, key, text).with_context(|| format!("--{key}"))?;
+    }
+    check(&config)?;
+    Ok(config)
+}
+
+/// All keys, sections before a dot.
+fn keys() -> Vec<String> {
+    let mut keys = Vec::new();
+    for (key, value) in to_table(&Config::default()) {
+        match value {
+            Value::Table(section) => keys.extend(section.keys().map(|k| format!("{key}.{k}"))),
+            _ => keys.push(key),
+        }
+    }
+    keys
+}
+
+fn to_table(config: &Config) -> Table {
+    Table::try_from(config).expect("every field has a TOML form")
+}
+
+/// The config with one key changed to what `text` says, in the type the key has.
+fn set(config: &Config, key: &str, text: &str) -> anyhow::Result<Config> {
+    let mut table = to_table(config);
+    let place = match key.split_once('.') {
+        None => table.get_mut(key),
+        Some((section, key)) => table.get_mut(section).and_then(|s| s.get_mut(key)),
+    };
+    let place = place.context("there is no such key")?;
+    *place = match place {
+        Value::String(_) => Value::String(text.to_owned()),
+        Value::Array(_) if !text.trim_start().starts_with('[') => {
+            text.split(',').map(str::trim).filter(|t| !t.is_empty()).collect::<Vec<_>>().into()
+        }
+        Value::Float(_) => Value::Float(text.parse().with_context(|| format!("{text:?} is not a number"))?),
+        _ => Value::deserialize(toml::de::ValueDeserializer::parse(text)?)
+            .with_context(|| format!("{text:?} is not a value"))?,
+    };
+    Ok(Config::deserialize(table)?)
+}
+
+/// What types cannot say.
+fn check(config: &Config) -> anyhow::Result<()> {
+    let Config { tls, rooms, limits, bots, guests, .. } = config;
+    ensure!(config.shards <= MAX_SHARDS, "shards: at most {MAX_SHARDS}");
+    let shards = config.shard().shards;
+    let last = usize::from(config.media.port()) + shards - 1;
+    ensure!(config.media.port() == 0 || last <= 65_535, "media: {shards} shards need ports up to {last}");
+    ensure!(tls.cert.as_os_str().is_empty() == tls.key.as_os_str().is_empty(), "tls: set both cert and key");
+    ensure!(rooms.max_busy > 0.0 && rooms.max_busy <= 1.0, "rooms.max_busy: more than 0, at most 1");
+    for room in &guests.rooms {
+        if room != "*"
+            && let Err(e) = antiphon_base::RoomName::new(room)
+        {
+            bail!("guests.rooms: {room:?} {e}");
+        }
+    }
+    let rates = [
+        ("limits.joins_per_second", limits.joins_per_second),
+        ("guests.tokens_per_second", guests.tokens_per_second),
+    ];
+    for (key, rate) in rates {
+        ensure!(rate.is_finite() && rate >= 0.0, "{key}: a number that is not negative");
+    }
+    let at_least_one = [
+        ("rooms.max_rooms", rooms.max_rooms),
+        ("rooms.max_participants", rooms.max_participants),
+        ("rooms.max_peers", rooms.max_peers),
+        ("limits.body_bytes", limits.body_bytes),
+        ("limits.connections", limits.connections),
+        ("limits.joins_in_progress", limits.joins_in_progress),
+    ];
+    for (key, value) in at_least_one {
+        ensure!(value >= 1 && value <= tokio::sync::Semaphore::MAX_PERMITS, "{key}: at least 1");
+    }
+    let seconds = [
+        ("rooms.consent_timeout_s", rooms.consent_timeout_s),
+        ("limits.header_timeout_s", limits.header_timeout_s),
+        ("limits.request_timeout_s", limits.request_timeout_s),
+        ("bots.ping_s", bots.ping_s),
+        ("bots.start_timeout_s", bots.start_timeout_s),
+        ("guests.ttl_s", guests.ttl_s),
+    ];
+    for (key, value) in seconds {
+        ensure!((1..=MAX_SECONDS).contains(&value), "{key}: 1 to {MAX_SECONDS}");
+    }
+    for (key, value) in
+        [("stop.deadline_s", config.stop.deadline_s), ("rooms.resume_ttl_s", rooms.resume_ttl_s)]
+    {
+        ensure!(value <= MAX_SECONDS, "{key}: at most {MAX_SECONDS}");
+    }
+    Ok(())
+}
+
+/// A year: what is longer is a mistake, and would overflow some clock.
+const MAX_SECONDS: u64 = 366 * 86_400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DEFAULT_TOML;
+
+    fn no_env(_: &str) -> Option<String> {
+        None
+    }
+
+    fn error(file: &str, env: Option<(&str, &str)>, flags: &[(&str, &str)]) -> String {
+        let flags: Vec<_> = flags.iter().map(|(k, v)| (*k, (*v).to_owned())).collect();
+        let env = |name: &str| env.filter(|(n, _)| *n == name).map(|(_, v)| v.to_owned());
+        format!("{:#}", resolve(Some(("a.toml", file)), env, &flags).unwrap_err())
+    }
+
+    #[test]
+    fn the_printed_default_is_the_default() {
+        let printed: Config = toml::from_str(DEFAULT_TOML).unwrap();
+        assert_eq!(printed, Config::default());
+        assert_eq!(
+            DEFAULT_TOML.parse::<Table>().unwrap(),
+            to_table(&Config::default()),
+            "every key is printed"
+        );
+        resolve(None, no_env, &[]).unwrap();
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file_over_default() {
+        let file = Some(("f", "http = '1.1.1.1:1'\nmedia = '1.1.1.1:2'\nshards = 3\n[log]\nformat = 'json'"));
+        let env = |name: &str| match name {
+            "ANTIPHON_HTTP" => Some("2.2.2.2:1".to_owned()),
+            "ANTIPHON_MEDIA" => Some("2.2.2.2:2".to_owned()),
+            "ANTIPHON_GUESTS_ROOMS" => Some("a, b".to_owned()),
+            "ANTIPHON_DEBUG_RTP_DUMP" => Some("true".to_owned()),
+            "ANTIPHON_LIMITS_JOINS_PER_SECOND" => Some("7".to_owned()),
+            _ => None,
+        };
+        let flags = [("http", "3.3.3.3:1".to_owned()), ("announce", "4.4.4.4,::1".to_owned())];
+        let c = resolve(file, env, &flags).unwrap();
+        assert_eq!((c.http.to_string(), c.media.to_string()), ("3.3.3.3:1".into(), "2.2.2.2:2".into()));
+        assert_eq!((c.shards, c.log.format), (3, super::super::LogFormat::Json));
+        assert_eq!(c.guests.rooms, ["a", "b"]);
+        assert_eq!((c.debug.rtp_dump, c.limits.joins_per_second), (true, 7.0));
+        assert_eq!(c.announce.len(), 2);
+        assert_eq!(c.data, Path::new("data"));
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_key() {
+        for (file, part) in [
+            ("htpp = 'x'", "htpp"),
+            ("[log]\nlevel = 'info'", "level"),
+            ("http = 'x'", "http"),
+            ("[rooms]\nmax_busy = 2.0", "rooms.max_busy"),
+            ("[tls]\ncert = 'a.pem'", "tls"),
+            ("[guests]\nrooms = ['a b']", "guests.rooms"),
+            ("[limits]\nconnections = 0", "limits.connections"),
+            ("[bots]\nping_s = -1", "ping_s"),
+            ("media = '0.0.0.0:65535'\nshards = 2", "media"),
+        ] {
+            let error = error(file, None, &[]);
+            assert!(error.contains(part), "{file}: {error}");
+        }
+        assert!(error("", Some(("ANTIPHON_SHARDS", "many")), &[]).contains("ANTIPHON_SHARDS"));
+        assert!(error("", None, &[("announce", "localhost")]).contains("--announce"));
+        assert!(error("", None, &[("shards", "1.5")]).contains("--shards"));
+    }
+
+    /// `ANTIPHON_BLESS=1 cargo test -p antiphon-server` writes the page.
+    #[test]
+    fn the_reference_page_is_in_sync() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/config.md");
+        let page = format!(
+            "# Configuration\n\n\
+             <!-- Made from crates/server/src/config/default.toml by a test: change that file, then run\n     \
+             ANTIPHON_BLESS=1 cargo test -p antiphon-server reference_page -->\n\n\
+             `antiphon config print-default` prints this. It is a complete file for `antiphon serve --config FILE`.\n\n\
+             ```toml\n{DEFAULT_TOML}```\n"
+        );
+        if std::env::var_os("ANTIPHON_BLESS").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), page);
+    }
+}

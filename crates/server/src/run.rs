@@ -1,0 +1,126 @@
+//! `antiphon serve`: starts the parts, says so, and stops them in order.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use antiphon_api::App;
+use antiphon_api::app::Parts;
+use antiphon_bot::Bots;
+use antiphon_shard::Shards;
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::{key, telemetry, tls, web};
+
+/// How often to look whether all have gone, while stopping.
+const EMPTY_CHECK: Duration = Duration::from_millis(50);
+
+/// Runs until a signal.
+pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
+    telemetry::start(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let key = key::load_or_create(&config.data)?;
+    let tls = tls::load(&config.tls)?;
+    let listener = TcpListener::bind(config.http)
+        .await
+        .with_context(|| format!("http: cannot listen on {}", config.http))?;
+    let shards = Shards::start(config.shard())
+        .with_context(|| format!("media: cannot open UDP ports from {}", config.media))?;
+    let bots = Bots::new(shards.clone(), config.bot());
+    let parts = Parts { shards: shards.clone(), bots, key, web: web::FILES };
+    let app = App::new(config.api(), parts);
+    println!("{}", ready_line(listener.local_addr()?, &shards.media_addresses(), tls.is_some()));
+    let (stop, stopped) = watch::channel(false);
+    let http = tokio::spawn(antiphon_api::serve(listener, tls, app.clone(), stopped));
+
+    signals.next().await;
+    tracing::info!(deadline_s = config.stop.deadline_s, "stopping; a second signal stops at once");
+    app.drain();
+    shards.drain(Duration::from_secs(config.stop.deadline_s));
+    tokio::select! {
+        () = empty(&shards, config.stop.deadline_s) => {}
+        () = signals.next() => {}
+    }
+    let _ = stop.send(true);
+    let _ = http.await;
+    shards.stop().await;
+    Ok(())
+}
+
+/// Until nobody is connected, or the deadline.
+async fn empty(shards: &Shards, deadline_s: u64) {
+    let deadline = Instant::now() + Duration::from_secs(deadline_s);
+    let mut ticks = tokio::time::interval(EMPTY_CHECK);
+    while ticks.tick().await < deadline {
+        // Players are in no roster, and the counters are of the last second: both are needed.
+        let peers: u64 = shards.metrics().shards.iter().map(|s| s.peers).sum();
+        if peers == 0 && shards.rooms().await.iter().all(|r| r.participants.is_empty()) {
+            return;
+        }
+    }
+}
+
+/// One line for people and programs: where to connect.
+fn ready_line(http: SocketAddr, media: &[SocketAddr], tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    let host = match http.ip() {
+        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip => ip,
+    };
+    let url = SocketAddr::new(host, http.port());
+    let ports: Vec<_> = media.iter().map(SocketAddr::port).collect();
+    let consecutive = ports.windows(2).all(|w| w[0].checked_add(1) == Some(w[1]));
+    let media = match ports.as_slice() {
+        [first, .., last] if consecutive => format!("{first}-{last}"),
+        all => all.iter().map(u16::to_string).collect::<Vec<_>>().join(","),
+    };
+    format!("antiphon: listening on {scheme}://{url} (media udp {media})")
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(http: &str, media: &[u16], expected: &str) {
+        let media: Vec<_> = media.iter().map(|p| SocketAddr::from(([0; 4], *p))).collect();
+        assert_eq!(ready_line(http.parse().unwrap(), &media, false), expected);
+    }
+
+    #[test]
+    fn the_ready_line_is_as_documented() {
+        check(
+            "0.0.0.0:7700",
+            &[7701, 7702],
+            "antiphon: listening on http://127.0.0.1:7700 (media udp 7701-7702)",
+        );
+        check("[::1]:80", &[7701], "antiphon: listening on http://[::1]:80 (media udp 7701)");
+        check("10.0.0.1:1", &[9, 4], "antiphon: listening on http://10.0.0.1:1 (media udp 9,4)");
+    }
+}
