@@ -77,6 +77,8 @@ pub(crate) struct Scene {
     pub(crate) tracks: BTreeMap<TrackKey, SceneTrack>,
     /// Screen sound first, then by loudness.
     pub(crate) audio: Vec<TrackKey>,
+    /// Those in use.
+    pub(crate) codecs: Vec<Codec>,
     /// By time of joining.
     pub(crate) cameras: Vec<TrackKey>,
     /// The latest first.
@@ -104,6 +106,9 @@ impl Scene {
                 let key = p.track(source);
                 scene.tracks.insert(key, SceneTrack::new(&p.id, key, media));
                 scene.by_id.insert(p.id.clone(), p.key);
+                if !scene.codecs.contains(&media.codec) {
+                    scene.codecs.push(media.codec);
+                }
                 match source {
                     Source::Microphone | Source::ScreenAudio => scene.audio.push(key),
                     Source::Camera => scene.cameras.push(key),
@@ -136,7 +141,7 @@ impl Scene {
 
     /// Video tracks that `p` could be shown if it could decode them.
     pub(crate) fn undecodable(&self, p: &Participant) -> Vec<&SceneTrack> {
-        if p.decodes.is_empty() {
+        if self.codecs.iter().all(|codec| p.decodes(*codec)) {
             return Vec::new();
         }
         self.tracks

@@ -87,7 +87,8 @@ impl Room {
             // The new connection gets as long again to be there.
             self.timers.set(Reason::Resume(key), self.now + self.config.resume_ttl);
         }
-        self.release_all(key);
+        self.release_slots(key);
+        self.forget_outputs(key);
         let p = self.participants.get_mut(&key).expect("found above");
         p.open = false;
         p.slots = slots(&plan);
@@ -98,6 +99,17 @@ impl Room {
         self.stop_layers(key);
         self.dirty.insert(key);
         Ok(key)
+    }
+
+    /// What was said to the old connection and not taken yet is not for the new one.
+    fn forget_outputs(&mut self, key: ParticipantKey) {
+        self.outputs.retain(|output| match output {
+            Output::Route { subscriber, .. } => *subscriber != key,
+            Output::Send { to, .. } => *to != key,
+            _ => true,
+        });
+        let messages = self.outputs.iter().filter(|o| matches!(o, Output::Send { .. }));
+        self.queued_messages = messages.count();
     }
 
     fn may_resume(&self, token: &str, plan: &SlotPlan) -> Result<ParticipantKey, JoinError> {
@@ -116,7 +128,6 @@ impl Room {
         let Some(p) = self.participants.get_mut(&key) else { return };
         let resumed = p.presence == Presence::Reconnecting;
         p.presence = Presence::Connected;
-        p.open = p.control;
         let welcome = ServerMessage::Welcome {
             participant: p.id.clone(),
             key,
@@ -135,6 +146,10 @@ impl Room {
             self.touch_scene();
         }
         self.flush_roster();
+        if let Some(p) = self.participants.get_mut(&key) {
+            // From here on: deltas follow the snapshot.
+            p.open = p.control;
+        }
         self.send(key, welcome);
         self.send_snapshot(key);
         let participants = self.dominance.set().iter().filter_map(|k| self.id_of(*k)).collect();
@@ -165,7 +180,8 @@ impl Room {
         }
         self.flush_roster();
         self.send(key, ServerMessage::Closed { reason });
-        self.release_all(key);
+        self.release_slots(key);
+        self.release_taps(key);
         for source in Source::ALL {
             self.forget_feeds(key, source);
         }

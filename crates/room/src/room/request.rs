@@ -13,10 +13,10 @@ use crate::participant::Intent;
 type Answer = Result<(), (ErrorKind, &'static str)>;
 
 impl Room {
-    /// Answers a request by `Reply`. The message has passed [`ClientMessage::parse`].
+    /// Answers a request by `Reply`; one of a participant without control channel is ignored. The message has passed [`ClientMessage::parse`].
     pub fn request(&mut self, now: Instant, key: ParticipantKey, message: ClientMessage) {
         self.at(now);
-        let Some(p) = self.participants.get_mut(&key) else { return };
+        let Some(p) = self.participants.get_mut(&key).filter(|p| p.control) else { return };
         self.stats.requests += 1;
         let ClientMessage { id, request } = message;
         let allowed = p.may_request(now, self.config.requests_per_second);

@@ -301,17 +301,21 @@ impl Room {
         }
     }
 
-    /// A subscriber's slots and taps hold nothing any more.
-    pub(super) fn release_all(&mut self, key: ParticipantKey) {
+    /// A subscriber's slots hold nothing any more.
+    pub(super) fn release_slots(&mut self, key: ParticipantKey) {
         let Some(p) = self.participants.get_mut(&key) else { return };
-        let mut held = Vec::new();
-        for slot in &mut p.slots {
-            held.extend([slot.routed.take(), slot.flowing.take()].into_iter().flatten());
-            slot.told = None;
+        let held: Vec<Feed> =
+            p.slots.iter_mut().flat_map(|s| [s.routed.take(), s.flowing.take()]).flatten().collect();
+        for feed in held {
+            self.release(feed);
         }
-        for tap in p.taps.values_mut() {
-            held.extend([tap.feed.take(), tap.old.take()].into_iter().flatten());
-        }
+    }
+
+    /// Nor do its taps.
+    pub(super) fn release_taps(&mut self, key: ParticipantKey) {
+        let Some(p) = self.participants.get_mut(&key) else { return };
+        let held: Vec<Feed> =
+            std::mem::take(&mut p.taps).into_values().flat_map(|t| [t.feed, t.old]).flatten().collect();
         for feed in held {
             self.release(feed);
         }

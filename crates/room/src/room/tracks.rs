@@ -45,7 +45,8 @@ impl Room {
     /// Whether packets of `key` are taken at all.
     fn may_send(&self, key: ParticipantKey) -> bool {
         let Some(p) = self.participants.get(&key) else { return false };
-        if !p.grants.publish {
+        // Who is not in the roster is not seen or heard either.
+        if !p.grants.publish || p.hidden {
             return false;
         }
         p.publishes()

@@ -1,0 +1,399 @@
+//! Calls from a seed, with a checker that knows only what went in and what came out.
+
+mod call;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use antiphon_base::{Codec, MediaKind, ParticipantKey, Source, TrackKey, VideoCodec};
+use antiphon_room::{Config, Feed, Join, Output, SlotId, TapRequest};
+use antiphon_wire::control::{
+    Follow, LeaveReason, ParticipantInfo, ParticipantKind, Pin, Policy, Presence, Request,
+};
+
+use call::{Call, H264, OPUS, VP8, browser, feed, id, plan, track};
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit.max(1) as u64).unwrap()
+    }
+
+    fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())]
+    }
+
+    fn name(&mut self) -> String {
+        format!("p{}", self.below(10))
+    }
+}
+
+/// What the checker knows of a participant: how it joined, and the layers it sent.
+struct Known {
+    join: Join,
+    sent: BTreeMap<Source, (Codec, u8)>,
+    policy: Policy,
+}
+
+struct Model {
+    call: Call,
+    random: Random,
+    known: BTreeMap<ParticipantKey, Known>,
+}
+
+impl Model {
+    fn somebody(&mut self) -> Option<ParticipantKey> {
+        let keys: Vec<ParticipantKey> = self.known.keys().copied().collect();
+        (!keys.is_empty()).then(|| self.random.pick(&keys))
+    }
+
+    fn join(&mut self) {
+        let r = &mut self.random;
+        let mut join = browser(&r.name());
+        join.slots = plan(r.below(4), r.below(4), r.chance(60));
+        join.control = r.chance(80);
+        join.hidden = r.chance(10);
+        join.grants.publish = r.chance(85);
+        join.grants.subscribe = r.chance(90);
+        join.grants.moderate = r.chance(30);
+        join.decodes =
+            [vec![VideoCodec::Vp8], vec![VideoCodec::Vp8, VideoCodec::H264], vec![]][r.below(3)].clone();
+        join.kind = r.pick(&[
+            ParticipantKind::WebRtc,
+            ParticipantKind::WebRtc,
+            ParticipantKind::Bot,
+            ParticipantKind::Whip,
+        ]);
+        join.only = r.chance(10).then(|| id(&r.name()));
+        join.muted = if r.chance(20) { vec![Source::Microphone] } else { vec![] };
+        join.policy = Self::policy(r);
+        let connects = r.chance(90);
+        let now = self.call.now;
+        if let Ok(key) = self.call.room.join(now, join.clone()) {
+            self.known.insert(key, Known { policy: join.policy.clone(), join, sent: BTreeMap::new() });
+            if connects {
+                self.call.room.connected(now, key, 0);
+            }
+        }
+    }
+
+    fn policy(r: &mut Random) -> Policy {
+        let pins = (0..r.below(3)).map(|_| Pin {
+            participant: id(&r.name()),
+            source: r.pick(&Source::ALL),
+            max_height: r.chance(50).then(|| r.pick(&[180, 360, 720])),
+        });
+        Policy {
+            pins: pins.collect(),
+            follow: r.pick(&[Follow::Dominant, Follow::Joined, Follow::None]),
+            max_height: r.chance(50).then(|| r.pick(&[90, 360, 1080])),
+            max_videos: r.chance(30).then(|| u8::try_from(r.below(3)).unwrap()),
+            ..Policy::default()
+        }
+    }
+
+    fn media(&mut self, key: ParticipantKey) {
+        let source = self.random.pick(&Source::ALL);
+        let layer = if source == Source::Camera { u8::try_from(self.random.below(3)).unwrap() } else { 0 };
+        let f = feed(key, source, layer);
+        let now = self.call.now;
+        let codec = match source.kind() {
+            MediaKind::Audio => OPUS,
+            MediaKind::Video => self.random.pick(&[VP8, VP8, VP8, H264]),
+        };
+        let known = self.known.get_mut(&key).unwrap();
+        if self.random.chance(85) {
+            self.call.room.layer_seen(now, f, codec);
+            if known.join.grants.publish && !known.join.hidden {
+                let sent = known.sent.entry(source).or_insert((codec, 0));
+                if sent.0 != codec {
+                    *sent = (codec, 0);
+                }
+                sent.1 |= 1 << layer;
+            }
+        } else {
+            self.call.room.layer_gone(now, f);
+            if let Some(sent) = known.sent.get_mut(&source) {
+                sent.1 &= !(1 << layer);
+            }
+        }
+        if self.random.chance(20) {
+            self.call.room.layer_resolution(now, f, 640, u32::try_from(90 << self.random.below(4)).unwrap());
+        }
+        if self.random.chance(20) {
+            self.call.room.keyframe_seen(now, f);
+        }
+        self.call.room.keyframe_wanted(now, f);
+    }
+
+    fn request(&mut self, key: ParticipantKey) {
+        if !self.known[&key].join.control {
+            return;
+        }
+        let r = &mut self.random;
+        let (source, participant) = (r.pick(&Source::ALL), id(&r.name()));
+        let request = match r.below(9) {
+            0 | 1 => Request::Mute { source, muted: r.chance(50) },
+            2 | 3 => Request::Publish { source, active: r.chance(60) },
+            4 => Request::Policy { policy: Self::policy(r) },
+            5 => Request::Rename { name: r.name() },
+            6 => Request::MuteOther { participant, source },
+            7 if r.chance(30) => Request::Remove { participant },
+            8 if r.chance(30) => Request::Leave,
+            _ => Request::Sync,
+        };
+        if let Request::Policy { policy } = &request {
+            self.known.get_mut(&key).unwrap().policy = policy.clone();
+        }
+        self.call.request(key, request);
+    }
+
+    fn connection(&mut self, key: ParticipantKey) {
+        let now = self.call.now;
+        let name = self.known[&key].join.id.clone();
+        match self.random.below(4) {
+            0 => {
+                self.call.room.disconnected(now, key);
+                self.known.get_mut(&key).unwrap().sent.clear();
+            }
+            1 => {
+                let slots = plan(self.random.below(4), self.random.below(4), true);
+                if self.call.resume(&format!("token-{name}"), slots.clone()).is_ok() {
+                    let key = self.call.room.key_of(&name).unwrap();
+                    let known = self.known.get_mut(&key).unwrap();
+                    known.sent.clear();
+                    (known.join.slots, known.join.decodes) = (slots, vec![VideoCodec::Vp8]);
+                    if self.random.chance(80) {
+                        self.call.room.connected(now, key, 0);
+                    }
+                }
+            }
+            2 => self.call.room.bandwidth(now, key, self.random.next() % 8_000_000),
+            _ => {
+                if self.random.chance(20) {
+                    self.call.room.leave(now, key, LeaveReason::Left);
+                }
+            }
+        }
+    }
+
+    fn taps(&mut self, key: ParticipantKey) {
+        let keys: Vec<ParticipantKey> = self.known.keys().copied().collect();
+        let r = &mut self.random;
+        let taps = (0..r.below(6)).map(|_| TapRequest {
+            track: track(r.pick(&keys), r.pick(&Source::ALL)),
+            max_height: r.chance(50).then(|| r.pick(&[180, 360])),
+        });
+        let taps = taps.collect();
+        self.call.room.set_taps(self.call.now, key, taps);
+    }
+
+    fn step(&mut self) {
+        let action = self.random.below(20);
+        let somebody = self.somebody();
+        match (action, somebody) {
+            (0 | 1, _) | (_, None) => self.join(),
+            (2..=8, Some(key)) => self.media(key),
+            (9..=11, Some(key)) => self.request(key),
+            (12, Some(key)) => self.connection(key),
+            (13, Some(key)) => self.taps(key),
+            (14..=16, Some(key)) => {
+                let level = self.random.pick(&[20, 25, 35, 70, 127]);
+                let (source, ms) = (self.random.pick(&[Source::Microphone, Source::ScreenAudio]), 20);
+                for _ in 0..self.random.below(30) {
+                    self.call.room.audio_level(self.call.now, track(key, source), level, level < 60);
+                    self.call.pass(ms);
+                }
+            }
+            (17, _) => {
+                for (key, slot, feed) in std::mem::take(&mut self.call.pending) {
+                    self.call.switch(key, slot, feed);
+                }
+            }
+            _ => {
+                let ms = u64::try_from(self.random.below(1500)).unwrap();
+                self.call.pass(ms);
+            }
+        }
+        if self.random.chance(70) {
+            self.call.drain();
+            for (key, _) in std::mem::take(&mut self.call.ended) {
+                self.known.remove(&key);
+            }
+            self.check();
+        }
+    }
+
+    /// A track that may go to others.
+    fn flows(&self, all: &BTreeMap<ParticipantKey, ParticipantInfo>, track: TrackKey) -> Option<(Codec, u8)> {
+        let info = all.get(&track.participant)?;
+        let listed = info.tracks.iter().find(|t| t.source == track.source)?;
+        let sent = self.known[&track.participant].sent.get(&track.source)?;
+        (!listed.muted && sent.1 != 0 && info.presence == Presence::Connected || self.resuming(info))
+            .then_some(*sent)
+            .filter(|s| s.1 != 0 && !listed.muted)
+    }
+
+    /// Packets may come before the control channel is open again.
+    fn resuming(&self, info: &ParticipantInfo) -> bool {
+        info.presence == Presence::Reconnecting
+    }
+
+    fn may_get(&self, all: &BTreeMap<ParticipantKey, ParticipantInfo>, to: ParticipantKey, f: Feed) {
+        let known = &self.known[&to];
+        assert!(known.join.grants.subscribe);
+        assert_ne!(f.track.participant, to, "its own track");
+        let (codec, layers) = self.flows(all, f.track).unwrap_or_else(|| panic!("{} does not flow", f.track));
+        assert_ne!(layers & (1 << f.layer), 0, "layer {} of {} is not sent", f.layer, f.track);
+        if let (Codec::Video(v), false) = (codec, known.join.decodes.is_empty()) {
+            assert!(known.join.decodes.contains(&v), "undecodable");
+        }
+        let owner = &all[&f.track.participant].id;
+        assert!(known.join.only.as_ref().is_none_or(|only| only == owner));
+    }
+
+    fn check(&self) {
+        let all: BTreeMap<ParticipantKey, ParticipantInfo> =
+            self.call.room.participants().map(|p| (p.key, p)).collect();
+        assert_eq!(all.keys().collect::<Vec<_>>(), self.known.keys().collect::<Vec<_>>());
+        for (key, known) in &self.known {
+            self.check_slots(&all, *key, known);
+        }
+        for (key, f) in &self.call.taps {
+            // The old layer of a tap that changes may have stopped.
+            let newer = self.call.taps.iter().any(|(k, n)| k == key && n.track == f.track && n != f);
+            if !newer {
+                self.may_get(&all, *key, *f);
+            }
+        }
+        self.check_wanted(&all);
+        let visible: BTreeMap<_, _> = all
+            .values()
+            .filter(|p| !self.known[&p.key].join.hidden)
+            .map(|p| (p.id.clone(), p.clone()))
+            .collect();
+        for client in self.call.clients.values().filter(|c| c.seq == Some(self.call.room.roster_seq())) {
+            assert_eq!(client.roster, visible, "replayed roster");
+            let told = client.slots.values().filter_map(|s| s.participant.as_ref());
+            assert!(told.clone().all(|id| all.values().any(|p| p.id == *id)), "a slot of somebody gone");
+        }
+        let current = self.call.clients.values().filter(|c| c.seq == Some(self.call.room.roster_seq()));
+        assert!(
+            self.known.is_empty()
+                || current.count() > 0
+                || self.call.clients.is_empty()
+                || self.nobody_open(&all)
+        );
+    }
+
+    fn nobody_open(&self, all: &BTreeMap<ParticipantKey, ParticipantInfo>) -> bool {
+        all.values().all(|p| p.presence == Presence::Reconnecting || !self.call.clients.contains_key(&p.key))
+            || self.call.clients.values().all(|c| c.seq.is_some_and(|s| s < self.call.room.roster_seq()))
+    }
+
+    fn check_slots(
+        &self,
+        all: &BTreeMap<ParticipantKey, ParticipantInfo>,
+        key: ParticipantKey,
+        known: &Known,
+    ) {
+        let slots = &known.join.slots;
+        let mut seen = BTreeSet::new();
+        let mut heard = 0;
+        let mut videos = 0;
+        for ((_, slot), f) in self.call.routes.range((key, SlotId(0))..=(key, SlotId(u16::MAX))) {
+            self.may_get(all, key, *f);
+            assert!(seen.insert(f.track), "{} stands in two slots", f.track);
+            let at = usize::from(slot.0);
+            let audio = at < slots.audio.len();
+            assert_eq!(f.track.source.kind() == MediaKind::Audio, audio);
+            if audio {
+                heard += 1;
+            } else if at < slots.audio.len() + slots.video.len() {
+                videos += 1;
+            } else {
+                assert_eq!(f.track.source, Source::Screen);
+            }
+            assert_eq!(self.call.room.routed(key, *slot), Some(*f));
+        }
+        assert!(known.policy.max_videos.is_none_or(|max| videos <= usize::from(max)));
+        let voices = all.values().filter(|p| {
+            p.key != key
+                && known.join.only.as_ref().is_none_or(|only| *only == p.id)
+                && known.join.grants.subscribe
+        });
+        let voices = voices.flat_map(|p| [Source::Microphone, Source::ScreenAudio].map(|s| track(p.key, s)));
+        let voices = voices.filter(|t| self.flows(all, *t).is_some()).count();
+        assert_eq!(heard, voices.min(slots.audio.len()), "{key} hears everybody it can: {all:#?}");
+    }
+
+    fn check_wanted(&self, all: &BTreeMap<ParticipantKey, ParticipantInfo>) {
+        let mut union: BTreeMap<TrackKey, u8> = BTreeMap::new();
+        let flowing = self.call.flowing.values().filter(|f| self.flows(all, f.track).is_some());
+        let feeds = self.call.routes.values().chain(flowing).chain(self.call.taps.iter().map(|(_, f)| f));
+        for f in feeds {
+            *union.entry(f.track).or_default() |= 1 << f.layer;
+        }
+        let told: BTreeMap<TrackKey, u8> =
+            self.call.wanted.iter().filter(|(_, mask)| **mask != 0).map(|(t, m)| (*t, *m)).collect();
+        assert_eq!(told, union, "wanted layers");
+    }
+}
+
+fn run(seed: u64, steps: usize) -> Vec<Output> {
+    let mut call = Call::new(Config { max_participants: 8, ..Config::default() });
+    call.prompt = seed.is_multiple_of(2);
+    let mut model = Model { call, random: Random(seed), known: BTreeMap::new() };
+    for _ in 0..steps {
+        // What stopped flowing is forgotten by room and host alike.
+        model.step();
+        let all: BTreeMap<_, _> = model.call.room.participants().map(|p| (p.key, p)).collect();
+        let stopped: Vec<_> = model.call.flowing.iter().map(|(at, f)| (*at, f.track)).collect();
+        for (at, t) in stopped {
+            if model.call.room.is_over() || all.contains_key(&t.participant) && model.flows(&all, t).is_some()
+            {
+                continue;
+            }
+            model.call.drain();
+            for (key, _) in std::mem::take(&mut model.call.ended) {
+                model.known.remove(&key);
+            }
+            model.call.flowing.remove(&at);
+        }
+        if model.call.room.is_over() {
+            break;
+        }
+    }
+    model.call.log
+}
+
+#[test]
+fn random_calls_keep_the_invariants() {
+    let mut routes = 0;
+    for seed in 0..150 {
+        let result = std::panic::catch_unwind(|| run(seed, 400));
+        let log = result.unwrap_or_else(|_| panic!("seed {seed}"));
+        routes += log.iter().filter(|o| matches!(o, Output::Route { .. })).count();
+    }
+    assert!(routes > 20_000, "{routes}: the test would prove nothing");
+}
+
+#[test]
+fn the_same_inputs_give_the_same_outputs() {
+    for seed in 0..10 {
+        assert!(run(seed, 300) == run(seed, 300), "seed {seed}");
+    }
+}
