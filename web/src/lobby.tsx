@@ -6,7 +6,7 @@ import { Avatar } from "./avatar.js";
 import { DeviceSelect } from "./devices.js";
 import { useMedia, useShortcuts } from "./hooks.js";
 import { Alert, Camera, CameraOff, Logo, Mic, MicOff } from "./icons.js";
-import type { LocalMedia } from "./media.js";
+import type { DeviceState, LocalMedia } from "./media.js";
 import { Meter } from "./meter.js";
 import { loadPreferences } from "./preferences.js";
 import type { Words } from "./words.js";
@@ -45,27 +45,27 @@ export function Lobby({ room, media, initialName, joining, problem, onJoin }: Lo
               type="button"
               class="round-button"
               data-testid="mic-toggle"
-              data-off={!microphone.on || !microphone.track}
+              data-off={isOff(microphone)}
               aria-pressed={microphone.on}
               aria-label="Microphone"
               aria-keyshortcuts={shortcuts ? "m" : undefined}
               title={microphone.on ? "Turn the microphone off" : "Turn the microphone on"}
               onClick={() => media.turn("microphone", !microphone.on)}
             >
-              {microphone.on ? <Mic /> : <MicOff />}
+              {isOff(microphone) ? <MicOff /> : <Mic />}
             </button>
             <button
               type="button"
               class="round-button"
               data-testid="camera-toggle"
-              data-off={!camera.on || !camera.track}
+              data-off={isOff(camera)}
               aria-pressed={camera.on}
               aria-label="Camera"
               aria-keyshortcuts={shortcuts ? "v" : undefined}
               title={camera.on ? "Turn the camera off" : "Turn the camera on"}
               onClick={() => media.turn("camera", !camera.on)}
             >
-              {camera.on ? <Camera /> : <CameraOff />}
+              {isOff(camera) ? <CameraOff /> : <Camera />}
             </button>
           </div>
         </section>
@@ -131,6 +131,11 @@ export function Lobby({ room, media, initialName, joining, problem, onJoin }: Lo
   );
 }
 
+/** Turned off, or not to be had. */
+function isOff(device: DeviceState): boolean {
+  return !device.on || (device.track === null && !device.opening);
+}
+
 /** What is wrong with the devices that are wanted; in one sentence where both were refused. */
 function problemWords({ microphone, camera }: LocalMedia): string[] {
   const problems = [microphone, camera].flatMap(d => (d.on && d.problem ? [d.problem] : []));
@@ -161,7 +166,7 @@ function Preview({
         <video ref={ref} autoPlay playsInline muted class="mirrored" aria-label="Your camera" />
       ) : (
         <div class="preview-empty">
-          {name.trim() && <Avatar name={name} id={name} />}
+          {name.trim() ? <Avatar name={name} id={name} /> : !opening && <CameraOff size={56} />}
           <p>{opening ? "Opening the camera…" : "Your camera is off"}</p>
         </div>
       )}

@@ -65,8 +65,8 @@ function PersonRow({ room, person, pinned, onPin }: PersonRowProps) {
       <Avatar name={name} id={person.id} bot={person.kind === "bot"} />
       <div class="person-words">
         <span class="person-name">
-          {name}
-          {self && <span class="person-you"> (you)</span>}
+          <span class="person-own-name">{name}</span>
+          {self && <span class="person-you">(you)</span>}
         </span>
         <span class="person-status">{statusOf(person, speaking, room)}</span>
       </div>

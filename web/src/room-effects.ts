@@ -57,6 +57,12 @@ export function useRoomNotices(room: Room, media: LocalMedia, notify: Notify): v
       room.on("trackUnavailable", ({ participant, error }) =>
         notify(`${nameOf(participant)} cannot be shown: ${error.message}`, "problem"),
       ),
+      room.on("refused", ({ source, error }) => {
+        const listenOnly = "Your invitation lets you hear and see only: nobody hears or sees you.";
+        if (error.code === "forbidden") notify(listenOnly, "problem");
+        else if (error.code !== "closed")
+          notify(`Your ${source.replace("_", " ")}: ${error.message}`, "problem");
+      }),
       room.on("draining", () => notify("The server restarts. You will be brought back.", "problem")),
       room.on("state", state => {
         if (state === "reconnecting") {

@@ -71,6 +71,8 @@ export interface RoomEvents {
   local: { source: Source };
   /** A moderator muted us. */
   muted: { source: Source; by: string };
+  /** The server does not take what we send (a token that only listens, for one). */
+  refused: { source: Source; error: AntiphonError };
   trackUnavailable: { participant: string; source: Source; error: AntiphonError };
   /** The server stops in `deadlineS` seconds. */
   draining: { deadlineS: number };
@@ -337,7 +339,9 @@ export class Room extends Emitter<RoomEvents> {
     this.#setState("connected");
     this.emit("slots", this.#slots);
     for (const source of SOURCES) {
-      this.#announce(source).catch(error => console.warn(`antiphon: ${source} was not announced:`, error));
+      this.#announce(source).catch((error: unknown) => {
+        this.emit("refused", { source, error: asAntiphonError(error) });
+      });
     }
     this.#policy.setSlots(this.#slots);
     this.#policy.flush();

@@ -190,6 +190,20 @@ describe("in the room", () => {
   });
 });
 
+it("says when the server does not take what we send", async () => {
+  const microphone = { enabled: true } as MediaStreamTrack;
+  const joining = Room.join({ url: "http://server", room: "demo", token: "jwt", microphone });
+  await settle();
+  latest().channel.answer = false;
+  latest().enter();
+  const room = await joining;
+  const refusal = room.once("refused");
+  const [request] = latest().channel.sent;
+  const error = { code: "forbidden", message: "no" } as const;
+  latest().channel.say({ type: "reply", id: request?.id ?? 0, error });
+  expect(await refusal).toMatchObject({ source: "microphone", error: { code: "forbidden" } });
+});
+
 describe("a lost connection", () => {
   it("is resumed with the token, and what is sent is announced again", async () => {
     const room = await joined();
