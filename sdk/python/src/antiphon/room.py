@@ -49,7 +49,7 @@ logger = logging.getLogger("antiphon")
 
 PROTOCOL = 1
 NORMAL_CLOSE = (1000, 1001)
-MAX_MARKS = 1024
+MAX_MARKS = 1000
 """Marks that may wait to be played: far more than a speech has sentences."""
 
 
