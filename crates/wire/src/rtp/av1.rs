@@ -252,3 +252,38 @@ fn push_leb128(out: &mut Vec<u8>, mut value: usize) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_with_and_without_lengths() {
+        // W = 2: the first has a length, the last has none; Y: it goes on.
+        let payload = [0x60, 2, 0x30, 1, 0x32, 5, 6];
+        let d = Descriptor::parse(&payload).unwrap();
+        let found: Vec<_> = d.elements(&payload).map(|e| e.unwrap()).map(|e| (e.continued, e.data)).collect();
+        assert_eq!(found, [(false, &[0x30, 1][..]), (true, &[0x32, 5, 6][..])]);
+        // W = 0: each has a length. Z: the first continues.
+        let payload = [0x80, 1, 7, 2, 0x30, 8];
+        let d = Descriptor::parse(&payload).unwrap();
+        let found: Vec<_> = d.elements(&payload).map(|e| e.unwrap()).map(|e| (e.continues, e.data)).collect();
+        assert_eq!(found, [(true, &[7][..]), (false, &[0x30, 8][..])]);
+        assert!(!d.starts_frame());
+        assert_eq!(Descriptor::parse(&[0x88, 1, 7]), Err(Error::NewAndContinued));
+        assert_eq!(d.elements(&[0x00, 9, 1]).next(), Some(Err(Error::Short)));
+    }
+
+    #[test]
+    fn obus_get_their_size() {
+        let mut out = Vec::new();
+        append_sized(&mut out, &[0x34, 0x48, 1, 2]).unwrap(); // with extension
+        append_sized(&mut out, &[0x32, 1, 9]).unwrap(); // has one already
+        assert_eq!(out, [0x36, 0x48, 2, 1, 2, 0x32, 1, 9]);
+        assert_eq!(append_sized(&mut out, &[0x32, 2, 9]), None);
+        let long = [&[0x30][..], &[1; 200][..]].concat();
+        out.clear();
+        append_sized(&mut out, &long).unwrap();
+        assert_eq!(out[..3], [0x32, 0xc8, 0x01]);
+    }
+}

@@ -177,3 +177,38 @@ fn resolution(data: &[u8]) -> Option<(u16, u16)> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_is_read() {
+        // X N S, PID 0; I L T K; 15-bit picture id 0x1234; TL0PICIDX 7; TID 2, Y, KEYIDX 5; key frame of 640x360.
+        let payload = [0xb0, 0xf0, 0x92, 0x34, 7, 0xa5, 0x10, 1, 2, 0x9d, 0x01, 0x2a, 0x80, 0x42, 0x68, 0x01];
+        let (d, data) = Descriptor::parse(&payload).unwrap();
+        assert_eq!(d.picture_id, Some(PictureId { value: 0x1234, offset: 2, long: true }));
+        assert_eq!(d.tl0_pic_idx, Some(Field { value: 7, offset: 4 }));
+        assert_eq!((d.temporal_id, d.layer_sync), (Some(2), true));
+        assert_eq!(d.key_idx, Some(Field { value: 5, offset: 5 }));
+        assert!(d.non_reference && d.starts_keyframe());
+        assert_eq!(d.resolution, Some((640, 360)), "the upper two bits are the scale");
+        assert_eq!(data.len(), 10);
+        for len in 0..=6 {
+            assert_eq!(Descriptor::parse(&payload[..len]), Err(Error::Short));
+        }
+    }
+
+    #[test]
+    fn short_forms() {
+        let (d, _) = Descriptor::parse(&[0x10, 0x00]).unwrap();
+        assert!(d.starts_keyframe() && d.picture_id.is_none() && d.resolution.is_none());
+        let (d, _) = Descriptor::parse(&[0x11, 0x00]).unwrap();
+        assert!(!d.starts_frame(), "the start of a later partition");
+        let mut payload = [0x90, 0x80, 0x7f, 0x01];
+        let (d, _) = Descriptor::parse(&payload).unwrap();
+        assert!(!d.starts_keyframe());
+        d.patch(&mut payload, 0x1285, Some(9));
+        assert_eq!(payload, [0x90, 0x80, 0x05, 0x01]);
+    }
+}

@@ -190,3 +190,40 @@ fn header_resolution(data: &[u8]) -> Option<(u16, u16)> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_picture_of_three_spatial_layers_tells_the_largest() {
+        // I L B V; picture id 0x0102 in 15 bits; TID 0, SID 0; TL0PICIDX 9; SS: 3 layers, Y, G with 2 pictures.
+        let mut payload = vec![0xaa, 0x81, 0x02, 0x00, 9, 0x58];
+        for (w, h) in [(320u16, 180u16), (640, 360), (1280, 720)] {
+            payload.extend(w.to_be_bytes());
+            payload.extend(h.to_be_bytes());
+        }
+        payload.extend([2, 0x04, 1, 0x38, 1, 2, 0xaa]);
+        let (d, data) = Descriptor::parse(&payload).unwrap();
+        assert_eq!(data, [0xaa]);
+        assert_eq!((d.resolution, d.spatial_layers), (Some((1280, 720)), Some(3)));
+        assert!(d.starts_keyframe() && !d.flexible);
+        d.patch(&mut payload, 0x7fff, Some(200));
+        assert_eq!(payload[..5], [0xaa, 0xff, 0xff, 0x00, 200]);
+        for len in 0..payload.len() {
+            assert_eq!(Descriptor::parse(&payload[..len]), Err(Error::Short), "{len}");
+        }
+    }
+
+    #[test]
+    fn flexible_mode_has_references_and_no_tl0() {
+        // I P L F B; 7-bit id; TID 2, U, SID 1, D; two references.
+        let (d, data) = Descriptor::parse(&[0xf8, 0x15, 0x53, 0x03, 0x04, 1]).unwrap();
+        assert_eq!(data, [1]);
+        let layer = d.layer.unwrap();
+        assert_eq!((layer.temporal_id, layer.spatial_id), (2, 1));
+        assert!(layer.switching_up && layer.inter_layer && layer.tl0_pic_idx.is_none());
+        assert!(!d.starts_frame(), "an upper spatial layer");
+        assert_eq!(Descriptor::parse(&[0x58, 1, 1, 1, 0, 1]), Err(Error::References));
+    }
+}

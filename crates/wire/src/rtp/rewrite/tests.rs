@@ -203,6 +203,27 @@ fn left_out_layers_leave_no_gap() {
 }
 
 #[test]
+fn spatial_layers_left_out_keep_their_picture_number() {
+    // Two spatial layers per picture, of which the upper is left out; TL0PICIDX counts pictures.
+    let vp9 = |n: u64, sid: u8| {
+        let [high, low] = u16::try_from(n + 300).unwrap().to_be_bytes();
+        let first = if n == 0 { 0xa8 } else { 0xe8 };
+        let payload = [first, 0x80 | high, low, sid << 1, u8::try_from(n & 0xff).unwrap(), 1];
+        packet(Codec::Video(VideoCodec::Vp9), 10 + 2 * n + u64::from(sid), n * 3000, n * 33_333, &payload)
+    };
+    let mut slot = SlotRewriter::new(START);
+    slot.switch(&vp9(0, 0));
+    for n in 0..300u64 {
+        let out = slot.rewrite(&vp9(n, 0)).unwrap();
+        assert_eq!(out.seq, 65_000 + n);
+        let picture_id = u16::try_from((0x7ffd + n) & 0x7fff).unwrap();
+        let tl0 = Some(u8::try_from((254 + n) & 0xff).unwrap());
+        assert_eq!(out.picture, PicturePatch::Vp9 { picture_id, tl0 });
+        assert_eq!(slot.drop(&vp9(n, 1)), None);
+    }
+}
+
+#[test]
 fn reordered_packets_keep_their_place_among_dropped_ones() {
     for seed in 0..300 {
         let mut random = Random(seed);
