@@ -1,5 +1,7 @@
 //! Scripted calls under virtual time.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod call;
 
 use std::time::Duration;

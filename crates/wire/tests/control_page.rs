@@ -27,12 +27,12 @@ const SERVER: [&str; 15] = [
 const CLIENT: [&str; 8] = ["mute", "publish", "policy", "rename", "mute_other", "remove", "sync", "leave"];
 
 fn blocks(part: &str) -> Vec<&str> {
-    part.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+    part.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect()
 }
 
 fn kind(block: &str) -> String {
-    let value: serde_json::Value = serde_json::from_str(block).unwrap();
-    value["type"].as_str().unwrap().to_owned()
+    let value: serde_json::Value = serde_json::from_str(block).expect("JSON");
+    value["type"].as_str().expect("a type").to_owned()
 }
 
 /// Fails to compile where a message is added: add it to [`SERVER`] and to the page.

@@ -1,6 +1,7 @@
 //! A host for tests: steps virtual time, does what the room says as a shard would, and keeps what each client
 //! would know from its messages alone.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
