@@ -13,9 +13,9 @@ use antiphon_wire::control::ParticipantKind;
 use str0m::change::SdpOffer;
 use str0m::config::DtlsCert;
 use str0m::format::Codec as StrCodec;
-use str0m::media::{Direction, MediaAdded, Mid, Pt, Rid};
+use str0m::media::{Mid, Pt, Rid};
 use str0m::rtp::Extension;
-use str0m::{Candidate, Event, IceCreds, Output, Rtc};
+use str0m::{Candidate, IceCreds, Rtc};
 
 use crate::connection::{Connection, InLine, OutLine};
 use crate::join::JoinError;
@@ -62,17 +62,9 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
         }
     }
     let answer = rtc.sdp_api().accept_offer(parsed).map_err(|e| bad(&e))?.to_sdp_string();
-    let added = added_media(&mut rtc).map_err(|e| bad(&e))?;
-    let mut lines = Lines::sort(&rtc, &added, offer);
+    let mut lines = Lines::sort(&rtc, &answer);
     if lines.inputs.is_empty() && lines.outputs.is_empty() {
-        return Err(if added.is_empty() {
-            bad(&"no audio or video line")
-        } else {
-            JoinError::new(
-                ErrorKind::NoCommonCodec,
-                "none of the offered codecs is spoken here: offer Opus, G.711 or G.722 and VP8, VP9, AV1 or H.264",
-            )
-        });
+        return Err(no_line(offer));
     }
     let answer = polish(&answer, &lines);
     let codecs =
@@ -89,6 +81,17 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
         && offer.lines().any(|l| l.starts_with("m=application"));
     let connection = Connection::new(rtc, lines.inputs, lines.outputs, codecs, now);
     Ok(Negotiated { connection, answer, slots: lines.slots, decodes: lines.decodes, control })
+}
+
+/// Why nothing of an offer could be used.
+fn no_line(offer: &str) -> JoinError {
+    if !offer.lines().any(|l| l.starts_with("m=audio") || l.starts_with("m=video")) {
+        return JoinError::new(ErrorKind::BadSdp, "the SDP offer was refused: no audio or video line");
+    }
+    JoinError::new(
+        ErrorKind::NoCommonCodec,
+        "none of the offered codecs is spoken here: offer Opus, G.711 or G.722 and VP8, VP9, AV1 or H.264",
+    )
 }
 
 fn build(terms: &Terms<'_>, now: Instant) -> Rtc {
@@ -119,16 +122,43 @@ fn build(terms: &Terms<'_>, now: Instant) -> Rtc {
         .build(now)
 }
 
-/// Drains what accepting the offer gave; nothing can be sent yet.
-fn added_media(rtc: &mut Rtc) -> Result<Vec<MediaAdded>, str0m::RtcError> {
-    let mut added = Vec::new();
-    loop {
-        match rtc.poll_output()? {
-            Output::Timeout(_) => return Ok(added),
-            Output::Event(Event::MediaAdded(media)) => added.push(media),
-            Output::Event(_) | Output::Transmit(_) => {}
-        }
+/// One line of our answer: directions are ours, what we receive the client sends.
+struct AnswerLine<'a> {
+    kind: MediaKind,
+    mid: &'a str,
+    receives: bool,
+    sends: bool,
+    /// Simulcast rids that we receive, in the order of the offer: from the lowest layer up.
+    rids: Vec<&'a str>,
+}
+
+/// The audio and video lines that were not rejected. str0m tells of media only once connected, so the text is read.
+fn answer_lines(answer: &str) -> Vec<AnswerLine<'_>> {
+    sections(answer).into_iter().filter_map(answer_line).collect()
+}
+
+fn answer_line(section: &str) -> Option<AnswerLine<'_>> {
+    let mut words = section.lines().next()?.strip_prefix("m=")?.split_whitespace();
+    let kind = match words.next()? {
+        "audio" => MediaKind::Audio,
+        "video" => MediaKind::Video,
+        _ => return None,
+    };
+    if words.next()? == "0" {
+        return None;
     }
+    let has = |attribute: &str| section.lines().any(|l| l.trim_end() == attribute);
+    let both = has("a=sendrecv");
+    let rids = section.lines().find_map(|l| l.strip_prefix("a=simulcast:recv "));
+    let rids =
+        rids.map_or_else(Vec::new, |r| r.split_whitespace().next().unwrap_or_default().split(';').collect());
+    Some(AnswerLine {
+        kind,
+        mid: section.lines().find_map(|l| l.strip_prefix("a=mid:"))?.trim(),
+        receives: both || has("a=recvonly"),
+        sends: both || has("a=sendonly"),
+        rids,
+    })
 }
 
 /// The lines of an offer by what they are for.
@@ -140,27 +170,25 @@ struct Lines {
 }
 
 impl Lines {
-    fn sort(rtc: &Rtc, added: &[MediaAdded], offer: &str) -> Self {
+    fn sort(rtc: &Rtc, answer: &str) -> Self {
         let mut inputs: Vec<InLine> = Vec::new();
-        let (mut audio, mut video) = (Vec::new(), Vec::new());
-        for media in added {
-            let kind = match media.kind {
-                str0m::media::MediaKind::Audio => MediaKind::Audio,
-                str0m::media::MediaKind::Video => MediaKind::Video,
-            };
-            if rtc.media(media.mid).is_none_or(|m| m.disabled() || m.remote_pts().is_empty()) {
+        let (mut audio, mut video): (Vec<Mid>, Vec<Mid>) = (Vec::new(), Vec::new());
+        for line in answer_lines(answer) {
+            let mid = Mid::from(line.mid);
+            if rtc.media(mid).is_none_or(|m| m.disabled() || m.remote_pts().is_empty()) {
                 continue;
             }
-            // Directions are ours: what we receive, the client sends.
-            if matches!(media.direction, Direction::RecvOnly | Direction::SendRecv)
-                && let Some(source) = next_source(&inputs, kind)
+            if line.receives
+                && let Some(source) = next_source(&inputs, line.kind)
             {
-                inputs.push(InLine { mid: media.mid, source, rids: rids(media, offer) });
+                // Without surplus: a rid has no prefix such as `~` in what we answer.
+                let rids = line.rids.iter().map(|r| Rid::from(*r)).take(MAX_LAYERS).collect();
+                inputs.push(InLine { mid, source, rids });
             }
-            if matches!(media.direction, Direction::SendOnly | Direction::SendRecv) {
-                match kind {
-                    MediaKind::Audio => audio.push(media.mid),
-                    MediaKind::Video => video.push(media.mid),
+            if line.sends {
+                match line.kind {
+                    MediaKind::Audio => audio.push(mid),
+                    MediaKind::Video => video.push(mid),
                 }
             }
         }
@@ -188,11 +216,6 @@ fn next_source(inputs: &[InLine], kind: MediaKind) -> Option<Source> {
         MediaKind::Video => [Source::Camera, Source::Screen],
     };
     order.into_iter().find(|s| inputs.iter().all(|i| i.source != *s))
-}
-
-/// Simulcast rids in the order of the offer, which is from the lowest layer up.
-fn rids(media: &MediaAdded, _offer: &str) -> Vec<Rid> {
-    media.simulcast.iter().flat_map(|s| &s.recv).map(|l| l.rid).take(MAX_LAYERS).collect()
 }
 
 fn out_line(rtc: &Rtc, mid: Mid) -> Option<OutLine> {
