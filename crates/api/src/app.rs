@@ -184,15 +184,16 @@ impl App {
                 "/whep/{room}/{id}",
                 post(whip::play_one).get(participant::show).delete(participant::remove),
             )
+            .method_not_allowed_fallback(wrong_method)
             .layer(middleware::from_fn(layers::cross_origin));
         let pages = Router::new()
             .route("/livez", get(health::live))
             .route("/readyz", get(health::ready))
             .route("/metrics", get(health::metrics))
             .route("/", get(web::index))
-            .route("/r/{room}", get(web::index));
+            .route("/r/{room}", get(web::index))
+            .method_not_allowed_fallback(wrong_method);
         api.merge(pages)
-            .method_not_allowed_fallback(wrong_method)
             .fallback_service(web::file.with_state(self.clone()))
             .layer(middleware::from_fn_with_state(self.clone(), layers::limit_time))
             .layer(middleware::from_fn_with_state(self.clone(), layers::count))
