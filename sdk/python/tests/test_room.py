@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
@@ -89,6 +90,22 @@ def test_start_says_what_was_asked_for() -> None:
     assert start["session"]["camera"]["participants"] == {"ids": ["pa_ann"]}
     assert start["session"]["screen"]["form"] == "rgb24"
     assert "screen_audio" not in start["session"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: antiphon.Audio(sample_rate=44_100),
+        lambda: antiphon.Audio(participants=[f"pa_{i}" for i in range(257)]),
+        lambda: antiphon.Video(height=721),
+        lambda: antiphon.Video(max_frame_rate=0),
+        lambda: antiphon.Video(send_bitrate=1),
+        lambda: antiphon.Top(-1),
+    ],
+)
+def test_a_mistake_in_the_session_is_found_where_it_is_made(wrong: Callable[[], object]) -> None:
+    with pytest.raises(ValueError):
+        wrong()
 
 
 def test_the_roster_follows_and_participants_stay_the_same() -> None:
@@ -230,6 +247,10 @@ def test_speaks_and_shows() -> None:
                 await room.camera.push(np.zeros((2, 2, 3)))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
             with pytest.raises(ValueError, match="shape"):
                 await room.microphone.push(np.zeros((2, 3), np.int16))
+            with pytest.raises(ValueError, match="44100"):
+                await room.microphone.push(b"", sample_rate=44_100)
+            with pytest.raises(ValueError, match="128"):
+                await room.microphone.mark("x" * 129)
 
     run(test())
     assert [m[1] for m in got] == [1, 1, 1, 2, 4]
@@ -296,7 +317,7 @@ def test_update_changes_the_session_or_raises() -> None:
         update = await peer.answer("update")
         assert list(update["session"]) == ["camera"]
         refused = await peer.text()
-        await peer.say("reply", id=refused["id"], error={"code": "bad_request", "message": "height is one of"})
+        await peer.say("reply", id=refused["id"], error={"code": "forbidden", "message": "not granted"})
         stats = await peer.text()
         counts = {"stream": 7, "received": 9, "delivered": 8, "dropped_slow": 1, "dropped_rate": 0}
         await peer.say(
@@ -308,8 +329,8 @@ def test_update_changes_the_session_or_raises() -> None:
         async with fake(script) as server, connect(server.url, audio="recvonly") as room:
             await room.update(camera=antiphon.Video(height=360))
             assert room.session.camera == antiphon.Video(height=360) and room.session.audio == antiphon.Audio()
-            with pytest.raises(antiphon.BadRequestError, match="height"):
-                await room.update(camera=antiphon.Video(height=361))
+            with pytest.raises(antiphon.ForbiddenError, match="not granted"):
+                await room.update(camera=antiphon.Video("sendrecv"))
             assert room.session.camera == antiphon.Video(height=360)
             [stats] = await room.stats()
             assert (stats.received, stats.dropped_slow, stats.gaps) == (9, 1, 2)

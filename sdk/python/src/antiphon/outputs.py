@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from .events import Flushed, MarkPlayed, QueueChanged
 from .frames import AudioFrame, Pixels, Samples, VideoFrame, write_encoded_video, write_pcm, write_picture
+from .session import SAMPLE_RATES
 from .words import AudioSource, PixelFormat, VideoSource
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class AudioOutput(_Output[AudioSource]):
         else:
             pcm = _pcm(samples)
         rate = sample_rate or self._room.sample_rate(self.source)
+        if rate not in SAMPLE_RATES:
+            raise ValueError(f"sample_rate is one of {SAMPLE_RATES}, not {rate}")
         step = max(1, round(rate * CHUNK_S))
         flushes = self._flushes
         async with self._one_at_a_time:

@@ -49,6 +49,7 @@ logger = logging.getLogger("antiphon")
 
 PROTOCOL = 1
 NORMAL_CLOSE = (1000, 1001)
+MAX_MARK_BYTES = 128
 MAX_MARKS = 1000
 """Marks that may wait to be played: far more than a speech has sentences."""
 
@@ -238,6 +239,8 @@ class Room:
     async def mark(self, source: AudioSource, name: str | None) -> MarkPlayed:
         """Sets a mark and waits for it."""
         name = name if name is not None else f"mark-{next(self._ids)}"
+        if len(name.encode()) > MAX_MARK_BYTES:
+            raise ValueError(f"a mark's name has at most {MAX_MARK_BYTES} bytes")
         if name in self._marks:
             raise ValueError(f"the mark {name!r} is still waiting: give each its own name")
         if len(self._marks) >= MAX_MARKS:

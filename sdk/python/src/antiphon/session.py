@@ -10,25 +10,44 @@ from .fields import Object
 from .words import AudioForm, Direction, Mix, VideoForm
 
 
+SAMPLE_RATES = (8_000, 16_000, 24_000, 48_000)
+HEIGHTS = (180, 360, 540, 720, 1080)
+BITRATES = range(30_000, 20_000_001)
+MAX_LISTED = 256
+"""Participants that a session may list by id."""
+
+
 @dataclass(frozen=True)
 class Top:
     """Only the ``count`` most dominant participants."""
 
     count: int
 
+    def __post_init__(self) -> None:
+        _require(0 <= self.count <= 255, "Top counts at most 255")
+
 
 Participants = Union[Literal["all"], Top, Sequence[str]]
 """Whose media: ``"all"``, ``Top(3)``, or a list of participant ids."""
 
 
+def _require(right: bool, message: str) -> None:
+    # Here, where the caller's mistake is; the server would end the connection over it.
+    if not right:
+        raise ValueError(message)
+
+
+def _check(wanted: Participants) -> None:
+    if isinstance(wanted, str):
+        _require(wanted == "all", 'participants is "all", Top(n), or a list of participant ids')
+    elif not isinstance(wanted, Top):
+        _require(len(wanted) <= MAX_LISTED, f"at most {MAX_LISTED} participants are listed")
+
+
 def _participants(wanted: Participants) -> object:
     if isinstance(wanted, Top):
         return {"top": wanted.count}
-    if isinstance(wanted, str):
-        if wanted != "all":
-            raise ValueError('participants is "all", Top(n), or a list of participant ids')
-        return "all"
-    return {"ids": list(wanted)}
+    return wanted if isinstance(wanted, str) else {"ids": list(wanted)}
 
 
 @dataclass(frozen=True)
@@ -45,6 +64,10 @@ class Audio:
     unmixed: bool = True
     mixed: Mix | None = None
     participants: Participants = "all"
+
+    def __post_init__(self) -> None:
+        _require(self.sample_rate in SAMPLE_RATES, f"sample_rate is one of {SAMPLE_RATES}")
+        _check(self.participants)
 
     def to_json(self) -> Object:
         out: Object = {
@@ -74,6 +97,13 @@ class Video:
     participants: Participants = "all"
     send_codec: Literal["vp8", "h264"] = "vp8"
     send_bitrate: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.height is None or self.height in HEIGHTS, f"height is one of {HEIGHTS}, or None")
+        _require(1 <= self.max_frame_rate <= 30, "max_frame_rate is 1 to 30")
+        right = self.send_bitrate is None or self.send_bitrate in BITRATES
+        _require(right, f"send_bitrate is {BITRATES.start} to {BITRATES.stop - 1}, or None")
+        _check(self.participants)
 
     def to_json(self) -> Object:
         out: Object = {
