@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use antiphon_base::{ParticipantId, ParticipantKey, RoomName};
-use antiphon_shard::{AttachCommand, AttachEvent, AttachRequest, JoinError};
+use antiphon_shard::{AttachCommand, AttachEvent, AttachRequest, JoinError, Shards};
 use antiphon_wire::rtp::Packet;
 
 /// Hands a command to the room; `false`: it was lost.
@@ -36,10 +36,11 @@ pub trait Door: Send + Sync {
     fn attach<'a>(&'a self, room: &'a RoomName, request: AttachRequest) -> Attaching<'a>;
 }
 
-impl Door for antiphon_shard::Shards {
+
+impl Door for Shards {
     fn attach<'a>(&'a self, room: &'a RoomName, request: AttachRequest) -> Attaching<'a> {
         Box::pin(async move {
-            let attachment = antiphon_shard::Shards::attach(self, room, request).await?;
+            let attachment = Self::attach(self, room, request).await?;
             let sender = attachment.sender();
             Ok(Place {
                 id: attachment.id.clone(),

@@ -12,6 +12,7 @@
 
 mod bots;
 mod clock;
+pub mod demo;
 mod door;
 mod hear;
 mod inject;

@@ -57,8 +57,6 @@ pub(crate) enum Loss {
     Rate,
     /// It could not be decoded.
     Undecodable,
-    /// It never arrived: not counted as received.
-    Gap,
 }
 
 /// What became of a pushed frame.
@@ -218,10 +216,6 @@ impl Outbox {
     pub(crate) fn count(&mut self, stream: u32, loss: Loss) {
         let Some(s) = self.streams.get_mut(&stream) else { return };
         match loss {
-            Loss::Gap => {
-                s.stats.gaps += 1;
-                return;
-            }
             Loss::Rate => s.stats.dropped_rate += 1,
             Loss::Undecodable => s.stats.dropped_undecodable += 1,
         }
@@ -277,11 +271,6 @@ impl Outbox {
     /// Counts of every stream.
     pub(crate) fn stats(&self) -> Vec<StreamStats> {
         self.streams.values().map(Stream::stats).collect()
-    }
-
-    /// Whose a stream is, and what from.
-    pub(crate) fn stream(&self, stream: u32) -> Option<&StreamInfo> {
-        self.streams.get(&stream).map(|s| &s.info)
     }
 }
 

@@ -8,7 +8,6 @@ mod voice;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
 
 use antiphon_base::{AudioCodec, ParticipantKey, Source, SpeakerLevel, TrackKey};
 use antiphon_media::mix::{Input, Listener, Mix, Selection, mix};
@@ -82,8 +81,14 @@ impl Hearing {
         });
         for (track, rates) in wanted {
             let Some(codec) = codecs.get(&track) else { continue };
-            let voice = self.voices.entry(track).or_insert_with(|| Voice::new(*codec, highest));
-            voice.set_rates(&rates);
+            if !self.voices.contains_key(&track)
+                && let Some(voice) = Voice::new(*codec, highest)
+            {
+                self.voices.insert(track, voice);
+            }
+            if let Some(voice) = self.voices.get_mut(&track) {
+                voice.set_rates(&rates);
+            }
         }
         let packets = |track: &TrackKey| ears.iter().any(|e| e.track == *track && e.rate.is_none());
         self.orders.retain(|track, _| packets(track));
@@ -125,14 +130,14 @@ impl Hearing {
         }
     }
 
-    /// 20 ms have passed at `due`, which is `due_us` since the Unix epoch.
-    pub(crate) fn tick(&mut self, due: Instant, due_us: u64) {
+    /// 20 ms have passed at `due_us` since the Unix epoch.
+    pub(crate) fn tick(&mut self, due_us: u64) {
         for (track, order) in &mut self.orders {
             order.tick(due_us);
             Self::hand_on(&self.ears, *track, order);
         }
         let heard: BTreeMap<TrackKey, Heard> =
-            self.voices.iter_mut().map(|(track, voice)| (*track, voice.tick(due, due_us))).collect();
+            self.voices.iter_mut().map(|(track, voice)| (*track, voice.tick(due_us))).collect();
         self.unmixed(&heard, due_us);
         self.mixed(&heard, due_us);
     }
@@ -145,14 +150,14 @@ impl Hearing {
                 let samples = h.samples(rate);
                 Frame {
                     format: pcm(rate, samples.len()),
-                    capture_us: h.capture_us,
-                    capture_estimated: h.capture_estimated,
-                    arrival_us: h.arrival_us,
+                    capture_us: h.frame.capture_us,
+                    capture_estimated: h.frame.capture_estimated,
+                    arrival_us: h.frame.arrival_us,
                     due_us,
-                    silence: h.silence,
-                    gap: h.gap,
+                    silence: h.frame.silence,
+                    gap: h.frame.gap,
                     key: false,
-                    speakers: Arc::new([SpeakerLevel { participant: ear.track.participant, level: h.level }]),
+                    speakers: Arc::new([SpeakerLevel { participant: ear.track.participant, level: h.frame.level }]),
                     payload: bytes(samples),
                 }
             });
@@ -163,12 +168,12 @@ impl Hearing {
     fn mixed(&self, heard: &BTreeMap<TrackKey, Heard>, due_us: u64) {
         let kinds: BTreeSet<(Source, u32)> = self.mixes.iter().map(|m| (m.source, m.rate)).collect();
         for (source, rate) in kinds {
-            let of_source = || heard.iter().filter(|(track, h)| track.source == source && !h.silence);
+            let of_source = || heard.iter().filter(|(track, h)| track.source == source && !h.frame.silence);
             let inputs: Vec<Input<'_>> = of_source()
                 .map(|(track, h)| Input {
                     participant: track.participant,
                     samples: h.samples(rate),
-                    level: h.level,
+                    level: h.frame.level,
                 })
                 .collect();
             let ears: Vec<&MixEar> =
@@ -205,12 +210,12 @@ fn mix_frame(
     let lead = mixed.speakers.first().and_then(|s| of(s.participant));
     Frame {
         format: pcm(rate, mixed.samples.len()),
-        capture_us: lead.map_or(due_us, |h| h.capture_us),
-        capture_estimated: lead.is_none_or(|h| h.capture_estimated),
-        arrival_us: lead.map_or(due_us, |h| h.arrival_us),
+        capture_us: lead.map_or(due_us, |h| h.frame.capture_us),
+        capture_estimated: lead.is_none_or(|h| h.frame.capture_estimated),
+        arrival_us: lead.map_or(due_us, |h| h.frame.arrival_us),
         due_us,
         silence: mixed.inputs.is_empty(),
-        gap: mixed.inputs.iter().filter_map(|p| of(*p)).any(|h| h.gap),
+        gap: mixed.inputs.iter().filter_map(|p| of(*p)).any(|h| h.frame.gap),
         key: false,
         speakers: mixed.speakers.iter().filter(|s| s.level < HEARD).copied().collect(),
         payload: bytes(&mixed.samples),

@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use antiphon_base::{ErrorKind, PixelFormat, Source, VideoCodec};
-use antiphon_media::convert::to_i420;
-use antiphon_media::picture::{Picture, SizeError};
-use antiphon_media::video::{EncodeError, Encoder, EncoderConfig};
+use antiphon_media::video::{EncodeError, EncoderConfig};
+use antiphon_media::worker::{self, Reply, Request, Worker};
 use antiphon_shard::OutPacket;
 use antiphon_wire::bot::BotEvent;
 use antiphon_wire::control::ErrorBody;
@@ -51,8 +50,7 @@ struct Work {
     send: SendPackets,
     codec: VideoCodec,
     track: OutTrack,
-    encoder: Option<(Encoder, u32)>,
-    scratch: Option<Picture>,
+    worker: Worker,
     started: Instant,
     complained: Option<Instant>,
 }
@@ -79,8 +77,7 @@ impl PictureEncoder {
             send,
             codec,
             track: OutTrack::video(source, codec)?,
-            encoder: None,
-            scratch: None,
+            worker: Worker::new(),
             started: Instant::now(),
             complained: None,
         };
@@ -120,14 +117,8 @@ impl Work {
     }
 
     fn show(&mut self, raw: &RawPicture) -> Result<(), EncodeError> {
-        let (width, height) = (raw.width, raw.height);
-        let data = raw.message.get(raw.payload_at..).unwrap_or_default();
-        let mut picture = self.scratch.take().map_or_else(|| Picture::black(width, height), Ok)?;
-        to_i420(raw.format, (width, height), data, &mut picture)?;
         let now = Instant::now();
-        let result = self.encode(&picture, now);
-        self.scratch = Some(picture);
-        let Some(data) = result? else { return Ok(()) };
+        let Some(data) = self.encode(raw, now)? else { return Ok(()) };
         match self.track.picture(now, self.clock.wall_us(now), &data) {
             Ok(packets) => (self.send)(packets),
             Err(error) => tracing::warn!(%error, "encoded picture is not sent"),
@@ -135,30 +126,29 @@ impl Work {
         Ok(())
     }
 
-    fn encode(&mut self, picture: &Picture, now: Instant) -> Result<Option<Vec<u8>>, EncodeError> {
-        let (width, height) = (picture.width(), picture.height());
+    fn encode(&mut self, raw: &RawPicture, now: Instant) -> Result<Option<Vec<u8>>, EncodeError> {
+        let (width, height, format) = (raw.width, raw.height, raw.format);
+        let data = Arc::from(raw.message.get(raw.payload_at..).unwrap_or_default());
         let asked = self.bitrate.load(Ordering::Relaxed);
-        let fits = |(e, _): &(Encoder, u32)| (e.config().width, e.config().height) == (width, height);
-        if !self.encoder.as_ref().is_some_and(fits) {
-            let mut config = EncoderConfig::for_size(width, height, RATE);
-            if asked > 0 {
-                config.bitrate_bps = asked;
-            }
-            self.encoder = Some((Encoder::new(self.codec, config)?, asked));
-        }
-        let (encoder, bitrate) = self.encoder.as_mut().expect("it was just made");
-        if *bitrate != asked {
-            let by_size = EncoderConfig::for_size(width, height, RATE).bitrate_bps;
-            encoder.set_bitrate(if asked > 0 { asked } else { by_size })?;
-            *bitrate = asked;
-        }
+        let by_size = || EncoderConfig::for_size(width, height, RATE).bitrate_bps;
         let pts = now.saturating_duration_since(self.started).as_micros() * 9 / 100;
-        let key = self.keyframe.swap(false, Ordering::Relaxed);
-        let encoded = encoder.encode(&picture.view(), u64::try_from(pts).unwrap_or(u64::MAX), key)?;
-        if encoded.is_none() && key {
-            self.keyframe.store(true, Ordering::Relaxed);
+        let force_key = self.keyframe.swap(false, Ordering::Relaxed);
+        let reply = self.worker.handle(Request::Encode {
+            codec: self.codec,
+            picture: worker::RawPicture { width, height, format, data },
+            pts_90k: u64::try_from(pts).unwrap_or(u64::MAX),
+            fps: RATE,
+            bitrate_bps: if asked > 0 { asked } else { by_size() },
+            force_key,
+        });
+        match reply {
+            Reply::Encoded(encoded) => Ok(Some(encoded.data)),
+            Reply::EncodeFailed(error) => Err(error),
+            _ => {
+                self.keyframe.fetch_or(force_key, Ordering::Relaxed);
+                Ok(None)
+            }
         }
-        Ok(encoded.map(|e| e.data))
     }
 
     fn complain(&mut self, error: &EncodeError) {
@@ -168,7 +158,7 @@ impl Work {
         }
         self.complained = Some(now);
         let code = match error {
-            EncodeError::Size(SizeError::Limits { .. } | SizeError::Plane { .. }) => ErrorKind::BadRequest,
+            EncodeError::Size(_) => ErrorKind::BadRequest,
             EncodeError::Unsupported(_) => ErrorKind::UnsupportedCodec,
             EncodeError::Library(_) => ErrorKind::Internal,
         };

@@ -164,8 +164,8 @@ impl Room {
     }
 
     /// 20 ms have passed; `due_us` is when that was, Unix us.
-    pub(crate) fn tick(&mut self, due: std::time::Instant, due_us: u64) {
-        self.hearing.tick(due, due_us);
+    pub(crate) fn tick(&mut self, due_us: u64) {
+        self.hearing.tick(due_us);
     }
 
     /// Brings streams and decoders in line with what was said. The whole set of taps, if it changed.

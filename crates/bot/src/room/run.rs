@@ -97,7 +97,7 @@ async fn serve(room: &mut Room, place: &Place, clock: Clock, commands: &async_ch
                 if now.saturating_duration_since(due) > MAX_LATE {
                     due = now;
                 }
-                room.tick(due, clock.wall_us(due));
+                room.tick(clock.wall_us(due));
                 due += TICK;
             }
             command = commands.recv() => match command {

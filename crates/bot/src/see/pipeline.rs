@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use antiphon_base::{PixelFormat, VideoCodec};
-use antiphon_media::convert::{Converter, Fit};
-use antiphon_media::video::{DecodeError, Decoder};
+use antiphon_base::VideoCodec;
+use antiphon_media::video::DecodeError;
+use antiphon_media::worker::{self, Reply, Request, Worker};
 use antiphon_wire::frame::Format;
 use antiphon_wire::rtp::Packet;
 use antiphon_wire::rtp::frame::{Assembled, Assembler, Limits};
@@ -56,8 +56,8 @@ pub(crate) struct Pipeline {
     layer: Option<Layer>,
     /// A layer that has begun to come and has not given a frame yet.
     next_layer: Option<Layer>,
-    decoder: Option<Decoder>,
-    converters: Vec<(PixelFormat, Fit, Converter)>,
+    /// Only while somebody wants pictures.
+    decoder: Option<Worker>,
     thinning: Vec<(SinkId, Thinning)>,
     resolution: (u16, u16),
     needs_key: bool,
@@ -71,7 +71,6 @@ impl Pipeline {
             layer: None,
             next_layer: None,
             decoder: None,
-            converters: Vec::new(),
             thinning: Vec::new(),
             resolution: (0, 0),
             needs_key: true,
@@ -108,13 +107,8 @@ impl Pipeline {
         self.layer.as_mut()?.assembler.poll()
     }
 
-    /// Drops the decoder and the converters that nobody wants any more.
+    /// Drops what nobody wants any more.
     fn forget(&mut self, sinks: &[Sink]) {
-        let wanted = |f: PixelFormat, s: Fit| {
-            let is = |o: Output| matches!(o, Output::Raw { format, fit, .. } if (format, fit) == (f, s));
-            sinks.iter().any(|sink| is(sink.output))
-        };
-        self.converters.retain(|(format, fit, _)| wanted(*format, *fit));
         if sinks.iter().all(|s| s.output == Output::Encoded) {
             self.decoder = None;
         }
@@ -138,53 +132,51 @@ impl Pipeline {
         }
     }
 
+    /// Decodes once, and converts once per wanted format and size.
     fn decode(&mut self, unit: &Assembled, sinks: &[Sink]) {
-        let raw = || sinks.iter().filter(|s| s.output != Output::Encoded);
-        let decoder = match &mut self.decoder {
-            Some(decoder) => decoder,
-            // The room asks beforehand whether the codec can be decoded at all.
-            none => match Decoder::new(self.codec) {
-                Ok(decoder) => none.insert(decoder),
-                Err(error) => {
-                    tracing::warn!(%error, "no decoder");
-                    return raw().for_each(|s| s.mailbox.with(|o| o.count(s.stream, Loss::Undecodable)));
-                }
-            },
-        };
-        let picture = match decoder.decode(&unit.data) {
-            Ok(Some(picture)) => picture,
-            Ok(None) => return,
-            Err(error) => {
+        let (mut taking, mut outputs) = (Vec::new(), Vec::new());
+        for sink in sinks {
+            let Output::Raw { format, fit, max_frame_rate } = sink.output else { continue };
+            if thinning(&mut self.thinning, sink).takes(unit.rtp_time, max_frame_rate) {
+                let output = worker::Output { format, fit };
+                let index = outputs.iter().position(|o| *o == output).unwrap_or_else(|| {
+                    outputs.push(output);
+                    outputs.len() - 1
+                });
+                taking.push((sink, index));
+            } else {
+                sink.mailbox.with(|o| o.count(sink.stream, Loss::Rate));
+            }
+        }
+        let decoder = self.decoder.get_or_insert_with(Worker::new);
+        let (codec, data) = (self.codec, Arc::clone(&unit.data));
+        // What the assembler gives is decodable, also behind a gap.
+        let request = Request::Decode { codec, unit: data, gap: false, outputs: outputs.clone() };
+        let frames: Vec<Option<Frame>> = match decoder.handle(request) {
+            Reply::Decoded { source_width, source_height, outputs: pictures } => {
+                let (source_width, source_height) = (short(source_width), short(source_height));
+                self.resolution = (source_width, source_height);
+                let made = |(output, picture): (&worker::Output, Result<_, _>)| {
+                    let picture: antiphon_media::convert::Converted = picture.ok()?;
+                    let (width, height) = (short(picture.width), short(picture.height));
+                    let format =
+                        Format::Picture { format: output.format, width, height, source_width, source_height };
+                    Some(frame(unit, format, picture.data))
+                };
+                outputs.iter().zip(pictures).map(made).collect()
+            }
+            Reply::DecodeFailed(error) => {
                 self.needs_key = true;
                 if error != DecodeError::NeedKeyFrame {
                     tracing::debug!(%error, "undecodable access unit");
                 }
-                return raw().for_each(|s| s.mailbox.with(|o| o.count(s.stream, Loss::Undecodable)));
+                Vec::new()
             }
+            _ => Vec::new(),
         };
-        let source = (short(picture.width()), short(picture.height()));
-        self.resolution = source;
-        let mut done: Vec<(PixelFormat, Fit, Option<Frame>)> = Vec::new();
-        for sink in raw() {
-            let Output::Raw { format, fit, max_frame_rate } = sink.output else { continue };
-            if !thinning(&mut self.thinning, sink).takes(unit.rtp_time, max_frame_rate) {
-                sink.mailbox.with(|o| o.count(sink.stream, Loss::Rate));
-                continue;
-            }
-            let found = done.iter().position(|(f, s, _)| (*f, *s) == (format, fit));
-            let index = found.unwrap_or_else(|| {
-                let converted = converter(&mut self.converters, format, fit).convert(&picture, format, fit);
-                let frame = converted.ok().map(|c| {
-                    let (width, height) = (short(c.width), short(c.height));
-                    let (source_width, source_height) = source;
-                    let format = Format::Picture { format, width, height, source_width, source_height };
-                    frame(unit, format, c.data)
-                });
-                done.push((format, fit, frame));
-                done.len() - 1
-            });
-            let made = done.get(index).and_then(|(_, _, frame)| frame.clone());
-            sink.mailbox.with(|o| match made {
+        for (sink, index) in taking {
+            let frame = frames.get(index).cloned().flatten();
+            sink.mailbox.with(|o| match frame {
                 Some(frame) => drop(o.push(sink.stream, frame)),
                 None => o.count(sink.stream, Loss::Undecodable),
             });
@@ -207,14 +199,6 @@ fn thinning<'a>(list: &'a mut Vec<(SinkId, Thinning)>, sink: &Sink) -> &'a mut T
         list.len() - 1
     });
     &mut list[at].1
-}
-
-fn converter(list: &mut Vec<(PixelFormat, Fit, Converter)>, format: PixelFormat, fit: Fit) -> &mut Converter {
-    let at = list.iter().position(|(f, s, _)| (*f, *s) == (format, fit)).unwrap_or_else(|| {
-        list.push((format, fit, Converter::new()));
-        list.len() - 1
-    });
-    &mut list[at].2
 }
 
 fn short(pixels: u32) -> u16 {
