@@ -95,8 +95,8 @@
     getUserMedia: async wanted => {
       if (scenario.deny) throw new DOMException("refused", scenario.deny);
       const tracks = [];
-      if (wanted.audio) tracks.push(tone(180));
-      if (wanted.video) tracks.push(movie(9));
+      if (wanted.audio) tracks.push(scenario.quiet ? tone(0) : tone(180));
+      if (wanted.video) tracks.push(movie(scenario.look ?? 9));
       return new MediaStream(tracks);
     },
     getDisplayMedia: async () => new MediaStream([movie(0, true)]),
@@ -112,6 +112,9 @@
     removeEventListener() {},
   };
   Object.defineProperty(navigator, "mediaDevices", { value: devices, configurable: true });
+
+  // With a real server only the devices are drawn.
+  if (scenario.server) return;
 
   let seq = 10;
   let channel;

@@ -12,12 +12,16 @@ export interface SlotCounts {
 
 export const DEFAULT_SLOTS: SlotCounts = { audio: 3, video: 4 };
 
-/** Camera layers, low to high. Bitrates are caps for 180p, 360p and 720p at 30 frames per second. */
-const CAMERA_LAYERS: RTCRtpEncodingParameters[] = [
-  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150_000 },
-  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 500_000 },
-  { rid: "f", scaleResolutionDownBy: 1, maxBitrate: 1_700_000 },
-];
+/** Camera layers, low to high. */
+const RIDS = ["q", "h", "f"] as const;
+/** What a camera is taken for until it says otherwise. */
+const USUAL_CAMERA = { width: 1280, height: 720 };
+/**
+ * libwebrtc sends as many layers as a picture has pixels for, and leaves out the *last* ones, full size first
+ * (`kSimulcastFormats` in video/config/encoder_stream_factory and simulcast.cc). A small camera gets fewer here, so
+ * that its full size is always among them. A tenth less than the table is let through there, too.
+ */
+const MIN_PIXELS = { three: 960 * 540 * 0.9, two: 480 * 270 * 0.9 };
 /** One layer for the screen: text wants pixels, not frames. */
 const SCREEN_LAYERS: RTCRtpEncodingParameters[] = [{ maxBitrate: 2_500_000 }];
 
@@ -46,8 +50,35 @@ export interface Lines {
   screenSlot: RTCRtpTransceiver | undefined;
 }
 
+/** Layers for a camera's picture: each half the size of the next, the last in use is full size. */
+export function cameraLayers(camera: MediaStreamTrack | null | undefined): RTCRtpEncodingParameters[] {
+  const settings = camera?.getSettings?.();
+  const width = settings?.width || USUAL_CAMERA.width;
+  const height = settings?.height || USUAL_CAMERA.height;
+  const count = width * height >= MIN_PIXELS.three ? 3 : width * height >= MIN_PIXELS.two ? 2 : 1;
+  return RIDS.map((rid, i) => {
+    const scaleResolutionDownBy = 2 ** Math.max(0, count - 1 - i);
+    const maxBitrate = bitrateFor((width * height) / scaleResolutionDownBy ** 2);
+    return { rid, scaleResolutionDownBy, maxBitrate, active: i < count };
+  });
+}
+
+/** Bits per second for a picture at 30 frames per second: 150 k for 180p, 0.5 M for 360p, 1.7 M for 720p. */
+function bitrateFor(pixels: number): number {
+  return Math.round(150_000 * (pixels / (320 * 180)) ** 0.875);
+}
+
+/** Fits the layers of a line that is there already to another camera. */
+export async function fitCameraLayers(sender: RTCRtpSender, camera: MediaStreamTrack): Promise<void> {
+  const parameters = sender.getParameters();
+  const wanted = cameraLayers(camera);
+  if (parameters.encodings?.length !== wanted.length) return; // Answered without simulcast.
+  for (const [i, encoding] of parameters.encodings.entries()) Object.assign(encoding, wanted[i]);
+  await sender.setParameters(parameters);
+}
+
 /** Adds all lines to a fresh connection; the order here is the order in the offer, which is the mapping. */
-export function addLines(pc: RTCPeerConnection, slots: SlotCounts): Lines {
+export function addLines(pc: RTCPeerConnection, slots: SlotCounts, camera?: MediaStreamTrack | null): Lines {
   const send = (kind: "audio" | "video", sendEncodings?: RTCRtpEncodingParameters[]) =>
     pc.addTransceiver(
       kind,
@@ -58,7 +89,7 @@ export function addLines(pc: RTCPeerConnection, slots: SlotCounts): Lines {
   const senders = {
     microphone: send("audio"),
     screen_audio: send("audio"),
-    camera: send("video", CAMERA_LAYERS),
+    camera: send("video", cameraLayers(camera)),
     screen: send("video", SCREEN_LAYERS),
   };
   const audioSlots = receive("audio", slots.audio);

@@ -41,7 +41,7 @@ export class Link {
   constructor(options: LinkOptions) {
     this.#options = options;
     this.pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
-    this.lines = addLines(this.pc, options.slots);
+    this.lines = addLines(this.pc, options.slots, options.tracks.camera);
     this.#channel = this.pc.createDataChannel("control", { ordered: true });
     this.#channel.onmessage = event => this.#receive(event.data);
     this.#channel.onclose = () => this.#lose("the control channel closed");

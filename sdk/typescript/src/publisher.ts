@@ -1,7 +1,7 @@
 // What this client sends: a track for each source, and what the server has been told about it.
 
 import type { Request, Source } from "./control.js";
-import type { Lines } from "./lines.js";
+import { fitCameraLayers, type Lines } from "./lines.js";
 
 export const SOURCES: readonly Source[] = ["microphone", "camera", "screen", "screen_audio"];
 
@@ -53,7 +53,12 @@ export class Publisher {
     const state = this.#states[source];
     state.track = track;
     if (track) track.enabled = !state.muted;
-    await lines?.senders[source].sender.replaceTrack(track);
+    const sender = lines?.senders[source].sender;
+    if (sender && track && source === "camera") {
+      // A picture in the wrong size is better than none.
+      await fitCameraLayers(sender, track).catch(error => console.warn("antiphon: layers stay:", error));
+    }
+    await sender?.replaceTrack(track);
   }
 
   /**

@@ -274,7 +274,6 @@ export class Room extends Emitter<RoomEvents> {
   /** Leaves. Works while a page is being closed. */
   leave(): void {
     if (this.#state === "closed") return;
-    if (this.#link?.open) this.#fireAndForget({ type: "leave" });
     this.#close({ reason: "left", message: LEAVE_WORDS.left }, true);
   }
 

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { backoffMs } from "../src/backoff.js";
 import { type ParticipantInfo, parseServerMessage } from "../src/control.js";
 import { errorOf } from "../src/error.js";
-import type { Slot } from "../src/lines.js";
+import { cameraLayers, type Slot } from "../src/lines.js";
 import { capForHeight, PolicyWriter } from "../src/policy.js";
 import { Publisher } from "../src/publisher.js";
 import { REPLY_TIMEOUT_MS, Requests } from "../src/requests.js";
@@ -197,6 +197,22 @@ describe("publisher", () => {
     publisher.setMuted("microphone", false);
     expect(second.enabled).toBe(true);
     expect(publisher.announce("microphone")).toEqual([{ type: "mute", source: "microphone", muted: false }]);
+  });
+});
+
+describe("camera layers", () => {
+  const camera = (width: number, height: number) =>
+    ({ getSettings: () => ({ width, height }) }) as unknown as MediaStreamTrack;
+  const shown = (track?: MediaStreamTrack) =>
+    cameraLayers(track).map(
+      l => `${l.rid} ${l.active ? `1/${l.scaleResolutionDownBy} ${l.maxBitrate}` : "off"}`,
+    );
+
+  it("always have the full size among them", () => {
+    expect(shown()).toEqual(["q 1/4 150000", "h 1/2 504538", "f 1/1 1697056"]);
+    expect(shown(camera(1280, 720))).toEqual(shown());
+    expect(shown(camera(640, 480))).toEqual(["q 1/2 192937", "h 1/1 648957", "f off"]);
+    expect(shown(camera(320, 180))).toEqual(["q 1/1 150000", "h off", "f off"]);
   });
 });
 

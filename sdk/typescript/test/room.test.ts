@@ -40,7 +40,7 @@ class FakePeer {
       direction: init.direction,
       mid: String(this.transceivers.length),
       receiver: { track: { kind } },
-      sender: { replaceTrack: vi.fn(async () => undefined) },
+      sender: { replaceTrack: vi.fn(async () => undefined), getParameters: () => ({ encodings: [] }) },
     };
     this.transceivers.push(transceiver);
     return transceiver;
