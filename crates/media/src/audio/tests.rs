@@ -169,3 +169,39 @@ fn other_lengths_and_rates_are_refused() {
     assert!(Decoder::new(AudioCodec::Opus, 44_100).is_err());
     assert!(Decoder::new(AudioCodec::Pcma, 44_100).is_err());
 }
+
+/// 200 ms of 440 Hz and 5 kHz, encoded by FFmpeg 7 (PyAV 18.1.0). FFmpeg's own decoder gives 24.4 dB against the
+/// source; ours is 26 dB from FFmpeg's output: the crate is not bit-exact to G.722, and the loss is 2 dB.
+#[test]
+fn g722_from_ffmpeg_is_understood() {
+    let packets = include_bytes!("testdata/ffmpeg-g722-440-5000.bin");
+    let mut decoder = Decoder::new(AudioCodec::G722, 16_000).expect("supported");
+    let mut pcm = Vec::new();
+    packets.chunks(160).for_each(|p| assert_eq!(decoder.decode(p, &mut pcm), Ok(320)));
+    let w = std::f64::consts::TAU / 16_000.0;
+    let (mut signal, mut noise) = (0.0, 0.0);
+    for (n, got) in pcm.iter().skip(22).enumerate() {
+        let t = n as f64;
+        let want = 8000.0 * (w * 440.0 * t).sin() + 4000.0 * (w * 5000.0 * t).sin();
+        signal += want * want;
+        noise += (f64::from(*got) - want).powi(2);
+    }
+    let snr = 10.0 * (signal / noise).log10();
+    assert!(snr > 20.0, "{snr} dB");
+}
+
+#[test]
+fn g711_decodes_the_codes_of_the_standard() {
+    let cases: [(AudioCodec, &[(u8, i16)]); 2] = [
+        (AudioCodec::Pcmu, &[(0xff, 0), (0x00, -32_124), (0x80, 32_124), (0xf0, 120)]),
+        (AudioCodec::Pcma, &[(0xd5, 8), (0x55, -8), (0xaa, 32_256), (0x2a, -32_256)]),
+    ];
+    for (codec, codes) in cases {
+        let mut decoder = Decoder::new(codec, 8_000).expect("supported");
+        for (code, want) in codes {
+            let mut pcm = Vec::new();
+            decoder.decode(&[*code], &mut pcm).expect("any byte is a sample");
+            assert_eq!(pcm, [*want], "{codec:?} {code:#x}");
+        }
+    }
+}
