@@ -1,5 +1,5 @@
 //! One receive slot of one subscriber, on the subscriber's shard: the gate in front of
-//! [`SlotRewriter`](antiphon_wire::rtp::rewrite::SlotRewriter) (`docs/design/slot-switch.md`).
+//! [`SlotRewriter`] (`docs/design/slot-switch.md`).
 //!
 //! The room says by [`Output::Route`](crate::Output::Route) what the slot shall show ([`Slot::want`]); all packets of both
 //! the current and the wanted feed pass [`Slot::admit`]. What holds:
