@@ -65,7 +65,7 @@ export function cameraLayers(camera: MediaStreamTrack | null | undefined): RTCRt
 
 /** Bits per second for a picture at 30 frames per second: 150 k for 180p, 0.5 M for 360p, 1.7 M for 720p. */
 function bitrateFor(pixels: number): number {
-  return Math.round(150_000 * (pixels / (320 * 180)) ** 0.875);
+  return Math.round(150 * (pixels / (320 * 180)) ** 0.875) * 1000;
 }
 
 /** Fits the layers of a line that is there already to another camera. */

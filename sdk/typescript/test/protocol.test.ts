@@ -209,9 +209,9 @@ describe("camera layers", () => {
     );
 
   it("always have the full size among them", () => {
-    expect(shown()).toEqual(["q 1/4 150000", "h 1/2 504538", "f 1/1 1697056"]);
+    expect(shown()).toEqual(["q 1/4 150000", "h 1/2 505000", "f 1/1 1697000"]);
     expect(shown(camera(1280, 720))).toEqual(shown());
-    expect(shown(camera(640, 480))).toEqual(["q 1/2 192937", "h 1/1 648957", "f off"]);
+    expect(shown(camera(640, 480))).toEqual(["q 1/2 193000", "h 1/1 649000", "f off"]);
     expect(shown(camera(320, 180))).toEqual(["q 1/1 150000", "h off", "f off"]);
   });
 });
