@@ -61,8 +61,10 @@ impl AudioOutput {
 
     /// Speaks with interleaved samples of one or two channels.
     pub async fn push_channels(&self, samples: &[i16], sample_rate: u32, channels: u8) -> Result<(), Error> {
-        if sample_rate == 0 || !matches!(channels, 1 | 2) {
-            return Err(Error::Misuse("audio has a sample rate, and one or two channels"));
+        if ![8_000, 16_000, 24_000, 48_000].contains(&sample_rate) || !matches!(channels, 1 | 2) {
+            return Err(Error::Misuse(
+                "audio has 8000, 16000, 24000 or 48000 samples per second, in one or two channels",
+            ));
         }
         let flushes = lock(&self.voice.pace).flushes();
         let per_chunk = (sample_rate / CHUNKS_PER_SECOND).max(1) as usize;

@@ -45,13 +45,13 @@ pub async fn connect(options: Options) -> Result<Room, Error> {
 }
 
 async fn join(options: &Options) -> Result<Room, Error> {
-    let mut socket = dial(options).await?;
-    let start = BotMessage::Start {
+    let start = text(&BotMessage::Start {
         protocol: PROTOCOL,
         name: options.name.clone(),
         session: options.session.clone(),
-    };
-    socket.send(text(&start)).await.map_err(|e| Error::ConnectionLost(e.to_string()))?;
+    })?;
+    let mut socket = dial(options).await?;
+    socket.send(start).await.map_err(|e| Error::ConnectionLost(e.to_string()))?;
     let BotEvent::Started { participant, key, room, epoch_us, .. } = started(&mut socket).await? else {
         return Err(Error::Protocol("the first message is not `started`".to_owned()));
     };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use antiphon_wire::bot::{BotEvent, BotMessage, MediaSession};
-use antiphon_wire::control::LeaveReason;
+use antiphon_wire::control::{ControlError, LeaveReason};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -103,8 +103,9 @@ impl Shared {
     /// Sends a request with a fresh id and waits for its answer.
     pub(crate) async fn request(&self, make: impl FnOnce(u32) -> BotMessage) -> Result<BotEvent, Error> {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let message = text(&make(id))?;
         let answer = self.wait(&self.requests, id)?;
-        self.send(text(&make(id))).await?;
+        self.send(message).await?;
         self.answer(answer).await
     }
 
@@ -116,8 +117,9 @@ impl Shared {
     ) -> Result<BotEvent, Error> {
         let fresh = || format!("mark-{}", self.ids.fetch_add(1, Ordering::Relaxed));
         let name = name.map_or_else(fresh, str::to_owned);
-        let played = self.wait(&self.marks, name.clone())?;
-        self.send(text(&BotMessage::Mark { name, source })).await?;
+        let message = text(&BotMessage::Mark { name: name.clone(), source })?;
+        let played = self.wait(&self.marks, name)?;
+        self.send(message).await?;
         self.answer(played).await
     }
 
@@ -148,8 +150,12 @@ impl Shared {
     }
 }
 
-/// A message as text.
-pub(crate) fn text(message: &BotMessage) -> Message {
+/// A message as text, if it keeps the limits: over a broken one the server would end the connection.
+pub(crate) fn text(message: &BotMessage) -> Result<Message, Error> {
     let json = serde_json::to_string(message).expect("no map with non-text keys, no fallible Serialize");
-    Message::text(json)
+    match BotMessage::parse(json.as_bytes()) {
+        Ok(_) => Ok(Message::text(json)),
+        Err(ControlError::Limit(what)) => Err(Error::Misuse(what)),
+        Err(_) => Err(Error::Misuse("a message has at most 65536 bytes")),
+    }
 }

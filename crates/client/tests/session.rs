@@ -196,6 +196,8 @@ async fn speaks_and_shows() {
         room.microphone().push(&[1, 2, 3], 48_000).await.unwrap();
         room.screen().push(PixelFormat::Rgb24, 2, 1, &[0; 6]).await.unwrap();
         assert!(matches!(room.screen().push(PixelFormat::Rgb24, 2, 1, &[0; 5]).await, Err(Error::Misuse(_))));
+        assert!(matches!(room.microphone().push(&[1], 44_100).await, Err(Error::Misuse(_))));
+        assert!(matches!(room.microphone().mark(Some(&"x".repeat(129))).await, Err(Error::Misuse(_))));
         assert_eq!(room.microphone().mark(Some("end")).await.unwrap().sample, 3);
         assert_eq!(room.microphone().flush().await.unwrap().played, 3);
         let hear = Options::new("", "").hear().session.audio;
