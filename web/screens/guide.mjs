@@ -59,10 +59,10 @@ await lobby.mouse.move(5, 400);
 await lobby.screenshot({ path: `${out}/pre-join.png` });
 await lobby.close();
 
-const grace = await open("Grace", { look: 0, loud: true, viewport: PHONE, colorScheme: "dark" });
 await open("Katherine", { look: 1 });
 const alan = await open("Alan", { look: 2 });
 const ada = await open("Ada", { look: 9 });
+const grace = await open("Grace", { look: 0, loud: true, viewport: PHONE, colorScheme: "dark" });
 await ready(ada, 4);
 await ada.screenshot({ path: `${out}/call.png` });
 await ready(grace, 4);
@@ -71,5 +71,10 @@ await alan.getByTestId("screen-toggle").click();
 await ada.locator("[data-source=screen] video[data-fresh=true]").waitFor();
 await ready(ada, 4);
 await ada.emulateMedia({ colorScheme: "dark" });
+await ada.waitForTimeout(600); // Colours change softly.
 await ada.screenshot({ path: `${out}/screen-share.png` });
+// Whoever is just closed would be waited for.
+for (const context of browser.contexts()) {
+  for (const page of context.pages()) await page.evaluate(() => window.__antiphon.room.leave());
+}
 await browser.close();

@@ -36,6 +36,7 @@ export function TileView({ room, tile, rect, large, onPin }: TileViewProps) {
       data-self={self}
       data-speaking={tile.speaking}
       data-dominant={tile.dominant}
+      data-reconnecting={tile.reconnecting}
       data-large={large}
       style={{
         transform: `translate(${rect.x}px, ${rect.y}px)`,
@@ -64,7 +65,12 @@ export function TileView({ room, tile, rect, large, onPin }: TileViewProps) {
         )}
         <span class="tile-name">{what}</span>
         {tile.speaking && <span class="hidden">, speaking</span>}
-        {tile.reconnecting && <span class="tile-note">reconnecting…</span>}
+        {tile.reconnecting && (
+          <span class="tile-lost" title="Reconnecting">
+            <span class="spinner" aria-hidden="true" />
+            <span class="hidden">, reconnecting</span>
+          </span>
+        )}
       </div>
       <button
         type="button"
