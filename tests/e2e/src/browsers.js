@@ -11,6 +11,8 @@ import { until } from "./until.js";
 
 const PAGE_SCRIPT = readFileSync(new URL("page.js", import.meta.url), "utf8");
 export const OUT = join(ROOT, "tests/out");
+/** A sine of amplitude 0.3. */
+const VOICE_DBFS = -13.5;
 const SIZE = { width: 1280, height: 800 };
 
 const CHROMIUM_ARGS = [
@@ -31,7 +33,6 @@ const FIREFOX_PREFERENCES = {
   "media.autoplay.default": 0,
   "media.navigator.permission.disabled": true,
   "media.navigator.streams.fake": true,
-  "media.peerconnection.ice.loopback": true,
   "media.peerconnection.ice.obfuscate_host_addresses": false,
   // No downloads of plug-ins from elsewhere during a test.
   "media.gmp-manager.updateEnabled": false,
@@ -176,13 +177,13 @@ export class Person {
     return this.until(`${pictures} pictures of ${participant}`, enough, [selector, pictures], 20_000);
   }
 
-  /** Waits until a tone within 1 % is heard of a participant; gives what was heard. */
-  hears(participant, frequency) {
-    const good = ([s, f]) => {
+  /** Waits until a tone is heard of a participant: within 1 %, and within 3 dB of what the fake voices send. */
+  hears(participant, frequency, level = VOICE_DBFS) {
+    const good = ([s, f, l]) => {
       const heard = window.__heard(s);
-      return heard && heard.level > -40 && Math.abs(heard.frequency / f - 1) <= 0.01 && heard;
+      return heard && Math.abs(heard.level - l) <= 3 && Math.abs(heard.frequency / f - 1) <= 0.01 && heard;
     };
-    const args = [Person.audio(participant), frequency];
+    const args = [Person.audio(participant), frequency, level];
     return this.until(`${frequency} Hz of ${participant} is heard`, good, args, 20_000);
   }
 

