@@ -77,7 +77,7 @@ export class Link {
       Accept: "application/sdp, application/json",
       "Antiphon-Policy": JSON.stringify(policy),
     };
-    if (name) headers["Antiphon-Name"] = encodeURIComponent(name);
+    if (name) headers["Antiphon-Name"] = encodeURIComponent(name.replace(/\p{Surrogate}/gu, "\ufffd"));
     if (muted.length > 0) headers["Antiphon-Muted"] = muted.join(",");
     if (resume) headers["Antiphon-Resume"] = resume;
     const timeout = AbortSignal.timeout(POST_TIMEOUT_MS);

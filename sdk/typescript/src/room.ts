@@ -230,7 +230,12 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   async #setTrack(source: Source, track: MediaStreamTrack | null): Promise<void> {
-    await this.#publisher.setTrack(source, track, this.#link?.lines);
+    // Between connections the next one takes it along.
+    await this.#publisher.setTrack(
+      source,
+      track,
+      this.#state === "connected" ? this.#link?.lines : undefined,
+    );
     this.emit("local", { source });
     await this.#announce(source);
   }
@@ -338,12 +343,22 @@ export class Room extends Emitter<RoomEvents> {
     this.#setState("connected");
     this.emit("slots", this.#slots);
     for (const source of SOURCES) {
-      this.#announce(source).catch((error: unknown) => {
+      this.#bring(source).catch((error: unknown) => {
         this.emit("refused", { source, error: asAntiphonError(error) });
       });
     }
     this.#policy.setSlots(this.#slots);
     this.#policy.flush();
+  }
+
+  /** Sends what was set while the connection was being made, and says what is sent. */
+  async #bring(source: Source): Promise<void> {
+    const { track } = this.#publisher.get(source);
+    const lines = this.#link?.lines;
+    if (lines && lines.senders[source].sender.track !== track) {
+      await this.#publisher.setTrack(source, track, lines);
+    }
+    await this.#announce(source);
   }
 
   async #reconnect(): Promise<void> {

@@ -21,10 +21,20 @@ class FakeChannel {
   }
 }
 
+class FakeSender {
+  track: object | null = null;
+  closed = false;
+  getParameters = () => ({ encodings: [] });
+  async replaceTrack(track: object | null) {
+    if (this.closed) throw new DOMException("the connection is closed", "InvalidStateError");
+    this.track = track;
+  }
+}
+
 class FakePeer {
   static all: FakePeer[] = [];
   channel = new FakeChannel();
-  transceivers: { kind: string; direction: string; mid: string; receiver: object; sender: object }[] = [];
+  transceivers: { kind: string; direction: string; mid: string; receiver: object; sender: FakeSender }[] = [];
   connectionState = "new";
   iceConnectionState = "new";
   onconnectionstatechange: (() => void) | null = null;
@@ -40,7 +50,7 @@ class FakePeer {
       direction: init.direction,
       mid: String(this.transceivers.length),
       receiver: { track: { kind } },
-      sender: { replaceTrack: vi.fn(async () => undefined), getParameters: () => ({ encodings: [] }) },
+      sender: new FakeSender(),
     };
     this.transceivers.push(transceiver);
     return transceiver;
@@ -52,6 +62,7 @@ class FakePeer {
   async setRemoteDescription() {}
   close() {
     this.closed = true;
+    for (const transceiver of this.transceivers) transceiver.sender.closed = true;
   }
   /** What a server does once media can flow. */
   enter(participants: { id: string }[] = [{ id: "me" }]) {
@@ -220,6 +231,24 @@ describe("a lost connection", () => {
       { type: "publish", source: "camera", active: true },
       { type: "mute", source: "camera", muted: false },
     ]);
+  });
+
+  it("takes along what was changed meanwhile, however late", async () => {
+    const room = await joined();
+    const camera = { enabled: true } as MediaStreamTrack;
+    const microphone = { enabled: true } as MediaStreamTrack;
+    latest().channel.onclose?.();
+    await room.setCamera(camera);
+    await vi.advanceTimersByTimeAsync(300);
+    await room.setMicrophone(microphone);
+    latest().enter();
+    await settle();
+    expect(
+      latest()
+        .transceivers.slice(0, 4)
+        .map(t => t.sender.track),
+    ).toEqual([microphone, null, camera, null]);
+    expect(latest().channel.sent.filter(r => r.type === "publish")).toHaveLength(2);
   });
 
   it("may be a passing trouble of ICE", async () => {
