@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use antiphon_api::App;
 use antiphon_api::app::Parts;
-use antiphon_bot::Bots;
-use antiphon_shard::Shards;
+use antiphon_base::ParticipantId;
+use antiphon_bot::{Bots, Identity, demo};
+use antiphon_shard::{Grants, Shards};
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::Config;
+use crate::config::{Config, Demo};
 use crate::{key, telemetry, tls, web};
 
 /// How often to look whether all have gone, while stopping.
@@ -36,15 +37,18 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let shards = Shards::start(config.shard())
         .with_context(|| format!("media: cannot open UDP ports from {}", config.media))?;
     let bots = Bots::new(shards.clone(), config.bot());
-    let parts = Parts { shards: shards.clone(), bots, key, web: web::FILES };
+    let parts = Parts { shards: shards.clone(), bots: bots.clone(), key, web: web::FILES };
     let app = App::new(config.api(), parts);
     println!("{}", ready_line(listener.local_addr()?, &shards.media_addresses(), tls.is_some()));
     let (stop, stopped) = watch::channel(false);
     let http = tokio::spawn(antiphon_api::serve(listener, tls, app.clone(), stopped));
 
+    let demo_bot = tokio::spawn(demo_bot(config.demo.clone(), bots));
+
     signals.next().await;
     tracing::info!(deadline_s = config.stop.deadline_s, "stopping; a second signal stops at once");
     app.drain();
+    demo_bot.abort();
     shards.drain(Duration::from_secs(config.stop.deadline_s));
     tokio::select! {
         () = empty(&shards, config.stop.deadline_s) => {}
@@ -54,6 +58,15 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let _ = http.await;
     shards.stop().await;
     Ok(())
+}
+
+/// The bot that is already there.
+async fn demo_bot(config: Demo, bots: Bots) {
+    if config.enabled {
+        let id = ParticipantId::new("demo-bot").expect("letters and a hyphen");
+        let grants = Grants { publish: true, subscribe: true, moderate: false };
+        demo::run(bots, config.room, Identity { id, name: "Echo".into(), grants }).await;
+    }
 }
 
 /// Until nobody is connected, or the deadline.
