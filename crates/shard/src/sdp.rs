@@ -117,7 +117,7 @@ fn build(terms: &Terms<'_>, now: Instant) -> Rtc {
         .set_extension(5, Extension::AbsoluteCaptureTime)
         .set_extension(10, Extension::RtpStreamId)
         .set_extension(11, Extension::RepairedRtpStreamId)
-        .set_extension(13, Extension::VideoOrientation)
+        // No video orientation: without it a phone turns its pictures itself, and bots need not know of it.
         .set_sctp_max_buffered_amount(CONTROL_BUFFER_BYTES)
         .build(now)
 }
