@@ -59,7 +59,6 @@ await lobby.mouse.move(5, 400);
 await lobby.screenshot({ path: `${out}/pre-join.png` });
 await lobby.close();
 
-await open("Katherine", { look: 1 });
 const alan = await open("Alan", { look: 2 });
 const ada = await open("Ada", { look: 9 });
 const grace = await open("Grace", { look: 0, loud: true, viewport: PHONE, colorScheme: "dark" });

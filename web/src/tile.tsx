@@ -38,6 +38,7 @@ export function TileView({ room, tile, rect, large, onPin }: TileViewProps) {
       data-dominant={tile.dominant}
       data-reconnecting={tile.reconnecting}
       data-large={large}
+      data-bot={tile.bot}
       style={{
         transform: `translate(${rect.x}px, ${rect.y}px)`,
         width: `${rect.width}px`,
