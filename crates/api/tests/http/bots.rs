@@ -11,8 +11,7 @@ use crate::Server;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-const START: &str =
-    r#"{"type":"start","protocol":1,"name":"ear","session":{"audio":{"direction":"recvonly","mixed":"all"}}}"#;
+const START: &str = r#"{"type":"start","protocol":1,"name":"ear","session":{"audio":{"direction":"recvonly","mixed":"all"}}}"#;
 
 async fn open(server: &Server, header: (&'static str, String)) -> Result<(Socket, Option<String>), Error> {
     let url = format!("ws://{}/v1/rooms/r/bot", server.address);
@@ -82,7 +81,8 @@ async fn a_malformed_message_is_an_error_then_a_close_with_a_code() {
         socket.send(bad.clone()).await.unwrap();
         let (messages, code) = until_close(&mut socket).await;
         assert_eq!(code, 4400, "{bad:?} {messages:?}");
-        let told = |m: &Message| m.to_text().is_ok_and(|t| t.contains("\"error\"") && t.contains("bad_request"));
+        let told =
+            |m: &Message| m.to_text().is_ok_and(|t| t.contains("\"error\"") && t.contains("bad_request"));
         assert!(messages.iter().any(told), "{bad:?} {messages:?}");
     }
 }

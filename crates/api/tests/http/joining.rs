@@ -60,7 +60,8 @@ async fn name_and_mute_travel_in_headers() {
     assert_eq!(room["participants"][0]["name"], "Jürgen W", "{room}");
     let list = server.request("GET /v1/rooms", &[&bearer], b"").await.json();
     assert_eq!(list["rooms"][0]["name"], "r", "{list}");
-    server.request("GET /v1/rooms/r", &[&format!("Authorization: Bearer {}", server.token("r", |_| {}))], b"")
+    server
+        .request("GET /v1/rooms/r", &[&format!("Authorization: Bearer {}", server.token("r", |_| {}))], b"")
         .await
         .expect_error(403, "forbidden");
 }
