@@ -362,6 +362,7 @@ impl Core {
             }
         }
         for room in 0..self.hosts.len() {
+            self.with_host(now, room, |host| host.find_stopped_layers(now));
             if self.hosts[room].as_deref().is_some_and(|h| h.room.is_over()) {
                 self.end_room(room);
             }

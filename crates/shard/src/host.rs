@@ -17,6 +17,10 @@ use crate::peer::Peer;
 /// How often the engine is told that packets still come.
 const ACTIVITY_INTERVAL: Duration = Duration::from_millis(250);
 
+/// A layer without packets for so long, while another layer of its track has them, has stopped. Longer than the gap
+/// between pictures of a slow screen share.
+const LAYER_SILENCE: Duration = Duration::from_millis(1_000);
+
 /// A room on its shard.
 pub(crate) struct Host {
     pub(crate) name: RoomName,
@@ -50,6 +54,10 @@ pub(crate) struct FeedState {
     codec: Codec,
     resolution: Option<(u32, u32)>,
     told: Instant,
+    /// When its last packet came.
+    last: Instant,
+    /// The engine was told that it has stopped while its track goes on.
+    stopped: bool,
     /// Slots that show it or wait for it.
     pub(crate) routes: Vec<(usize, SlotId)>,
     /// Attachments that take it.
@@ -104,6 +112,9 @@ impl Host {
             resolution: None,
             // Long ago: the first packet is told at once.
             told: now.checked_sub(Duration::from_secs(3_600)).unwrap_or(now),
+            last: now,
+            // Until its first packet.
+            stopped: true,
             routes: Vec::new(),
             taps: Vec::new(),
         })
@@ -121,6 +132,8 @@ impl Host {
             state.told = now;
         }
         state.codec = packet.codec;
+        state.last = now;
+        state.stopped = false;
         if resolution.is_some() {
             state.resolution = resolution;
         }
@@ -201,6 +214,21 @@ impl Host {
             let routes = &mut self.feed(feed, now).routes;
             if !routes.contains(&(place, slot)) {
                 routes.push((place, slot));
+            }
+        }
+    }
+
+    /// Tells the engine of simulcast layers that have stopped while others of their track go on: a sender short of
+    /// bandwidth or CPU drops the highest first, and whoever watches it must get another.
+    pub(crate) fn find_stopped_layers(&mut self, now: Instant) {
+        let silent = |state: &FeedState| now.saturating_duration_since(state.last) >= LAYER_SILENCE;
+        let flowing: Vec<TrackKey> =
+            self.feeds.iter().filter(|(_, s)| !s.stopped && !silent(s)).map(|(f, _)| f.track).collect();
+        for (feed, state) in &mut self.feeds {
+            if !state.stopped && silent(state) && flowing.contains(&feed.track) {
+                state.stopped = true;
+                self.room.layer_gone(now, *feed);
+                self.dirty = true;
             }
         }
     }
