@@ -28,7 +28,7 @@ const DEV_ARROWS: &[(&str, &[&str])] =
 
 /// Crates of others that may be used in the named places only.
 const CONFINED: &[(&str, &[&str])] = &[
-    ("str0m", &["shard", "sfuload"]),
+    ("str0m", &["shard", "sfuload", "sim"]),
     ("openh264", &["media"]),
     ("opus", &["media"]),
     ("axum", &["api", "server"]),

@@ -1,1 +1,28 @@
-//! TODO(sim)
+//! (dev) Whole rooms under virtual time: the real shard, real WebRTC peers, a simulated network, from a seed.
+//!
+//! ```
+//! use std::time::Duration;
+//! use antiphon_base::Source;
+//! use antiphon_sim::{Profile, World};
+//!
+//! let mut world = World::new(1);
+//! let anna = world.enter(Profile::new("anna"));
+//! let ben = world.enter(Profile::new("ben"));
+//! let now = world.now;
+//! world.clients[anna].start(now, Source::Camera, 20);
+//! world.run(Duration::from_secs(2));
+//! let report = world.check();
+//! report.assert_sound();
+//! assert!(report.of(ben).frames > 20);
+//! ```
+
+pub mod check;
+pub mod client;
+pub mod net;
+pub mod sender;
+pub mod stamp;
+pub mod world;
+
+pub use client::{Client, Profile};
+pub use net::Conditions;
+pub use world::World;

@@ -1,0 +1,321 @@
+//! What must hold of everything that a client receives, found out without asking the code under test.
+
+use std::collections::BTreeMap;
+
+use antiphon_base::MediaKind;
+use antiphon_wire::control::ServerMessage;
+
+use crate::client::{Client, Received, SlotLog};
+use crate::stamp::{Parsed, Stamp};
+use crate::world::World;
+
+/// What came in one slot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SlotReport {
+    /// Different packets.
+    pub packets: u64,
+    /// Packets that came again.
+    pub duplicates: u64,
+    /// Sequence numbers between the first and the last that never came.
+    pub missing: u64,
+    /// Whole pictures, or audio packets.
+    pub frames: u64,
+    /// Pictures of which a packet never came.
+    pub incomplete: u64,
+    /// Switches from one track or layer to another.
+    pub switches: u64,
+    /// Frames of a source that never came, between others of it that did.
+    pub gaps: u64,
+    /// By publisher, source index and layer: frames.
+    pub from: BTreeMap<(u16, usize, u8), u64>,
+}
+
+/// What everybody received, and what was wrong with it.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// By client and mid.
+    pub slots: BTreeMap<(u16, String), SlotReport>,
+    /// Each breaks a rule.
+    pub faults: Vec<String>,
+}
+
+impl Report {
+    /// Fails where a rule was broken.
+    #[track_caller]
+    pub fn assert_sound(&self) {
+        assert!(
+            self.faults.is_empty(),
+            "{} faults:\n{}",
+            self.faults.len(),
+            self.faults[..self.faults.len().min(20)].join("\n")
+        );
+    }
+
+    /// All slots of a client taken together.
+    pub fn of(&self, client: usize) -> SlotReport {
+        let mut sum = SlotReport::default();
+        for ((_, _), slot) in self.slots.iter().filter(|((c, _), _)| usize::from(*c) == client) {
+            sum.packets += slot.packets;
+            sum.duplicates += slot.duplicates;
+            sum.missing += slot.missing;
+            sum.frames += slot.frames;
+            sum.incomplete += slot.incomplete;
+            sum.switches += slot.switches;
+            sum.gaps += slot.gaps;
+            for (from, frames) in &slot.from {
+                *sum.from.entry(*from).or_default() += frames;
+            }
+        }
+        sum
+    }
+}
+
+/// One frame as it came: packets of one RTP time next to each other.
+struct Frame<'a> {
+    packets: Vec<&'a Received>,
+    first: Parsed,
+}
+
+impl Frame<'_> {
+    fn source(&self) -> (u16, usize, u8) {
+        let Stamp { publisher, source, layer, .. } = self.first.stamp;
+        (publisher, source.index(), layer)
+    }
+
+    fn seqs(&self) -> (u64, u64) {
+        (self.packets[0].seq, self.packets[self.packets.len() - 1].seq)
+    }
+
+    /// All packets of the picture, in order, without a hole.
+    fn is_whole(&self) -> bool {
+        let count = usize::from(self.first.stamp.count);
+        let (first, last) = self.seqs();
+        self.packets.len() == count && last - first + 1 == count as u64
+    }
+}
+
+struct Checker<'a> {
+    world: &'a World,
+    client: &'a Client,
+    slot: &'a SlotLog,
+    report: SlotReport,
+    faults: Vec<String>,
+}
+
+/// Checks everybody.
+pub fn check(world: &World) -> Report {
+    let mut report = Report::default();
+    for client in &world.clients {
+        if client.roster_holes > 0 {
+            report.faults.push(format!("{}: {} holes in the roster", client.profile.id, client.roster_holes));
+        }
+        for slot in &client.slots {
+            let mut checker =
+                Checker { world, client, slot, report: SlotReport::default(), faults: Vec::new() };
+            checker.run();
+            report.faults.append(&mut checker.faults);
+            report.slots.insert((client.number, slot.mid.clone()), checker.report);
+        }
+    }
+    report
+}
+
+impl<'a> Checker<'a> {
+    fn fault(&mut self, packet: &Received, what: &str) {
+        let at = packet.at - self.world.base;
+        let stamp = packet.parsed.map(|p| p.stamp);
+        self.faults.push(format!(
+            "{} mid {} at {at:?}, seq {}, time {}, {stamp:?}: {what}",
+            self.client.profile.id, self.slot.mid, packet.seq, packet.rtp_time
+        ));
+    }
+
+    fn run(&mut self) {
+        let packets = self.in_order();
+        self.report.packets = packets.len() as u64;
+        if let (Some(first), Some(last)) = (packets.first(), packets.last()) {
+            self.report.missing = last.seq - first.seq + 1 - packets.len() as u64;
+        }
+        for packet in &packets {
+            self.check_packet(packet);
+        }
+        let frames = self.frames(&packets);
+        for frame in &frames {
+            self.check_frame(frame);
+        }
+        for pair in frames.windows(2) {
+            self.check_pair(&pair[0], &pair[1]);
+        }
+        if let Some(first) = frames.first() {
+            self.check_start(first);
+        }
+        self.count_gaps(&frames);
+    }
+
+    /// By sequence number, without those that came again.
+    fn in_order(&mut self) -> Vec<&'a Received> {
+        let mut sorted: Vec<&Received> = self.slot.packets.iter().collect();
+        sorted.sort_by_key(|p| p.seq);
+        let mut all: Vec<&'a Received> = Vec::with_capacity(sorted.len());
+        for packet in sorted {
+            match all.last() {
+                Some(old) if old.seq == packet.seq => {
+                    self.report.duplicates += 1;
+                    if old.parsed != packet.parsed || old.rtp_time != packet.rtp_time {
+                        self.fault(packet, "two packets of one number");
+                    }
+                }
+                _ => all.push(packet),
+            }
+        }
+        all
+    }
+
+    fn check_packet(&mut self, packet: &Received) {
+        let Some(parsed) = packet.parsed else { return self.fault(packet, "not a packet of ours") };
+        let stamp = parsed.stamp;
+        let Some(publisher) = self.world.clients.get(usize::from(stamp.publisher)) else {
+            return self.fault(packet, "of nobody");
+        };
+        if stamp.source.kind() != self.slot.kind {
+            self.fault(packet, "of the other kind");
+        }
+        if packet.csrc != Some(publisher.key().0) {
+            self.fault(packet, &format!("CSRC {:?} is not {}", packet.csrc, publisher.key().0));
+        }
+        if publisher.id() == self.client.id() {
+            self.fault(packet, "its own media");
+        }
+        if !self.client.profile.grants.subscribe || !publisher.profile.grants.publish {
+            self.fault(packet, "not granted");
+        }
+        if self.client.profile.only.as_ref().is_some_and(|only| *only != publisher.id()) {
+            self.fault(packet, "not of the only one wanted");
+        }
+        // An assignment may come after the first packets, but not never: compare with all there were.
+        let told = self.client.messages.iter().any(|(_, m)| match m {
+            ServerMessage::Slots { slots } => slots
+                .iter()
+                .any(|s| s.mid == self.slot.mid && s.csrc == packet.csrc && s.source == Some(stamp.source)),
+            _ => false,
+        });
+        let fresh = self.world.now - packet.at < std::time::Duration::from_secs(1);
+        if self.client.control_open.is_some() && !told && !fresh {
+            self.fault(packet, "was never announced");
+        }
+    }
+
+    fn frames(&mut self, packets: &[&'a Received]) -> Vec<Frame<'a>> {
+        let mut frames: Vec<Frame<'a>> = Vec::new();
+        for packet in packets {
+            let Some(parsed) = packet.parsed else { continue };
+            match frames.last_mut() {
+                Some(frame) if frame.packets[0].rtp_time == packet.rtp_time => frame.packets.push(packet),
+                _ => frames.push(Frame { packets: vec![packet], first: parsed }),
+            }
+        }
+        frames
+    }
+
+    fn check_frame(&mut self, frame: &Frame<'_>) {
+        let (a, first) = (frame.first.stamp, frame.packets[0]);
+        for (i, packet) in frame.packets.iter().enumerate() {
+            let Some(b) = packet.parsed else { continue };
+            let same = (a.publisher, a.source, a.layer, a.frame)
+                == (b.stamp.publisher, b.stamp.source, b.stamp.layer, b.stamp.frame);
+            if !same {
+                self.fault(packet, "a picture made of two");
+            }
+            let place = packet.seq - first.seq + u64::from(a.index);
+            if same && place != u64::from(b.stamp.index) {
+                self.fault(packet, "packets of a picture in the wrong places");
+            }
+            if b.picture_id != frame.first.picture_id {
+                self.fault(packet, "two picture ids in a picture");
+            }
+            let is_last = b.stamp.index + 1 == b.stamp.count;
+            if self.slot.kind == MediaKind::Video && packet.marker != is_last {
+                self.fault(packet, "marker at the wrong place");
+            }
+            if self.slot.kind == MediaKind::Audio && i > 0 {
+                self.fault(packet, "two audio packets of one time");
+            }
+        }
+        if frame.is_whole() {
+            self.report.frames += 1;
+            *self.report.from.entry(frame.source()).or_default() += 1;
+        } else {
+            self.report.incomplete += 1;
+        }
+    }
+
+    /// Two frames that follow each other.
+    fn check_pair(&mut self, a: &Frame<'_>, b: &Frame<'_>) {
+        let (first, next) = (a.packets[a.packets.len() - 1], b.packets[0]);
+        if next.rtp_time.wrapping_sub(first.rtp_time) > 1 << 31 {
+            self.fault(next, "RTP time went back");
+        }
+        let adjacent = a.seqs().1 + 1 == b.seqs().0;
+        let switched = a.source() != b.source();
+        if adjacent {
+            // A receiver takes both as whole: nothing between them is missing.
+            if a.first.stamp.index == 0 && !a.is_whole() && a.first.stamp.source.kind() == MediaKind::Video {
+                self.fault(next, "a torn picture before it looks whole");
+            }
+            if b.first.stamp.index != 0 {
+                self.fault(next, "a picture begins in its middle");
+            }
+            if let (Some(x), Some(y)) = (a.first.picture_id, b.first.picture_id)
+                && (x + 1) & 0x7fff != y
+            {
+                self.fault(next, &format!("picture id {y} after {x}"));
+            }
+            if !switched && a.first.stamp.frame + 1 != b.first.stamp.frame && !b.first.stamp.key {
+                self.fault(next, &format!("frame {} after {}", b.first.stamp.frame, a.first.stamp.frame));
+            }
+        }
+        if switched {
+            self.report.switches += 1;
+            self.check_start(b);
+        }
+    }
+
+    /// The first frame of a source in a slot.
+    fn check_start(&mut self, frame: &Frame<'_>) {
+        let packet = frame.packets[0];
+        if self.slot.kind == MediaKind::Video && !frame.first.stamp.key {
+            self.fault(packet, "a source begins without key frame");
+        }
+        let fresh = self.world.now - packet.at < std::time::Duration::from_secs(1);
+        if self.client.control_open.is_none() || frame.first.stamp.index != 0 || fresh {
+            return;
+        }
+        let told = self.client.messages.iter().any(|(_, m)| match m {
+            ServerMessage::Slots { slots } => slots.iter().any(|s| {
+                s.mid == self.slot.mid && s.csrc == packet.csrc && s.rtp_time == Some(packet.rtp_time)
+            }),
+            _ => false,
+        });
+        let before = self.frames_before(packet);
+        if !told && !before {
+            self.fault(packet, "its first RTP time was not told");
+        }
+    }
+
+    /// The same participant's track stood there just before (another layer, or the first packet was lost).
+    fn frames_before(&self, packet: &Received) -> bool {
+        self.slot
+            .packets
+            .iter()
+            .any(|p| p.csrc == packet.csrc && p.seq < packet.seq && p.seq + 64 >= packet.seq)
+    }
+
+    fn count_gaps(&mut self, frames: &[Frame<'_>]) {
+        for pair in frames.windows(2) {
+            if pair[0].source() == pair[1].source() {
+                let (a, b) = (pair[0].first.stamp.frame, pair[1].first.stamp.frame);
+                self.report.gaps += u64::from(b.saturating_sub(a).saturating_sub(1));
+            }
+        }
+    }
+}

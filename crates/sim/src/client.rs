@@ -1,0 +1,525 @@
+//! A browser-like client: str0m behind the same words as on the server's side, one offer with all lines, synthetic media.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use antiphon_base::{MediaKind, ParticipantId, ParticipantKey, Source};
+use antiphon_shard::{Grants, JoinRequest, Joined};
+use antiphon_wire::control::{
+    ClientMessage, LeaveReason, ParticipantInfo, ParticipantKind, Policy, Request, ServerMessage,
+    SlotAssignment,
+};
+use str0m::bwe::Bitrate;
+use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::channel::ChannelId;
+use str0m::media::{Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Simulcast, SimulcastLayer};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::{RtpPacket, Ssrc};
+use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
+
+use crate::net::Datagram;
+use crate::sender::Sender;
+use crate::stamp;
+
+/// What a client is like and how it joins.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// Its id.
+    pub id: String,
+    /// Name to show.
+    pub name: String,
+    /// By what request it comes.
+    pub kind: ParticipantKind,
+    /// What it may do.
+    pub grants: Grants,
+    /// What it wants to receive.
+    pub policy: Policy,
+    /// Muted from the beginning.
+    pub muted: Vec<Source>,
+    /// Rids of the camera, lowest layer first; empty: no simulcast.
+    pub rids: Vec<&'static str>,
+    /// Offers sending lines.
+    pub sends: bool,
+    /// Receive lines for audio.
+    pub audio_slots: usize,
+    /// Receive lines for video; the last of several is for the screen.
+    pub video_slots: usize,
+    /// Offers a control channel.
+    pub control: bool,
+    /// Token of an earlier connection.
+    pub resume: Option<String>,
+    /// Receive from this one only (WHEP).
+    pub only: Option<ParticipantId>,
+}
+
+impl Profile {
+    /// A participant like the web client: all sending lines, three audio and four video slots.
+    pub fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            name: format!("Name of {id}"),
+            kind: ParticipantKind::WebRtc,
+            grants: Grants { publish: true, subscribe: true, moderate: false },
+            policy: Policy::default(),
+            muted: Vec::new(),
+            rids: Vec::new(),
+            sends: true,
+            audio_slots: 3,
+            video_slots: 4,
+            control: true,
+            resume: None,
+            only: None,
+        }
+    }
+
+    /// With a camera of three layers.
+    #[must_use]
+    pub fn simulcast(mut self) -> Self {
+        self.rids = vec!["q", "h", "f"];
+        self
+    }
+
+    /// Receives only, in these slots.
+    #[must_use]
+    pub fn listener(mut self, audio_slots: usize, video_slots: usize) -> Self {
+        self.sends = false;
+        self.audio_slots = audio_slots;
+        self.video_slots = video_slots;
+        self
+    }
+
+    pub(crate) fn request(&self) -> JoinRequest {
+        JoinRequest {
+            id: ParticipantId::new(&self.id).expect("tests use good ids"),
+            name: self.name.clone(),
+            kind: self.kind,
+            grants: self.grants,
+            policy: self.policy.clone(),
+            muted: self.muted.clone(),
+            resume: self.resume.clone(),
+            only: self.only.clone(),
+        }
+    }
+}
+
+/// A packet that came in a slot.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// When.
+    pub at: Instant,
+    /// Extended sequence number.
+    pub seq: u64,
+    /// RTP time, 32 bits.
+    pub rtp_time: u32,
+    /// Marker bit.
+    pub marker: bool,
+    /// First CSRC.
+    pub csrc: Option<u32>,
+    /// RFC 6464 level as -dBov.
+    pub level: Option<u8>,
+    /// What is in it; `None`: not made by [`crate::stamp`].
+    pub parsed: Option<stamp::Parsed>,
+    /// Bytes of payload.
+    pub bytes: usize,
+}
+
+/// A receive line and everything that came on it.
+#[derive(Debug)]
+pub struct SlotLog {
+    /// The m-line.
+    pub mid: String,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// In order of arrival.
+    pub packets: Vec<Received>,
+    ssrc: Option<Ssrc>,
+}
+
+/// One client.
+pub struct Client {
+    /// Its number; the publisher in its stamps.
+    pub number: u16,
+    /// What it is like.
+    pub profile: Profile,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// What the server said at joining.
+    pub joined: Joined,
+    /// The server's answer.
+    pub answer: String,
+    /// ICE and DTLS are up since.
+    pub connected: Option<Instant>,
+    /// The control channel is open since.
+    pub control_open: Option<Instant>,
+    /// The connection has ended.
+    pub closed: Option<Instant>,
+    /// Neither hears nor says anything any more.
+    pub vanished: bool,
+    /// Control messages with the times of their arrival.
+    pub messages: Vec<(Instant, ServerMessage)>,
+    /// The roster as told.
+    pub roster: BTreeMap<ParticipantId, ParticipantInfo>,
+    /// Holes seen in the roster's sequence.
+    pub roster_holes: u32,
+    /// What stands in the slots as told, by mid.
+    pub assigned: BTreeMap<String, SlotAssignment>,
+    /// Its receive lines, audio first.
+    pub slots: Vec<SlotLog>,
+    /// Tracks that it sends.
+    pub senders: Vec<Sender>,
+    rtc: Rtc,
+    deadline: Instant,
+    channel: Option<ChannelId>,
+    roster_seq: Option<u64>,
+    last_id: u32,
+    pending: Vec<Vec<u8>>,
+    lines: BTreeMap<Source, Mid>,
+}
+
+/// A client that has made its offer.
+pub struct Offering {
+    pub(crate) offer: String,
+    profile: Profile,
+    number: u16,
+    address: SocketAddr,
+    rtc: Rtc,
+    pending: SdpPendingOffer,
+    lines: BTreeMap<Source, Mid>,
+    slots: Vec<SlotLog>,
+}
+
+impl Offering {
+    /// Makes an offer.
+    pub(crate) fn new(now: Instant, number: u16, address: SocketAddr, profile: Profile) -> Self {
+        let mut rtc = Rtc::builder()
+            .clear_codecs()
+            .enable_opus(true, false)
+            .enable_vp8(true)
+            .set_rtp_mode(true)
+            .set_stats_interval(None)
+            .build(now);
+        rtc.add_local_candidate(Candidate::host(address, "udp").expect("an address and UDP make one"));
+        let mut api = rtc.sdp_api();
+        let mut lines = BTreeMap::new();
+        let mut slots = Vec::new();
+        if profile.sends {
+            for (kind, source) in [
+                (StrKind::Audio, Source::Microphone),
+                (StrKind::Audio, Source::ScreenAudio),
+                (StrKind::Video, Source::Camera),
+                (StrKind::Video, Source::Screen),
+            ] {
+                let simulcast = (source == Source::Camera && !profile.rids.is_empty()).then(|| {
+                    let mut simulcast = Simulcast::new();
+                    for rid in &profile.rids {
+                        simulcast.add_send_layer(SimulcastLayer::new(rid));
+                    }
+                    simulcast
+                });
+                lines.insert(source, api.add_media(kind, Direction::SendOnly, None, None, simulcast));
+            }
+        }
+        for (count, kind, of) in [
+            (profile.audio_slots, StrKind::Audio, MediaKind::Audio),
+            (profile.video_slots, StrKind::Video, MediaKind::Video),
+        ] {
+            for _ in 0..count {
+                let mid = api.add_media(kind, Direction::RecvOnly, None, None, None).to_string();
+                slots.push(SlotLog { mid, kind: of, packets: Vec::new(), ssrc: None });
+            }
+        }
+        if profile.control {
+            api.add_channel("control".into());
+        }
+        let (offer, pending) = api.apply().expect("lines were added");
+        Self { offer: offer.to_sdp_string(), profile, number, address, rtc, pending, lines, slots }
+    }
+
+    /// Takes the answer.
+    pub(crate) fn accept(mut self, now: Instant, joined: Joined) -> Client {
+        let answer = SdpAnswer::from_sdp_string(&joined.answer).expect("our answer parses");
+        self.rtc.sdp_api().accept_answer(self.pending, answer).expect("our answer fits the offer");
+        let mut client = Client {
+            number: self.number,
+            profile: self.profile,
+            address: self.address,
+            answer: joined.answer.clone(),
+            joined,
+            connected: None,
+            control_open: None,
+            closed: None,
+            vanished: false,
+            messages: Vec::new(),
+            roster: BTreeMap::new(),
+            roster_holes: 0,
+            assigned: BTreeMap::new(),
+            slots: self.slots,
+            senders: Vec::new(),
+            rtc: self.rtc,
+            deadline: now,
+            channel: None,
+            roster_seq: None,
+            last_id: 0,
+            pending: Vec::new(),
+            lines: self.lines,
+        };
+        // Until the first timeout str0m has no clock.
+        client.deadline = now;
+        client
+    }
+}
+
+impl Client {
+    /// Its id.
+    pub fn id(&self) -> ParticipantId {
+        self.joined.id.clone()
+    }
+
+    /// Its number in the room.
+    pub fn key(&self) -> ParticipantKey {
+        self.joined.key
+    }
+
+    /// Begins to send a source; video at `fps`. A camera sends all its layers.
+    pub fn start(&mut self, now: Instant, source: Source, fps: u32) {
+        let mid = *self.lines.get(&source).expect("the client has offered that line");
+        let media = self.rtc.media(mid).expect("the answer has that line");
+        let pt = *media.remote_pts().first().expect("the server takes that line");
+        let rids: Vec<Option<&'static str>> = match source {
+            Source::Camera if !self.profile.rids.is_empty() => {
+                self.profile.rids.iter().copied().map(Some).collect()
+            }
+            _ => vec![None],
+        };
+        for (layer, rid) in (0..).zip(rids) {
+            self.senders.retain(|s| (s.source, s.layer) != (source, layer) || !s.stopped);
+            let old = self.senders.iter_mut().find(|s| (s.source, s.layer) == (source, layer));
+            if old.is_none() {
+                self.senders.push(Sender::new(self.number, source, layer, rid, (mid, pt), now, fps));
+            }
+        }
+    }
+
+    /// Stops sending a source.
+    pub fn stop(&mut self, source: Source) {
+        for sender in self.senders.iter_mut().filter(|s| s.source == source) {
+            sender.stopped = true;
+        }
+    }
+
+    /// How loud its microphone is, -dBov.
+    pub fn speak(&mut self, level: u8) {
+        for sender in self.senders.iter_mut().filter(|s| s.source == Source::Microphone) {
+            sender.level = level;
+        }
+    }
+
+    /// Sends a request; gives its id.
+    pub fn say(&mut self, request: Request) -> u32 {
+        self.last_id += 1;
+        let message = ClientMessage { id: self.last_id, request };
+        let bytes = serde_json::to_vec(&message).expect("no map with non-text keys");
+        self.say_bytes(bytes);
+        self.last_id
+    }
+
+    /// Sends anything on the control channel, at its next round.
+    pub fn say_bytes(&mut self, bytes: Vec<u8>) {
+        self.pending.push(bytes);
+        self.deadline = self.deadline.min(self.messages.last().map_or(self.deadline, |(at, _)| *at));
+    }
+
+    /// The reply to a request.
+    pub fn reply(&self, id: u32) -> Option<&ServerMessage> {
+        let is = |m: &&ServerMessage| matches!(m, ServerMessage::Reply { id: got, .. } if *got == id);
+        self.messages.iter().map(|(_, m)| m).find(is)
+    }
+
+    /// Why the server let it go.
+    pub fn closed_reason(&self) -> Option<LeaveReason> {
+        self.messages.iter().find_map(|(_, m)| match m {
+            ServerMessage::Closed { reason } => Some(*reason),
+            _ => None,
+        })
+    }
+
+    /// Asks for a key frame in a slot.
+    pub fn request_keyframe(&mut self, slot: usize) {
+        if let Some(ssrc) = self.slots[slot].ssrc
+            && let Some(rx) = self.rtc.direct_api().stream_rx(&ssrc)
+        {
+            rx.request_keyframe(KeyframeRequestKind::Pli);
+        }
+    }
+
+    /// Tells the server by REMB how much it can receive. `false`: nothing has come in that slot yet.
+    pub fn request_remb(&mut self, slot: usize, bps: u64) -> bool {
+        let Some(ssrc) = self.slots[slot].ssrc else { return false };
+        let mut api = self.rtc.direct_api();
+        let Some(rx) = api.stream_rx(&ssrc) else { return false };
+        rx.request_remb(Bitrate::bps(bps));
+        true
+    }
+
+    /// Ends the connection with good-bye.
+    pub fn close(&mut self) {
+        let _ = self.rtc.close();
+    }
+
+    /// When to call [`Client::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.vanished || self.closed.is_some() {
+            return None;
+        }
+        let media = self.senders.iter().filter(|s| self.connected.is_some() && !s.stopped).map(|s| s.next);
+        media.chain([self.deadline]).min()
+    }
+
+    /// A datagram came.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: &Datagram, out: &mut Vec<Datagram>) {
+        let receive = Receive::new(Protocol::Udp, datagram.source, self.address, &datagram.bytes);
+        let Ok(receive) = receive else { return };
+        if self.vanished || self.closed.is_some() {
+            return;
+        }
+        if self.rtc.handle_input(Input::Receive(now, receive)).is_err() {
+            self.closed = Some(now);
+        }
+        self.drain(now, out);
+    }
+
+    /// Sends media that is due, and lets str0m do what is due.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Datagram>) {
+        if self.connected.is_some() {
+            for sender in self.senders.iter_mut().filter(|s| !s.stopped) {
+                sender.send_due(now, &mut self.rtc);
+            }
+        }
+        if self.rtc.handle_input(Input::Timeout(now)).is_err() {
+            self.closed = Some(now);
+        }
+        self.drain(now, out);
+        if !self.pending.is_empty() {
+            self.flush(now, out);
+        }
+    }
+
+    /// Something waits to be said: do it now.
+    pub fn is_waiting(&self) -> bool {
+        !self.pending.is_empty() && self.control_open.is_some()
+    }
+
+    fn flush(&mut self, now: Instant, out: &mut Vec<Datagram>) {
+        let Some(id) = self.channel else { return };
+        while let Some(bytes) = self.pending.first() {
+            let Some(mut channel) = self.rtc.channel(id) else { return };
+            if !channel.write(false, bytes).unwrap_or(false) {
+                return;
+            }
+            self.pending.remove(0);
+            self.drain(now, out);
+        }
+    }
+
+    fn drain(&mut self, now: Instant, out: &mut Vec<Datagram>) {
+        loop {
+            match self.rtc.poll_output() {
+                Ok(Output::Timeout(at)) => {
+                    self.deadline = at;
+                    return;
+                }
+                Ok(Output::Transmit(t)) => out.push(Datagram {
+                    source: self.address,
+                    destination: t.destination,
+                    bytes: t.contents.to_vec(),
+                }),
+                Ok(Output::Event(event)) => self.on_event(now, event),
+                Err(_) => {
+                    self.closed = Some(now);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn on_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Connected => self.connected = self.connected.or(Some(now)),
+            Event::IceConnectionStateChange(IceConnectionState::Disconnected) | Event::Closed => {
+                self.closed = self.closed.or(Some(now));
+            }
+            Event::ChannelOpen(id, _) => {
+                self.channel = Some(id);
+                self.control_open = Some(now);
+            }
+            Event::ChannelData(data) => {
+                let message: ServerMessage =
+                    serde_json::from_slice(&data.data).expect("the server's messages parse");
+                self.on_message(&message);
+                self.messages.push((now, message));
+            }
+            Event::KeyframeRequest(request) => {
+                let rid = request.rid.map(|r| r.to_string());
+                for sender in self.senders.iter_mut().filter(|s| s.mid() == request.mid) {
+                    if rid.is_none() || rid.as_deref() == sender.rid {
+                        sender.keyframe_requests.push(now);
+                        sender.keyframe_wanted = true;
+                    }
+                }
+            }
+            Event::RtpPacket(packet) => self.on_rtp(now, &packet),
+            _ => {}
+        }
+    }
+
+    fn on_rtp(&mut self, now: Instant, packet: &RtpPacket) {
+        let ssrc = packet.header.ssrc;
+        let mid = self.rtc.direct_api().stream_rx(&ssrc).map(|rx| rx.mid().to_string());
+        let Some(slot) = self.slots.iter_mut().find(|s| Some(&s.mid) == mid.as_ref()) else { return };
+        slot.ssrc = Some(ssrc);
+        let header = &packet.header;
+        slot.packets.push(Received {
+            at: now,
+            seq: *packet.seq_no,
+            rtp_time: header.timestamp,
+            marker: header.marker,
+            csrc: (header.csrc_count > 0).then(|| header.csrc[0]),
+            level: header.ext_vals.audio_level.map(i8::unsigned_abs),
+            parsed: stamp::parse(&packet.payload),
+            bytes: packet.payload.len(),
+        });
+    }
+
+    fn on_message(&mut self, message: &ServerMessage) {
+        let seq = match message {
+            ServerMessage::Roster { seq, participants } => {
+                self.roster = participants.iter().map(|p| (p.id.clone(), p.clone())).collect();
+                self.roster_seq = Some(*seq);
+                return;
+            }
+            ServerMessage::ParticipantJoined { seq, participant }
+            | ServerMessage::ParticipantUpdated { seq, participant } => {
+                self.roster.insert(participant.id.clone(), participant.clone());
+                *seq
+            }
+            ServerMessage::ParticipantLeft { seq, participant, .. } => {
+                self.roster.remove(participant);
+                *seq
+            }
+            ServerMessage::ScreenStarted { seq, .. } | ServerMessage::ScreenStopped { seq, .. } => *seq,
+            ServerMessage::Slots { slots } => {
+                for slot in slots {
+                    self.assigned.insert(slot.mid.clone(), slot.clone());
+                }
+                return;
+            }
+            _ => return,
+        };
+        self.roster_holes += u32::from(self.roster_seq.is_none_or(|old| old + 1 != seq));
+        self.roster_seq = Some(seq);
+    }
+}
+
+/// Longest that a client waits for its next round while nothing happens.
+pub(crate) const IDLE: Duration = Duration::from_secs(1);

@@ -1,0 +1,166 @@
+//! One layer of one track that a client sends.
+
+use std::time::{Duration, Instant};
+
+use antiphon_base::{MediaKind, Source};
+use str0m::Rtc;
+use str0m::media::{Mid, Pt, Rid};
+use str0m::rtp::{ExtensionValues, RtpWrite};
+
+use crate::stamp::Stamp;
+
+/// Opus packet time.
+const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
+/// Bytes of a synthetic audio packet.
+const AUDIO_BYTES: usize = 60;
+/// Bytes of a synthetic video packet: small, since only CPU time is to be saved here.
+const VIDEO_BYTES: usize = 200;
+/// Packets of a key frame of the lowest layer; each layer has as many more.
+const KEY_PACKETS: u16 = 4;
+/// A voice flag goes with levels above this, -dBov.
+const VOICE_BELOW: u8 = 60;
+
+/// A layer that is sent.
+#[derive(Debug)]
+pub struct Sender {
+    /// Of which track.
+    pub source: Source,
+    /// Which layer.
+    pub layer: u8,
+    /// Its rid.
+    pub rid: Option<&'static str>,
+    /// When the next frame is due.
+    pub next: Instant,
+    /// Sends nothing any more.
+    pub stopped: bool,
+    /// The next frame shall be a key frame.
+    pub keyframe_wanted: bool,
+    /// When key frames were asked for.
+    pub keyframe_requests: Vec<Instant>,
+    /// Key frames sent.
+    pub keyframes: u32,
+    /// Audio level, -dBov.
+    pub level: u8,
+    /// Frames sent.
+    pub frames: u32,
+    /// Width and height told in key frames.
+    pub size: (u16, u16),
+    publisher: u16,
+    line: (Mid, Pt),
+    interval: Duration,
+    ticks: u32,
+    seq: u64,
+    rtp_time: u32,
+    picture_id: u16,
+}
+
+impl Sender {
+    /// A layer that begins at `now`.
+    pub(crate) fn new(
+        publisher: u16,
+        source: Source,
+        layer: u8,
+        rid: Option<&'static str>,
+        line: (Mid, Pt),
+        now: Instant,
+        fps: u32,
+    ) -> Self {
+        let audio = source.kind() == MediaKind::Audio;
+        let interval = if audio { AUDIO_INTERVAL } else { Duration::from_secs(1) / fps };
+        let ticks = if audio { 960 } else { 90_000 / fps };
+        let number = u32::from(publisher) * 16 + u32::from(layer);
+        let size = match (rid, layer) {
+            (Some(_), 0) => (320, 180),
+            (Some(_), 1) => (640, 360),
+            _ => (1_280, 720),
+        };
+        Self {
+            source,
+            layer,
+            rid,
+            next: now,
+            stopped: false,
+            keyframe_wanted: true,
+            keyframe_requests: Vec::new(),
+            keyframes: 0,
+            level: 40,
+            frames: 0,
+            size,
+            publisher,
+            line,
+            interval,
+            ticks,
+            // Near the ends, so that they are passed within a test.
+            seq: 65_400 - u64::from(number % 100),
+            rtp_time: u32::MAX - 500_000 + number * 7_919,
+            picture_id: 0x7fff - u16::try_from(number % 64).expect("below 64"),
+        }
+    }
+
+    pub(crate) fn mid(&self) -> Mid {
+        self.line.0
+    }
+
+    /// Sends the frames that are due.
+    pub(crate) fn send_due(&mut self, now: Instant, rtc: &mut Rtc) {
+        while self.next <= now {
+            match self.source.kind() {
+                MediaKind::Audio => self.send_audio(now, rtc),
+                MediaKind::Video => self.send_picture(now, rtc),
+            }
+            self.frames += 1;
+            self.rtp_time = self.rtp_time.wrapping_add(self.ticks);
+            self.next += self.interval;
+        }
+    }
+
+    fn stamp(&self, index: u16, count: u16, key: bool) -> Stamp {
+        Stamp {
+            publisher: self.publisher,
+            source: self.source,
+            layer: self.layer,
+            frame: self.frames,
+            index,
+            count,
+            key,
+        }
+    }
+
+    fn write(&mut self, now: Instant, rtc: &mut Rtc, payload: Vec<u8>, marker: bool) {
+        let video = self.source.kind() == MediaKind::Video;
+        let mut write = RtpWrite::new(self.line.1, self.seq.into(), self.rtp_time, now, payload)
+            .marker(marker)
+            .nackable(video);
+        if !video {
+            let level = i8::try_from(self.level.min(127)).expect("it is below 128");
+            write = write.ext_vals(ExtensionValues {
+                audio_level: Some(-level),
+                voice_activity: Some(self.level < VOICE_BELOW),
+                ..ExtensionValues::default()
+            });
+        }
+        self.seq += 1;
+        let mut api = rtc.direct_api();
+        if let Some(tx) = api.stream_tx_by_mid(self.line.0, self.rid.map(Rid::from)) {
+            tx.write_rtp(write);
+        }
+    }
+
+    fn send_audio(&mut self, now: Instant, rtc: &mut Rtc) {
+        let payload = self.stamp(0, 1, true).opus(AUDIO_BYTES);
+        self.write(now, rtc, payload, false);
+    }
+
+    fn send_picture(&mut self, now: Instant, rtc: &mut Rtc) {
+        let key = std::mem::take(&mut self.keyframe_wanted);
+        self.keyframes += u32::from(key);
+        let size = 1 + u16::from(self.layer);
+        let count =
+            if key { KEY_PACKETS * size } else { size + u16::try_from(self.frames % 2).expect("0 or 1") };
+        for index in 0..count {
+            let payload = self.stamp(index, count, key).vp8(self.picture_id, self.size, VIDEO_BYTES);
+            self.write(now, rtc, payload, index + 1 == count);
+        }
+        self.picture_id = (self.picture_id + 1) & 0x7fff;
+    }
+}

@@ -1,0 +1,234 @@
+//! A server and its clients in virtual time. Everything that happens at one moment happens in a fixed order.
+//!
+//! The network, the media and the tests draw from the world's seed. str0m and the server draw ICE credentials, keys and
+//! first sequence numbers from the system's randomness, so a replay has other bytes, with the same sizes, losses and
+//! times.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use antiphon_base::{ParticipantId, ParticipantKey, RoomName};
+use antiphon_shard::{AttachRequest, Attachment, Config, Engine, JoinError, ParticipantStatus};
+use antiphon_wire::control::Request;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::check;
+use crate::client::{Client, IDLE, Offering, Profile};
+use crate::net::{Conditions, Datagram, Network};
+
+/// Where the server is.
+pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 7_701);
+/// The server's clock at the beginning, us since the Unix epoch.
+pub const EPOCH_US: u64 = 1_700_000_000_000_000;
+/// Rounds at one moment before the world is thought to be in a loop.
+const MAX_ROUNDS_AT_ONCE: u32 = 1_000;
+
+/// A server, its clients and the network between them.
+pub struct World {
+    /// Now.
+    pub now: Instant,
+    /// When it began.
+    pub base: Instant,
+    /// The server.
+    pub engine: Engine,
+    /// By number. Those who have gone stay here.
+    pub clients: Vec<Client>,
+    /// The network.
+    pub network: Network,
+    /// How the links of the next clients are.
+    pub conditions: Conditions,
+    /// The room that [`World::join`] joins.
+    pub room: RoomName,
+    /// For the tests' own choices.
+    pub rng: SmallRng,
+    /// Keeps copies of everything that clients send to the server.
+    pub captured: Option<Vec<Datagram>>,
+    /// Keeps everything that the server sends to addresses without client.
+    pub strays: Vec<Datagram>,
+    seed: u64,
+    out: Vec<Datagram>,
+    rounds_at_once: u32,
+}
+
+impl World {
+    /// A world with a server of default settings.
+    pub fn new(seed: u64) -> Self {
+        Self::with(seed, Config::default())
+    }
+
+    /// A world with a server of these settings. `ANTIPHON_SIM_SEED` takes the place of `seed`.
+    pub fn with(seed: u64, config: Config) -> Self {
+        let given = std::env::var("ANTIPHON_SIM_SEED").ok().and_then(|s| s.parse().ok());
+        let seed = given.unwrap_or(seed);
+        let now = Instant::now();
+        Self {
+            now,
+            base: now,
+            engine: Engine::new(config, SERVER, now, EPOCH_US).expect("the system gives an eventfd"),
+            clients: Vec::new(),
+            network: Network::default(),
+            conditions: Conditions::default(),
+            room: RoomName::new("sim").expect("a good name"),
+            rng: SmallRng::seed_from_u64(seed),
+            captured: None,
+            strays: Vec::new(),
+            seed,
+            out: Vec::new(),
+            rounds_at_once: 0,
+        }
+    }
+
+    /// Lets a client join, and hands its number back.
+    pub fn join(&mut self, profile: Profile) -> usize {
+        let id = profile.id.clone();
+        self.try_join(profile).unwrap_or_else(|e| panic!("{id} could not join: {e}"))
+    }
+
+    /// As [`World::join`], where it may fail.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn try_join(&mut self, profile: Profile) -> Result<usize, JoinError> {
+        let number = u16::try_from(self.clients.len()).expect("a world of few");
+        let [high, low] = number.to_be_bytes();
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, high, low)), 40_000);
+        let request = profile.request();
+        let offering = Offering::new(self.now, number, address, profile);
+        let joined = self.engine.join(self.now, &self.room, &offering.offer, request)?;
+        let seed = self.rng.random();
+        self.network.add(address, self.conditions.clone(), self.conditions.clone(), seed);
+        self.clients.push(offering.accept(self.now, joined));
+        Ok(usize::from(number))
+    }
+
+    /// Lets a client join and waits until it has media and control.
+    pub fn enter(&mut self, profile: Profile) -> usize {
+        let control = profile.control;
+        let client = self.join(profile);
+        self.until(Duration::from_secs(10), "the client is connected", |w| {
+            let client = &w.clients[client];
+            client.connected.is_some() && (!control || !client.roster.is_empty())
+        });
+        client
+    }
+
+    /// Lets a program join.
+    pub fn attach(&mut self, request: AttachRequest) -> Attachment {
+        let room = self.room.clone();
+        self.engine.attach(self.now, &room, request).expect("nothing keeps it out")
+    }
+
+    /// Lets a client say something now.
+    pub fn say(&mut self, client: usize, request: Request) -> u32 {
+        self.clients[client].say(request)
+    }
+
+    /// A client's connection ends without a word.
+    pub fn vanish(&mut self, client: usize) {
+        let client = &mut self.clients[client];
+        client.vanished = true;
+        self.network.paths.remove(&client.address);
+    }
+
+    /// The number in the room of each client, as the server told it.
+    pub fn keys(&self) -> Vec<ParticipantKey> {
+        self.clients.iter().map(Client::key).collect()
+    }
+
+    /// State of a participant.
+    pub fn status(&self, id: &str) -> Option<ParticipantStatus> {
+        let id = ParticipantId::new(id).expect("tests use good ids");
+        self.engine.status(self.now, &self.room, &id)
+    }
+
+    /// Time since the beginning.
+    pub fn elapsed(&self) -> Duration {
+        self.now - self.base
+    }
+
+    /// Runs for `time`.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.step(end) {}
+        self.now = end;
+    }
+
+    /// Runs until `done`, at most for `limit`.
+    pub fn until(&mut self, limit: Duration, what: &str, done: impl Fn(&Self) -> bool) {
+        let end = self.now + limit;
+        while !done(self) {
+            assert!(self.step(end), "after {limit:?} still not: {what}");
+        }
+    }
+
+    /// Checks all that every client has received ([`check`]).
+    pub fn check(&self) -> check::Report {
+        check::check(self)
+    }
+
+    /// The next moment at which something happens.
+    fn next(&self) -> Instant {
+        let clients = self.clients.iter().filter_map(Client::poll_timeout);
+        let all = clients.chain(self.engine.poll_timeout()).chain(self.network.next());
+        all.min().map_or(self.now + IDLE, |at| at.max(self.now))
+    }
+
+    /// One round. `false`: nothing happens before `end`.
+    fn step(&mut self, end: Instant) -> bool {
+        let waiting = self.clients.iter().any(Client::is_waiting);
+        let next = if waiting { self.now } else { self.next() };
+        if next > end {
+            return false;
+        }
+        self.rounds_at_once = if next == self.now { self.rounds_at_once + 1 } else { 0 };
+        assert!(self.rounds_at_once < MAX_ROUNDS_AT_ONCE, "no progress at {:?}", self.elapsed());
+        self.now = next;
+        while let Some(datagram) = self.network.pop(next) {
+            self.deliver(&datagram);
+        }
+        for client in &mut self.clients {
+            if client.poll_timeout().is_some_and(|at| at <= next) || client.is_waiting() {
+                client.handle_timeout(next, &mut self.out);
+            }
+        }
+        self.engine.handle_timeout(next);
+        self.finish();
+        true
+    }
+
+    fn deliver(&mut self, datagram: &Datagram) {
+        if datagram.destination == SERVER {
+            if let Some(captured) = &mut self.captured {
+                captured.push(datagram.clone());
+            }
+            self.engine.handle_datagram(self.now, datagram.source, SERVER, &datagram.bytes);
+        } else if let Some(client) = self.clients.iter_mut().find(|c| c.address == datagram.destination) {
+            client.handle_datagram(self.now, datagram, &mut self.out);
+        }
+    }
+
+    /// Puts everything that leaves onto the network.
+    pub fn finish(&mut self) {
+        let (now, network, strays) = (self.now, &mut self.network, &mut self.strays);
+        self.engine.finish(now, |source, destination, bytes| {
+            let datagram = Datagram { source, destination, bytes: bytes.to_vec() };
+            if network.paths.contains_key(&destination) {
+                network.send(now, datagram);
+            } else {
+                strays.push(datagram);
+            }
+        });
+        for datagram in self.out.drain(..) {
+            self.network.send(now, datagram);
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed at {:?}; replay with ANTIPHON_SIM_SEED={}", self.elapsed(), self.seed);
+        }
+    }
+}
