@@ -97,7 +97,8 @@ impl Shared {
                 return Err(JoinError::new(ErrorKind::Overloaded, "too many rooms have bots on this server"));
             }
             std::collections::hash_map::Entry::Vacant(entry) => {
-                let started = run::start(room.clone(), Arc::clone(&self.door), self.limits.clone(), self.clock);
+                let started =
+                    run::start(room.clone(), Arc::clone(&self.door), self.limits.clone(), self.clock);
                 let commands = started.map_err(|error| {
                     JoinError::new(ErrorKind::Overloaded, format!("no thread for the room's bots: {error}"))
                 })?;

@@ -36,7 +36,6 @@ pub trait Door: Send + Sync {
     fn attach<'a>(&'a self, room: &'a RoomName, request: AttachRequest) -> Attaching<'a>;
 }
 
-
 impl Door for Shards {
     fn attach<'a>(&'a self, room: &'a RoomName, request: AttachRequest) -> Attaching<'a> {
         Box::pin(async move {

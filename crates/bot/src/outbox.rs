@@ -160,7 +160,8 @@ impl Outbox {
             let needs_key = info.lane == Lane::AccessUnit;
             let stats = StreamStats { stream, ..StreamStats::default() };
             let queue = VecDeque::new();
-            let new = Stream { info, queue, next_sequence: 0, next_expected: 0, needs_key, ended: false, stats };
+            let new =
+                Stream { info, queue, next_sequence: 0, next_expected: 0, needs_key, ended: false, stats };
             self.streams.insert(stream, new);
         }
         stream
@@ -368,7 +369,11 @@ mod tests {
             check_sum(&o);
         }
         let (header, payload) = next_frame(&mut o).unwrap();
-        assert_eq!((payload, header.sequence, header.dropped_before), (8, 11, 11), "eight dropped, three by rate");
+        assert_eq!(
+            (payload, header.sequence, header.dropped_before),
+            (8, 11, 11),
+            "eight dropped, three by rate"
+        );
         assert_eq!(header.clocks.media_us, 8);
         let (header, payload) = next_frame(&mut o).unwrap();
         assert_eq!((payload, header.dropped_before), (9, 0));

@@ -120,7 +120,8 @@ fn tone(freq: f64, seconds: usize) -> Vec<i16> {
 async fn a_tone_is_heard_mixed_and_unmixed_on_time() {
     let shards = shards();
     let bots = Bots::new(shards.clone(), Limits::default());
-    let mut listener = Bot::join(&bots, "listener", r#"{"audio":{"direction":"recvonly","mixed":"dominant"}}"#).await;
+    let mut listener =
+        Bot::join(&bots, "listener", r#"{"audio":{"direction":"recvonly","mixed":"dominant"}}"#).await;
     let speaker = Bot::join(&bots, "speaker", r#"{"audio":{"direction":"sendonly"}}"#).await;
     speaker.speak(&tone(440.0, 3)).await;
     let (mut unmixed, mut mixed, mut ages) = (Vec::new(), Vec::new(), Vec::new());
@@ -128,14 +129,18 @@ async fn a_tone_is_heard_mixed_and_unmixed_on_time() {
         .until(|got| {
             let Got::Frame(header, payload) = got else { return None };
             assert_eq!(payload.len(), 640);
-            assert!(header.clocks.capture_us > 0 && header.clocks.arrival_us > 0 && header.clocks.media_us > 0);
+            assert!(
+                header.clocks.capture_us > 0 && header.clocks.arrival_us > 0 && header.clocks.media_us > 0
+            );
             if header.silence || header.speakers.first().is_none_or(|s| s.level > 40) {
                 return None;
             }
             let samples = if header.mixed { &mut mixed } else { &mut unmixed };
             samples.extend(pcm(&payload));
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-            ages.push(u64::try_from(now.as_micros()).expect("small").saturating_sub(header.clocks.arrival_us));
+            ages.push(
+                u64::try_from(now.as_micros()).expect("small").saturating_sub(header.clocks.arrival_us),
+            );
             (mixed.len().min(unmixed.len()) > 32_000).then_some(())
         })
         .await;
@@ -184,7 +189,9 @@ async fn pictures_arrive_in_another_format_with_their_numbers() {
     let mut numbers = Vec::new();
     let started = viewer
         .until(|got| match got {
-            Got::Event(BotEvent::StreamStarted { stream, form: StreamForm::Picture { .. }, .. }) => Some(stream),
+            Got::Event(BotEvent::StreamStarted { stream, form: StreamForm::Picture { .. }, .. }) => {
+                Some(stream)
+            }
             _ => None,
         })
         .await;
@@ -214,7 +221,8 @@ async fn the_demo_bot_greets_shows_and_echoes() {
     guest
         .until(|got| {
             if let Got::Frame(header, _) = got {
-                pictures += u32::from(matches!(header.format, Format::Picture { width: 640, height: 360, .. }));
+                pictures +=
+                    u32::from(matches!(header.format, Format::Picture { width: 640, height: 360, .. }));
                 chimed |= header.speakers.first().is_some_and(|s| s.level < 40);
             }
             (pictures >= 5 && chimed).then_some(())

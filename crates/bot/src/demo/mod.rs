@@ -189,7 +189,8 @@ impl Demo {
         let Some((spoken, samples)) = self.heard.pop_front() else { return };
         self.hangover = if spoken { HANGOVER } else { self.hangover.saturating_sub(1) };
         if self.hangover > 0 && self.chiming == 0 {
-            let samples: Vec<i16> = samples.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
+            let samples: Vec<i16> =
+                samples.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
             say.push(pcm(&samples));
         }
     }
@@ -205,7 +206,11 @@ impl Demo {
         let meters: Vec<Meter<'_>> = self
             .others
             .values()
-            .map(|p| Meter { key: p.key, name: &p.name, level: self.levels.get(&p.key).copied().unwrap_or(127) })
+            .map(|p| Meter {
+                key: p.key,
+                name: &p.name,
+                level: self.levels.get(&p.key).copied().unwrap_or(127),
+            })
             .collect();
         let greeting = self.greeting.as_ref().map(|(name, _)| name.as_str());
         let picture = self.face.draw(greeting, &meters);

@@ -44,7 +44,9 @@ fn it_greets_listens_and_stops_listening() {
     let say = joined(&mut demo);
     assert!(matches!(&say[0], Inbound::Binary(b) if frame::parse(b).unwrap().0.source == Source::Microphone));
     assert_eq!(direction(&say[1]), Some(Direction::Sendrecv));
-    assert!(matches!(demo.show(), Inbound::Binary(b) if frame::parse(&b).unwrap().0.source == Source::Camera));
+    assert!(
+        matches!(demo.show(), Inbound::Binary(b) if frame::parse(&b).unwrap().0.source == Source::Camera)
+    );
     let mut say = Vec::new();
     let left = BotEvent::ParticipantLeft {
         seq: 3,

@@ -157,7 +157,10 @@ impl Hearing {
                     silence: h.frame.silence,
                     gap: h.frame.gap,
                     key: false,
-                    speakers: Arc::new([SpeakerLevel { participant: ear.track.participant, level: h.frame.level }]),
+                    speakers: Arc::new([SpeakerLevel {
+                        participant: ear.track.participant,
+                        level: h.frame.level,
+                    }]),
                     payload: bytes(samples),
                 }
             });

@@ -65,7 +65,11 @@ impl Reorder {
         let participant = packet.track.participant;
         let speaker = packet.audio_level.map(|l| SpeakerLevel { participant, level: l.level });
         Frame {
-            format: Format::EncodedAudio { codec: self.codec, sample_rate: self.codec.clock_rate(), channels },
+            format: Format::EncodedAudio {
+                codec: self.codec,
+                sample_rate: self.codec.clock_rate(),
+                channels,
+            },
             capture_us: packet.capture_us,
             capture_estimated: packet.capture_estimated,
             arrival_us: packet.arrival_us,

@@ -185,7 +185,9 @@ fn packets_pass_as_they_are_in_their_order() {
             got.push((frame::parse(&head).unwrap().0.gap, payload));
         }
     }
-    let expected: Vec<_> =
-        [0usize, 1, 2, 3, 5, 6, 7, 8, 9].iter().map(|n| (*n == 5, Arc::clone(&packets[*n].payload))).collect();
+    let expected: Vec<_> = [0usize, 1, 2, 3, 5, 6, 7, 8, 9]
+        .iter()
+        .map(|n| (*n == 5, Arc::clone(&packets[*n].payload)))
+        .collect();
     assert_eq!(got, expected);
 }

@@ -108,7 +108,13 @@ impl Room {
     }
 
     /// A bot's session begins or changes.
-    pub(crate) fn listen(&mut self, id: u64, bot: ParticipantKey, media: MediaSession, mailbox: &Arc<Mailbox>) {
+    pub(crate) fn listen(
+        &mut self,
+        id: u64,
+        bot: ParticipantKey,
+        media: MediaSession,
+        mailbox: &Arc<Mailbox>,
+    ) {
         let listener = self.listeners.entry(id).or_insert_with(|| Listener {
             bot,
             media: MediaSession::default(),
@@ -183,7 +189,10 @@ impl Room {
             return None;
         }
         self.taps = taps;
-        let request = |(track, max_height): (&TrackKey, &Option<u16>)| TapRequest { track: *track, max_height: *max_height };
+        let request = |(track, max_height): (&TrackKey, &Option<u16>)| TapRequest {
+            track: *track,
+            max_height: *max_height,
+        };
         Some(self.taps.iter().map(request).collect())
     }
 
@@ -225,7 +234,12 @@ impl Room {
                         let video = video_session(&listener.media, track);
                         let fit = video.height.map_or(Fit::Native, |h| Fit::Height(u32::from(h)));
                         let max_frame_rate = video.max_frame_rate;
-                        (track, codec, Output::Raw { format: format.get(), fit, max_frame_rate }, video.height)
+                        (
+                            track,
+                            codec,
+                            Output::Raw { format: format.get(), fit, max_frame_rate },
+                            video.height,
+                        )
                     }
                     Want::AccessUnits { track, codec } => {
                         (track, codec, Output::Encoded, video_session(&listener.media, track).height)
@@ -283,7 +297,8 @@ impl Listener {
         for (track, codec) in wants.undecodable {
             let Some(id) = roster.id(track.participant) else { continue };
             if self.told.insert((track, codec)) {
-                let message = format!("this server cannot decode {}: ask for the encoded form", codec.as_str());
+                let message =
+                    format!("this server cannot decode {}: ask for the encoded form", codec.as_str());
                 let error = ErrorBody { code: ErrorKind::UnsupportedCodec, message };
                 let event =
                     BotEvent::StreamUnavailable { participant: id.clone(), source: track.source, error };

@@ -36,7 +36,8 @@ impl Worker {
         let shared = Arc::clone(&sinks);
         let keyframe = Arc::new(AtomicBool::new(false));
         let wanted = Arc::clone(&keyframe);
-        let run = move || Run { track, ask, sinks: shared, keyframe: wanted, asked: None }.run(codec, &receiver);
+        let run =
+            move || Run { track, ask, sinks: shared, keyframe: wanted, asked: None }.run(codec, &receiver);
         std::thread::Builder::new().name(format!("see-{track}")).spawn(run)?;
         Ok(Self { codec, packets, sinks, keyframe, dropped: AtomicU64::new(0) })
     }
@@ -60,7 +61,7 @@ impl Worker {
     pub(crate) fn packet(&self, packet: Arc<Packet>) {
         if self.packets.try_send(packet).is_err() {
             let before = self.dropped.fetch_add(1, Ordering::Relaxed);
-            if before % 1_000 == 0 {
+            if before.is_multiple_of(1_000) {
                 tracing::warn!(dropped = before + 1, "video decoding does not keep up");
             }
         }

@@ -99,10 +99,17 @@ impl Session {
 
     /// Whether the token allows a session.
     fn permitted(&self, media: &MediaSession) -> Result<(), ErrorBody> {
-        let directions =
-            [media.audio.direction, media.camera.direction, media.screen.direction, media.screen_audio.direction];
+        let directions = [
+            media.audio.direction,
+            media.camera.direction,
+            media.screen.direction,
+            media.screen_audio.direction,
+        ];
         let refuse = |message: &str| {
-            Err(ErrorBody { code: ErrorKind::Forbidden, message: format!("the token does not grant {message}") })
+            Err(ErrorBody {
+                code: ErrorKind::Forbidden,
+                message: format!("the token does not grant {message}"),
+            })
         };
         if !self.grants.subscribe && directions.iter().any(|d| d.receives()) {
             return refuse("subscribe: ask for sendonly or inactive");
@@ -206,7 +213,8 @@ impl Session {
         let payload_at = message.len() - payload.len();
         let (codec, bitrate) =
             self.video(source).map_or((VideoCodec::Vp8, None), |v| (v.send_codec, v.send_bitrate));
-        let unsupported = |what: &str| format!("{what} cannot be taken: send raw media, or {}", "opus, vp8, h264");
+        let unsupported =
+            |what: &str| format!("{what} cannot be taken: send raw media, or {}", "opus, vp8, h264");
         let sending = match format {
             Format::Pcm { sample_rate, channels, .. } => {
                 if ![8_000, 16_000, 24_000, 48_000].contains(&sample_rate) {

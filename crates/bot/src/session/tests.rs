@@ -73,7 +73,9 @@ fn pcm(samples: u32) -> bytes::Bytes {
 }
 
 fn events(s: &mut Session) -> Vec<BotEvent> {
-    std::iter::from_fn(|| s.poll()).filter_map(|a| if let Action::Event(e) = a { Some(e) } else { None }).collect()
+    std::iter::from_fn(|| s.poll())
+        .filter_map(|a| if let Action::Event(e) = a { Some(e) } else { None })
+        .collect()
 }
 
 /// The error and the code with which the session ended.
@@ -99,8 +101,13 @@ fn malformed_messages_end_the_session_with_a_code() {
         m.pop();
         m
     };
-    let vp8_voice = message(Source::Microphone, Format::EncodedVideo { codec: VideoCodec::Vp8, width: 0, height: 0 }, &[1]);
-    let odd_rate = message(Source::Microphone, Format::Pcm { sample_rate: 44_100, channels: 1, samples: 1 }, &[0; 2]);
+    let vp8_voice = message(
+        Source::Microphone,
+        Format::EncodedVideo { codec: VideoCodec::Vp8, width: 0, height: 0 },
+        &[1],
+    );
+    let odd_rate =
+        message(Source::Microphone, Format::Pcm { sample_rate: 44_100, channels: 1, samples: 1 }, &[0; 2]);
     for binary in [&b""[..], b"abc", &bad_frame, &vp8_voice, &odd_rate] {
         let (mut s, now) = running();
         s.binary(now, &bytes::Bytes::copy_from_slice(binary));
@@ -195,13 +202,8 @@ fn water_marks_are_told_in_milliseconds() {
 #[test]
 fn updates_end_tracks_and_what_is_not_sent_is_refused_once() {
     let (mut s, now) = running();
-    let format = Format::Picture {
-        format: PixelFormat::I420,
-        width: 2,
-        height: 2,
-        source_width: 2,
-        source_height: 2,
-    };
+    let format =
+        Format::Picture { format: PixelFormat::I420, width: 2, height: 2, source_width: 2, source_height: 2 };
     s.binary(now, &message(Source::Camera, format, &[0; 6]));
     assert!(matches!(s.poll(), Some(Action::Show { source: Source::Camera, codec: VideoCodec::Vp8, .. })));
     s.room_event(AttachEvent::Keyframe(Source::Camera));

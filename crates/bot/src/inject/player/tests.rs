@@ -36,7 +36,8 @@ fn any_chunk_size_and_rate_comes_out_in_order_at_50_frames_per_second() {
     let mut p = player();
     let mut expected = Vec::new();
     let mut value = 0i16;
-    for (n, rate) in [(1, 8_000), (7, 16_000), (441, 24_000), (5_000, 48_000), (333, 16_000), (2_000, 8_000)] {
+    for (n, rate) in [(1, 8_000), (7, 16_000), (441, 24_000), (5_000, 48_000), (333, 16_000), (2_000, 8_000)]
+    {
         let chunk: Vec<i16> = (0..n).map(|i| value.wrapping_add(i)).collect();
         value += 100;
         Hold.upsample(rate, &chunk, &mut expected);

@@ -51,7 +51,13 @@ fn events(mailbox: &Mailbox) -> Vec<BotEvent> {
 }
 
 fn started(mailbox: &Mailbox) -> Vec<(Option<ParticipantId>, Source)> {
-    let of = |e| if let BotEvent::StreamStarted { participant, source, .. } = e { Some((participant, source)) } else { None };
+    let of = |e| {
+        if let BotEvent::StreamStarted { participant, source, .. } = e {
+            Some((participant, source))
+        } else {
+            None
+        }
+    };
     events(mailbox).into_iter().filter_map(of).collect()
 }
 
@@ -94,7 +100,10 @@ fn top_follows_the_dominant_speakers_and_limits_hold() {
 #[test]
 fn what_cannot_be_decoded_is_told_once_and_passes_encoded() {
     let (mut room, mailbox) = (room([person(1, VideoCodec::Av1)]), mailbox());
-    let mut media = recv(AudioSession { direction: Direction::Inactive, ..AudioSession::default() }, VideoSession::default());
+    let mut media = recv(
+        AudioSession { direction: Direction::Inactive, ..AudioSession::default() },
+        VideoSession::default(),
+    );
     media.audio.direction = Direction::Inactive;
     room.listen(1, BOT, media.clone(), &mailbox);
     assert!(room.settle().is_none());
@@ -111,7 +120,8 @@ fn what_cannot_be_decoded_is_told_once_and_passes_encoded() {
 
 #[test]
 fn sessions_change_live_and_two_bots_share_the_highest_tap() {
-    let (mut room, [a, b]) = (room([person(1, VideoCodec::Vp8), person(2, VideoCodec::H264)]), [mailbox(), mailbox()]);
+    let (mut room, [a, b]) =
+        (room([person(1, VideoCodec::Vp8), person(2, VideoCodec::H264)]), [mailbox(), mailbox()]);
     let camera = |height, ids: &[u32]| VideoSession {
         height,
         participants: Participants::Ids(ids.iter().map(|k| id(*k)).collect()),

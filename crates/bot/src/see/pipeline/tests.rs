@@ -64,9 +64,7 @@ impl Camera {
 
 fn sink(mailbox: &Arc<Mailbox>, output: Output) -> Sink {
     let (form, lane) = match output {
-        Output::Encoded => {
-            (StreamForm::Encoded { codec: Codec::Video(VideoCodec::Vp8) }, Lane::AccessUnit)
-        }
+        Output::Encoded => (StreamForm::Encoded { codec: Codec::Video(VideoCodec::Vp8) }, Lane::AccessUnit),
         Output::Raw { format, .. } => (StreamForm::Picture { pixel_format: format }, Lane::Picture),
     };
     let info = StreamInfo { participant: None, source: Source::Camera, form, lane };
@@ -158,7 +156,9 @@ fn a_loss_asks_for_a_keyframe_and_shows_nothing_torn() {
     assert!(asked > 0);
     let shown: Vec<u16> = frames(&mailbox, 1)
         .iter()
-        .filter_map(|(_, data)| read_frame_number(&I420::from_tight(320, 240, data, Colour::default()).unwrap()))
+        .filter_map(|(_, data)| {
+            read_frame_number(&I420::from_tight(320, 240, data, Colour::default()).unwrap())
+        })
         .collect();
     assert_eq!(shown[..10], (0..10).collect::<Vec<u16>>());
     assert!(shown[10] >= 40 && shown.ends_with(&[58, 59]), "{shown:?}");
