@@ -1,5 +1,7 @@
 //! The binary as an operator meets it: start, first answers, tokens, wrong settings, stop.
 
+#![expect(clippy::unwrap_used, reason = "a test says by panicking that it failed")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -6,6 +6,9 @@ use antiphon_base::ParticipantId;
 
 use crate::{OFFER, Server};
 
+/// Request, more header lines, body; status and code of the answer.
+type Row<'a> = (&'a str, &'a [&'a str], &'a [u8], u16, &'a str);
+
 const SDP: &str = "Content-Type: application/sdp";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,7 +102,7 @@ async fn bad_input_is_answered_with_a_typed_error() {
     let join = "POST /v1/rooms/r/participants";
     let no_codec = OFFER.replace("opus/48000", "speex/8000").replace("VP8/", "theora/");
     let big = vec![b'x'; 256 * 1024 + 1];
-    let rows: [(&str, &[&str], &[u8], u16, &str); 17] = [
+    let rows: [Row; 17] = [
         (join, &[SDP], b"", 400, "bad_sdp"),
         (join, &[SDP], b"hello", 400, "bad_sdp"),
         (join, &[SDP], b"v=0\r\nm=audio", 400, "bad_sdp"),

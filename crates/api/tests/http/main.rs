@@ -1,5 +1,7 @@
 //! The API as clients meet it: a real server on a free port of the loopback, real shards, plain sockets.
 
+#![expect(clippy::unwrap_used, reason = "a test says by panicking that it failed")]
+
 mod bots;
 mod client;
 mod joining;

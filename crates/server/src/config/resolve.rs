@@ -116,7 +116,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
         ("limits.joins_in_progress", limits.joins_in_progress),
     ];
     for (key, value) in at_least_one {
-        ensure!(value >= 1 && value <= tokio::sync::Semaphore::MAX_PERMITS, "{key}: at least 1");
+        ensure!((1..=tokio::sync::Semaphore::MAX_PERMITS).contains(&value), "{key}: at least 1");
     }
     let seconds = [
         ("rooms.consent_timeout_s", rooms.consent_timeout_s),
