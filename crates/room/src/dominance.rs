@@ -5,7 +5,8 @@
 //! long), each from the number of active units of the interval before it; the score is the log-likelihood ratio of a
 //! binomial law (speech) to an exponential one (silence), `speech_score`. The *global decision* switches to a speaker
 //! whose scores exceed those of the dominant one in all three intervals by `C1`, `C2`, `C3`; the best in the medium
-//! interval wins. Constants are the paper's where it fits our input.
+//! interval wins. The structure and the thresholds `C1`, `C2`, `C3` follow the method as it is published and widely built;
+//! the other constants were chosen for our input and are held by the tests, not quoted from the paper.
 //!
 //! Ours: RFC 6464 levels stand for sub-band activity (13 sub-units are 13 steps of loudness above the speaker's noise
 //! floor), packets are laid on a grid of 20 ms by time, and the set around the first speaker: who has been talking for a

@@ -13,9 +13,10 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use antiphon_base::{ParticipantId, RoomName};
+use antiphon_wire::control::LeaveReason;
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use str0m::IceCreds;
@@ -23,6 +24,7 @@ use str0m::config::DtlsCert;
 
 use crate::attach::{AttachRequest, Attachment};
 use crate::clock::Clock;
+use crate::command::Command;
 use crate::config::Config;
 use crate::core::Core;
 use crate::inbox::{self, Inbox, Sender};
@@ -78,6 +80,25 @@ impl Engine {
         request: AttachRequest,
     ) -> Result<Attachment, JoinError> {
         self.core.attach(now, room, request, &self.sender)
+    }
+
+    /// Takes somebody out of a room. `false`: nobody of that id is there.
+    pub fn remove(
+        &mut self,
+        now: Instant,
+        room: &RoomName,
+        id: &ParticipantId,
+        reason: LeaveReason,
+    ) -> bool {
+        let (reply, answer) = async_channel::bounded(1);
+        let command = Command::Remove { room: room.clone(), id: id.clone(), reason, reply };
+        self.core.handle_command(now, command, &self.sender);
+        answer.try_recv().unwrap_or(false)
+    }
+
+    /// Tells everybody to join elsewhere within `deadline` and refuses joins.
+    pub fn drain(&mut self, now: Instant, deadline: Duration) {
+        self.core.handle_command(now, Command::Drain { deadline }, &self.sender);
     }
 
     /// A datagram came.

@@ -128,6 +128,7 @@ impl Host {
         let new = state.codec != packet.codec
             || now.saturating_duration_since(state.told) >= Duration::from_secs(2);
         let resolution = packet.descriptor.resolution().filter(|r| state.resolution != Some(*r));
+        let goes_somewhere = !state.routes.is_empty() || !state.taps.is_empty();
         if silent {
             state.told = now;
         }
@@ -148,7 +149,9 @@ impl Host {
         if let Some(level) = packet.audio_level {
             self.room.audio_level(now, packet.track, level.level, level.voice);
         }
-        if packet.codec.kind() == antiphon_base::MediaKind::Video && packet.starts_keyframe() {
+        // One that nobody gets must not keep the next from being asked for.
+        let is_key = packet.codec.kind() == antiphon_base::MediaKind::Video && packet.starts_keyframe();
+        if is_key && goes_somewhere {
             self.room.keyframe_seen(now, feed);
         }
         self.dirty |=

@@ -20,6 +20,8 @@ use str0m::{Candidate, IceCreds, Rtc};
 use crate::connection::{Connection, InLine, OutLine};
 use crate::join::JoinError;
 
+/// Largest offer: a browser's line has about 4 kB, and an offer has as many lines as slots and a few more.
+const MAX_OFFER_BYTES: usize = 512 * 1024;
 /// Simulcast layers a line may have; what browsers send.
 const MAX_LAYERS: usize = 4;
 /// Packets kept per slot for retransmission: one second of a 5 Mbit/s picture.
@@ -50,6 +52,10 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
     let bad = |what: &dyn std::fmt::Display| {
         JoinError::new(ErrorKind::BadSdp, format!("the SDP offer was refused: {what}"))
     };
+    if offer.len() > MAX_OFFER_BYTES {
+        let message = format!("the SDP offer has {} bytes, more than {MAX_OFFER_BYTES}", offer.len());
+        return Err(JoinError::new(ErrorKind::TooLarge, message));
+    }
     let lines = offer.lines().filter(|l| l.starts_with("m=")).count();
     if lines > terms.max_slots + 8 {
         return Err(bad(&format_args!("{lines} m-lines are more than {}", terms.max_slots + 8)));

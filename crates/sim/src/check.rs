@@ -174,22 +174,22 @@ impl<'a> Checker<'a> {
     fn check_packet(&mut self, packet: &Received) {
         let Some(parsed) = packet.parsed else { return self.fault(packet, "not a packet of ours") };
         let stamp = parsed.stamp;
-        let Some(publisher) = self.world.clients.get(usize::from(stamp.publisher)) else {
+        let Some(publisher) = self.world.publishers.get(&stamp.publisher) else {
             return self.fault(packet, "of nobody");
         };
         if stamp.source.kind() != self.slot.kind {
             self.fault(packet, "of the other kind");
         }
-        if packet.csrc != Some(publisher.key().0) {
-            self.fault(packet, &format!("CSRC {:?} is not {}", packet.csrc, publisher.key().0));
+        if packet.csrc != Some(publisher.key.0) {
+            self.fault(packet, &format!("CSRC {:?} is not {}", packet.csrc, publisher.key.0));
         }
-        if publisher.id() == self.client.id() {
+        if publisher.key == self.client.key() {
             self.fault(packet, "its own media");
         }
-        if !self.client.profile.grants.subscribe || !publisher.profile.grants.publish {
+        if !self.client.profile.grants.subscribe || !publisher.may_publish {
             self.fault(packet, "not granted");
         }
-        if self.client.profile.only.as_ref().is_some_and(|only| *only != publisher.id()) {
+        if self.client.profile.only.as_ref().is_some_and(|only| *only != publisher.id) {
             self.fault(packet, "not of the only one wanted");
         }
         // An assignment may come after the first packets, but not never: compare with all there were.

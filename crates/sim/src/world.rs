@@ -4,6 +4,7 @@
 //! first sequence numbers from the system's randomness, so a replay has other bytes, with the same sizes, losses and
 //! times.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,17 @@ pub const EPOCH_US: u64 = 1_700_000_000_000_000;
 /// Rounds at one moment before the world is thought to be in a loop.
 const MAX_ROUNDS_AT_ONCE: u32 = 1_000;
 
+/// Somebody who makes stamped packets.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    /// Its id.
+    pub id: ParticipantId,
+    /// Its number in the room, as the server told it.
+    pub key: ParticipantKey,
+    /// It has the grant.
+    pub may_publish: bool,
+}
+
 /// A server, its clients and the network between them.
 pub struct World {
     /// Now.
@@ -40,6 +52,8 @@ pub struct World {
     pub conditions: Conditions,
     /// The room that [`World::join`] joins.
     pub room: RoomName,
+    /// Who makes stamped packets, by the number in the stamps.
+    pub publishers: BTreeMap<u16, Publisher>,
     /// For the tests' own choices.
     pub rng: SmallRng,
     /// Keeps copies of everything that clients send to the server.
@@ -70,6 +84,7 @@ impl World {
             network: Network::default(),
             conditions: Conditions::default(),
             room: RoomName::new("sim").expect("a good name"),
+            publishers: BTreeMap::new(),
             rng: SmallRng::seed_from_u64(seed),
             captured: None,
             strays: Vec::new(),
@@ -93,9 +108,11 @@ impl World {
         let number = u16::try_from(self.clients.len()).expect("a world of few");
         let [high, low] = number.to_be_bytes();
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, high, low)), 40_000);
-        let request = profile.request();
+        let (request, publish) = (profile.request(), profile.grants.publish);
         let offering = Offering::new(self.now, number, address, profile);
         let joined = self.engine.join(self.now, &self.room, &offering.offer, request)?;
+        self.publishers
+            .insert(number, Publisher { id: joined.id.clone(), key: joined.key, may_publish: publish });
         let seed = self.rng.random();
         self.network.add(address, self.conditions.clone(), self.conditions.clone(), seed);
         self.clients.push(offering.accept(self.now, joined));
@@ -113,10 +130,14 @@ impl World {
         client
     }
 
-    /// Lets a program join.
-    pub fn attach(&mut self, request: AttachRequest) -> Attachment {
+    /// Lets a program join, whose stamps will have this number.
+    pub fn attach(&mut self, number: u16, request: AttachRequest) -> Attachment {
         let room = self.room.clone();
-        self.engine.attach(self.now, &room, request).expect("nothing keeps it out")
+        let may_publish = request.grants.publish;
+        let attachment = self.engine.attach(self.now, &room, request).expect("nothing keeps it out");
+        let (id, key) = (attachment.id.clone(), attachment.key);
+        self.publishers.insert(number, Publisher { id, key, may_publish });
+        attachment
     }
 
     /// Lets a client say something now.
@@ -129,11 +150,6 @@ impl World {
         let client = &mut self.clients[client];
         client.vanished = true;
         self.network.paths.remove(&client.address);
-    }
-
-    /// The number in the room of each client, as the server told it.
-    pub fn keys(&self) -> Vec<ParticipantKey> {
-        self.clients.iter().map(Client::key).collect()
     }
 
     /// State of a participant.

@@ -20,8 +20,11 @@ COLUMNS, ROWS = 8, 4
 
 
 def cell_colour(column: int, row: int) -> tuple[int, int, int]:
-    """Of the still part; the same formula stands in page.js. Far from pure, so that every codec can hold it."""
-    return 40 + 20 * column, 60 + 35 * row, 200 - 16 * column - 8 * row
+    """Of the still part; the same formula stands in page.js. Nearly grey: browsers capture a canvas as BT.709, cameras
+    come as BT.601, and VP8 does not say which."""
+    grey = 50 + 18 * column + 12 * row
+    tint = 10 if (column + row) % 2 else -10
+    return grey + tint, grey, grey - tint
 
 
 def number_bits(number: int) -> list[int]:

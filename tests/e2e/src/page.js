@@ -25,7 +25,10 @@
     const top = Math.floor(h / 10);
     for (let row = 0; row < ROWS; row++) {
       for (let column = 0; column < COLUMNS; column++) {
-        ctx.fillStyle = `rgb(${40 + 20 * column}, ${60 + 35 * row}, ${200 - 16 * column - 8 * row})`;
+        // Nearly grey, as py/synth.py says why.
+        const grey = 50 + 18 * column + 12 * row;
+        const tint = (column + row) % 2 ? 10 : -10;
+        ctx.fillStyle = `rgb(${grey + tint}, ${grey}, ${grey - tint})`;
         const [x0, x1] = [column, column + 1].map(c => Math.floor((w * c) / COLUMNS));
         const [y0, y1] = [row, row + 1].map(r => top + Math.floor(((h - top) * r) / ROWS));
         ctx.fillRect(x0, y0, x1 - x0, y1 - y0);

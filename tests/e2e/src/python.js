@@ -41,16 +41,23 @@ export class Program {
 
   /** Waits for the next object with this `event`, and takes it. */
   async event(name, ms = 30_000) {
-    const limit = AbortSignal.timeout(ms);
-    for (;;) {
-      const at = this.#events.findIndex(e => e.event === name);
-      if (at >= 0) return this.#events.splice(at, 1)[0];
-      const over = limit.aborted || this.#process.exitCode !== null;
-      if (over) throw new Error(`${this.script}: no ${name} (code ${this.#process.exitCode})\n${this.#errors.slice(-20).join("\n")}`);
-      await new Promise(resolve => {
-        this.#waiting.add(resolve);
-        limit.addEventListener("abort", resolve, { once: true });
-      });
+    let late = false;
+    const limit = setTimeout(() => {
+      late = true;
+      this.#wake();
+    }, ms);
+    try {
+      for (;;) {
+        const at = this.#events.findIndex(e => e.event === name);
+        if (at >= 0) return this.#events.splice(at, 1)[0];
+        if (late || this.#process.exitCode !== null) {
+          const code = this.#process.exitCode;
+          throw new Error(`${this.script}: no ${name} (code ${code})\n${this.#errors.slice(-20).join("\n")}`);
+        }
+        await new Promise(resolve => this.#waiting.add(resolve));
+      }
+    } finally {
+      clearTimeout(limit);
     }
   }
 

@@ -7,7 +7,9 @@ import { suite } from "../src/suite.js";
 const it = suite();
 
 test("a minute of 720p30 as RGB24 in Python: at least 29 per second, the rest counted", { timeout: 120_000 }, async () => {
-  const program = await it.python("raw.py", it.room(), "--seconds", 60);
+  const room = it.room();
+  await (await it.python("feed.py", room)).event("ready");
+  const program = await it.python("raw.py", room, "--seconds", 60);
   const done = await program.event("done", 110_000);
   const text = JSON.stringify(done);
   assert.ok(done.per_second >= 29, text);

@@ -11,7 +11,7 @@ use antiphon_base::{Clocks, ErrorKind, ParticipantId, ParticipantKey, RoomName, 
 use antiphon_wire::bot::{
     AudioSession, BotEvent, BotMessage, Direction, MediaSession, Mix, PROTOCOL, SessionUpdate, VideoSession,
 };
-use antiphon_wire::control::{LeaveReason, ParticipantInfo, ParticipantKind};
+use antiphon_wire::control::{ParticipantInfo, ParticipantKind};
 use antiphon_wire::frame::{self, Format, Header};
 
 use crate::bots::{Bots, Identity};
@@ -38,32 +38,39 @@ pub async fn run(bots: Bots, room: RoomName, identity: Identity) {
     loop {
         let (transport, carrier) = connection();
         let serving = bots.serve(room.clone(), identity.clone(), transport);
-        let (code, ()) = tokio::join!(attend(&carrier), serving);
-        if code == Some(close_code(ErrorKind::Draining)) || code == Some(close_code(ErrorKind::Conflict)) {
-            tracing::info!(?code, "the demo bot goes");
+        // Ends with the connection that it serves.
+        let (again, ()) = tokio::join!(attend(carrier), serving);
+        if !again {
+            tracing::info!("the demo bot goes");
             return;
         }
         tokio::time::sleep(RETRY).await;
     }
 }
 
-/// One connection of the bot; the code with which it closed.
-async fn attend(carrier: &Carrier) -> Option<u16> {
+/// One connection of the bot; whether it is to come again.
+async fn attend(carrier: Carrier) -> bool {
     let mut demo = Demo::default();
     let mut clock = tokio::time::interval(Duration::from_secs(1) / PICTURES);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    carrier.inbound.send(Demo::start()).await.ok()?;
+    let mut say = vec![Demo::start()];
     loop {
-        let mut say = Vec::new();
+        for message in say.drain(..) {
+            if carrier.inbound.send(message).await.is_err() {
+                return true;
+            }
+        }
         tokio::select! {
-            message = carrier.outbound.recv() => match message.ok()? {
-                Outbound::Close { code, .. } => return Some(code),
-                message => demo.hear(&message, &mut say),
+            message = carrier.outbound.recv() => match message {
+                // Somebody else came under its name.
+                Ok(Outbound::Close { code, .. }) => return code != close_code(ErrorKind::Conflict),
+                Ok(message) => demo.hear(&message, &mut say),
+                Err(_) => return true,
             },
             _ = clock.tick(), if demo.has_company() => say.push(demo.show()),
         }
-        for message in say {
-            carrier.inbound.send(message).await.ok()?;
+        if demo.draining {
+            return false;
         }
     }
 }
@@ -84,6 +91,8 @@ struct Demo {
     listening: bool,
     update: u32,
     face: Face,
+    /// The server stops.
+    draining: bool,
 }
 
 fn audio(direction: Direction) -> AudioSession {
@@ -140,7 +149,8 @@ impl Demo {
             }
             BotEvent::ParticipantJoined { participant, .. }
             | BotEvent::ParticipantUpdated { participant, .. } => self.add(participant, say),
-            BotEvent::ParticipantLeft { participant, reason, .. } => self.remove(&participant, reason),
+            BotEvent::ParticipantLeft { participant, .. } => self.remove(&participant),
+            BotEvent::Draining { .. } => self.draining = true,
             _ => return,
         }
         // Nobody there: nothing is decoded.
@@ -172,7 +182,7 @@ impl Demo {
         }
     }
 
-    fn remove(&mut self, id: &ParticipantId, _reason: LeaveReason) {
+    fn remove(&mut self, id: &ParticipantId) {
         self.others.retain(|_, p| p.id != *id);
         self.levels.retain(|key, _| self.others.contains_key(key));
     }

@@ -143,26 +143,3 @@ fn shortened(name: &str) -> String {
     short.push_str("..");
     short
 }
-#[cfg(test)]
-mod dump {
-    #[test]
-    fn dump() {
-        let mut f = super::Face::default();
-        let m = |k, name, level| super::Meter { key: antiphon_base::ParticipantKey(k), name, level };
-        let p =
-            f.draw(Some("Ann"), &[m(1, "Ann", 14), m(2, "Bartholomew Featherstone", 30), m(3, "Cy", 127)]);
-        std::fs::write("/tmp/demo1.yuv", p.data()).unwrap();
-        let p = f.draw(
-            None,
-            &[
-                m(1, "Ann", 2),
-                m(2, "Bartholomew Featherstone", 40),
-                m(3, "Cy", 127),
-                m(4, "Dora", 55),
-                m(5, "E", 20),
-                m(6, "f", 1),
-            ],
-        );
-        std::fs::write("/tmp/demo2.yuv", p.data()).unwrap();
-    }
-}

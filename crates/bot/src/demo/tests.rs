@@ -1,4 +1,4 @@
-use antiphon_wire::control::Presence;
+use antiphon_wire::control::{LeaveReason, Presence};
 
 use super::*;
 

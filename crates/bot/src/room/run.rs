@@ -97,6 +97,8 @@ async fn serve(room: &mut Room, place: &Place, clock: Clock, commands: &async_ch
                 if now.saturating_duration_since(due) > MAX_LATE {
                     due = now;
                 }
+                // What came during a stall is there for the ticks that make up for it.
+                take(room, place);
                 room.tick(clock.wall_us(due));
                 due += TICK;
             }
@@ -115,10 +117,8 @@ async fn serve(room: &mut Room, place: &Place, clock: Clock, commands: &async_ch
             },
             packet = place.media.recv(), if media_open => {
                 media_open = packet.is_ok();
-                let more = std::iter::from_fn(|| place.media.try_recv().ok());
-                for packet in packet.into_iter().chain(more.take(BATCH)) {
-                    room.packet(packet);
-                }
+                packet.into_iter().for_each(|packet| room.packet(packet));
+                take(room, place);
             }
         }
         if let Some(taps) = room.settle()
@@ -130,6 +130,13 @@ async fn serve(room: &mut Room, place: &Place, clock: Clock, commands: &async_ch
             due = Instant::now() + TICK;
         }
         ticking = room.ticks();
+    }
+}
+
+/// Hands over packets that wait.
+fn take(room: &mut Room, place: &Place) {
+    for packet in std::iter::from_fn(|| place.media.try_recv().ok()).take(BATCH) {
+        room.packet(packet);
     }
 }
 

@@ -154,6 +154,11 @@ impl Room {
         self.send_snapshot(key);
         let participants = self.dominance.set().iter().filter_map(|k| self.id_of(*k)).collect();
         self.send(key, ServerMessage::Dominant { participants });
+        if !self.speakers.is_empty() {
+            // A steady voice makes no further message: who comes now must see it, too.
+            let speakers = self.speakers.clone();
+            self.send(key, ServerMessage::Speakers { speakers });
+        }
     }
 
     /// The connection is lost. The place is kept for the resume time; those who cannot resume (no control channel, bots,

@@ -160,7 +160,7 @@ impl Default for Config {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info".into(), format: LogFormat::Human }
+        Self { filter: "info,str0m=error".into(), format: LogFormat::Human }
     }
 }
 

@@ -1,3 +1,38 @@
 //! Whole rooms: the real shard and real WebRTC peers in virtual time, on a simulated network (`antiphon_sim`).
 
+mod attached;
+mod hostile;
+mod layers;
+mod lossy;
 mod meeting;
+mod moderation;
+mod returning;
+mod shards;
+mod speakers;
+
+use std::time::Duration;
+
+use antiphon_sim::World;
+
+/// Waits until a client got a message for which `is` holds.
+fn until_told(
+    world: &mut World,
+    client: usize,
+    what: &str,
+    is: impl Fn(&antiphon_wire::control::ServerMessage) -> bool,
+) {
+    world.until(Duration::from_secs(5), what, |w| w.clients[client].messages.iter().any(|(_, m)| is(m)));
+}
+
+/// Frames that a client got of a publisher's source and layer.
+fn frames_of(
+    world: &World,
+    client: usize,
+    publisher: usize,
+    source: antiphon_base::Source,
+    layer: u8,
+) -> u64 {
+    let publisher = u16::try_from(publisher).unwrap();
+    let got = world.check().of(client);
+    got.from.get(&(publisher, source.index(), layer)).copied().unwrap_or(0)
+}
