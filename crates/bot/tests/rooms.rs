@@ -105,10 +105,22 @@ fn pcm(payload: &[u8]) -> impl Iterator<Item = i16> + '_ {
     payload.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]]))
 }
 
-/// Cycles per second by rising zero crossings.
-fn frequency(samples: &[i16], rate: f64) -> f64 {
-    let rising = samples.windows(2).filter(|w| w[0] < 0 && w[1] >= 0).count();
-    rising as f64 * rate / samples.len() as f64
+/// Cycles per second: the median over tenths of a second, so that a stall of the machine does not matter.
+fn frequency(samples: &[i16]) -> f64 {
+    let mut found: Vec<f64> = samples.chunks_exact(1_600).filter_map(between_crossings).collect();
+    found.sort_by(f64::total_cmp);
+    found[found.len() / 2]
+}
+
+/// By the first and the last rising zero crossing, between samples.
+fn between_crossings(samples: &[i16]) -> Option<f64> {
+    let crossing = |(n, w): (usize, &[i16])| {
+        let (a, b) = (f64::from(w[0]), f64::from(w[1]));
+        (a < 0.0 && b >= 0.0).then(|| n as f64 - a / (b - a))
+    };
+    let at: Vec<f64> = samples.windows(2).enumerate().filter_map(crossing).collect();
+    let cycles = at.len().checked_sub(1).filter(|c| *c > 0)? as f64;
+    Some(cycles * 16_000.0 / (at.last()? - at.first()?))
 }
 
 fn tone(freq: f64, seconds: usize) -> Vec<i16> {
@@ -146,7 +158,7 @@ async fn a_tone_is_heard_mixed_and_unmixed_on_time() {
         })
         .await;
     for samples in [&unmixed, &mixed] {
-        let measured = frequency(&samples[8_000..], 16_000.0);
+        let measured = frequency(&samples[8_000..]);
         assert!((measured - 440.0).abs() < 4.4, "{measured} Hz");
     }
     ages.sort_unstable();
@@ -256,7 +268,7 @@ async fn the_demo_bot_greets_shows_and_echoes() {
         .await;
     let after = heard.duration_since(said);
     assert!((Duration::from_millis(1_300)..Duration::from_millis(2_300)).contains(&after), "{after:?}");
-    let measured = frequency(&echo[1_600..], 16_000.0);
+    let measured = frequency(&echo[1_600..]);
     assert!((measured - 600.0).abs() < 6.0, "{measured} Hz");
     demo.abort();
     shards.stop().await;
