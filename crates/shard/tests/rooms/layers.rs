@@ -1,0 +1,131 @@
+//! Simulcast: who gets which layer, what becomes of the others, what many joins cost the publisher.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use antiphon_base::Source;
+use antiphon_sim::{Profile, World};
+use antiphon_wire::control::{Policy, Request};
+
+fn capped(height: Option<u16>) -> Policy {
+    Policy { max_height: height, ..Policy::default() }
+}
+
+/// A publisher with three layers and listeners with these caps.
+fn stage(seed: u64, caps: &[Option<u16>]) -> (World, usize, Vec<usize>) {
+    let mut world = World::new(seed);
+    let anna = world.enter(Profile::new("anna").simulcast());
+    let listener = |i: usize| Profile::new(&format!("listener-{i}")).listener(1, 1);
+    let listeners = caps
+        .iter()
+        .enumerate()
+        .map(|(i, cap)| world.enter(Profile { policy: capped(*cap), ..listener(i) }))
+        .collect();
+    let now = world.now;
+    world.clients[anna].start(now, Source::Camera, 20);
+    (world, anna, listeners)
+}
+
+/// Layers that came in the last second.
+fn recent(world: &World, client: usize) -> BTreeSet<u8> {
+    let since = world.now - Duration::from_secs(1);
+    let packets = world.clients[client].slots.iter().flat_map(|s| &s.packets);
+    packets.filter(|p| p.at >= since).filter_map(|p| p.parsed).map(|p| p.stamp.layer).collect()
+}
+
+#[test]
+fn each_gets_the_layer_for_its_height_and_only_that() {
+    let (mut world, _, listeners) = stage(2, &[Some(180), Some(360), Some(720), None, Some(500), Some(10)]);
+    world.run(Duration::from_secs(4));
+    world.check().assert_sound();
+    let got: Vec<Vec<u8>> = listeners.iter().map(|l| recent(&world, *l).into_iter().collect()).collect();
+    assert_eq!(got, [[0], [1], [2], [2], [1], [0]]);
+    assert_eq!(world.check().of(listeners[0]).missing, 0);
+}
+
+#[test]
+fn unwanted_layers_end_at_the_door() {
+    let (mut world, _, listeners) = stage(3, &[Some(180)]);
+    world.run(Duration::from_secs(2));
+    let before = world.engine.metrics();
+    world.run(Duration::from_secs(4));
+    let after = world.engine.metrics();
+    let unwanted = after.packets_unwanted - before.packets_unwanted;
+    let (came, forwarded) =
+        (after.packets_in - before.packets_in, after.packets_forwarded - before.packets_forwarded);
+    assert_eq!(came, unwanted + forwarded);
+    assert!(unwanted > 4 * forwarded / 2, "{unwanted} of {came}, {forwarded} forwarded");
+    assert_eq!(recent(&world, listeners[0]), BTreeSet::from([0]));
+}
+
+#[test]
+fn a_new_policy_changes_the_layer_at_a_key_frame() {
+    let (mut world, anna, listeners) = stage(4, &[None]);
+    let me = listeners[0];
+    world.run(Duration::from_secs(3));
+    for (cap, layer) in [(Some(180), 0), (Some(400), 1), (None, 2), (Some(180), 0)] {
+        world.say(me, Request::Policy { policy: capped(cap) });
+        world.run(Duration::from_secs(3));
+        assert_eq!(recent(&world, me), BTreeSet::from([layer]), "{cap:?}");
+    }
+    let mid = world.clients[me].slots[1].mid.clone();
+    let policy = Policy { slot_heights: [(mid, 360)].into(), ..Policy::default() };
+    world.say(me, Request::Policy { policy });
+    world.run(Duration::from_secs(3));
+    assert_eq!(recent(&world, me), BTreeSet::from([1]));
+    let report = world.check();
+    report.assert_sound();
+    assert!(report.of(me).switches >= 5);
+    // Nobody is asked for more key frames than it takes.
+    let asked: usize = world.clients[anna].senders.iter().map(|s| s.keyframe_requests.len()).sum();
+    assert!(asked <= 12, "{asked}");
+}
+
+#[test]
+fn bandwidth_told_by_remb_caps_the_layer() {
+    let (mut world, _, listeners) = stage(5, &[None]);
+    let me = listeners[0];
+    world.run(Duration::from_secs(3));
+    assert_eq!(recent(&world, me), BTreeSet::from([2]));
+    for (bps, layer) in [(800_000, 1), (200_000, 0), (5_000_000, 2)] {
+        assert!(world.clients[me].request_remb(1, bps));
+        world.run(Duration::from_secs(4));
+        assert_eq!(recent(&world, me), BTreeSet::from([layer]), "{bps}");
+    }
+    world.check().assert_sound();
+}
+
+#[test]
+fn a_layer_that_stops_gives_way_to_one_that_flows() {
+    let (mut world, anna, listeners) = stage(6, &[None]);
+    world.run(Duration::from_secs(3));
+    assert_eq!(recent(&world, listeners[0]), BTreeSet::from([2]));
+    world.clients[anna].senders[2].stopped = true;
+    world.run(Duration::from_secs(4));
+    assert_eq!(recent(&world, listeners[0]), BTreeSet::from([1]));
+    world.check().assert_sound();
+}
+
+#[test]
+fn a_hundred_joins_in_a_second_cost_two_key_frames_a_layer() {
+    let (mut world, anna, _) = stage(7, &[Some(180), None]);
+    world.run(Duration::from_secs(3));
+    let begin = world.now;
+    let mut listeners = Vec::new();
+    for i in 0..100 {
+        let height = [Some(180), None][i % 2];
+        let profile = Profile::new(&format!("guest-{i}")).listener(1, 1);
+        listeners.push(world.join(Profile { policy: capped(height), ..profile }));
+        world.run(Duration::from_millis(10));
+    }
+    let end = world.now;
+    world.run(Duration::from_secs(2));
+    for sender in &world.clients[anna].senders {
+        let asked = sender.keyframe_requests.iter().filter(|at| (begin..end).contains(*at)).count();
+        assert!(asked <= 2, "layer {}: {asked}", sender.layer);
+    }
+    for (i, listener) in listeners.iter().enumerate() {
+        assert_eq!(recent(&world, *listener), BTreeSet::from([[0, 2][i % 2]]), "guest {i}");
+    }
+    world.check().assert_sound();
+}

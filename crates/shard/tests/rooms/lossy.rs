@@ -1,0 +1,104 @@
+//! Bad networks: what is lost is repaired, what cannot be repaired is seen as such, and nothing is torn.
+
+use std::time::Duration;
+
+use antiphon_base::Source;
+use antiphon_sim::net::Burst;
+use antiphon_sim::{Conditions, Profile, World};
+use antiphon_wire::control::{Pin, Policy, Request};
+use rand::seq::SliceRandom;
+
+fn bad() -> Conditions {
+    Conditions {
+        loss: 0.02,
+        delay: Duration::from_millis(100),
+        jitter: Duration::from_millis(10),
+        reorder: 0.02,
+        duplicate: 0.01,
+        ..Conditions::default()
+    }
+}
+
+/// Four publishers on such links, who change their pins all the time.
+fn talk(seed: u64, conditions: Conditions, time: Duration) -> World {
+    let mut world = World::new(seed);
+    world.conditions = conditions;
+    let all: Vec<usize> =
+        ["anna", "ben", "cleo", "dan"].iter().map(|n| world.enter(Profile::new(n))).collect();
+    let now = world.now;
+    for client in &all {
+        world.clients[*client].start(now, Source::Microphone, 0);
+        world.clients[*client].start(now, Source::Camera, 20);
+    }
+    let mut left = time;
+    while let Some(rest) = left.checked_sub(Duration::from_millis(700)) {
+        left = rest;
+        for client in &all {
+            let mut others: Vec<usize> = all.iter().copied().filter(|c| c != client).collect();
+            others.shuffle(&mut world.rng);
+            let pin = |c: &usize| Pin {
+                participant: world.clients[*c].id(),
+                source: Source::Camera,
+                max_height: None,
+            };
+            let pins = others.iter().map(pin).take(2).collect();
+            let policy = Policy { pins, max_videos: Some(2), ..Policy::default() };
+            world.say(*client, Request::Policy { policy });
+        }
+        world.run(Duration::from_millis(700));
+    }
+    // Time for the last repairs.
+    world.run(Duration::from_secs(1));
+    world
+}
+
+#[test]
+fn two_percent_of_loss_tear_no_picture() {
+    let world = talk(11, bad(), Duration::from_secs(15));
+    let report = world.check();
+    report.assert_sound();
+    for client in 0..4 {
+        let (mut video, mut audio, mut heard) = ((0, 0, 0, 0), (0, 0), 0);
+        for slot in &world.clients[client].slots {
+            let got = &report.slots[&(world.clients[client].number, slot.mid.clone())];
+            if slot.kind == antiphon_base::MediaKind::Video {
+                video.0 += got.packets;
+                video.1 += got.missing;
+                video.2 += got.incomplete;
+                video.3 += got.switches;
+            } else {
+                audio.0 += got.packets;
+                audio.1 += got.missing + got.gaps;
+                heard += got.frames;
+            }
+        }
+        let (packets, missing, incomplete, switches) = video;
+        println!("client {client}: video {video:?}, audio {audio:?}, heard {heard}");
+        assert!(switches > 15, "{switches} switches");
+        // NACK and RTX repair both ways; without them it would be two of a hundred on each of them.
+        assert!(missing * 200 < packets, "{missing} of {packets} video packets missing");
+        assert!(incomplete * 100 < packets, "{incomplete} pictures incomplete");
+        // Audio is not repaired: two of a hundred, twice, leaves less than six missing.
+        assert!(audio.1 * 100 < audio.0 * 6, "{audio:?}");
+    }
+}
+
+#[test]
+fn bursts_of_loss_tear_no_picture() {
+    let burst = Some(Burst { enter: 0.01, leave: 0.2, loss: 0.8 });
+    let world = talk(12, Conditions { loss: 0.0, burst, ..bad() }, Duration::from_secs(8));
+    world.check().assert_sound();
+    assert!(world.check().of(0).frames > 500);
+}
+
+#[test]
+fn without_loss_all_of_it_arrives_whatever_the_order() {
+    let conditions = Conditions { loss: 0.0, reorder: 0.1, ..bad() };
+    let world = talk(13, conditions, Duration::from_secs(6));
+    let report = world.check();
+    report.assert_sound();
+    for client in 0..4 {
+        let got = report.of(client);
+        assert_eq!(got.incomplete, 0, "client {client}");
+    }
+}
