@@ -11,6 +11,9 @@ use antiphon_wire::rtp::packetize::{self, MAX_PAYLOAD, Payload};
 /// Where numbering begins: away from 0, so that a subscriber's rewriting never has to go below it.
 const FIRST: u64 = 1 << 16;
 
+/// A longer break between packets is silence, over which the RTP time jumps; below it is only jitter: 200 ms.
+const BREAK: u64 = 9_600;
+
 /// Cuts access units into payloads.
 enum Packetizer {
     Audio,
@@ -79,8 +82,8 @@ impl OutTrack {
         }
     }
 
-    /// One Opus packet. With `first` (after a silence in which nothing was sent) the RTP time jumps to `now`;
-    /// otherwise it follows the packet before it.
+    /// One Opus packet. With `first` (after a silence in which nothing was sent), and after a break, the RTP time
+    /// jumps to `now`; otherwise it follows the packet before it.
     pub(crate) fn sound(
         &mut self,
         now: Instant,
@@ -90,6 +93,7 @@ impl OutTrack {
         level: u8,
     ) -> OutPacket {
         let at = self.time_at(now);
+        let first = first || at > self.next_rtp_time + BREAK;
         self.rtp_time = if first { at.max(self.next_rtp_time) } else { self.next_rtp_time };
         self.next_rtp_time = self.rtp_time + u64::from(opus::samples_48k(opus).unwrap_or(960));
         let mut payload = packetize::audio(opus);
@@ -133,6 +137,8 @@ mod tests {
         assert_eq!([a.seq, b.seq, c.seq], [FIRST, FIRST + 1, FIRST + 2]);
         assert_eq!([a.rtp_time, b.rtp_time, c.rtp_time], [FIRST, FIRST + 960, FIRST + 48_000]);
         assert_eq!([a.marker, b.marker, c.marker], [true, false, true]);
+        let d = t.sound(start + Duration::from_secs(2), 4, &opus, false, 30);
+        assert_eq!((d.rtp_time, d.marker), (FIRST + 96_000, true), "a break");
     }
 
     #[test]

@@ -20,7 +20,8 @@ impl Session {
         }
     }
 
-    fn keyframe(&mut self, source: Source) {
+    /// A keyframe of what the bot shows is needed.
+    pub(super) fn keyframe(&mut self, source: Source) {
         match self.sending[source.index()] {
             Sending::Raw if source.kind() == MediaKind::Video => {
                 self.actions.push_back(Action::EncodeKeyframe { source });

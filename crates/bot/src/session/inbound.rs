@@ -61,7 +61,7 @@ impl Session {
             },
             BotMessage::Pause { id, source } => self.pause(now, id, source, true),
             BotMessage::Resume { id, source } => self.pause(now, id, source, false),
-            BotMessage::Mute { id, source, muted } => self.ask(id, Request::Mute { source, muted }),
+            BotMessage::Mute { id, source, muted } => self.mute(id, source, muted),
             BotMessage::RequestKeyframe { id, stream } => {
                 self.actions.push_back(Action::AskKeyframe { id, stream });
             }
@@ -83,6 +83,14 @@ impl Session {
             self.player(source).pause(now, paused);
         }
         self.reply(id, result);
+    }
+
+    fn mute(&mut self, id: u32, source: Source, muted: bool) {
+        if std::mem::replace(&mut self.muted[source.index()], muted) && !muted {
+            // Those who saw nothing of it cannot decode what refers to it.
+            self.keyframe(source);
+        }
+        self.ask(id, Request::Mute { source, muted });
     }
 
     /// Passes a request on to the room; its reply goes back under the bot's id.
@@ -215,6 +223,7 @@ impl Session {
             self.video(source).map_or((VideoCodec::Vp8, None), |v| (v.send_codec, v.send_bitrate));
         let unsupported =
             |what: &str| format!("{what} cannot be taken: send raw media, or {}", "opus, vp8, h264");
+        let muted = self.muted[source.index()];
         let sending = match format {
             Format::Pcm { sample_rate, channels, .. } => {
                 if ![8_000, 16_000, 24_000, 48_000].contains(&sample_rate) {
@@ -229,18 +238,21 @@ impl Session {
             Format::Picture { format, width, height, .. } => {
                 let (width, height) = (u32::from(width), u32::from(height));
                 let picture = RawPicture { format, width, height, message: message.clone(), payload_at };
-                self.actions.push_back(Action::Show { source, codec, bitrate, picture });
+                let show = Action::Show { source, codec, bitrate, picture };
+                self.actions.extend((!muted).then_some(show));
                 Sending::Raw
             }
             Format::EncodedAudio { codec: AudioCodec::Opus, .. } => {
                 if payload.is_empty() || payload.len() > 1_200 {
                     return self.fatal(ErrorKind::BadRequest, "an opus packet has 1 to 1200 bytes");
                 }
-                self.actions.push_back(Action::SpeakOpus { source, packet: payload.to_vec() });
+                let speak = Action::SpeakOpus { source, packet: payload.to_vec() };
+                self.actions.extend((!muted).then_some(speak));
                 Sending::Encoded
             }
             Format::EncodedVideo { codec: codec @ (VideoCodec::Vp8 | VideoCodec::H264), .. } => {
-                self.actions.push_back(Action::ShowEncoded { source, codec, unit: payload.clone() });
+                let show = Action::ShowEncoded { source, codec, unit: payload.clone() };
+                self.actions.extend((!muted).then_some(show));
                 Sending::Encoded
             }
             Format::EncodedAudio { codec, .. } => {

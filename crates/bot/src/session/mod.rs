@@ -103,6 +103,8 @@ pub(crate) struct Session {
     sending: [Sending; 4],
     /// A frame for a source that the session does not send was answered with an error since the last change.
     refused: [bool; 4],
+    /// Nothing is sent of these; queues play on unheard.
+    muted: [bool; 4],
     dominant: Vec<ParticipantId>,
     history: VecDeque<ParticipantId>,
     /// Our request number to the bot's.
@@ -132,6 +134,7 @@ impl Session {
             screen_voice: player(),
             sending: [Sending::Nothing; 4],
             refused: [false; 4],
+            muted: [false; 4],
             dominant: Vec::new(),
             history: VecDeque::new(),
             pending: BTreeMap::new(),
@@ -163,7 +166,7 @@ impl Session {
             }
             Phase::Running => {
                 for source in [Source::Microphone, Source::ScreenAudio] {
-                    let spoken = self.player(source).poll(now);
+                    let spoken = self.player(source).poll(now).filter(|_| !self.muted[source.index()]);
                     self.actions.extend(spoken.map(|spoken| Action::Speak { source, spoken }));
                     self.tell_notices(now, source);
                 }

@@ -250,3 +250,28 @@ fn the_room_is_told_with_history_and_replies_find_their_way() {
     assert!(matches!(s.poll(), Some(Action::Event(BotEvent::Closed { reason: LeaveReason::Replaced }))));
     assert!(matches!(s.poll(), Some(Action::Close { code: 4409, .. })));
 }
+
+#[test]
+fn what_is_muted_is_not_sent_and_begins_again_with_a_keyframe() {
+    let (mut s, now) = running();
+    let unit = message(
+        Source::Camera,
+        Format::EncodedVideo { codec: VideoCodec::Vp8, width: 0, height: 0 },
+        &[1, 2],
+    );
+    let mute = |muted| format!(r#"{{"type":"mute","id":1,"source":"camera","muted":{muted}}}"#);
+    s.binary(now, &unit);
+    assert!(matches!(s.poll(), Some(Action::ShowEncoded { .. })));
+    s.text(now, &mute(true));
+    assert!(matches!(s.poll(), Some(Action::Request { .. })));
+    s.binary(now, &unit);
+    assert!(s.poll().is_none());
+    s.text(now, &mute(false));
+    assert_eq!(events(&mut s), [BotEvent::KeyframeNeeded { source: Source::Camera }]);
+    s.binary(now, &unit);
+    assert!(matches!(s.poll(), Some(Action::ShowEncoded { .. })));
+    s.text(now, r#"{"type":"mute","id":2,"source":"microphone","muted":true}"#);
+    s.binary(now, &pcm(320));
+    s.handle_timeout(now);
+    assert!(std::iter::from_fn(|| s.poll()).all(|a| !matches!(a, Action::Speak { .. })));
+}
