@@ -83,13 +83,7 @@ impl Engine {
     }
 
     /// Takes somebody out of a room. `false`: nobody of that id is there.
-    pub fn remove(
-        &mut self,
-        now: Instant,
-        room: &RoomName,
-        id: &ParticipantId,
-        reason: LeaveReason,
-    ) -> bool {
+    pub fn remove(&mut self, now: Instant, room: &RoomName, id: &ParticipantId, reason: LeaveReason) -> bool {
         let (reply, answer) = async_channel::bounded(1);
         let command = Command::Remove { room: room.clone(), id: id.clone(), reason, reply };
         self.core.handle_command(now, command, &self.sender);

@@ -68,7 +68,7 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
         }
     }
     let answer = rtc.sdp_api().accept_offer(parsed).map_err(|e| bad(&e))?.to_sdp_string();
-    let mut lines = Lines::sort(&rtc, &answer);
+    let mut lines = Lines::sort(&rtc, &answer, terms.kind);
     if lines.inputs.is_empty() && lines.outputs.is_empty() {
         return Err(no_line(offer));
     }
@@ -176,7 +176,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn sort(rtc: &Rtc, answer: &str) -> Self {
+    fn sort(rtc: &Rtc, answer: &str, kind: ParticipantKind) -> Self {
         let mut inputs: Vec<InLine> = Vec::new();
         let (mut audio, mut video): (Vec<Mid>, Vec<Mid>) = (Vec::new(), Vec::new());
         for line in answer_lines(answer) {
@@ -198,7 +198,8 @@ impl Lines {
                 }
             }
         }
-        let screen = if video.len() > 1 { video.pop() } else { None };
+        // A WHEP player has no word for screens: all its lines show what there is.
+        let screen = if video.len() > 1 && kind != ParticipantKind::Whep { video.pop() } else { None };
         let text = |mids: &[Mid]| mids.iter().map(ToString::to_string).collect::<Vec<_>>();
         let slots =
             SlotPlan { audio: text(&audio), video: text(&video), screen: screen.map(|m| m.to_string()) };

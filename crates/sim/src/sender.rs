@@ -92,7 +92,7 @@ impl Sender {
             ticks,
             // Near the ends, so that they are passed within a test.
             seq: 65_400 - u64::from(number % 100),
-            rtp_time: u32::MAX - 500_000 + number * 7_919,
+            rtp_time: (u32::MAX - 500_000).wrapping_add(number * 7_919),
             picture_id: 0x7fff - u16::try_from(number % 64).expect("below 64"),
         }
     }
