@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use antiphon_base::{Codec, Source};
+use antiphon_base::{Codec, MediaKind, Source};
 use antiphon_room::SlotId;
 use antiphon_room::slot::Outgoing;
 use antiphon_wire::rtp::rewrite::PicturePatch;
@@ -363,7 +363,7 @@ impl Connection {
         let mut write =
             RtpWrite::new(pt, outgoing.rewritten.seq.into(), outgoing.rewritten.rtp_time, wallclock, payload)
                 .marker(outgoing.marker)
-                .nackable(true)
+                .nackable(packet.codec.kind() == MediaKind::Video)
                 .csrc(&[packet.track.participant.0]);
         if let Some(patch) = patch {
             write = write.vp8_patch(patch);

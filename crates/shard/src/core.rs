@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::connection::{Happening, Ingress};
 use crate::egress::{Arena, Egress};
-use crate::host::{Host, Routed};
+use crate::host::{Host, Member, Routed};
 use crate::net::Received;
 use crate::peer::{MAX_ADDRESSES, Peer};
 use crate::status::{ParticipantStatus, ShardMetrics};
@@ -284,11 +284,19 @@ impl Core {
 
     /// Gives a packet of a room's participant to whoever gets it.
     pub(crate) fn route(&mut self, now: Instant, room: usize, packet: Packet) {
+        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
+        let observed = catch_unwind(AssertUnwindSafe(|| host.observe(now, &packet)));
+        match observed {
+            // The room decides first who gets it: the first packets of a voice and the first key frame are not lost.
+            Ok(true) => self.pump(now, room),
+            Ok(false) => {}
+            Err(_) => return self.drop_room(now, room),
+        }
         let Some(mut host) = self.hosts.get_mut(room).and_then(Option::take) else { return };
         let packet = std::sync::Arc::new(packet);
         let mut routed = std::mem::take(&mut self.routed);
         let peers = &mut self.peers;
-        let result = catch_unwind(AssertUnwindSafe(|| host.route(now, &packet, peers, &mut routed)));
+        let result = catch_unwind(AssertUnwindSafe(|| host.route(&packet, peers, &mut routed)));
         if result.is_err() {
             self.hosts[room] = Some(host);
             self.drop_room(now, room);
@@ -409,9 +417,11 @@ impl Core {
 
     /// The connection is gone without good-bye: the room keeps the place for a while.
     pub(crate) fn lose_peer(&mut self, now: Instant, place: usize) {
+        let Some(peer) = self.peers.get(place).and_then(Option::as_deref) else { return };
+        let lost = Member::Lost { id: peer.id.clone(), stats: peer.stats(now) };
         self.with_room(now, place, |host, key| {
             host.forget_peer(place);
-            host.members.remove(&key);
+            host.members.insert(key, lost);
             host.room.disconnected(now, key);
         });
         self.take_down(now, place);
@@ -457,6 +467,8 @@ impl Core {
     /// Forgets a room. Attachments see their rings close.
     fn end_room(&mut self, room: usize) {
         if let Some(host) = self.hosts.get_mut(room).and_then(Option::take) {
+            let attached = host.members.values().filter(|m| matches!(m, Member::Attached(_))).count() as u64;
+            self.metrics.attachments = self.metrics.attachments.saturating_sub(attached);
             self.by_name.remove(&host.name);
             self.free_hosts.push(room);
             self.metrics.rooms = self.metrics.rooms.saturating_sub(1);

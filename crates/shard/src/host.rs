@@ -39,6 +39,8 @@ pub(crate) enum Member {
     Peer(usize),
     /// A program in this process.
     Attached(Attached),
+    /// A WebRTC peer whose connection is gone; its place in the room is kept for a while.
+    Lost { id: antiphon_base::ParticipantId, stats: serde_json::Value },
 }
 
 /// The shard's side of an attachment.
@@ -120,8 +122,8 @@ impl Host {
         })
     }
 
-    /// Tells the engine what it must know of a packet.
-    fn observe(&mut self, now: Instant, packet: &Packet) {
+    /// Tells the engine what it must know of a packet. True: it is the first of a layer, which the room does not know yet.
+    pub(crate) fn observe(&mut self, now: Instant, packet: &Packet) -> bool {
         let feed = Feed { track: packet.track, layer: packet.layer };
         let state = self.feed(feed, now);
         let silent = now.saturating_duration_since(state.told) >= ACTIVITY_INTERVAL;
@@ -156,18 +158,17 @@ impl Host {
         }
         self.dirty |=
             new || silent || resolution.is_some() || packet.audio_level.is_some() || packet.starts_keyframe();
+        new
     }
 
-    /// Gives a packet to everybody who gets it.
+    /// Gives an observed packet to everybody who gets it.
     pub(crate) fn route(
         &mut self,
-        now: Instant,
         packet: &Arc<Packet>,
         peers: &mut [Option<Box<Peer>>],
         routed: &mut Routed,
     ) {
         routed.clear();
-        self.observe(now, packet);
         let feed = Feed { track: packet.track, layer: packet.layer };
         let Some(state) = self.feeds.get(&feed) else { return };
         routed.unwanted = state.routes.is_empty() && state.taps.is_empty();

@@ -71,7 +71,7 @@ impl Core {
                     self.with_host(now, room, |h| h.room.leave(now, to, LeaveReason::ProtocolError))
                 });
             }
-            None => {}
+            Some(Member::Lost { .. }) | None => {}
         }
     }
 
@@ -116,7 +116,7 @@ impl Core {
                 let _ = attached.events.try_send(AttachEvent::Keyframe(feed.track.source));
                 self.metrics.keyframe_requests += 1;
             }
-            None => {}
+            Some(Member::Lost { .. }) | None => {}
         }
     }
 
@@ -140,6 +140,11 @@ impl Core {
             }
             Some(Member::Attached(_)) => {
                 self.metrics.attachments = self.metrics.attachments.saturating_sub(1)
+            }
+            Some(Member::Lost { id, stats }) => {
+                let (reason, stats) = (Some(reason), Some(stats));
+                let status = ParticipantStatus { id, key, state: "gone", presence: None, reason, stats };
+                self.remember(name, status);
             }
             None => {}
         }

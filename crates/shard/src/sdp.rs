@@ -61,7 +61,7 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
         return Err(bad(&format_args!("{lines} m-lines are more than {}", terms.max_slots + 8)));
     }
     let parsed = SdpOffer::from_sdp_string(offer).map_err(|e| bad(&e))?;
-    let mut rtc = build(&terms, now);
+    let mut rtc = build(&terms, only_receives(offer), now);
     for &address in terms.candidates {
         if let Ok(candidate) = Candidate::host(address, "udp") {
             rtc.add_local_candidate(candidate);
@@ -79,7 +79,7 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
         let mut api = rtc.direct_api();
         if let Some(tx) = api.stream_tx_by_mid(line.mid, None) {
             line.ssrc = tx.ssrc();
-            tx.set_rtx_cache(VIDEO_RTX_PACKETS, std::time::Duration::from_secs(2), None);
+            tx.set_rtx_cache(VIDEO_RTX_PACKETS, std::time::Duration::from_secs(1), None);
         }
     }
     let control = terms.kind != ParticipantKind::Whip
@@ -100,8 +100,14 @@ fn no_line(offer: &str) -> JoinError {
     )
 }
 
-fn build(terms: &Terms<'_>, now: Instant) -> Rtc {
-    Rtc::builder()
+/// No line on which the client sends: a player.
+fn only_receives(offer: &str) -> bool {
+    let media = |s: &&str| s.starts_with("m=audio") || s.starts_with("m=video");
+    sections(offer).into_iter().filter(media).all(|s| s.lines().any(|l| l.trim_end() == "a=recvonly"))
+}
+
+fn build(terms: &Terms<'_>, player: bool, now: Instant) -> Rtc {
+    let config = Rtc::builder()
         .set_ice_lite(true)
         .set_rtp_mode(true)
         .set_local_ice_credentials(terms.credentials.clone())
@@ -118,14 +124,15 @@ fn build(terms: &Terms<'_>, now: Instant) -> Rtc {
         .enable_av1(true)
         .clear_extension_map()
         .set_extension(1, Extension::AudioLevel)
-        .set_extension(3, Extension::TransportSequenceNumber)
         .set_extension(4, Extension::RtpMid)
         .set_extension(5, Extension::AbsoluteCaptureTime)
         .set_extension(10, Extension::RtpStreamId)
         .set_extension(11, Extension::RepairedRtpStreamId)
         // No video orientation: without it a phone turns its pictures itself, and bots need not know of it.
-        .set_sctp_max_buffered_amount(CONTROL_BUFFER_BYTES)
-        .build(now)
+        .set_sctp_max_buffered_amount(CONTROL_BUFFER_BYTES);
+    // Transport-wide feedback is for what we receive. Towards players it would only cost until we estimate bandwidth.
+    let config = if player { config } else { config.set_extension(3, Extension::TransportSequenceNumber) };
+    config.build(now)
 }
 
 /// One line of our answer: directions are ours, what we receive the client sends.
@@ -255,8 +262,9 @@ fn codec(codec: StrCodec) -> Option<Codec> {
     })
 }
 
-/// Two things str0m's answer does not do: one msid for audio slot i and video slot i (lip sync), and VP8 first where
-/// the client sends, because every browser decodes it.
+/// Three things str0m's answer does not do: one msid for audio slot i and video slot i (lip sync); VP8 first where
+/// the client sends, because every browser decodes it; and no transport-wide feedback where we send, so that browsers
+/// tell their bandwidth by REMB, which is what we use until we have an estimator of our own.
 fn polish(answer: &str, lines: &Lines) -> String {
     let mut out = String::with_capacity(answer.len());
     for section in sections(answer) {
@@ -264,7 +272,11 @@ fn polish(answer: &str, lines: &Lines) -> String {
         let stream = slot_stream(&lines.slots, mid);
         let prefer = section.starts_with("m=video") && lines.inputs.iter().any(|i| i.mid.to_string() == mid);
         let first = if prefer { vp8_payload_types(section) } else { Vec::new() };
+        let sends_only = section.lines().any(|l| l.trim_end() == "a=sendonly");
         for line in section.split_inclusive("\r\n") {
+            if sends_only && is_transport_wide(line) {
+                continue;
+            }
             match (&stream, line.strip_prefix("a=msid:")) {
                 (Some(stream), Some(rest)) => {
                     let track = rest.split_whitespace().nth(1).unwrap_or("track");
@@ -276,6 +288,13 @@ fn polish(answer: &str, lines: &Lines) -> String {
         }
     }
     out
+}
+
+/// Attributes of transport-wide congestion control (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+fn is_transport_wide(line: &str) -> bool {
+    let line = line.trim_end();
+    line.ends_with("transport-wide-cc-extensions-01")
+        || (line.starts_with("a=rtcp-fb:") && line.ends_with("transport-cc"))
 }
 
 /// Splits before each m-line.

@@ -22,6 +22,8 @@ pub struct SlotReport {
     pub frames: u64,
     /// Pictures of which a packet never came.
     pub incomplete: u64,
+    /// Those among them that were the last before a switch or a stop: a slot does not wait for ever.
+    pub cut: u64,
     /// Switches from one track or layer to another.
     pub switches: u64,
     /// Frames of a source that never came, between others of it that did.
@@ -60,6 +62,7 @@ impl Report {
             sum.missing += slot.missing;
             sum.frames += slot.frames;
             sum.incomplete += slot.incomplete;
+            sum.cut += slot.cut;
             sum.switches += slot.switches;
             sum.gaps += slot.gaps;
             for (from, frames) in &slot.from {
@@ -257,6 +260,8 @@ impl<'a> Checker<'a> {
         }
         let adjacent = a.seqs().1 + 1 == b.seqs().0;
         let switched = a.source() != b.source();
+        let restarted = b.first.stamp.key && a.first.stamp.frame + 1 != b.first.stamp.frame;
+        self.report.cut += u64::from(!a.is_whole() && (switched || restarted));
         if adjacent {
             // A receiver takes both as whole: nothing between them is missing.
             if a.first.stamp.index == 0 && !a.is_whole() && a.first.stamp.source.kind() == MediaKind::Video {

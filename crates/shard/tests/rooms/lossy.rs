@@ -19,19 +19,22 @@ fn bad() -> Conditions {
     }
 }
 
+/// Long enough for a request, the wish for a key frame and the key frame itself, over four times 100 ms.
+const PERIOD: Duration = Duration::from_millis(1_500);
+
 /// Four publishers on such links, who change their pins all the time.
 fn talk(seed: u64, conditions: Conditions, time: Duration) -> World {
     let mut world = World::new(seed);
     world.conditions = conditions;
-    let all: Vec<usize> =
-        ["anna", "ben", "cleo", "dan"].iter().map(|n| world.enter(Profile::new(n))).collect();
+    let all = ["anna", "ben", "cleo", "dan"].map(|n| Profile { video_slots: 3, ..Profile::new(n) });
+    let all: Vec<usize> = all.into_iter().map(|p| world.enter(p)).collect();
     let now = world.now;
     for client in &all {
         world.clients[*client].start(now, Source::Microphone, 0);
         world.clients[*client].start(now, Source::Camera, 20);
     }
     let mut left = time;
-    while let Some(rest) = left.checked_sub(Duration::from_millis(700)) {
+    while let Some(rest) = left.checked_sub(PERIOD) {
         left = rest;
         for client in &all {
             let mut others: Vec<usize> = all.iter().copied().filter(|c| c != client).collect();
@@ -42,10 +45,10 @@ fn talk(seed: u64, conditions: Conditions, time: Duration) -> World {
                 max_height: None,
             };
             let pins = others.iter().map(pin).take(2).collect();
-            let policy = Policy { pins, max_videos: Some(2), ..Policy::default() };
+            let policy = Policy { pins, ..Policy::default() };
             world.say(*client, Request::Policy { policy });
         }
-        world.run(Duration::from_millis(700));
+        world.run(PERIOD);
     }
     // Time for the last repairs.
     world.run(Duration::from_secs(1));
@@ -74,7 +77,7 @@ fn two_percent_of_loss_tear_no_picture() {
         }
         let (packets, missing, incomplete, switches) = video;
         println!("client {client}: video {video:?}, audio {audio:?}, heard {heard}");
-        assert!(switches > 15, "{switches} switches");
+        assert!(switches >= 5, "{switches} switches");
         // NACK and RTX repair both ways; without them it would be two of a hundred on each of them.
         assert!(missing * 200 < packets, "{missing} of {packets} video packets missing");
         assert!(incomplete * 100 < packets, "{incomplete} pictures incomplete");
@@ -99,6 +102,6 @@ fn without_loss_all_of_it_arrives_whatever_the_order() {
     report.assert_sound();
     for client in 0..4 {
         let got = report.of(client);
-        assert_eq!(got.incomplete, 0, "client {client}");
+        assert_eq!(got.incomplete, got.cut, "client {client}");
     }
 }
