@@ -9,6 +9,8 @@ from program import arguments, main, person, say
 
 # Pictures of one size in a row after which the resolution counts as stable.
 STABLE = 30
+# A stream without a picture for this long has stopped.
+STALL_S = 10.0
 
 
 async def work() -> None:
@@ -28,7 +30,13 @@ async def work() -> None:
         begin = time.monotonic()
         limit = begin + args.seconds + 20
         stable_at = None
-        async for frame in room.video(participant=who, source=args.source):
+        frames = room.video(participant=who, source=args.source)
+        while True:
+            try:
+                frame = await asyncio.wait_for(anext(frames), STALL_S)
+            except asyncio.TimeoutError:
+                say("stalled", pictures=pictures, size=size, stats=[repr(s) for s in await room.stats()])
+                raise
             now = time.monotonic()
             pixels = frame.pixels
             number = synth.read_number(pixels)

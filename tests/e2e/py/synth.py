@@ -23,7 +23,7 @@ def cell_colour(column: int, row: int) -> tuple[int, int, int]:
     """Of the still part; the same formula stands in page.js. Nearly grey: browsers capture a canvas as BT.709, cameras
     come as BT.601, and VP8 does not say which."""
     grey = 50 + 18 * column + 12 * row
-    tint = 10 if (column + row) % 2 else -10
+    tint = 4 if (column + row) % 2 else -4
     return grey + tint, grey, grey - tint
 
 

@@ -27,7 +27,7 @@
       for (let column = 0; column < COLUMNS; column++) {
         // Nearly grey, as py/synth.py says why.
         const grey = 50 + 18 * column + 12 * row;
-        const tint = (column + row) % 2 ? 10 : -10;
+        const tint = (column + row) % 2 ? 4 : -4;
         ctx.fillStyle = `rgb(${grey + tint}, ${grey}, ${grey - tint})`;
         const [x0, x1] = [column, column + 1].map(c => Math.floor((w * c) / COLUMNS));
         const [y0, y1] = [row, row + 1].map(r => top + Math.floor(((h - top) * r) / ROWS));
