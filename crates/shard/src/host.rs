@@ -185,8 +185,11 @@ impl Host {
             for outgoing in self.scratch.drain(..) {
                 routed.forwarded += 1;
                 if outgoing.switched {
+                    // Not always the packet's own feed: the end of the old one lets the held key frame of the new one go.
+                    let p = &outgoing.packet;
+                    let feed = Some(Feed { track: p.track, layer: p.layer });
                     let rtp_time = outgoing.rewritten.rtp_time;
-                    routed.switched.push(Switched { peer: place, slot, feed: Some(feed), rtp_time });
+                    routed.switched.push(Switched { peer: place, slot, feed, rtp_time });
                 }
                 peer.connection.forward(slot, &outgoing);
             }

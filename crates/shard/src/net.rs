@@ -169,7 +169,10 @@ impl Socket {
             header.msg_hdr.msg_iovlen = range.len() as _;
             header.msg_hdr.msg_control = control[i].as_mut_ptr().cast();
             header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
-            header.msg_hdr.msg_controllen = write_control(&mut header.msg_hdr, first.source, segment) as _;
+            // Bound to one address, the kernel knows the source: naming it again costs a route lookup per message.
+            let bound = self.local.ip();
+            let source = if bound.is_unspecified() { first.source } else { Ipv4Addr::UNSPECIFIED.into() };
+            header.msg_hdr.msg_controllen = write_control(&mut header.msg_hdr, source, segment) as _;
             headers.push(header);
         }
         self.send_headers(datagrams, messages, &mut headers);
