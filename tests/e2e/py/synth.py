@@ -20,9 +20,9 @@ COLUMNS, ROWS = 8, 4
 
 
 def cell_colour(column: int, row: int) -> tuple[int, int, int]:
-    """Of the still part; the same formula stands in page.js. Nearly grey: browsers capture a canvas as BT.709, cameras
-    come as BT.601, and VP8 does not say which."""
-    grey = 50 + 18 * column + 12 * row
+    """Of the still part; the same formula stands in page.js. Nearly grey and of middle brightness: Chromium captures a
+    canvas in full range, cameras come in limited range, and VP8 does not say which."""
+    grey = 92 + 7 * column + 5 * row
     tint = 4 if (column + row) % 2 else -4
     return grey + tint, grey, grey - tint
 

@@ -26,7 +26,7 @@
     for (let row = 0; row < ROWS; row++) {
       for (let column = 0; column < COLUMNS; column++) {
         // Nearly grey, as py/synth.py says why.
-        const grey = 50 + 18 * column + 12 * row;
+        const grey = 92 + 7 * column + 5 * row;
         const tint = (column + row) % 2 ? 4 : -4;
         ctx.fillStyle = `rgb(${grey + tint}, ${grey}, ${grey - tint})`;
         const [x0, x1] = [column, column + 1].map(c => Math.floor((w * c) / COLUMNS));

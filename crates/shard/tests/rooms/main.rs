@@ -1,6 +1,7 @@
 //! Whole rooms: the real shard and real WebRTC peers in virtual time, on a simulated network (`antiphon_sim`).
 
 mod attached;
+mod chaos;
 mod hostile;
 mod layers;
 mod lossy;
