@@ -150,13 +150,7 @@ impl Core {
             let Some(happening) = peer.connection.next_event() else { return };
             match happening {
                 Happening::Media(ingress) => self.on_media(now, place, *ingress),
-                Happening::Connected => {
-                    peer.connected = true;
-                    peer.note(now, "connected");
-                    if !peer.has_control {
-                        self.with_room(now, place, |host, key| host.room.connected(now, key, 0));
-                    }
-                }
+                Happening::Connected => self.on_connected(now, place),
                 Happening::ControlOpen => {
                     peer.note(now, "control channel open");
                     let us = self.clock.us(now);
@@ -180,6 +174,23 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Media can flow: what the slots wait for has passed by until now.
+    fn on_connected(&mut self, now: Instant, place: usize) {
+        let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) else { return };
+        peer.connected = true;
+        peer.note(now, "connected");
+        let has_control = peer.has_control;
+        let feeds: Vec<_> = peer.slots.iter().filter_map(antiphon_room::slot::Slot::needs_keyframe).collect();
+        self.with_room(now, place, |host, key| {
+            if !has_control {
+                host.room.connected(now, key, 0);
+            }
+            for feed in feeds {
+                host.room.keyframe_wanted(now, feed);
+            }
+        });
     }
 
     fn on_control(&mut self, now: Instant, place: usize, bytes: &[u8]) {
@@ -285,7 +296,8 @@ impl Core {
     /// Gives a packet of a room's participant to whoever gets it.
     pub(crate) fn route(&mut self, now: Instant, room: usize, packet: Packet) {
         let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
-        let observed = catch_unwind(AssertUnwindSafe(|| host.observe(now, &packet)));
+        let peers = &self.peers;
+        let observed = catch_unwind(AssertUnwindSafe(|| host.observe(now, &packet, peers)));
         match observed {
             // The room decides first who gets it: the first packets of a voice and the first key frame are not lost.
             Ok(true) => self.pump(now, room),

@@ -123,14 +123,15 @@ impl Host {
     }
 
     /// Tells the engine what it must know of a packet. True: it is the first of a layer, which the room does not know yet.
-    pub(crate) fn observe(&mut self, now: Instant, packet: &Packet) -> bool {
+    pub(crate) fn observe(&mut self, now: Instant, packet: &Packet, peers: &[Option<Box<Peer>>]) -> bool {
         let feed = Feed { track: packet.track, layer: packet.layer };
         let state = self.feed(feed, now);
         let silent = now.saturating_duration_since(state.told) >= ACTIVITY_INTERVAL;
         let new = state.codec != packet.codec
             || now.saturating_duration_since(state.told) >= Duration::from_secs(2);
         let resolution = packet.descriptor.resolution().filter(|r| state.resolution != Some(*r));
-        let goes_somewhere = !state.routes.is_empty() || !state.taps.is_empty();
+        let listens = |place: usize| peers.get(place).and_then(Option::as_deref).is_some_and(|p| p.connected);
+        let goes_somewhere = !state.taps.is_empty() || state.routes.iter().any(|(place, _)| listens(*place));
         if silent {
             state.told = now;
         }
@@ -174,6 +175,10 @@ impl Host {
         routed.unwanted = state.routes.is_empty() && state.taps.is_empty();
         for &(place, slot) in &state.routes {
             let Some(peer) = peers.get_mut(place).and_then(Option::as_deref_mut) else { continue };
+            // Without keys str0m would keep all of it, and let it go at once when they come.
+            if !peer.connected {
+                continue;
+            }
             let Some(target) = peer.slots.get_mut(usize::from(slot.0)) else { continue };
             if target.admit(packet, &mut self.scratch) {
                 routed.switched.push(Switched { peer: place, slot, feed: None, rtp_time: 0 });

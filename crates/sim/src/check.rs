@@ -1,6 +1,7 @@
 //! What must hold of everything that a client receives, found out without asking the code under test.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use antiphon_base::MediaKind;
 use antiphon_wire::control::ServerMessage;
@@ -8,6 +9,9 @@ use antiphon_wire::control::ServerMessage;
 use crate::client::{Client, Received, SlotLog};
 use crate::stamp::{Parsed, Stamp};
 use crate::world::World;
+
+/// An announcement may come after the media that it announces: by a few repetitions on a bad link.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
 
 /// What came in one slot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -202,8 +206,7 @@ impl<'a> Checker<'a> {
                 .any(|s| s.mid == self.slot.mid && s.csrc == packet.csrc && s.source == Some(stamp.source)),
             _ => false,
         });
-        let fresh = self.world.now - packet.at < std::time::Duration::from_secs(1);
-        if self.client.control_open.is_some() && !told && !fresh {
+        if !told && self.could_know(packet) {
             self.fault(packet, "was never announced");
         }
     }
@@ -291,8 +294,7 @@ impl<'a> Checker<'a> {
         if self.slot.kind == MediaKind::Video && !frame.first.stamp.key {
             self.fault(packet, "a source begins without key frame");
         }
-        let fresh = self.world.now - packet.at < std::time::Duration::from_secs(1);
-        if self.client.control_open.is_none() || frame.first.stamp.index != 0 || fresh {
+        if frame.first.stamp.index != 0 || !self.could_know(packet) {
             return;
         }
         let told = self.client.messages.iter().any(|(_, m)| match m {
@@ -305,6 +307,12 @@ impl<'a> Checker<'a> {
         if !told && !before {
             self.fault(packet, "its first RTP time was not told");
         }
+    }
+
+    /// There was a control channel before, and time enough for a message.
+    fn could_know(&self, packet: &Received) -> bool {
+        let open = self.client.messages.first().is_some_and(|(at, _)| *at <= packet.at);
+        open && !self.client.vanished && self.world.now - packet.at >= TOLD_WITHIN
     }
 
     /// The same participant's track stood there just before (another layer, or the first packet was lost).

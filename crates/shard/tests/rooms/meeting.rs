@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use antiphon_base::Source;
-use antiphon_sim::{Profile, World};
+use antiphon_sim::{Conditions, Profile, World};
 use antiphon_wire::control::ServerMessage;
 
 fn two() -> (World, usize, usize) {
@@ -71,4 +71,19 @@ fn an_audio_slot_and_a_video_slot_share_their_stream() {
     let streams: Vec<String> = client.slots.iter().map(|s| stream(&s.mid)).collect();
     let want = ["slot-0", "slot-1", "slot-2", "slot-0", "slot-1", "slot-2", "slot-screen"];
     assert_eq!(streams, want);
+}
+
+#[test]
+fn nothing_is_kept_for_those_who_are_still_connecting() {
+    let (mut world, anna, _) = two();
+    // A far client: its handshake takes seconds.
+    world.conditions = Conditions { delay: Duration::from_millis(400), ..Conditions::default() };
+    let far = world.enter(Profile::new("far"));
+    world.run(Duration::from_secs(3));
+    let connected = world.clients[far].connected.unwrap();
+    let first = world.clients[far].slots.iter().flat_map(|s| &s.packets).map(|p| p.at).min().unwrap();
+    let burst = world.clients[far].slots.iter().flat_map(|s| &s.packets).filter(|p| p.at == first).count();
+    assert!(burst <= 3, "{burst} packets at once, {:?} after connecting", first - connected);
+    world.check().assert_sound();
+    assert!(crate::frames_of(&world, far, anna, Source::Camera, 0) > 20);
 }
