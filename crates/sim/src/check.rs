@@ -26,7 +26,7 @@ pub struct SlotReport {
     pub frames: u64,
     /// Pictures of which a packet never came.
     pub incomplete: u64,
-    /// Those among them that were the last before a switch or a stop: a slot does not wait for ever.
+    /// Those among them that were the last before a switch, a stop or the end: a slot does not wait for ever.
     pub cut: u64,
     /// Switches from one track or layer to another.
     pub switches: u64,
@@ -93,11 +93,16 @@ impl Frame<'_> {
         (self.packets[0].seq, self.packets[self.packets.len() - 1].seq)
     }
 
+    /// A receiver misses nothing between its first and last packet.
+    fn has_no_hole(&self) -> bool {
+        let (first, last) = self.seqs();
+        last - first + 1 == self.packets.len() as u64
+    }
+
     /// All packets of the picture, in order, without a hole.
     fn is_whole(&self) -> bool {
         let count = usize::from(self.first.stamp.count);
-        let (first, last) = self.seqs();
-        self.packets.len() == count && last - first + 1 == count as u64
+        self.packets.len() == count && self.has_no_hole()
     }
 }
 
@@ -156,6 +161,7 @@ impl<'a> Checker<'a> {
         if let Some(first) = frames.first() {
             self.check_start(first);
         }
+        self.report.cut += u64::from(frames.last().is_some_and(|f| !f.is_whole()));
         self.count_gaps(&frames);
     }
 
@@ -267,8 +273,15 @@ impl<'a> Checker<'a> {
         self.report.cut += u64::from(!a.is_whole() && (switched || restarted));
         if adjacent {
             // A receiver takes both as whole: nothing between them is missing.
-            if a.first.stamp.index == 0 && !a.is_whole() && a.first.stamp.source.kind() == MediaKind::Video {
-                self.fault(next, "a torn picture before it looks whole");
+            if a.first.stamp.index == 0
+                && a.has_no_hole()
+                && !a.is_whole()
+                && a.first.stamp.source.kind() == MediaKind::Video
+            {
+                let got: Vec<_> =
+                    a.packets.iter().map(|p| (p.seq, p.parsed.map(|p| p.stamp.index))).collect();
+                let what = format!("before it {:?}, of which {got:?} came, looks whole", a.first.stamp);
+                self.fault(next, &what);
             }
             if b.first.stamp.index != 0 {
                 self.fault(next, "a picture begins in its middle");
