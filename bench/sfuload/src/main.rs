@@ -43,6 +43,9 @@ pub struct Args {
     /// Bearer token for WHIP/WHEP.
     #[arg(long)]
     pub token: Option<String>,
+    /// WHEP: offer one video line more than there are publishers, for servers that keep the last one for a screen.
+    #[arg(long)]
+    pub screen_line: bool,
     /// Room (a number for Janus).
     #[arg(long, default_value = "4242")]
     pub room: String,

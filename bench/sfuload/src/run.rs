@@ -41,6 +41,7 @@ fn signalling_for(args: &Args) -> Result<Arc<dyn Signalling>> {
             &args.whep_url,
             &args.room,
             args.token.clone(),
+            args.screen_line,
         )),
     })
 }

@@ -12,17 +12,20 @@ pub struct WhipWhep {
     whep: String,
     room: String,
     token: Option<String>,
+    /// The server takes the last of several video lines for a screen: offer one more than there are cameras.
+    screen_line: bool,
     agent: ureq::Agent,
     plan: Mutex<MediaPlan>,
 }
 
 impl WhipWhep {
-    pub fn new(whip: &str, whep: &str, room: &str, token: Option<String>) -> Self {
+    pub fn new(whip: &str, whep: &str, room: &str, token: Option<String>, screen_line: bool) -> Self {
         WhipWhep {
             whip: whip.into(),
             whep: whep.into(),
             room: room.into(),
             token,
+            screen_line,
             agent: http_agent(),
             plan: Mutex::new(MediaPlan { publishers: 0, audio: true, video: true }),
         }
@@ -87,7 +90,8 @@ impl Signalling for WhipWhep {
             url = url.replace("{pub}", &p.to_string());
         }
         let n = spec.publishers.len();
-        let offer = peer.make_offer(if plan.audio { n } else { 0 }, if plan.video { n } else { 0 })?;
+        let video = n + usize::from(self.screen_line && n > 1);
+        let offer = peer.make_offer(if plan.audio { n } else { 0 }, if plan.video { video } else { 0 })?;
         let (answer, loc) = self.post(&url, offer)?;
         peer.accept_answer(&answer)?;
         Ok(loc)
