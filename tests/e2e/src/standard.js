@@ -1,0 +1,85 @@
+// Pages without the web client: a bare RTCPeerConnection that publishes by WHIP (RFC 9725) or plays by WHEP, with the
+// codecs that the test wants.
+
+/** Opens a page of the server's origin that joins nothing by itself. */
+export function barePage(it, browser, fake) {
+  return browser.open(`${it.server.url}/livez`, { fake });
+}
+
+/** Names of the codecs that a page can send, like "video/VP8". */
+export function canSend(person, kind) {
+  return person.evaluate(
+    k => [...new Set(RTCRtpSender.getCapabilities(k).codecs.map(codec => codec.mimeType))],
+    kind,
+  );
+}
+
+/** Publishes the page's fake camera or microphone in this codec alone. Gives the participant's id. */
+export async function publish(it, person, room, { kind, codec, name }) {
+  const token = await it.server.token(room);
+  const location = await person.evaluate(
+    async ([path, bearer, wanted]) => {
+      const pc = new RTCPeerConnection();
+      const video = wanted.kind === "video";
+      const media = await navigator.mediaDevices.getUserMedia({ audio: !video, video });
+      const [track] = media.getTracks();
+      const line = pc.addTransceiver(track, { direction: "sendonly", streams: [media] });
+      const { codecs } = RTCRtpSender.getCapabilities(wanted.kind);
+      const only = [`${wanted.kind}/${wanted.codec}`, "video/rtx"].map(type => type.toLowerCase());
+      line.setCodecPreferences(codecs.filter(c => only.includes(c.mimeType.toLowerCase())));
+      await pc.setLocalDescription();
+      const headers = {
+        Authorization: `Bearer ${bearer}`,
+        "Content-Type": "application/sdp",
+        "Antiphon-Name": encodeURIComponent(wanted.name),
+      };
+      const response = await fetch(path, { method: "POST", headers, body: pc.localDescription.sdp });
+      const text = await response.text();
+      if (response.status !== 201) throw new Error(`${path}: ${response.status} ${text}`);
+      await pc.setRemoteDescription({ type: "answer", sdp: text });
+      return response.headers.get("Location");
+    },
+    [`/whip/${room}`, token, { kind, codec, name }],
+  );
+  return location.slice(location.lastIndexOf("/") + 1);
+}
+
+/** Plays one participant in `#player`, a <video> or <audio>. */
+export async function play(it, person, room, { kind, participant }) {
+  const token = await it.server.token(room);
+  await person.evaluate(
+    async ([path, bearer, wanted]) => {
+      const pc = new RTCPeerConnection();
+      const element = Object.assign(document.createElement(wanted), { id: "player", autoplay: true });
+      document.body.append(element);
+      const { receiver } = pc.addTransceiver(wanted, { direction: "recvonly" });
+      element.srcObject = new MediaStream([receiver.track]);
+      await pc.setLocalDescription();
+      const headers = { Authorization: `Bearer ${bearer}`, "Content-Type": "application/sdp" };
+      const response = await fetch(path, { method: "POST", headers, body: pc.localDescription.sdp });
+      const text = await response.text();
+      if (response.status !== 201) throw new Error(`${path}: ${response.status} ${text}`);
+      await pc.setRemoteDescription({ type: "answer", sdp: text });
+    },
+    [`/whep/${room}/${participant}`, token, kind],
+  );
+}
+
+/** Which codec the first connection of a page sends or receives, like "video/VP8"; undefined while nothing flows. */
+export function codecInUse(person, type) {
+  return person.evaluate(async wanted => {
+    const stats = await window.__connections[0].getStats();
+    const flow = [...stats.values()].find(s => s.type === wanted && s.codecId);
+    return flow && stats.get(flow.codecId)?.mimeType;
+  }, type);
+}
+
+/** Waits until so many readable pictures were shown in `#player`; gives what was seen. */
+export async function sees(person, pictures, fps) {
+  await person.evaluate(([s, f]) => window.__watch(s, f), ["#player", fps]);
+  const enough = n => {
+    const seen = window.__seen("#player");
+    return seen && seen.pictures - seen.unreadable >= n && seen;
+  };
+  return person.until(`${pictures} pictures`, enough, pictures, 20_000);
+}

@@ -1,0 +1,116 @@
+// Every codec that a browser sends, through the server, to browsers and to bots.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { barePage, canSend, codecInUse, play, publish, sees } from "../src/standard.js";
+import { suite } from "../src/suite.js";
+
+const it = suite({ chromium: true });
+const CAMERA = { width: 640, height: 360, fps: 15 };
+/** What this server cannot decode: bots get it encoded only. */
+const UNDECODABLE = ["av1"];
+
+function goesForward(seen) {
+  const text = JSON.stringify(seen);
+  assert.equal(seen.backwards, 0, text);
+  assert.ok(seen.advanced > 0, text);
+  assert.ok(seen.unreadable <= seen.pictures * 0.1, text);
+}
+
+/** What a bot gets of the publisher in raw pictures. */
+async function botSees(room, codec) {
+  const eye = await it.python("units.py", room, "--who", "Camera", "--height", 360, "--seconds", 25);
+  if (UNDECODABLE.includes(codec)) {
+    const { code, source } = await eye.event("unavailable");
+    assert.deepEqual([code, source], ["unsupported_codec", "camera"]);
+    return;
+  }
+  const seen = await eye.event("seen");
+  const text = JSON.stringify(seen);
+  assert.equal(seen.height, 360, text);
+  assert.equal(seen.backwards, 0, text);
+  assert.ok(seen.readable >= seen.pictures * 0.9, text);
+  assert.ok(seen.different > 5, text);
+}
+
+/** What a bot gets of the publisher as it was sent. */
+async function botTakes(room, codec) {
+  const taker = await it.python("units.py", room, "--who", "Camera", "--form", "encoded", "--seconds", 25);
+  const units = await taker.event("units");
+  const text = JSON.stringify(units);
+  assert.deepEqual(units.codecs, [codec], text);
+  assert.equal(units.keys[0], true, text);
+  assert.ok(units.keys.includes(false), text);
+  assert.equal(units.empty, 0, text);
+}
+
+for (const name of ["VP8", "VP9", "H264", "AV1"]) {
+  test(`${name} by WHIP is played by WHEP and got by bots`, { timeout: 90_000 }, async t => {
+    const room = it.room();
+    const codec = name.toLowerCase();
+    const camera = await barePage(it, it.chromium, CAMERA);
+    if (!(await canSend(camera, "video")).includes(`video/${name}`)) return t.skip(`this Chromium sends no ${name}`);
+    const participant = await publish(it, camera, room, { kind: "video", codec: name, name: "Camera" });
+    const player = await barePage(it, it.chromium, CAMERA);
+    await play(it, player, room, { kind: "video", participant });
+    goesForward(await sees(player, 30, CAMERA.fps));
+    assert.equal(await codecInUse(camera, "outbound-rtp"), `video/${name}`);
+    assert.equal(await codecInUse(player, "inbound-rtp"), `video/${name}`);
+    await botSees(room, codec);
+    await botTakes(room, codec);
+  });
+}
+
+for (const name of ["PCMU", "PCMA", "G722"]) {
+  test(`${name} by WHIP is heard by WHEP and by bots`, { timeout: 60_000 }, async t => {
+    const room = it.room();
+    const voice = await barePage(it, it.chromium, { tone: 440 });
+    if (!(await canSend(voice, "audio")).includes(`audio/${name}`)) return t.skip(`this Chromium sends no ${name}`);
+    const participant = await publish(it, voice, room, { kind: "audio", codec: name, name: "Voice" });
+    const player = await barePage(it, it.chromium, {});
+    await play(it, player, room, { kind: "audio", participant });
+    const good = () => {
+      const heard = window.__heard("#player");
+      return heard && Math.abs(heard.level + 13.5) <= 3 && Math.abs(heard.frequency / 440 - 1) <= 0.01;
+    };
+    await player.until("440 Hz are heard", good, undefined, 20_000);
+    assert.equal(await codecInUse(player, "inbound-rtp"), `audio/${name}`);
+    const ear = await it.python("hear.py", room, "--who", "Voice", "--seconds", 4);
+    const heard = await ear.event("heard");
+    const text = JSON.stringify(heard);
+    assert.ok(Math.abs(heard.frequency / 440 - 1) <= 0.01, text);
+    assert.ok(Math.abs(heard.level + 13.5) <= 3, text);
+    assert.equal(heard.jumps, 0, text);
+  });
+}
+
+for (const source of ["camera", "screen"]) {
+  test(`H264 that a bot has encoded is seen as its ${source}`, { timeout: 60_000 }, async () => {
+    const room = it.room();
+    const ada = await it.join(it.chromium, room, "Ada", { fake: { width: 320, height: 180, fps: 5 } });
+    const bot = await it.python("inject_h264.py", room, "--as", source);
+    const { id } = await bot.event("ready");
+    goesForward(await ada.sees(id, { source, pictures: 30, fps: 15 }));
+    // Who comes later asks for a keyframe.
+    const bob = await it.join(it.chromium, room, "Bob", { fake: { width: 320, height: 180, fps: 5 } });
+    goesForward(await bob.sees(id, { source, pictures: 15, fps: 15 }));
+  });
+}
+
+test("bots that ask for 180 and for 720 get different layers of one camera", { timeout: 90_000 }, async () => {
+  const room = it.room();
+  await it.join(it.chromium, room, "Ada", { fake: { width: 1280, height: 720, fps: 10 } });
+  const eye = (...args) => it.python("see.py", room, "--who", "Ada", "--seconds", 2, ...args);
+  const small = await eye("--height", 180);
+  const large = await eye("--height", 720, "--stable-height", 720);
+  const [low, high] = await Promise.all([small.event("seen", 60_000), large.event("seen", 60_000)]);
+  const text = JSON.stringify([low, high]);
+  assert.deepEqual([low.width, low.height], [320, 180], text);
+  assert.deepEqual([high.width, high.height], [1280, 720], text);
+  assert.deepEqual(high.source, [1280, 720], text);
+  assert.ok(low.source[1] < high.source[1], text);
+  for (const seen of [low, high]) {
+    assert.equal(seen.backwards, 0, text);
+    assert.ok(seen.unreadable <= 2, text);
+  }
+});
