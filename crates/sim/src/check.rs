@@ -43,6 +43,8 @@ pub struct Report {
     pub slots: BTreeMap<(u16, String), SlotReport>,
     /// Each breaks a rule.
     pub faults: Vec<String>,
+    /// Pictures that are not whole: no fault by themselves.
+    pub incidents: Vec<String>,
 }
 
 impl Report {
@@ -112,6 +114,7 @@ struct Checker<'a> {
     slot: &'a SlotLog,
     report: SlotReport,
     faults: Vec<String>,
+    incidents: Vec<String>,
 }
 
 /// Checks everybody.
@@ -122,10 +125,17 @@ pub fn check(world: &World) -> Report {
             report.faults.push(format!("{}: {} holes in the roster", client.profile.id, client.roster_holes));
         }
         for slot in &client.slots {
-            let mut checker =
-                Checker { world, client, slot, report: SlotReport::default(), faults: Vec::new() };
+            let mut checker = Checker {
+                world,
+                client,
+                slot,
+                report: SlotReport::default(),
+                faults: Vec::new(),
+                incidents: Vec::new(),
+            };
             checker.run();
             report.faults.append(&mut checker.faults);
+            report.incidents.append(&mut checker.incidents);
             report.slots.insert((client.number, slot.mid.clone()), checker.report);
         }
     }
@@ -162,6 +172,8 @@ impl<'a> Checker<'a> {
             self.check_start(first);
         }
         self.report.cut += u64::from(frames.last().is_some_and(|f| !f.is_whole()));
+        // The client's str0m drops what is older than the first packet that came.
+        self.report.cut += u64::from(frames.first().is_some_and(|f| f.first.stamp.index != 0));
         self.count_gaps(&frames);
     }
 
@@ -258,6 +270,10 @@ impl<'a> Checker<'a> {
             *self.report.from.entry(frame.source()).or_default() += 1;
         } else {
             self.report.incomplete += 1;
+            let got: Vec<_> =
+                frame.packets.iter().map(|p| (p.seq, p.parsed.map(|p| p.stamp.index))).collect();
+            let (who, mid, at) = (&self.client.profile.id, &self.slot.mid, first.at - self.world.base);
+            self.incidents.push(format!("{who} mid {mid} at {at:?}: {a:?} not whole: {got:?}"));
         }
     }
 

@@ -240,7 +240,7 @@ impl Offering {
     pub(crate) fn accept(mut self, now: Instant, joined: Joined) -> Client {
         let answer = SdpAnswer::from_sdp_string(&joined.answer).expect("our answer parses");
         self.rtc.sdp_api().accept_answer(self.pending, answer).expect("our answer fits the offer");
-        let mut client = Client {
+        Client {
             number: self.number,
             profile: self.profile,
             address: self.address,
@@ -263,10 +263,7 @@ impl Offering {
             last_id: 0,
             pending: Vec::new(),
             lines: self.lines,
-        };
-        // Until the first timeout str0m has no clock.
-        client.deadline = now;
-        client
+        }
     }
 }
 
@@ -296,7 +293,7 @@ impl Client {
             self.senders.retain(|s| (s.source, s.layer) != (source, layer) || !s.stopped);
             let old = self.senders.iter_mut().find(|s| (s.source, s.layer) == (source, layer));
             if old.is_none() {
-                self.senders.push(Sender::new(self.number, source, layer, rid, (mid, pt), now, fps));
+                self.senders.push(Sender::new(self.number, (source, layer), rid, (mid, pt), now, fps));
             }
         }
     }
@@ -327,7 +324,6 @@ impl Client {
     /// Sends anything on the control channel, at its next round.
     pub fn say_bytes(&mut self, bytes: Vec<u8>) {
         self.pending.push(bytes);
-        self.deadline = self.deadline.min(self.messages.last().map_or(self.deadline, |(at, _)| *at));
     }
 
     /// The reply to a request.

@@ -58,8 +58,7 @@ impl Sender {
     /// A layer that begins at `now`.
     pub(crate) fn new(
         publisher: u16,
-        source: Source,
-        layer: u8,
+        (source, layer): (Source, u8),
         rid: Option<&'static str>,
         line: (Mid, Pt),
         now: Instant,

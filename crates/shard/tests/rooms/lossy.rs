@@ -60,6 +60,7 @@ fn two_percent_of_loss_tear_no_picture() {
     let world = talk(11, bad(), Duration::from_secs(15));
     let report = world.check();
     report.assert_sound();
+    println!("{}", report.incidents.join("\n"));
     for client in 0..4 {
         let (mut video, mut audio, mut heard) = ((0, 0, 0, 0), (0, 0), 0);
         for slot in &world.clients[client].slots {
@@ -121,6 +122,7 @@ fn without_loss_all_of_it_arrives_whatever_the_order() {
     let world = talk(13, conditions, Duration::from_secs(6));
     let report = world.check();
     report.assert_sound();
+    println!("{}", report.incidents.join("\n"));
     for client in 0..4 {
         let got = report.of(client);
         assert_eq!(got.incomplete, got.cut, "client {client}");

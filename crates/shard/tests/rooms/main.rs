@@ -1,5 +1,7 @@
 //! Whole rooms: the real shard and real WebRTC peers in virtual time, on a simulated network (`antiphon_sim`).
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+
 mod attached;
 mod chaos;
 mod hostile;
