@@ -60,7 +60,7 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
     if lines > terms.max_slots + 8 {
         return Err(bad(&format_args!("{lines} m-lines are more than {}", terms.max_slots + 8)));
     }
-    let parsed = SdpOffer::from_sdp_string(offer).map_err(|e| bad(&e))?;
+    let parsed = SdpOffer::from_sdp_string(offer).map_err(|_| bad(&"it does not parse (RFC 8866)"))?;
     let mut rtc = build(&terms, only_receives(offer), now);
     for &address in terms.candidates {
         if let Ok(candidate) = Candidate::host(address, "udp") {

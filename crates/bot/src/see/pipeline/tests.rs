@@ -197,3 +197,39 @@ fn a_consumer_of_access_units_that_comes_late_waits_for_a_keyframe() {
     assert_eq!(units.len(), 1);
     assert!(units[0].0.key && units[0].0.dropped_before == 1);
 }
+
+#[test]
+fn a_keyframe_of_the_layer_just_left_does_not_lead_back() {
+    // Both layers are tapped while they change; here the old one's keyframe ends after the new one's.
+    let (mut low, mut high) = (Camera::new(0, (320, 180)), Camera::new(1, (640, 360)));
+    let mailbox = mailbox();
+    let sinks = [sink(&mailbox, Output::Encoded)];
+    let mut pipeline = Pipeline::new(VideoCodec::Vp8);
+    feed(&mut pipeline, &low.picture(true), &sinks);
+    high.n = low.n;
+    let (late, first) = (low.picture(true), high.picture(true));
+    feed(&mut pipeline, &first, &sinks);
+    feed(&mut pipeline, &late, &sinks);
+    // The old layer ends here; without another keyframe the new one goes on.
+    for _ in 0..3 {
+        feed(&mut pipeline, &high.picture(false), &sinks);
+    }
+    assert_eq!(stats(&mailbox, sinks[0].stream).received, 5);
+}
+
+#[test]
+fn a_layer_that_follows_without_keyframe_is_asked_for_one() {
+    let (mut low, mut high) = (Camera::new(0, (320, 180)), Camera::new(1, (640, 360)));
+    let mailbox = mailbox();
+    let sinks = [sink(&mailbox, Output::Encoded)];
+    let mut pipeline = Pipeline::new(VideoCodec::Vp8);
+    feed(&mut pipeline, &low.picture(true), &sinks);
+    high.picture(true); // Never comes.
+    let mut asked = None;
+    for _ in 0..10 {
+        asked = asked.or(feed(&mut pipeline, &high.picture(false), &sinks));
+    }
+    assert_eq!(asked, Some(1));
+    feed(&mut pipeline, &high.picture(true), &sinks);
+    assert_eq!(stats(&mailbox, sinks[0].stream).received, 2);
+}
