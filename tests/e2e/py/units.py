@@ -1,10 +1,36 @@
-"""A bot that gets one person's video in one form: numbered pictures, access units, or word that it cannot be had."""
+"""A bot that gets one person's video in one form: numbered pictures, access units (which another decoder must read), or
+word that it cannot be had."""
 
 import asyncio
 
+import av
 import synth
 from antiphon import EncodedFrame, StreamUnavailable, Video, VideoFrame, connect
 from program import arguments, main, person, say
+
+DECODERS = {"vp8": "vp8", "vp9": "vp9", "h264": "h264", "av1": "libdav1d"}
+
+
+def tell_pictures(frames: list[VideoFrame]) -> None:
+    numbers = [synth.read_number(f.pixels) for f in frames]
+    say("seen", width=frames[-1].width, height=frames[-1].height, **counts(numbers))
+
+
+def tell_units(units: list[EncodedFrame]) -> None:
+    """What they are, and what FFmpeg makes of them."""
+    decoder = av.CodecContext.create(DECODERS[units[0].codec], "r")
+    decoded = [f for unit in units for f in decoder.decode(av.Packet(bytes(unit.data)))] + decoder.decode(None)
+    numbers = [synth.read_number(f.to_ndarray(format="rgb24")) for f in decoded]
+    say(
+        "units", codecs=sorted({u.codec for u in units}), keys=[u.key for u in units],
+        sizes=sorted({(u.width, u.height) for u in units}), **counts(numbers),
+    )  # fmt: skip
+
+
+def counts(numbers: list[int | None]) -> dict[str, int]:
+    read = [n for n in numbers if n is not None]
+    backwards = sum(((b - a + 0x8000) & 0xFFFF) - 0x8000 < 0 for a, b in zip(read, read[1:]))
+    return {"pictures": len(numbers), "readable": len(read), "different": len(set(read)), "backwards": backwards}
 
 
 async def work() -> None:
@@ -26,20 +52,11 @@ async def work() -> None:
                     return
 
         async def look() -> None:
-            got: list[VideoFrame | EncodedFrame] = []
-            numbers: list[int | None] = []
-            while len(got) < args.frames:
-                frame = await anext(frames)
-                if isinstance(frame, VideoFrame):
-                    numbers.append(synth.read_number(frame.pixels))
-                if isinstance(frame, (VideoFrame, EncodedFrame)) and frame.participant is who:
-                    got.append(frame)
-            if isinstance(got[0], EncodedFrame):
-                say("units", codecs=sorted({f.codec for f in got}), keys=[f.key for f in got], empty=sum(not f.data for f in got), sizes=[[f.width, f.height] for f in got])  # fmt: skip
-                return
-            read = [n for n in numbers if n is not None]
-            backwards = sum(((b - a + 0x8000) & 0xFFFF) - 0x8000 < 0 for a, b in zip(read, read[1:]))
-            say("seen", pictures=len(got), readable=len(read), different=len(set(read)), backwards=backwards, width=got[-1].width, height=got[-1].height)  # fmt: skip
+            got = [await anext(frames) for _ in range(args.frames)]
+            if args.form == "encoded":
+                tell_units(got)
+            else:
+                tell_pictures(got)
 
         tasks = [asyncio.create_task(refused()), asyncio.create_task(look())]
         try:
