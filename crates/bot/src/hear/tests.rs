@@ -31,8 +31,16 @@ impl Talker {
     }
 
     fn packet(&mut self, arrival_us: u64) -> Arc<Packet> {
+        self.packet_if(true, arrival_us)
+    }
+
+    /// The tone, or silence that is sent.
+    fn packet_if(&mut self, speaks: bool, arrival_us: u64) -> Arc<Packet> {
         let (mut pcm, mut opus) = (Vec::new(), Vec::new());
         self.tone.append(960, &mut pcm);
+        if !speaks {
+            pcm.fill(0);
+        }
         self.encoder.encode(&pcm, &mut opus).unwrap();
         self.n += 1;
         Arc::new(Packet {
@@ -190,4 +198,42 @@ fn packets_pass_as_they_are_in_their_order() {
         .map(|n| (*n == 5, Arc::clone(&packets[*n].payload)))
         .collect();
     assert_eq!(got, expected);
+}
+
+/// Who speaks in each second.
+const SCRIPT: [&[u32]; 12] =
+    [&[1], &[2], &[3], &[1, 2], &[], &[3], &[2, 3], &[1, 2, 3], &[], &[2], &[1], &[1, 3]];
+
+#[test]
+fn the_active_set_follows_alternating_tones() {
+    let (mut hearing, mailbox) = (Hearing::default(), mailbox());
+    let tracks = [track(1), track(2), track(3)];
+    let mixed = MixEar {
+        source: Source::Microphone,
+        rate: 16_000,
+        all: true,
+        without: ParticipantKey(9),
+        mailbox: Arc::clone(&mailbox),
+        stream: stream(&mailbox),
+    };
+    hearing.set(vec![], vec![mixed], codecs(&tracks), vec![]);
+    let mut talkers = [Talker::new(1, 300.0), Talker::new(2, 700.0), Talker::new(3, 1_100.0)];
+    let ticks = 50 * SCRIPT.len();
+    for tick in 0..ticks {
+        let due = EPOCH + tick as u64 * 20_000;
+        for talker in &mut talkers {
+            let speaks = SCRIPT[tick / 50].contains(&talker.track.participant.0);
+            hearing.packet(&talker.packet_if(speaks, due - 10_000));
+        }
+        hearing.tick(due);
+    }
+    let frames = frames(&mailbox);
+    assert_eq!(frames.len(), ticks);
+    let right = frames.iter().enumerate().filter(|(n, (header, _))| {
+        let mut heard: Vec<u32> = header.speakers.iter().map(|s| s.participant.0).collect();
+        heard.sort_unstable();
+        heard == SCRIPT[n / 50]
+    });
+    let right = right.count();
+    assert!(right * 100 >= ticks * 95, "{right} of {ticks} frames name the right speakers");
 }

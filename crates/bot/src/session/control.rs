@@ -36,7 +36,13 @@ impl Session {
     fn control(&mut self, message: ServerMessage) {
         use ServerMessage as M;
         let event = match message {
-            M::Roster { seq, participants } => BotEvent::Roster { seq, participants },
+            M::Roster { seq, participants } => {
+                self.tell(BotEvent::Roster { seq, participants });
+                if !std::mem::replace(&mut self.rostered, true) {
+                    self.actions.push_back(Action::Listen(self.media.clone()));
+                }
+                return;
+            }
             M::ParticipantJoined { seq, participant } => BotEvent::ParticipantJoined { seq, participant },
             M::ParticipantUpdated { seq, participant } => BotEvent::ParticipantUpdated { seq, participant },
             M::ParticipantLeft { seq, participant, reason } => {

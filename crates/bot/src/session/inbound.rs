@@ -148,7 +148,7 @@ impl Session {
                 self.actions.push_back(Action::EndTrack { source });
             }
         }
-        if self.phase == Phase::Running {
+        if self.phase == Phase::Running && self.rostered {
             self.actions.push_back(Action::Listen(self.media.clone()));
         }
         Ok(())

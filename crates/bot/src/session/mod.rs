@@ -105,6 +105,8 @@ pub(crate) struct Session {
     refused: [bool; 4],
     /// Nothing is sent of these; queues play on unheard.
     muted: [bool; 4],
+    /// The roster has been told; streams follow it, because they name participants.
+    rostered: bool,
     dominant: Vec<ParticipantId>,
     history: VecDeque<ParticipantId>,
     /// Our request number to the bot's.
@@ -135,6 +137,7 @@ impl Session {
             sending: [Sending::Nothing; 4],
             refused: [false; 4],
             muted: [false; 4],
+            rostered: false,
             dominant: Vec::new(),
             history: VecDeque::new(),
             pending: BTreeMap::new(),
@@ -184,7 +187,6 @@ impl Session {
             Ok(Standing { id, key, room, epoch_us }) => {
                 self.phase = Phase::Running;
                 self.tell(BotEvent::Started { protocol: PROTOCOL, participant: id, key, room, epoch_us });
-                self.actions.push_back(Action::Listen(self.media.clone()));
             }
             Err(error) => self.fatal(error.kind, error.message),
         }

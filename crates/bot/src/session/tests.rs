@@ -40,7 +40,16 @@ fn running() -> (Session, Instant) {
         epoch_us: 1,
     }));
     assert!(matches!(s.poll(), Some(Action::Event(BotEvent::Started { .. }))));
+    // Streams are told after the roster, also when they are changed before it comes.
+    s.text(now, r#"{"type":"update","id":1,"session":{}}"#);
+    assert!(matches!(s.poll(), Some(Action::Event(BotEvent::Reply { id: 1, error: None }))));
+    assert!(s.poll().is_none());
+    let roster = || AttachEvent::Control(ServerMessage::Roster { seq: 1, participants: Vec::new() });
+    s.room_event(roster());
+    assert!(matches!(s.poll(), Some(Action::Event(BotEvent::Roster { .. }))));
     assert!(matches!(s.poll(), Some(Action::Listen(_))));
+    s.room_event(roster());
+    assert!(matches!(s.poll(), Some(Action::Event(BotEvent::Roster { .. }))));
     assert!(s.poll().is_none());
     (s, now)
 }
