@@ -2,7 +2,7 @@
 //!
 //! VP8 and VP9 by libvpx, H.264 by OpenH264. Access units come from strangers: a decoder answers every byte
 //! string with a picture, nothing, or a [`DecodeError`], and after an error takes up again at the next key frame.
-//! The FFI is in [`vpx`] alone; `openh264` brings its own safe wrapper.
+//! The FFI is in `vpx` alone; `openh264` brings its own safe wrapper.
 
 mod h264;
 mod header;
@@ -232,5 +232,7 @@ impl Encoder {
     }
 }
 
+#[cfg(test)]
+mod recorded;
 #[cfg(test)]
 mod tests;
