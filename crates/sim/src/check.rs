@@ -13,6 +13,9 @@ use crate::world::World;
 /// An announcement may come after the media that it announces: by a few repetitions on a bad link.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
 
+/// Ticks by which the first packet that came may be later than the first one sent: two seconds of video.
+const MAX_LATER: u32 = 180_000;
+
 /// What came in one slot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SlotReport {
@@ -169,7 +172,7 @@ impl<'a> Checker<'a> {
             self.check_pair(&pair[0], &pair[1]);
         }
         if let Some(first) = frames.first() {
-            self.check_start(first);
+            self.check_start(first, false);
         }
         self.report.cut += u64::from(frames.last().is_some_and(|f| !f.is_whole()));
         // The client's str0m drops what is older than the first packet that came.
@@ -313,12 +316,12 @@ impl<'a> Checker<'a> {
         }
         if switched {
             self.report.switches += 1;
-            self.check_start(b);
+            self.check_start(b, adjacent);
         }
     }
 
-    /// The first frame of a source in a slot.
-    fn check_start(&mut self, frame: &Frame<'_>) {
+    /// The first frame of a source in a slot; `exact`: nothing is missing before it.
+    fn check_start(&mut self, frame: &Frame<'_>, exact: bool) {
         let packet = frame.packets[0];
         if self.slot.kind == MediaKind::Video && !frame.first.stamp.key {
             self.fault(packet, "a source begins without key frame");
@@ -326,10 +329,13 @@ impl<'a> Checker<'a> {
         if frame.first.stamp.index != 0 || !self.could_know(packet) {
             return;
         }
+        // Where the first packets were lost, what came first is a little later.
+        let slack = if exact { 0 } else { MAX_LATER };
+        let is_time = |told: u32| packet.rtp_time.wrapping_sub(told) <= slack;
         let told = self.client.messages.iter().any(|(_, m)| match m {
-            ServerMessage::Slots { slots } => slots.iter().any(|s| {
-                s.mid == self.slot.mid && s.csrc == packet.csrc && s.rtp_time == Some(packet.rtp_time)
-            }),
+            ServerMessage::Slots { slots } => slots
+                .iter()
+                .any(|s| s.mid == self.slot.mid && s.csrc == packet.csrc && s.rtp_time.is_some_and(is_time)),
             _ => false,
         });
         let before = self.frames_before(packet);
