@@ -25,8 +25,9 @@ use crate::output::Feed;
 pub const MAX_HELD: usize = 256;
 /// How long they wait: a retransmission from a near publisher, and less than two frames.
 pub const HOLD: Duration = Duration::from_millis(60);
-/// Packets of the wanted feed kept in case that they belong to a key frame whose first packet was overtaken.
-pub const MAX_EARLY: usize = 32;
+/// Packets of the wanted feed kept in case that they follow a key frame whose first packet was overtaken, or lost and
+/// sent again: half a second of 2.5 Mbit/s.
+pub const MAX_EARLY: usize = 128;
 /// Missing packets of one frame that are remembered; a frame with more is not waited for.
 pub const MAX_MISSING: usize = 64;
 
@@ -226,22 +227,20 @@ impl Slot {
             return;
         }
         if !packet.starts_keyframe() {
-            let other = |early: &Arc<Packet>| early.rtp_time != packet.rtp_time;
-            if self.early.first().is_some_and(other) || self.early.len() >= MAX_EARLY {
-                self.counters.dropped += self.early.len() as u64;
-                self.early.clear();
+            if self.early.len() >= MAX_EARLY {
+                self.early.remove(0);
+                self.counters.dropped += 1;
             }
             self.early.push(Arc::clone(packet));
             return;
         }
         self.held.push(Arc::clone(packet));
-        for early in std::mem::take(&mut self.early) {
-            if early.rtp_time == packet.rtp_time && early.seq > packet.seq && early.codec == packet.codec {
-                self.held.push(early);
-            } else {
-                self.counters.dropped += 1;
-            }
-        }
+        let mut early = std::mem::take(&mut self.early);
+        early.sort_unstable_by_key(|e| e.seq);
+        let (behind, before): (Vec<_>, Vec<_>) =
+            early.into_iter().partition(|e| e.seq > packet.seq && e.codec == packet.codec);
+        self.counters.dropped += before.len() as u64;
+        self.held.extend(behind);
         if self.current.is_none() || self.progress.settled() {
             self.switch(out);
         }

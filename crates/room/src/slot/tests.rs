@@ -174,6 +174,19 @@ fn what_is_older_than_the_key_frame_is_dropped_and_what_overtook_it_is_kept() {
 }
 
 #[test]
+fn a_first_packet_sent_again_brings_what_followed_it() {
+    let (a, _) = senders();
+    let mut slot = video();
+    slot.want(Some(a.feed));
+    let (key, next) = (a.frame(5, true), a.frame(6, false));
+    assert!(admit(&mut slot, &key[1..]).is_empty());
+    assert!(admit(&mut slot, &next).is_empty());
+    let out = admit(&mut slot, &key[..1]);
+    assert_eq!(out.len(), key.len() + next.len());
+    assert!(numbers(&out).windows(2).all(|n| n[1] == n[0] + 1), "{:?}", numbers(&out));
+}
+
+#[test]
 fn stopping_is_at_a_frame_boundary() {
     let (a, _) = senders();
     let mut slot = showing(&a);
