@@ -461,6 +461,16 @@ fn a_tap_takes_its_layer_and_changes_at_a_key_frame() {
     assert_eq!(on(&call), [1, 2]);
     assert_eq!(call.wanted[&camera], 0b110);
     assert_eq!(call.keyframes.last().map(|k| k.1.layer), Some(1));
+    // Another wish before that key frame: what is shown goes on, what has shown nothing does not.
+    call.room.set_taps(call.now, bot, tap(Some(180)));
+    call.drain();
+    assert_eq!(on(&call), [0, 2]);
+    call.room.set_taps(call.now, bot, tap(None));
+    call.drain();
+    assert_eq!(on(&call), [2]);
+    call.room.set_taps(call.now, bot, tap(Some(360)));
+    call.drain();
+    assert_eq!(on(&call), [1, 2]);
     call.room.keyframe_seen(call.now, feed(ada, Source::Camera, 1));
     call.drain();
     assert_eq!(on(&call), [1]);

@@ -195,8 +195,9 @@ impl Room {
         for (track, feed, tap) in wanted {
             let flows =
                 |f: &Feed| scene.tracks.get(&f.track).is_some_and(|t| t.live().any(|layer| layer == f.layer));
-            // While layers change the old one goes on; an unfinished earlier change is cut short.
-            let old = tap.feed.filter(|f| feed.is_some() && flows(f));
+            // While layers change the one that is shown goes on; an unfinished earlier change is cut short.
+            let shown = tap.old.or(tap.feed);
+            let old = shown.filter(|f| feed.is_some_and(|wanted| wanted != *f) && flows(f));
             for off in
                 [tap.old, tap.feed].into_iter().flatten().filter(|f| Some(*f) != old && Some(*f) != feed)
             {
