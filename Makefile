@@ -6,7 +6,7 @@ CARGO := cargo
 DATA ?= ./data
 ARGS ?=
 
-.PHONY: help run deps test-deps web build test check bench fuzz fmt
+.PHONY: help run deps test-deps web build test check bench fuzz sim fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ bench: deps ## measure forwarding, join and bot latency beside their floor (see 
 
 fuzz: ## run each fuzz target for FUZZ_SECONDS (default 60); needs nightly Rust and cargo-fuzz
 	@scripts/fuzz.sh
+
+sim: ## whole rooms under virtual time from SEEDS seeds (default 30); `make test` runs 8
+	ANTIPHON_SIM_SEEDS=$(or $(SEEDS),30) $(CARGO) test --locked -p antiphon-shard --test rooms chaos
 
 fmt: ## format the Rust code
 	$(CARGO) fmt --all

@@ -36,6 +36,10 @@ impl Core {
             }
             Command::Attached { room, key, command } => self.attached(now, &room, key, command),
             Command::Status { room, id, detail, reply } => {
+                // Who left in this round is remembered when the room's outputs are taken.
+                if let Some(&place) = self.by_name.get(&room) {
+                    self.pump(now, place);
+                }
                 let _ = reply.try_send(self.status(now, &room, &id, detail));
             }
             Command::Remove { room, id, reason, reply } => {
@@ -323,6 +327,7 @@ impl Core {
     fn remove(&mut self, now: Instant, name: &RoomName, id: &ParticipantId, reason: LeaveReason) -> bool {
         let Some((room, key)) = self.find(name, id) else { return false };
         self.with_host(now, room, |host| host.room.leave(now, key, reason));
+        self.pump(now, room);
         true
     }
 

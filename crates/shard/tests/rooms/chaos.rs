@@ -130,7 +130,9 @@ fn act(world: &mut World) {
 #[test]
 fn whatever_they_do_all_is_sound() {
     let mut total = 0;
-    for seed in 100..130 {
+    // The short form; `make sim SEEDS=30` runs the long one.
+    let seeds = std::env::var("ANTIPHON_SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(8_u64);
+    for seed in 100..100 + seeds {
         let consent_timeout = Duration::from_secs(6);
         let config = Config { consent_timeout, resume_ttl: Duration::from_secs(10), ..Config::default() };
         let mut world = World::with(seed, config);
@@ -150,5 +152,6 @@ fn whatever_they_do_all_is_sound() {
         total += packets;
         assert_eq!(world.engine.metrics().room_panics, 0);
     }
-    assert!(total > 20_000, "{total}");
+    // Guards against a test in which nothing flows; the seeds give some 2,000 each.
+    assert!(total > 1_000 * seeds, "{total} packets from {seeds} seeds");
 }

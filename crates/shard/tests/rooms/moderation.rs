@@ -172,6 +172,8 @@ fn the_api_removes_and_sees() {
     assert!(!stats["events"].as_array().unwrap().is_empty());
     let (now, room, id) = (world.now, world.room.clone(), world.clients[ben].id());
     assert!(world.engine.remove(now, &room, &id, LeaveReason::Removed));
+    // At once, in the same round: whoever asks next finds it gone, not unknown.
+    assert_eq!(world.status("ben").map(|s| (s.state, s.reason)), Some(("gone", Some(LeaveReason::Removed))));
     assert!(!world.engine.remove(now, &room, &id, LeaveReason::Removed));
     world.finish();
     until_told(&mut world, anna, "ben has left", |m| matches!(m, ServerMessage::ParticipantLeft { .. }));
