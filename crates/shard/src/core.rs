@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use antiphon_base::RoomName;
+use antiphon_room::KeyframeCause;
 use antiphon_wire::control::{ClientMessage, ErrorBody, LeaveReason, ServerMessage};
 use antiphon_wire::rtp::{AudioLevel, Descriptor, Packet};
 
@@ -161,7 +162,9 @@ impl Core {
                     let feed =
                         peer.slots.get(usize::from(slot.0)).and_then(antiphon_room::slot::Slot::current);
                     if let Some(feed) = feed {
-                        self.with_room(now, place, |host, _| host.room.keyframe_wanted(now, feed));
+                        self.with_room(now, place, |host, _| {
+                            host.room.keyframe_wanted(now, feed, KeyframeCause::Repair)
+                        });
                     }
                 }
                 Happening::Bandwidth(bps) => {
@@ -188,7 +191,7 @@ impl Core {
                 host.room.connected(now, key, 0);
             }
             for feed in feeds {
-                host.room.keyframe_wanted(now, feed);
+                host.room.keyframe_wanted(now, feed, KeyframeCause::Start);
             }
         });
     }
