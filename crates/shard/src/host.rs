@@ -11,7 +11,6 @@ use antiphon_room::{Feed, Room, SlotId};
 use antiphon_wire::rtp::Packet;
 
 use crate::attach::AttachEvent;
-use crate::egress::Egress;
 use crate::peer::Peer;
 
 /// How often the engine is told that packets still come.
@@ -196,7 +195,7 @@ impl Host {
                     let rtp_time = outgoing.rewritten.rtp_time;
                     routed.switched.push(Switched { peer: place, slot, feed, rtp_time });
                 }
-                peer.connection.forward(slot, &outgoing);
+                peer.connection.forward(slot, outgoing);
             }
         }
         for key in &state.taps {
