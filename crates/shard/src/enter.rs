@@ -156,7 +156,7 @@ impl Core {
         let id = host.room.participant(key).map_or_else(|| request.id.clone(), |p| p.id);
         // Who came back keeps its token.
         let token = request.resume.filter(|_| resumed.is_some()).unwrap_or(resume_token);
-        host.restart_feeds(key, now);
+        host.restart_feeds(key, now, &mut self.peers);
         let mut connection = negotiated.connection;
         connection.enter(self.clock, now);
         let entry = Entry {

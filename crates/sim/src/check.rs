@@ -221,7 +221,8 @@ impl<'a> Checker<'a> {
             self.fault(packet, "not of the only one wanted");
         }
         if !self.was_told(packet) && self.could_know(packet) {
-            self.fault(packet, "was not announced");
+            let told = self.announcements();
+            self.fault(packet, &format!("was not announced; told were {told:?}"));
         }
     }
 
@@ -337,6 +338,17 @@ impl<'a> Checker<'a> {
         if !told && !self.frames_before(packet) {
             self.fault(packet, "its first RTP time was not told");
         }
+    }
+
+    /// When whom the client was told to stand in the slot.
+    fn announcements(&self) -> Vec<(Duration, Option<u32>)> {
+        let mut told = Vec::new();
+        for (at, message) in &self.client.messages {
+            let ServerMessage::Slots { slots } = message else { continue };
+            let mine = slots.iter().filter(|s| s.mid == self.slot.mid);
+            told.extend(mine.map(|s| (*at - self.world.base, s.csrc)));
+        }
+        told
     }
 
     /// The slot's announcement at that time named its source, or one that came a little before or after did.
