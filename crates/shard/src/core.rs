@@ -23,6 +23,9 @@ use crate::status::{ParticipantStatus, ShardMetrics};
 use crate::stun;
 use crate::timers::{Timer, Timers};
 
+/// The arena is sent when it holds so much: a burst to many subscribers stays in the second-level cache, and takes no more
+/// memory than this and one subscriber's share.
+const ARENA_BYTES: usize = 256 * 1024;
 /// How often consent and the like are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// A peer that has not finished ICE and DTLS by then is let go.
@@ -392,8 +395,9 @@ impl Core {
         }
     }
 
-    /// Ends a round: rooms' outputs, then every touched subscriber writes all it has. What leaves is in the arena.
-    pub(crate) fn finish(&mut self, now: Instant) -> &Arena {
+    /// Ends a round: rooms' outputs, then every touched subscriber writes all it has. What leaves is given to `send`, in
+    /// pieces that the cache holds.
+    pub(crate) fn finish(&mut self, now: Instant, mut send: impl FnMut(&Arena)) {
         for _ in 0..MAX_PUMPS {
             let (rooms, peers) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.touched));
             if rooms.is_empty() && peers.is_empty() {
@@ -404,15 +408,20 @@ impl Core {
             }
             for place in peers {
                 self.finish_peer(now, place);
+                if self.arena.bytes().len() >= ARENA_BYTES {
+                    self.send_arena(&mut send);
+                }
             }
         }
-        self.metrics.datagrams_out += self.arena.datagrams().len() as u64;
-        &self.arena
+        self.send_arena(&mut send);
     }
 
-    /// The datagrams of the last [`Core::finish`] have left.
-    pub(crate) fn sent(&mut self) {
-        self.arena.clear();
+    fn send_arena(&mut self, send: &mut impl FnMut(&Arena)) {
+        if !self.arena.datagrams().is_empty() {
+            self.metrics.datagrams_out += self.arena.datagrams().len() as u64;
+            send(&self.arena);
+            self.arena.clear();
+        }
     }
 
     fn finish_peer(&mut self, now: Instant, place: usize) {

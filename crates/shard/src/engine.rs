@@ -123,11 +123,11 @@ impl Engine {
     /// Ends a round: everything that leaves is given to `send` as source, destination, bytes.
     pub fn finish(&mut self, now: Instant, mut send: impl FnMut(SocketAddr, SocketAddr, &[u8])) {
         let port = self.local.port();
-        let arena = self.core.finish(now);
-        for d in arena.datagrams() {
-            send(SocketAddr::new(d.source, port), d.destination, arena.contents(d));
-        }
-        self.core.sent();
+        self.core.finish(now, |arena| {
+            for d in arena.datagrams() {
+                send(SocketAddr::new(d.source, port), d.destination, arena.contents(d));
+            }
+        });
     }
 
     /// Counters.

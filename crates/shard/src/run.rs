@@ -83,9 +83,7 @@ impl Runner {
             }
         }
         self.core.handle_timeout(now);
-        let arena = self.core.finish(now);
-        self.socket.send(arena);
-        self.core.sent();
+        self.core.finish(now, |arena| self.socket.send(arena));
         go_on
     }
 

@@ -47,7 +47,15 @@ struct Sent {
     rtp_time: u32,
     picture: PicturePatch,
     marker: bool,
-    resent: Option<Instant>,
+    /// Milliseconds from its arrival to when it was last sent again, and one; 0: never.
+    resent_ms: u16,
+}
+
+impl Sent {
+    fn age_ms(&self, now: Instant) -> u16 {
+        let age = now.saturating_duration_since(self.packet.arrival).as_millis();
+        u16::try_from(age).unwrap_or(u16::MAX).min(u16::MAX - 1)
+    }
 }
 
 /// Where an SSRC's clock stands: the last packet's RTP time and its capture time.
@@ -106,7 +114,7 @@ impl Line {
             rtp_time: rewritten.rtp_time,
             picture: rewritten.picture,
             marker,
-            resent: None,
+            resent_ms: 0,
             packet,
         };
         let header = self.write_header(&sent, (self.plan.ssrc, payload_type.number, sent.seq), out);
@@ -178,10 +186,12 @@ impl Line {
         let at = self.history.binary_search_by_key(&wanted, |s| s.seq).ok()?;
         let sent = self.history.get_mut(at)?;
         let wait = round_trip.max(MIN_RESEND);
-        if sent.resent.is_some_and(|at| now.saturating_duration_since(at) < wait) {
+        let age = sent.age_ms(now);
+        let since = age.saturating_add(1).saturating_sub(sent.resent_ms);
+        if sent.resent_ms != 0 && u128::from(since) < wait.as_millis() {
             return None;
         }
-        sent.resent = Some(now);
+        sent.resent_ms = age + 1;
         let sent = self.history.get(at)?;
         let number = self.payload_type(sent.packet.codec)?.rtx?;
         let index = self.rtx_seq;
