@@ -110,7 +110,8 @@ fn one_track_serves_formats_sizes_and_rates_at_once() {
         sink(&boxes[1], raw(PixelFormat::Rgb24, Fit::Height(180), 10)),
         sink(&boxes[2], Output::Encoded),
     ];
-    let (mut pipeline, mut camera) = (Pipeline::new(VideoCodec::Vp8), Camera::new(0, (320, 240)));
+    let (mut pipeline, mut camera) =
+        (Pipeline::new(VideoCodec::Vp8, Decoders::default()), Camera::new(0, (320, 240)));
     for _ in 0..30 {
         feed(&mut pipeline, &camera.picture(false), &sinks);
     }
@@ -145,7 +146,8 @@ fn one_track_serves_formats_sizes_and_rates_at_once() {
 fn a_loss_asks_for_a_keyframe_and_shows_nothing_torn() {
     let mailbox = mailbox();
     let sinks = [sink(&mailbox, raw(PixelFormat::I420, Fit::Native, 30))];
-    let (mut pipeline, mut camera) = (Pipeline::new(VideoCodec::Vp8), Camera::new(0, (320, 240)));
+    let (mut pipeline, mut camera) =
+        (Pipeline::new(VideoCodec::Vp8, Decoders::default()), Camera::new(0, (320, 240)));
     let mut asked = 0;
     for n in 0..60u32 {
         let packets = camera.picture(n == 40);
@@ -168,7 +170,7 @@ fn a_loss_asks_for_a_keyframe_and_shows_nothing_torn() {
 fn a_new_layer_takes_over_at_its_keyframe() {
     let mailbox = mailbox();
     let sinks = [sink(&mailbox, raw(PixelFormat::I420, Fit::Native, 30))];
-    let mut pipeline = Pipeline::new(VideoCodec::Vp8);
+    let mut pipeline = Pipeline::new(VideoCodec::Vp8, Decoders::default());
     let (mut low, mut high) = (Camera::new(0, (320, 180)), Camera::new(1, (640, 360)));
     for _ in 0..5 {
         feed(&mut pipeline, &low.picture(false), &sinks);
@@ -188,7 +190,8 @@ fn a_new_layer_takes_over_at_its_keyframe() {
 #[test]
 fn a_consumer_of_access_units_that_comes_late_waits_for_a_keyframe() {
     let mailbox = mailbox();
-    let (mut pipeline, mut camera) = (Pipeline::new(VideoCodec::Vp8), Camera::new(0, (320, 240)));
+    let (mut pipeline, mut camera) =
+        (Pipeline::new(VideoCodec::Vp8, Decoders::default()), Camera::new(0, (320, 240)));
     feed(&mut pipeline, &camera.picture(false), &[]);
     let sinks = [sink(&mailbox, Output::Encoded)];
     assert_eq!(feed(&mut pipeline, &camera.picture(false), &sinks), Some(0), "asked for");
@@ -204,7 +207,7 @@ fn a_keyframe_of_the_layer_just_left_does_not_lead_back() {
     let (mut low, mut high) = (Camera::new(0, (320, 180)), Camera::new(1, (640, 360)));
     let mailbox = mailbox();
     let sinks = [sink(&mailbox, Output::Encoded)];
-    let mut pipeline = Pipeline::new(VideoCodec::Vp8);
+    let mut pipeline = Pipeline::new(VideoCodec::Vp8, Decoders::default());
     feed(&mut pipeline, &low.picture(true), &sinks);
     high.n = low.n;
     let (late, first) = (low.picture(true), high.picture(true));
@@ -222,7 +225,7 @@ fn a_layer_that_follows_without_keyframe_is_asked_for_one() {
     let (mut low, mut high) = (Camera::new(0, (320, 180)), Camera::new(1, (640, 360)));
     let mailbox = mailbox();
     let sinks = [sink(&mailbox, Output::Encoded)];
-    let mut pipeline = Pipeline::new(VideoCodec::Vp8);
+    let mut pipeline = Pipeline::new(VideoCodec::Vp8, Decoders::default());
     feed(&mut pipeline, &low.picture(true), &sinks);
     high.picture(true); // Never comes.
     let mut asked = None;
