@@ -20,7 +20,7 @@ pub fn serve() -> std::io::Result<()> {
 }
 
 /// Ends with the server even inside a decoder that never returns, and leaves no core files of people's pictures behind.
-fn confine() -> std::io::Result<()> {
+pub(super) fn confine() -> std::io::Result<()> {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: prctl with these arguments takes no pointer; setrlimit reads `none` during the call.
     let failed = unsafe {

@@ -1,5 +1,7 @@
 //! Real workers: this test program again, with the ignored tests at the end as their `main`.
 
+use std::os::fd::AsFd;
+
 use super::*;
 
 fn launch(worker: &str) -> Launch {
@@ -8,6 +10,11 @@ fn launch(worker: &str) -> Launch {
 
 fn decoder(worker: &str, patience: Duration) -> Decoder {
     Decoder { patience, ..Decoder::new(VideoCodec::Av1, launch(worker)) }
+}
+
+/// A worker's end.
+fn socket() -> UnixStream {
+    std::io::stdin().as_fd().try_clone_to_owned().expect("a socket").into()
 }
 
 #[track_caller]
@@ -68,6 +75,46 @@ fn there_is_a_limit_to_workers() {
 }
 
 #[test]
+fn a_worker_that_does_not_listen_ends_with_the_server_too() {
+    let server = Command::new("/proc/self/exe")
+        .args(["video::process::tests::server_that_is_killed", "--exact", "--ignored"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("it runs");
+    assert_eq!(server.status.signal(), Some(libc::SIGABRT));
+    let said = String::from_utf8_lossy(&server.stdout).into_owned();
+    let pid = said.lines().find_map(|line| line.strip_prefix("worker ")).expect("it says who");
+    let deadline = clock() + PATIENCE;
+    // Where nobody waits for it, it stays as a zombie.
+    while let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        && !stat.contains(") Z ")
+    {
+        assert!(clock() < deadline, "it is still there: {stat}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+#[ignore = "the server of another test"]
+fn server_that_is_killed() {
+    let mut running = launch("worker_that_does_not_listen").start().expect("it starts");
+    // It says so when it is confined.
+    running.read(&mut [0], clock() + PATIENCE).expect("it is confined");
+    writeln!(std::io::stdout(), "\nworker {}", running.child.id()).expect("a reader");
+    std::process::abort();
+}
+
+#[test]
+#[ignore = "a worker of the other tests"]
+fn worker_that_does_not_listen() {
+    serve::confine().expect("allowed");
+    socket().write_all(&[0]).expect("a reader");
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
 #[ignore = "a worker of the other tests"]
 fn worker_that_aborts() {
     std::process::abort();
@@ -88,9 +135,7 @@ fn worker_that_hangs() {
 #[test]
 #[ignore = "a worker of the other tests"]
 fn worker_that_talks_nonsense() {
-    use std::os::fd::AsFd;
-    let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("a socket");
-    UnixStream::from(socket).write_all(&[9, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]).expect("a reader");
+    socket().write_all(&[9, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]).expect("a reader");
     worker_that_hangs();
 }
 
