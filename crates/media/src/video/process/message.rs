@@ -27,6 +27,7 @@ const PICTURE_HEAD: usize = NUMBER + 1 + 10;
 /// The longest access unit message.
 pub(super) const MAX_UNIT: usize = NUMBER + MAX_ACCESS_UNIT_BYTES;
 /// The longest answer: the largest picture, with both chroma planes rounded up.
+#[expect(clippy::cast_possible_truncation, reason = "below 2^24")]
 pub(super) const MAX_ANSWER: usize = PICTURE_HEAD + MAX_PIXELS as usize * 3 / 2 + MAX_SIDE as usize + 1;
 
 const PICTURE: u8 = 0;
