@@ -71,6 +71,8 @@ test("a codec worker that dies is a gap in the pictures", { timeout: 90_000 }, a
   await publish(it, camera, room, { kind: "video", codec: "AV1", name: "Camera" });
   const eye = await it.python("units.py", room, "--who", "Camera", "--frames", 60, "--seconds", 40);
   const [worker] = await until("a codec worker runs", () => codecWorkers().length > 0 && codecWorkers());
+  // Standard input, output and errors, and the first again: no socket of the server's.
+  await until("it holds its own files only", () => readdirSync(`/proc/${worker}/fd`).length <= 4);
   process.kill(worker, "SIGKILL");
   const seen = await eye.event("seen", 45_000);
   const text = JSON.stringify(seen);

@@ -2,7 +2,8 @@
 //!
 //! The worker is this program again, started with a hidden argument ([`Launch`]), which makes it call [`serve`]. It
 //! gets one access unit at a time over a socket, which is its standard input, and answers before it gets the next, so
-//! nothing queues. It knows nothing: its environment is empty, it holds no other file, and it ends with its parent.
+//! nothing queues. It knows nothing: its environment is empty, it holds no other file, and it ends with the thread that
+//! started it, at the latest.
 //! When it dies, hangs or talks nonsense, that is an error of this track's access unit; the next key frame starts
 //! another one, but no more than [`MAX_RESTARTS`] in [`RESTART_WINDOW`].
 //!
