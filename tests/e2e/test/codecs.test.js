@@ -69,6 +69,7 @@ test("a codec worker that dies is a gap in the pictures", { timeout: 90_000 }, a
   const camera = await barePage(it, it.chromium, CAMERA);
   if (!(await canSend(camera, "video")).includes("video/AV1")) return t.skip("this Chromium sends no AV1");
   await publish(it, camera, room, { kind: "video", codec: "AV1", name: "Camera" });
+  await until("the test before has left no codec worker", () => codecWorkers().length === 0);
   const eye = await it.python("units.py", room, "--who", "Camera", "--frames", 60, "--seconds", 40);
   const [worker] = await until("a codec worker runs", () => codecWorkers().length > 0 && codecWorkers());
   // Standard input, output and errors, and the first again: no socket of the server's.
