@@ -5,9 +5,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -143,19 +141,6 @@ fn wrong_settings_end_the_start_with_the_name_of_the_key() {
     }
     let output = antiphon().args(["serve"]).env("ANTIPHON_ROOMS_MAX_BUSY", "9").output().unwrap();
     assert!(text(&output).1.contains("rooms.max_busy"), "{output:?}");
-}
-
-#[test]
-fn a_codec_worker_is_not_for_people_and_ends_with_the_server() {
-    let output = antiphon().arg("codec-worker").stdin(Stdio::null()).output().unwrap();
-    assert!(text(&output).1.contains("started by the server"), "{output:?}");
-    assert!(!output.status.success());
-    let help = antiphon().arg("--help").output().unwrap();
-    assert!(!text(&help).0.contains("codec-worker"), "{help:?}");
-    let (ours, theirs) = UnixStream::pair().unwrap();
-    let mut worker = antiphon().arg("codec-worker").stdin(OwnedFd::from(theirs)).spawn().unwrap();
-    drop(ours);
-    assert_eq!(worker.wait().unwrap().success(), cfg!(feature = "av1"));
 }
 
 #[test]
