@@ -65,6 +65,17 @@ export async function launchChromium(args = []) {
   return new Browser("chromium", () => browser.close(), open);
 }
 
+/** Firefox up to ESR 140 has no screen orientation to set, which puppeteer does together with the size. */
+async function resize(page, viewport) {
+  try {
+    await page.setViewport(viewport);
+  } catch (error) {
+    if (!String(error).includes("setScreenOrientationOverride")) {
+      throw error;
+    }
+  }
+}
+
 /** Launches Firefox. */
 export async function launchFirefox() {
   const executablePath = program("FIREFOX", ["firefox-esr", "firefox"]);
@@ -79,7 +90,7 @@ export async function launchFirefox() {
   const open = async (script, viewport = SIZE) => {
     const context = await browser.createBrowserContext();
     const page = await context.newPage();
-    await page.setViewport(viewport);
+    await resize(page, viewport);
     await page.evaluateOnNewDocument(`(() => { ${script} })()`);
     return { page, close: () => context.close() };
   };
