@@ -8,6 +8,7 @@ step() { printf '\n== %s\n' "$1"; shift; "$@"; }
 step "format" cargo fmt --all --check
 step "arrows between crates, links in the docs" cargo test --quiet --locked -p antiphon-base --test arrows --test tidy
 step "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+step "clippy without AV1" cargo clippy -p antiphon-server --no-default-features --locked -- -D warnings
 RUSTDOCFLAGS="-D warnings" step "documentation" cargo doc --workspace --no-deps --locked --quiet
 step "TypeScript: types" npm run --silent typecheck
 step "TypeScript: lint" npm run --silent lint

@@ -136,9 +136,21 @@ impl std::fmt::Debug for BotCollector {
 impl Collector for BotCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), Error> {
         let now = self.0.metrics();
-        for (name, help, value) in [("bots", "Bots", now.bots), ("bot_rooms", "Rooms with bots", now.rooms)] {
+        for (name, help, value) in [
+            ("bots", "Bots", now.bots),
+            ("bot_rooms", "Rooms with bots", now.rooms),
+            ("codec_workers", "Processes that decode video", now.codec_workers),
+        ] {
             let value = i64::try_from(value).unwrap_or(i64::MAX);
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
+        }
+        for (name, help, value) in [
+            ("codec_workers_started", "Processes started to decode video", now.codec_workers_started),
+            ("codec_workers_died", "Of these, how many died before their time", now.codec_workers_died),
+        ] {
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Counter)?
+                .encode_counter::<[(&str, &str); 0], _, u64>(&value, None)?;
         }
         Ok(())
     }

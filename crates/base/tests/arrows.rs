@@ -31,6 +31,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("str0m", &["shard", "sfuload", "sim"]),
     ("openh264", &["media"]),
     ("opus", &["media"]),
+    ("re_rav1d", &["media"]),
     ("axum", &["api", "server"]),
     ("clap", &["server", "sfuload", "floor"]),
 ];

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use antiphon_base::{ErrorKind, ParticipantId, RoomName};
+use antiphon_media::video::Decoders;
 use antiphon_shard::{Grants, JoinError};
 
 use crate::clock::Clock;
@@ -33,6 +34,7 @@ pub struct Bots {
 pub(crate) struct Shared {
     pub(crate) door: Arc<dyn Door>,
     pub(crate) limits: Limits,
+    decoders: Decoders,
     pub(crate) clock: Clock,
     rooms: Mutex<HashMap<RoomName, RoomEntry>>,
     next_session: AtomicU64,
@@ -50,14 +52,26 @@ pub struct BotMetrics {
     pub rooms: usize,
     /// Bots.
     pub bots: usize,
+    /// Codec workers that run.
+    pub codec_workers: usize,
+    /// Codec workers that were started.
+    pub codec_workers_started: u64,
+    /// Codec workers that died before their time: hostile pictures, or a fault of a codec library.
+    pub codec_workers_died: u64,
 }
 
 impl Bots {
-    /// No bots yet; they enter rooms by `door`.
+    /// No bots yet; they enter rooms by `door`, and see what is decoded in this process.
     pub fn new(door: impl Door + 'static, limits: Limits) -> Self {
+        Self::with_decoders(door, limits, Decoders::default())
+    }
+
+    /// The same, and they see what `decoders` take.
+    pub fn with_decoders(door: impl Door + 'static, limits: Limits, decoders: Decoders) -> Self {
         let shared = Shared {
             door: Arc::new(door),
             limits,
+            decoders,
             clock: Clock::new(),
             rooms: Mutex::default(),
             next_session: AtomicU64::new(1),
@@ -74,7 +88,14 @@ impl Bots {
     /// What is going on.
     pub fn metrics(&self) -> BotMetrics {
         let rooms = self.shared.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        BotMetrics { rooms: rooms.len(), bots: rooms.values().map(|r| r.bots).sum() }
+        let workers = self.shared.decoders.workers();
+        BotMetrics {
+            rooms: rooms.len(),
+            bots: rooms.values().map(|r| r.bots).sum(),
+            codec_workers: workers.running,
+            codec_workers_started: workers.started,
+            codec_workers_died: workers.died,
+        }
     }
 }
 
@@ -97,8 +118,8 @@ impl Shared {
                 return Err(JoinError::new(ErrorKind::Overloaded, "too many rooms have bots on this server"));
             }
             std::collections::hash_map::Entry::Vacant(entry) => {
-                let started =
-                    run::start(room.clone(), Arc::clone(&self.door), self.limits.clone(), self.clock);
+                let (door, limits) = (Arc::clone(&self.door), self.limits.clone());
+                let started = run::start(room.clone(), door, limits, self.decoders.clone(), self.clock);
                 let commands = started.map_err(|error| {
                     JoinError::new(ErrorKind::Overloaded, format!("no thread for the room's bots: {error}"))
                 })?;

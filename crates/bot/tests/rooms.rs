@@ -6,7 +6,7 @@ use antiphon_base::{Clocks, ParticipantId, ParticipantKey, PixelFormat, RoomName
 use antiphon_bot::{Bots, Carrier, Identity, Inbound, Limits, Outbound, connection, demo};
 use antiphon_media::convert::{Converter, Fit};
 use antiphon_media::picture::{Colour, I420, Picture};
-use antiphon_media::synth::{Tone, draw_frame_number, read_frame_number};
+use antiphon_media::synth::{self, Tone, draw_frame_number, read_frame_number};
 use antiphon_media::video::{Encoder, EncoderConfig};
 use antiphon_shard::{Config, Grants, Shards};
 use antiphon_wire::bot::{BotEvent, StreamForm};
@@ -107,20 +107,10 @@ fn pcm(payload: &[u8]) -> impl Iterator<Item = i16> + '_ {
 
 /// Cycles per second: the median over tenths of a second, so that a stall of the machine does not matter.
 fn frequency(samples: &[i16]) -> f64 {
-    let mut found: Vec<f64> = samples.chunks_exact(1_600).filter_map(between_crossings).collect();
+    let mut found: Vec<f64> =
+        samples.chunks_exact(1_600).filter_map(|c| synth::frequency(c, 16_000)).collect();
     found.sort_by(f64::total_cmp);
     found[found.len() / 2]
-}
-
-/// By the first and the last rising zero crossing, between samples.
-fn between_crossings(samples: &[i16]) -> Option<f64> {
-    let crossing = |(n, w): (usize, &[i16])| {
-        let (a, b) = (f64::from(w[0]), f64::from(w[1]));
-        (a < 0.0 && b >= 0.0).then(|| n as f64 - a / (b - a))
-    };
-    let at: Vec<f64> = samples.windows(2).enumerate().filter_map(crossing).collect();
-    let cycles = at.len().checked_sub(1).filter(|c| *c > 0)? as f64;
-    Some(cycles * 16_000.0 / (at.last()? - at.first()?))
 }
 
 fn tone(freq: f64, seconds: usize) -> Vec<i16> {

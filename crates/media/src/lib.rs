@@ -1,8 +1,8 @@
 //! Raw frames in, raw frames out: jitter buffer, codecs, conversion, resampling, mixing.
 //!
 //! Design, sections 6 and 7; why it is so: `docs/design/media.md`. There is no clock, thread, socket or file here:
-//! `now` is an argument, and whoever owns the threads (crate `bot`) calls in. Unsafe code is in [`video`]'s libvpx
-//! module alone.
+//! `now` is an argument, and whoever owns the threads (crate `bot`) calls in. The exception is [`video::process`], which
+//! waits for a process that decodes. Unsafe code is there and in [`video`]'s libvpx module.
 //!
 //! ```
 //! use antiphon_base::{AudioCodec, PixelFormat, VideoCodec};

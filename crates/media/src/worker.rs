@@ -1,7 +1,7 @@
 //! The message boundary of video work: what the media side asks, and what comes back.
 //!
-//! [`Worker`] is a plain function from [`Request`] to [`Reply`], owned by whoever runs it: a thread of `bot` today,
-//! a child process later, for which these messages are the protocol. Nothing but these values crosses.
+//! [`Worker`] is a plain function from [`Request`] to [`Reply`], owned by whoever runs it: a thread of `bot`. Nothing but
+//! these values crosses. Behind it AV1 is decoded in a process of its own ([`crate::video::process`]).
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use antiphon_base::{PixelFormat, VideoCodec};
 
 use crate::convert::{Converted, Converter, Fit, to_i420};
 use crate::picture::{Picture, SizeError};
-use crate::video::{DecodeError, Decoder, EncodeError, EncodedPicture, Encoder, EncoderConfig};
+use crate::video::{DecodeError, Decoder, Decoders, EncodeError, EncodedPicture, Encoder, EncoderConfig};
 
 /// The most output formats of one decoded track: every pixel format at every height offered.
 pub const MAX_OUTPUTS: usize = 20;
@@ -94,6 +94,7 @@ pub enum Reply {
 /// One track's decoder or encoder behind the message boundary.
 #[derive(Default)]
 pub struct Worker {
+    decoders: Decoders,
     decoder: Option<Decoder>,
     converters: Vec<Converter>,
     encoder: Option<(VideoCodec, Encoder)>,
@@ -102,8 +103,8 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that has done nothing yet.
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(decoders: Decoders) -> Self {
+        Self { decoders, ..Self::default() }
     }
 
     /// Does one piece of work; may take tens of milliseconds.
@@ -133,7 +134,7 @@ impl Worker {
     ) -> Result<Reply, DecodeError> {
         let decoder = match self.decoder.take() {
             Some(decoder) if decoder.codec() == codec => self.decoder.insert(decoder),
-            _ => self.decoder.insert(Decoder::new(codec)?),
+            _ => self.decoder.insert(self.decoders.open(codec)?),
         };
         if gap {
             decoder.lost();
@@ -202,7 +203,7 @@ mod tests {
     #[test]
     fn a_raw_picture_goes_in_and_comes_out_at_the_other_worker() {
         for codec in [VideoCodec::Vp8, VideoCodec::H264] {
-            let (mut sender, mut receiver) = (Worker::new(), Worker::new());
+            let (mut sender, mut receiver) = (Worker::default(), Worker::default());
             let outputs = vec![
                 Output { format: PixelFormat::I420, fit: Fit::Native },
                 Output { format: PixelFormat::Rgb24, fit: Fit::Height(360) },
@@ -227,7 +228,7 @@ mod tests {
 
     #[test]
     fn failures_are_replies() {
-        let mut worker = Worker::new();
+        let mut worker = Worker::default();
         let decode =
             |codec| Request::Decode { codec, unit: vec![1; 9].into(), gap: true, outputs: Vec::new() };
         assert!(matches!(

@@ -23,7 +23,13 @@ enum Command {
     /// About the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// What the server starts to decode video in: not for people.
+    #[command(name = CODEC_WORKER, hide = true)]
+    CodecWorker,
 }
+
+/// The argument that makes this program a codec worker.
+pub(crate) const CODEC_WORKER: &str = "codec-worker";
 
 #[derive(Subcommand)]
 enum ConfigCommand {
@@ -79,5 +85,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
             print!("{}", config::DEFAULT_TOML);
             Ok(())
         }
+        Command::CodecWorker => Ok(antiphon_media::video::process::serve()?),
     }
 }

@@ -7,6 +7,8 @@ use antiphon_api::App;
 use antiphon_api::app::Parts;
 use antiphon_base::ParticipantId;
 use antiphon_bot::{Bots, Identity, demo};
+use antiphon_media::video::Decoders;
+use antiphon_media::video::process::Launch;
 use antiphon_shard::{Grants, Shards};
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -14,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::cli::CODEC_WORKER;
 use crate::config::{Config, Demo};
 use crate::{key, telemetry, tls, web};
 
@@ -36,7 +39,8 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         .with_context(|| format!("http: cannot listen on {}", config.http))?;
     let shards = Shards::start(config.shard())
         .with_context(|| format!("media: cannot open UDP ports from {}", config.media))?;
-    let bots = Bots::new(shards.clone(), config.bot());
+    let decoders = Decoders::with_workers(Launch::this_program(&[CODEC_WORKER]));
+    let bots = Bots::with_decoders(shards.clone(), config.bot(), decoders);
     let parts = Parts { shards: shards.clone(), bots: bots.clone(), key, web: web::FILES };
     let app = App::new(config.api(), parts);
     println!("{}", ready_line(listener.local_addr()?, &shards.media_addresses(), tls.is_some()));

@@ -1,6 +1,6 @@
 use antiphon_base::Codec;
 use antiphon_media::audio::{Encoder, OpusConfig};
-use antiphon_media::synth::Tone;
+use antiphon_media::synth::{Tone, frequency};
 use antiphon_wire::bot::StreamForm;
 use antiphon_wire::frame::{self, Header};
 use antiphon_wire::rtp::{AudioLevel, Descriptor};
@@ -88,12 +88,6 @@ fn frames(mailbox: &Arc<Mailbox>) -> Vec<(Header, Vec<i16>)> {
     out
 }
 
-/// Cycles per second by rising zero crossings.
-fn frequency(samples: &[i16], rate: u32) -> f64 {
-    let rising = samples.windows(2).filter(|w| w[0] < 0 && w[1] >= 0).count();
-    rising as f64 * f64::from(rate) / samples.len() as f64
-}
-
 fn codecs(tracks: &[TrackKey]) -> BTreeMap<TrackKey, AudioCodec> {
     tracks.iter().map(|t| (*t, AudioCodec::Opus)).collect()
 }
@@ -128,7 +122,7 @@ fn fifty_frames_a_second_through_mute_and_loss_with_the_tone_in_them() {
         assert_eq!(h.speakers[0].participant, ParticipantKey(1));
     }
     let steady: Vec<i16> = frames[100..140].iter().flat_map(|(_, pcm)| pcm.iter().copied()).collect();
-    let measured = frequency(&steady, 16_000);
+    let measured = frequency(&steady, 16_000).expect("a tone");
     assert!((measured - 440.0).abs() < 4.4, "{measured}");
     assert!(frames[1_100..1_400].iter().all(|(h, _)| h.silence && h.speakers[0].level == 127));
     let gaps = frames[..1_000].iter().filter(|(h, _)| h.gap).count();

@@ -77,7 +77,7 @@ impl PictureEncoder {
             send,
             codec,
             track: OutTrack::video(source, codec)?,
-            worker: Worker::new(),
+            worker: Worker::default(),
             started: Instant::now(),
             complained: None,
         };

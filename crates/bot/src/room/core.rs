@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use antiphon_base::{Codec, ErrorKind, MediaKind, ParticipantId, ParticipantKey, TrackKey, VideoCodec};
 use antiphon_media::convert::Fit;
+use antiphon_media::video::Decoders;
 use antiphon_shard::attach::TapRequest;
 use antiphon_wire::bot::{BotEvent, MediaSession, StreamForm, VideoSession};
 use antiphon_wire::control::{ErrorBody, ParticipantInfo, ServerMessage};
@@ -82,6 +83,7 @@ struct Listener {
 /// The state of one room.
 pub(crate) struct Room {
     limits: Limits,
+    decoders: Decoders,
     roster: Roster,
     listeners: BTreeMap<u64, Listener>,
     hearing: Hearing,
@@ -94,9 +96,10 @@ pub(crate) struct Room {
 
 impl Room {
     /// An empty one.
-    pub(crate) fn new(limits: Limits, ask: Box<dyn Fn() -> AskKeyframe + Send>) -> Self {
+    pub(crate) fn new(limits: Limits, decoders: Decoders, ask: Box<dyn Fn() -> AskKeyframe + Send>) -> Self {
         Self {
             limits,
+            decoders,
             roster: Roster::default(),
             listeners: BTreeMap::new(),
             hearing: Hearing::default(),
@@ -180,7 +183,7 @@ impl Room {
             return None;
         }
         for listener in self.listeners.values_mut() {
-            listener.settle(&self.roster, &self.limits);
+            listener.settle(&self.roster, &self.limits, &self.decoders);
         }
         self.settle_hearing();
         let mut taps: BTreeMap<TrackKey, Option<u16>> = self.hearing.tracks().map(|t| (t, None)).collect();
@@ -256,7 +259,7 @@ impl Room {
         let mut taps = BTreeMap::new();
         for ((track, codec), (sinks, height)) in sinks {
             if !self.seeing.contains_key(&track) {
-                match Worker::start(track, codec, (self.ask)()) {
+                match Worker::start(track, codec, self.decoders.clone(), (self.ask)()) {
                     Ok(worker) => drop(self.seeing.insert(track, worker)),
                     Err(error) => tracing::error!(%error, "no thread for video"),
                 }
@@ -276,8 +279,8 @@ fn video_session(media: &MediaSession, track: TrackKey) -> &VideoSession {
 
 impl Listener {
     /// Ends streams that are not wanted any more, starts new ones, and says what cannot be had.
-    fn settle(&mut self, roster: &Roster, limits: &Limits) {
-        let wants = Wants::of(self.bot, &self.media, roster, limits);
+    fn settle(&mut self, roster: &Roster, limits: &Limits, decoders: &Decoders) {
+        let wants = Wants::of(self.bot, &self.media, roster, limits, decoders);
         let mailbox = Arc::clone(&self.mailbox);
         self.streams.retain(|want, stream| {
             let keep = wants.streams.contains(want);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use antiphon_base::{ErrorKind, ParticipantId, ParticipantKey, RoomName};
+use antiphon_media::video::Decoders;
 use antiphon_shard::{AttachCommand, AttachEvent, AttachRequest, Grants, JoinError};
 use antiphon_wire::bot::{BotEvent, MediaSession};
 use antiphon_wire::control::{ErrorBody, ParticipantKind};
@@ -39,12 +40,13 @@ pub(crate) fn start(
     name: RoomName,
     door: Arc<dyn Door>,
     limits: Limits,
+    decoders: Decoders,
     clock: Clock,
 ) -> std::io::Result<async_channel::Sender<Command>> {
     let (sender, commands) = async_channel::bounded(COMMANDS);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name(format!("hear-{name}")).spawn(move || {
-        runtime.block_on(run(&name, &*door, limits, clock, &commands));
+        runtime.block_on(run(&name, &*door, limits, decoders, clock, &commands));
     })?;
     Ok(sender)
 }
@@ -53,6 +55,7 @@ async fn run(
     name: &RoomName,
     door: &dyn Door,
     limits: Limits,
+    decoders: Decoders,
     clock: Clock,
     commands: &async_channel::Receiver<Command>,
 ) {
@@ -75,7 +78,7 @@ async fn run(
             say(AttachCommand::Keyframe { track, layer });
         })
     };
-    serve(&mut Room::new(limits, Box::new(ask)), &place, clock, commands).await;
+    serve(&mut Room::new(limits, decoders, Box::new(ask)), &place, clock, commands).await;
 }
 
 fn tap_id(clock: Clock) -> ParticipantId {

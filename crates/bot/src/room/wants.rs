@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use antiphon_base::{AudioCodec, Codec, ParticipantKey, PixelFormat, Source, TrackKey, VideoCodec};
-use antiphon_media::video::can_decode;
+use antiphon_media::video::Decoders;
 use antiphon_wire::bot::{AudioForm, AudioSession, MediaSession, Mix, Participants, VideoSession};
 
 use super::core::Roster;
@@ -52,12 +52,25 @@ pub(crate) struct Wants {
 
 impl Wants {
     /// All of one bot's.
-    pub(crate) fn of(bot: ParticipantKey, media: &MediaSession, roster: &Roster, limits: &Limits) -> Self {
+    pub(crate) fn of(
+        bot: ParticipantKey,
+        media: &MediaSession,
+        roster: &Roster,
+        limits: &Limits,
+        decoders: &Decoders,
+    ) -> Self {
         let mut wants = Self::default();
         wants.audio(bot, Source::Microphone, &media.audio, roster, limits.voices_per_bot);
         wants.audio(bot, Source::ScreenAudio, &media.screen_audio, roster, limits.voices_per_bot);
-        wants.video(bot, Source::Camera, &media.camera, roster, limits.cameras_per_bot);
-        wants.video(bot, Source::Screen, &media.screen, roster, limits.screens_per_bot);
+        for (source, video, limit) in [
+            (Source::Camera, &media.camera, limits.cameras_per_bot),
+            (Source::Screen, &media.screen, limits.screens_per_bot),
+        ] {
+            if video.direction.receives() {
+                let tracks = chosen(bot, source, &video.participants, roster).take(limit);
+                wants.video(video, tracks, decoders);
+            }
+        }
         wants
     }
 
@@ -90,19 +103,14 @@ impl Wants {
 
     fn video(
         &mut self,
-        bot: ParticipantKey,
-        source: Source,
         video: &VideoSession,
-        roster: &Roster,
-        limit: usize,
+        tracks: impl Iterator<Item = (TrackKey, Codec)>,
+        decoders: &Decoders,
     ) {
-        if !video.direction.receives() {
-            return;
-        }
-        for (track, codec) in chosen(bot, source, &video.participants, roster).take(limit) {
+        for (track, codec) in tracks {
             let Codec::Video(codec) = codec else { continue };
             match video.form.pixel_format() {
-                Some(format) if can_decode(codec) => {
+                Some(format) if decoders.can_decode(codec) => {
                     self.streams.insert(Want::Pictures { track, format: Layout::new(format) });
                 }
                 Some(_) => {

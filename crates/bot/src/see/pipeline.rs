@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use antiphon_base::VideoCodec;
-use antiphon_media::video::DecodeError;
+use antiphon_media::video::{DecodeError, Decoders};
 use antiphon_media::worker::{self, Reply, Request, Worker};
 use antiphon_wire::frame::Format;
 use antiphon_wire::rtp::Packet;
@@ -66,6 +66,7 @@ pub(crate) struct Pipeline {
     left: Option<(u8, u64)>,
     /// Arrival of the newest packet of the current layer.
     heard_us: u64,
+    decoders: Decoders,
     /// Only while somebody wants pictures.
     decoder: Option<Worker>,
     thinning: Vec<(SinkId, Thinning)>,
@@ -75,9 +76,10 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     /// A track of this codec, nothing seen yet.
-    pub(crate) fn new(codec: VideoCodec) -> Self {
+    pub(crate) fn new(codec: VideoCodec, decoders: Decoders) -> Self {
         Self {
             codec,
+            decoders,
             layer: None,
             next_layer: None,
             left: None,
@@ -178,7 +180,7 @@ impl Pipeline {
                 sink.mailbox.with(|o| o.count(sink.stream, Loss::Rate));
             }
         }
-        let decoder = self.decoder.get_or_insert_with(Worker::new);
+        let decoder = self.decoder.get_or_insert_with(|| Worker::new(self.decoders.clone()));
         let (codec, data) = (self.codec, Arc::clone(&unit.data));
         // What the assembler gives is decodable, also behind a gap.
         let request = Request::Decode { codec, unit: data, gap: false, outputs: outputs.clone() };
@@ -196,9 +198,13 @@ impl Pipeline {
                 outputs.iter().zip(pictures).map(made).collect()
             }
             Reply::DecodeFailed(error) => {
-                self.needs_key = true;
-                if error != DecodeError::NeedKeyFrame {
-                    tracing::debug!(%error, "undecodable access unit");
+                // Given up for a while: no key frame helps before that is over.
+                self.needs_key = error != DecodeError::GaveUp;
+                match error {
+                    DecodeError::NeedKeyFrame => {}
+                    // Its restarts are limited, and so is this.
+                    DecodeError::WorkerDied(_) => tracing::warn!(%error, "a picture was lost"),
+                    _ => tracing::debug!(%error, "undecodable access unit"),
                 }
                 Vec::new()
             }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use antiphon_base::{TrackKey, VideoCodec};
+use antiphon_media::video::Decoders;
 use antiphon_wire::rtp::Packet;
 
 use super::Sink;
@@ -30,14 +31,20 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Starts a thread.
-    pub(crate) fn start(track: TrackKey, codec: VideoCodec, ask: AskKeyframe) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        track: TrackKey,
+        codec: VideoCodec,
+        decoders: Decoders,
+        ask: AskKeyframe,
+    ) -> std::io::Result<Self> {
         let (packets, receiver) = async_channel::bounded::<Arc<Packet>>(WAITING_PACKETS);
         let sinks: Arc<Mutex<Arc<[Sink]>>> = Arc::new(Mutex::new(Arc::new([])));
         let shared = Arc::clone(&sinks);
         let keyframe = Arc::new(AtomicBool::new(false));
         let wanted = Arc::clone(&keyframe);
+        let pipeline = Pipeline::new(codec, decoders);
         let run =
-            move || Run { track, ask, sinks: shared, keyframe: wanted, asked: None }.run(codec, &receiver);
+            move || Run { track, ask, sinks: shared, keyframe: wanted, asked: None }.run(pipeline, &receiver);
         std::thread::Builder::new().name(format!("see-{track}")).spawn(run)?;
         Ok(Self { codec, packets, sinks, keyframe, dropped: AtomicU64::new(0) })
     }
@@ -78,8 +85,7 @@ struct Run {
 }
 
 impl Run {
-    fn run(mut self, codec: VideoCodec, packets: &async_channel::Receiver<Arc<Packet>>) {
-        let mut pipeline = Pipeline::new(codec);
+    fn run(mut self, mut pipeline: Pipeline, packets: &async_channel::Receiver<Arc<Packet>>) {
         while let Ok(packet) = packets.recv_blocking() {
             let sinks = Arc::clone(&self.sinks.lock().unwrap_or_else(PoisonError::into_inner));
             let needed = pipeline.packet(&packet, &sinks);

@@ -7,4 +7,4 @@ mod tone;
 
 pub use draw::{BLACK, Canvas, Colour, GREEN, GREY, RED, WHITE, YELLOW};
 pub use number::{NUMBER_BITS, draw_frame_number, read_frame_number};
-pub use tone::Tone;
+pub use tone::{Tone, frequency};

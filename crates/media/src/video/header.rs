@@ -1,7 +1,8 @@
 //! What must be known of an access unit before a decoder sees it: is it a key frame, and how large are its pictures.
 //!
-//! VP8: RFC 6386, 9.1. VP9: bitstream specification 0.6, 6.2 and Annex B. H.264: Annex B NAL unit types.
-//! The size is checked here because libvpx allocates what a header asks for, up to 65536 x 65536.
+//! VP8: RFC 6386, 9.1. VP9: bitstream specification 0.6, 6.2 and Annex B. H.264: Annex B NAL unit types. AV1:
+//! specification 1.0.0 with errata 1, 5.3 and 5.9.2. The size is checked here because libvpx allocates what a header asks
+//! for, up to 65536 x 65536; rav1d has a limit of its own.
 
 use antiphon_base::VideoCodec;
 
@@ -22,7 +23,7 @@ pub(super) fn inspect(codec: VideoCodec, unit: &[u8]) -> Result<bool, DecodeErro
         VideoCodec::Vp8 => vp8(unit),
         VideoCodec::Vp9 => vp9(unit),
         VideoCodec::H264 => Ok(h264_has_idr(unit)),
-        VideoCodec::Av1 => Err(DecodeError::Unsupported(codec)),
+        VideoCodec::Av1 => av1(unit),
     }
 }
 
@@ -124,6 +125,58 @@ fn vp9_frame(frame: &[u8]) -> Result<bool, DecodeError> {
     bits.frame_size().map(|()| false)
 }
 
+/// OBU types (AV1, 6.2.2).
+mod obu {
+    pub(super) const SEQUENCE_HEADER: u8 = 1;
+    pub(super) const FRAME_HEADER: u8 = 3;
+    pub(super) const FRAME: u8 = 6;
+}
+
+/// A key frame is a sequence header before a frame of that type. The first frame decides: that of the lowest layer.
+fn av1(unit: &[u8]) -> Result<bool, DecodeError> {
+    let (mut rest, mut sequence, mut reduced) = (unit, false, false);
+    while let Some((head, after)) = rest.split_first() {
+        let (forbidden, kind) = (head & 0x80 != 0, head >> 3 & 15);
+        let (extension, has_size) = (head & 4 != 0, head & 2 != 0);
+        if forbidden {
+            return Err(DecodeError::Corrupt);
+        }
+        let after = after.get(usize::from(extension)..).ok_or(DecodeError::Corrupt)?;
+        let (size, after) = if has_size { leb128(after)? } else { (after.len(), after) };
+        let (payload, next) = after.split_at_checked(size).ok_or(DecodeError::Corrupt)?;
+        let mut bits = Bits { data: payload, at: 0 };
+        match kind {
+            obu::SEQUENCE_HEADER => {
+                sequence = true;
+                bits.take(4)?; // seq_profile, still_picture
+                reduced = bits.flag()?;
+            }
+            // Its header says nothing: it can only be a key frame.
+            obu::FRAME_HEADER | obu::FRAME if reduced => return Ok(true),
+            obu::FRAME_HEADER | obu::FRAME => {
+                let (existing, frame_type) = (bits.flag()?, bits.take(2)?);
+                return Ok(sequence && !existing && frame_type == 0);
+            }
+            _ => {}
+        }
+        rest = next;
+    }
+    Ok(false)
+}
+
+/// leb128() of AV1, 4.10.5, and what follows it.
+fn leb128(bytes: &[u8]) -> Result<(usize, &[u8]), DecodeError> {
+    let mut value = 0;
+    for (n, byte) in bytes.iter().enumerate().take(8) {
+        value |= u64::from(byte & 0x7f) << (7 * n);
+        if byte & 0x80 == 0 {
+            let value = usize::try_from(value).map_err(|_| DecodeError::Corrupt)?;
+            return Ok((value, &bytes[n + 1..]));
+        }
+    }
+    Err(DecodeError::Corrupt)
+}
+
 /// Most significant bit first.
 struct Bits<'a> {
     data: &'a [u8],
@@ -181,6 +234,32 @@ mod tests {
         both.extend([marker, 9, 9, marker]);
         assert_eq!(vp9(&both), Err(DecodeError::TooLarge));
         assert_eq!(vp9(&[0x92, 0]), Err(DecodeError::Unsupported(VideoCodec::Vp9)));
+    }
+
+    #[test]
+    fn av1_key_frames_have_a_sequence_header_before_a_frame_of_that_type() {
+        let delimiter = [0x12, 0];
+        let sequence = [0x0a, 1, 0x00];
+        let (key, inter, existing) = ([0x32, 1, 0x10], [0x32, 1, 0x30], [0x1a, 1, 0x80]);
+        let check = |parts: &[&[u8]]| av1(&parts.concat());
+        assert_eq!(check(&[&delimiter, &sequence, &key]), Ok(true));
+        assert_eq!(check(&[&delimiter, &sequence, &key, &inter]), Ok(true), "the lowest layer decides");
+        assert_eq!(check(&[&delimiter, &sequence, &inter]), Ok(false));
+        assert_eq!(check(&[&delimiter, &sequence, &existing]), Ok(false));
+        assert_eq!(check(&[&delimiter, &key]), Ok(false), "no decoder can start here");
+        assert_eq!(check(&[&[0x0a, 1, 0x18], &[0x32, 1, 0xff]]), Ok(true), "a still picture");
+        assert_eq!(check(&[&sequence, &[0x36, 0x08, 1, 0x10]]), Ok(true), "with an extension byte");
+        assert_eq!(check(&[&sequence, &[0x30, 0x10]]), Ok(true), "without a size");
+        assert_eq!(check(&[&delimiter]), Ok(false));
+        for bad in [
+            &[0x92, 0][..],
+            &[0x0a, 2, 0],
+            &[0x36],
+            &[0x32, 0],
+            &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+        ] {
+            assert_eq!(av1(bad), Err(DecodeError::Corrupt), "{bad:x?}");
+        }
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! Video codecs: encoded access units to pictures and back, one frame at a time, realtime settings.
 //!
-//! VP8 and VP9 by libvpx, H.264 by OpenH264. Access units come from strangers: a decoder answers every byte
-//! string with a picture, nothing, or a [`DecodeError`], and after an error takes up again at the next key frame.
-//! The FFI is in `vpx` alone; `openh264` brings its own safe wrapper.
+//! VP8 and VP9 by libvpx, H.264 by OpenH264, AV1 by rav1d in a process of its own (feature `av1`). Access units come from
+//! strangers: a decoder answers every byte string with a picture, nothing, or a [`DecodeError`], and after an error takes
+//! up again at the next key frame. The FFI is in `vpx` alone; `openh264` and `re_rav1d` bring their own safe wrappers.
 
+#[cfg(feature = "av1")]
+mod av1;
 mod h264;
 mod header;
+pub mod process;
 mod vpx;
 
 use antiphon_base::{ErrorKind, VideoCodec};
 
 use crate::picture::{I420, SizeError, check_size};
+
+use process::{Death, Launch};
 
 pub use header::is_key_frame;
 
@@ -35,6 +40,12 @@ pub enum DecodeError {
     /// The codec library could not be started (memory).
     #[error("the codec library failed to start")]
     Library,
+    /// The process that decodes died of this access unit. The next key frame starts another.
+    #[error("the codec worker {0}")]
+    WorkerDied(Death),
+    /// It died so often that none is started for some seconds, or there are [`process::MAX_WORKERS`] already.
+    #[error("decoding is given up for a while")]
+    GaveUp,
 }
 
 impl DecodeError {
@@ -44,7 +55,8 @@ impl DecodeError {
             Self::Unsupported(_) => ErrorKind::UnsupportedCodec,
             Self::NeedKeyFrame | Self::Corrupt => ErrorKind::BadRequest,
             Self::TooLarge => ErrorKind::TooLarge,
-            Self::Library => ErrorKind::Internal,
+            Self::Library | Self::WorkerDied(_) => ErrorKind::Internal,
+            Self::GaveUp => ErrorKind::Overloaded,
         }
     }
 }
@@ -63,9 +75,38 @@ pub enum EncodeError {
     Library(String),
 }
 
-/// Whether [`Decoder::new`] takes the codec in this build.
-pub fn can_decode(codec: VideoCodec) -> bool {
-    !matches!(codec, VideoCodec::Av1)
+/// What this process decodes, and how. Without a codec worker that is all but AV1.
+#[derive(Debug, Clone, Default)]
+pub struct Decoders {
+    launch: Option<Launch>,
+}
+
+impl Decoders {
+    /// With AV1, where this build has it.
+    pub fn with_workers(launch: Launch) -> Self {
+        Self { launch: Some(launch).filter(|_| cfg!(feature = "av1")) }
+    }
+
+    /// Whether [`Decoders::open`] takes the codec.
+    pub fn can_decode(&self, codec: VideoCodec) -> bool {
+        codec != VideoCodec::Av1 || self.launch.is_some()
+    }
+
+    /// A decoder that waits for its first key frame.
+    pub fn open(&self, codec: VideoCodec) -> Result<Decoder, DecodeError> {
+        match (&self.launch, codec) {
+            (Some(launch), VideoCodec::Av1) => {
+                let worker = process::Decoder::new(codec, launch.clone());
+                Ok(Decoder { codec, inner: Decoding::Process(worker), needs_key: true })
+            }
+            _ => Decoder::new(codec),
+        }
+    }
+
+    /// What became of the codec workers.
+    pub fn workers(&self) -> process::Workers {
+        self.launch.as_ref().map(Launch::workers).unwrap_or_default()
+    }
 }
 
 /// Whether [`Encoder::new`] takes the codec in this build.
@@ -76,6 +117,7 @@ pub fn can_encode(codec: VideoCodec) -> bool {
 enum Decoding {
     Vpx(vpx::Decoder),
     H264(h264::Decoder),
+    Process(process::Decoder),
 }
 
 /// Access units in, pictures out.
@@ -87,7 +129,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder that waits for its first key frame.
+    /// A decoder that waits for its first key frame, in this process: not for AV1 (see [`Decoders`]).
     pub fn new(codec: VideoCodec) -> Result<Self, DecodeError> {
         let inner = match codec {
             VideoCodec::Vp8 => Decoding::Vpx(vpx::Decoder::new(false)?),
@@ -128,6 +170,12 @@ impl Decoder {
                 return Err(error);
             }
         };
+        if let Decoding::Process(worker) = &mut self.inner
+            && let Err(error) = worker.ready()
+        {
+            self.needs_key = true;
+            return Err(error);
+        }
         if self.needs_key && !key {
             return Err(DecodeError::NeedKeyFrame);
         }
@@ -136,6 +184,7 @@ impl Decoder {
         let picture = match &mut self.inner {
             Decoding::Vpx(decoder) => decoder.decode(self.codec, unit),
             Decoding::H264(decoder) => decoder.decode(unit),
+            Decoding::Process(decoder) => decoder.decode(unit),
         }?;
         self.needs_key = false;
         Ok(picture)

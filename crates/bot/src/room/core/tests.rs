@@ -27,7 +27,7 @@ fn person(key: u32, camera: VideoCodec) -> ParticipantInfo {
 }
 
 fn room(people: impl IntoIterator<Item = ParticipantInfo>) -> Room {
-    let mut room = Room::new(Limits::default(), Box::new(|| Box::new(|_, _| {})));
+    let mut room = Room::new(Limits::default(), Decoders::default(), Box::new(|| Box::new(|_, _| {})));
     let participants = people.into_iter().collect();
     room.control(ServerMessage::Roster { seq: 1, participants });
     room

@@ -41,24 +41,30 @@ impl Camera {
         let payloads = self.packetizer.packetize(&unit.data, 1_100).unwrap();
         let packet = |p: antiphon_wire::rtp::packetize::Payload| {
             self.seq += 1;
-            let codec = Codec::Video(VideoCodec::Vp8);
-            Arc::new(Packet {
-                track: TRACK,
-                layer: self.layer,
-                codec,
-                seq: self.seq,
-                rtp_time: time,
-                marker: p.marker,
-                descriptor: Descriptor::parse(codec, &p.data),
-                payload: p.data.into(),
-                arrival: std::time::Instant::now(),
-                arrival_us: 1_000 + time * 100 / 9,
-                capture_us: 500 + time * 100 / 9,
-                capture_estimated: false,
-                audio_level: None,
-            })
+            let packet = packet(VideoCodec::Vp8, self.seq, time, &p.data);
+            Arc::new(Packet { layer: self.layer, marker: p.marker, ..packet })
         };
         payloads.into_iter().map(packet).collect()
+    }
+}
+
+/// The only one of its access unit.
+fn packet(codec: VideoCodec, seq: u64, rtp_time: u64, payload: &[u8]) -> Packet {
+    let codec = Codec::Video(codec);
+    Packet {
+        track: TRACK,
+        layer: 0,
+        codec,
+        seq,
+        rtp_time,
+        marker: true,
+        descriptor: Descriptor::parse(codec, payload),
+        payload: payload.into(),
+        arrival: std::time::Instant::now(),
+        arrival_us: 1_000 + rtp_time * 100 / 9,
+        capture_us: 500 + rtp_time * 100 / 9,
+        capture_estimated: false,
+        audio_level: None,
     }
 }
 
@@ -110,7 +116,8 @@ fn one_track_serves_formats_sizes_and_rates_at_once() {
         sink(&boxes[1], raw(PixelFormat::Rgb24, Fit::Height(180), 10)),
         sink(&boxes[2], Output::Encoded),
     ];
-    let (mut pipeline, mut camera) = (Pipeline::new(VideoCodec::Vp8), Camera::new(0, (320, 240)));
+    let (mut pipeline, mut camera) =
+        (Pipeline::new(VideoCodec::Vp8, Decoders::default()), Camera::new(0, (320, 240)));
     for _ in 0..30 {
         feed(&mut pipeline, &camera.picture(false), &sinks);
     }
@@ -145,7 +152,8 @@ fn one_track_serves_formats_sizes_and_rates_at_once() {
 fn a_loss_asks_for_a_keyframe_and_shows_nothing_torn() {
     let mailbox = mailbox();
     let sinks = [sink(&mailbox, raw(PixelFormat::I420, Fit::Native, 30))];
-    let (mut pipeline, mut camera) = (Pipeline::new(VideoCodec::Vp8), Camera::new(0, (320, 240)));
+    let (mut pipeline, mut camera) =
+        (Pipeline::new(VideoCodec::Vp8, Decoders::default()), Camera::new(0, (320, 240)));
     let mut asked = 0;
     for n in 0..60u32 {
         let packets = camera.picture(n == 40);
@@ -168,7 +176,7 @@ fn a_loss_asks_for_a_keyframe_and_shows_nothing_torn() {
 fn a_new_layer_takes_over_at_its_keyframe() {
     let mailbox = mailbox();
     let sinks = [sink(&mailbox, raw(PixelFormat::I420, Fit::Native, 30))];
-    let mut pipeline = Pipeline::new(VideoCodec::Vp8);
+    let mut pipeline = Pipeline::new(VideoCodec::Vp8, Decoders::default());
     let (mut low, mut high) = (Camera::new(0, (320, 180)), Camera::new(1, (640, 360)));
     for _ in 0..5 {
         feed(&mut pipeline, &low.picture(false), &sinks);
@@ -188,7 +196,8 @@ fn a_new_layer_takes_over_at_its_keyframe() {
 #[test]
 fn a_consumer_of_access_units_that_comes_late_waits_for_a_keyframe() {
     let mailbox = mailbox();
-    let (mut pipeline, mut camera) = (Pipeline::new(VideoCodec::Vp8), Camera::new(0, (320, 240)));
+    let (mut pipeline, mut camera) =
+        (Pipeline::new(VideoCodec::Vp8, Decoders::default()), Camera::new(0, (320, 240)));
     feed(&mut pipeline, &camera.picture(false), &[]);
     let sinks = [sink(&mailbox, Output::Encoded)];
     assert_eq!(feed(&mut pipeline, &camera.picture(false), &sinks), Some(0), "asked for");
@@ -204,7 +213,7 @@ fn a_keyframe_of_the_layer_just_left_does_not_lead_back() {
     let (mut low, mut high) = (Camera::new(0, (320, 180)), Camera::new(1, (640, 360)));
     let mailbox = mailbox();
     let sinks = [sink(&mailbox, Output::Encoded)];
-    let mut pipeline = Pipeline::new(VideoCodec::Vp8);
+    let mut pipeline = Pipeline::new(VideoCodec::Vp8, Decoders::default());
     feed(&mut pipeline, &low.picture(true), &sinks);
     high.n = low.n;
     let (late, first) = (low.picture(true), high.picture(true));
@@ -222,7 +231,7 @@ fn a_layer_that_follows_without_keyframe_is_asked_for_one() {
     let (mut low, mut high) = (Camera::new(0, (320, 180)), Camera::new(1, (640, 360)));
     let mailbox = mailbox();
     let sinks = [sink(&mailbox, Output::Encoded)];
-    let mut pipeline = Pipeline::new(VideoCodec::Vp8);
+    let mut pipeline = Pipeline::new(VideoCodec::Vp8, Decoders::default());
     feed(&mut pipeline, &low.picture(true), &sinks);
     high.picture(true); // Never comes.
     let mut asked = None;
@@ -232,4 +241,26 @@ fn a_layer_that_follows_without_keyframe_is_asked_for_one() {
     assert_eq!(asked, Some(1));
     feed(&mut pipeline, &high.picture(true), &sinks);
     assert_eq!(stats(&mailbox, sinks[0].stream).received, 2);
+}
+
+#[cfg(feature = "av1")]
+#[test]
+fn a_decoder_that_keeps_dying_loses_its_pictures_and_is_not_fed_for_ever() {
+    use antiphon_media::video::process::{Launch, MAX_RESTARTS};
+
+    // A worker that ends at once: this program, looking for a test that it does not have.
+    let decoders = Decoders::with_workers(Launch::this_program(&["no such test"]));
+    let mut pipeline = Pipeline::new(VideoCodec::Av1, decoders.clone());
+    let mailbox = mailbox();
+    let sinks = [sink(&mailbox, raw(PixelFormat::I420, Fit::Native, 30))];
+    // Aggregation header (W = 2, N), a sequence header after its length, a key frame.
+    let key = [0x28, 2, 0x08, 0, 0x30, 0x10];
+    let feed = |n| pipeline.packet(&Arc::new(packet(VideoCodec::Av1, n, n * 3_000, &key)), &sinks);
+    let asked: Vec<_> = (1..=10).map(feed).collect();
+    let (dying, given_up) = asked.split_at(MAX_RESTARTS + 1);
+    assert!(dying.iter().all(|a| *a == Some(0)), "the next key frame may help: {asked:?}");
+    assert!(given_up.iter().all(Option::is_none), "none helps now: {asked:?}");
+    assert_eq!(decoders.workers().died, 1 + MAX_RESTARTS as u64);
+    let counts = stats(&mailbox, sinks[0].stream);
+    assert_eq!((counts.received, counts.dropped_undecodable), (10, 10));
 }
