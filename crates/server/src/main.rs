@@ -5,6 +5,7 @@
 mod cli;
 mod config;
 mod key;
+mod memory;
 mod run;
 mod telemetry;
 mod tls;
@@ -13,11 +14,8 @@ mod web;
 
 use std::process::ExitCode;
 
-/// The system's allocator takes a tenth more of a core on the packet path.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    memory::no_huge_pages();
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
