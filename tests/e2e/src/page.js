@@ -69,7 +69,7 @@
   const voice = frequency => {
     const ctx = audioContext();
     const oscillator = new OscillatorNode(ctx, { frequency });
-    const gain = new GainNode(ctx, { gain: fake.amplitude });
+    const gain = new GainNode(ctx, { gain: fake.silent ? 0 : fake.amplitude });
     const out = ctx.createMediaStreamDestination();
     oscillator.connect(gain).connect(out);
     oscillator.start();

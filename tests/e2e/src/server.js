@@ -41,7 +41,8 @@ export class Server {
     this.#process = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUST_LOG: "" } });
     createInterface(this.#process.stderr).on("line", line => this.#log.push(line));
     this.ended = new Promise(resolve => {
-      this.#process.on("exit", (code, signal) => resolve(signal ?? code));
+      // Not "exit": its last lines come after that.
+      this.#process.on("close", (code, signal) => resolve(signal ?? code));
       this.#process.on("error", error => this.#log.push(String(error)) && resolve("error"));
     });
     const ready = new Promise(resolve => {
