@@ -73,13 +73,14 @@ export async function launchFirefox() {
     browser: "firefox",
     executablePath,
     headless: true,
+    // Set here: puppeteer tolerates then that Firefox ESR knows nothing of screen orientation.
+    defaultViewport: SIZE,
     extraPrefsFirefox: FIREFOX_PREFERENCES,
     env: { ...process.env, ...sound.env },
   });
-  const open = async (script, viewport = SIZE) => {
+  const open = async script => {
     const context = await browser.createBrowserContext();
     const page = await context.newPage();
-    await page.setViewport(viewport);
     await page.evaluateOnNewDocument(`(() => { ${script} })()`);
     return { page, close: () => context.close() };
   };
@@ -101,9 +102,13 @@ class Browser {
     this.#open = open;
   }
 
-  /** A page of its own profile, with the fake devices that `fake` describes (see page.js). */
-  async open(url, { fake = {}, viewport } = {}) {
-    const { page, close } = await this.#open(`window.__fake = ${JSON.stringify(fake)};\n${PAGE_SCRIPT}`, viewport);
+  /**
+   * A page of its own profile, with the fake devices that `fake` describes (see page.js); `script` runs after that.
+   * Chromium takes a `viewport`.
+   */
+  async open(url, { fake = {}, viewport, script = "" } = {}) {
+    const before = `window.__fake = ${JSON.stringify(fake)};\n${PAGE_SCRIPT}\n${script}`;
+    const { page, close } = await this.#open(before, viewport);
     const person = new Person(page, close);
     this.#pages.add(person);
     page.on("console", message => person.console.push(`${message.type()}: ${message.text()}`));
