@@ -59,18 +59,19 @@
 
   const looking = new WeakSet();
   const look = () => {
-    const video = document.querySelector("[data-testid=tile][data-self=false] video");
-    if (!video || looking.has(video)) return;
-    looking.add(video);
-    stamp("tile there");
-    video.requestVideoFrameCallback((_now, { receiveTime, presentationTime, rtpTimestamp }) => {
-      if (rtpTimestamp === undefined) throw new Error("a picture that came by no RTP");
-      stamp("key frame received", receiveTime);
-      stamp("picture", presentationTime);
-    });
-    new MutationObserver(() => video.dataset.fresh === "true" && stamp("picture shown")).observe(video, {
-      attributes: true,
-    });
+    const tile = document.querySelector("[data-testid=tile][data-self=false] video");
+    if (tile) stamp("tile there");
+    if (tile?.dataset.fresh === "true") stamp("picture shown");
+    for (const video of document.querySelectorAll("video")) {
+      if (looking.has(video)) continue;
+      looking.add(video);
+      video.requestVideoFrameCallback((_now, { receiveTime, presentationTime, rtpTimestamp }) => {
+        if (rtpTimestamp === undefined) return; // One's own.
+        stamp("picture received", receiveTime);
+        stamp("picture", presentationTime);
+      });
+    }
   };
-  new MutationObserver(look).observe(document, { subtree: true, childList: true });
+  const attributeFilter = ["data-fresh"];
+  new MutationObserver(look).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter });
 })();

@@ -13,7 +13,7 @@ const CAMERA = { width: 640, height: 360, fps: 30 };
 /** In the order in which they are reached, as a rule. */
 const STAGES = [
   "token", "connection made", "offer made", "posted", "answered", "answer applied", "ICE connected", "DTLS connected",
-  "channel open", "people known", "slot assigned", "tile there", "key frame received", "picture", "picture shown",
+  "channel open", "people known", "slot assigned", "picture received", "picture", "tile there", "picture shown",
 ]; // biome-ignore format: a list
 /** Joins before those that count: the first one pays for caches and just-in-time compilation. */
 const WARM_UP = 2;

@@ -1,7 +1,8 @@
 // In the room: header, stage, people, controls.
 
 import type { ConnectionState, Room } from "@antiphon/client";
-import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import type { RefObject } from "preact";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { AudioOutput } from "./audio.js";
 import { CopyLink } from "./copy-link.js";
 import { useMedia, useRoom, useShortcuts, useSize } from "./hooks.js";
@@ -13,6 +14,7 @@ import type { Place } from "./place.js";
 import { loadPreferences, savePreferences } from "./preferences.js";
 import { useOwnTracks, useRoomNotices, useScreenShare } from "./room-effects.js";
 import { Settings } from "./settings.js";
+import { SlotVideos } from "./slot-videos.js";
 import { TileView } from "./tile.js";
 import { stageKey, type Tile, tilesOf } from "./tiles.js";
 import { type Notify, Toasts, useToasts } from "./toasts.js";
@@ -169,6 +171,7 @@ function Stage({ room, media, place, pinned, onPin, notify }: StageProps) {
   const ownTrack = media.camera.track;
   const ownCamera = useMemo(() => (ownTrack ? new MediaStream([ownTrack]) : undefined), [ownTrack]);
   const tiles = tilesOf(room, pinned, ownCamera);
+  const videos = useSlotVideos(room, ref);
   const onStage = stageKey(tiles);
   const alone = tiles.length <= 1 && room.state !== "reconnecting";
   const count = tiles.length + (alone ? 1 : 0);
@@ -184,6 +187,7 @@ function Stage({ room, media, place, pinned, onPin, notify }: StageProps) {
               key={tile.key}
               room={room}
               tile={tile}
+              videos={videos}
               rect={rect}
               large={onStage !== undefined && i === 0}
               onPin={onPin}
@@ -194,6 +198,14 @@ function Stage({ room, media, place, pinned, onPin, notify }: StageProps) {
       {hidden > 0 && <More hidden={hidden} main={onStage ? rects[0] : undefined} />}
     </div>
   );
+}
+
+/** The videos of the room's slots; those in no tile stand in `root`. */
+function useSlotVideos(room: Room, root: RefObject<HTMLElement | null>): SlotVideos {
+  const videos = useMemo(() => new SlotVideos(), []);
+  useLayoutEffect(() => root.current?.append(videos.parking), []);
+  useLayoutEffect(() => videos.keep(room.slots.values()), [room.slots]);
+  return videos;
 }
 
 /** Tiles with their places; where there are fewer places than tiles, one's own gives way last. */
