@@ -84,8 +84,7 @@ fn wrong_settings_end_the_start_with_the_name_of_the_key() {
 #[test]
 fn flags_win_over_environment_over_file_over_default() {
     let folder = Folder::new("precedence");
-    // Port 1 of the file and port 2 of the environment would end the start: nobody but root may listen there, and an
-    // address that is not this machine's is nobody's.
+    // Addresses of nobody's (RFC 5737): a server that took the file's or the environment's would not start.
     let file = folder.file(
         "a.toml",
         "http = '192.0.2.1:1'\n[guests]\nrooms = ['of-the-file']\nttl_s = 77\n[demo]\nenabled = false\n",
