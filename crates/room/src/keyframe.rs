@@ -1,8 +1,10 @@
 //! The keyframe coalescer: many subscribers want keyframes, the publisher pays for each one.
 //!
 //! Per feed: the first request goes out at once. While it is outstanding further ones are absorbed, and it is repeated
-//! (a PLI may be lost). For a while after a keyframe requests wait and are then served by one. So a hundred joins within
-//! a second cost a publisher two keyframes per layer.
+//! (a PLI may be lost). For a while after a keyframe requests wait and are then served by one: shortly for who sees
+//! nothing yet, longer for who has lost a picture (a bad line must not cost the others their quality), and longest for a
+//! crowd. So a hundred joins spread over a second cost a publisher two keyframes per layer, and a single one waits for
+//! none.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,11 +14,26 @@ use antiphon_base::TrackKey;
 use crate::output::Feed;
 
 /// An unanswered request is repeated after this: a round trip of a bad mobile network and the encoder's frame time.
-pub const REPEAT: Duration = Duration::from_millis(300);
-/// Requests after a keyframe are collected for this long.
-pub const QUIET: Duration = Duration::from_millis(500);
+pub(crate) const REPEAT: Duration = Duration::from_millis(300);
+/// Requests of those who see nothing yet are collected for this long after a keyframe.
+pub(crate) const QUIET_START: Duration = Duration::from_millis(200);
+/// Requests of those who have lost a picture are.
+pub(crate) const QUIET_REPAIR: Duration = Duration::from_millis(500);
+/// Any requests are, once they are more than [`FEW`]: those who come within a second, and the time to connect.
+pub(crate) const QUIET_CROWD: Duration = Duration::from_millis(1_250);
+/// So many may be served early.
+pub(crate) const FEW: u32 = 3;
 /// An unanswered request is sent this often; then the next subscriber's request begins anew. The publisher is not sending.
-pub const MAX_TRIES: u8 = 10;
+pub(crate) const MAX_TRIES: u8 = 10;
+
+/// Why a keyframe is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyframeCause {
+    /// A slot or tap shows nothing of the feed yet.
+    Start,
+    /// A receiver has lost a picture (PLI, FIR).
+    Repair,
+}
 
 /// What is to be done for a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,15 +49,37 @@ struct State {
     asked: Option<Instant>,
     tries: u8,
     seen: Option<Instant>,
-    deferred: bool,
+    /// Requests since `seen` that wait.
+    waiting: u32,
+    /// One of them is a [`KeyframeCause::Start`].
+    starting: bool,
 }
 
 impl State {
     fn ask(&mut self, now: Instant) -> Step {
         self.asked = Some(now);
         self.tries += 1;
-        self.deferred = false;
+        (self.waiting, self.starting) = (0, false);
         Step { ask: true, wake: Some(now + REPEAT) }
+    }
+
+    fn quiet(&self) -> Duration {
+        match (self.waiting, self.starting) {
+            (count, _) if count > FEW => QUIET_CROWD,
+            (_, true) => QUIET_START,
+            (_, false) => QUIET_REPAIR,
+        }
+    }
+
+    /// Serves those who wait, or says when.
+    fn serve(&mut self, now: Instant) -> Step {
+        match self.seen.map(|seen| seen + self.quiet()) {
+            Some(at) if now < at => Step { ask: false, wake: Some(at) },
+            _ => {
+                self.tries = 0;
+                self.ask(now)
+            }
+        }
     }
 }
 
@@ -54,23 +93,16 @@ pub(crate) struct Coalescer {
 
 impl Coalescer {
     /// Somebody needs a keyframe.
-    pub(crate) fn wanted(&mut self, now: Instant, feed: Feed) -> Step {
+    pub(crate) fn wanted(&mut self, now: Instant, feed: Feed, cause: KeyframeCause) -> Step {
         let state = self.feeds.entry(feed).or_default();
         if let Some(asked) = state.asked {
             self.absorbed += 1;
             return Step { ask: false, wake: Some(asked + REPEAT) };
         }
-        match state.seen {
-            Some(seen) if now < seen + QUIET => {
-                self.absorbed += u64::from(state.deferred);
-                state.deferred = true;
-                Step { ask: false, wake: Some(seen + QUIET) }
-            }
-            _ => {
-                state.tries = 0;
-                state.ask(now)
-            }
-        }
+        self.absorbed += u64::from(state.waiting > 0);
+        state.waiting = state.waiting.saturating_add(1);
+        state.starting |= cause == KeyframeCause::Start;
+        state.serve(now)
     }
 
     /// A keyframe came: whoever waited has it.
@@ -82,15 +114,14 @@ impl Coalescer {
     /// The time of an earlier step has come. `needed`: somebody still wants the feed.
     pub(crate) fn due(&mut self, now: Instant, feed: Feed, needed: bool) -> Step {
         let Some(state) = self.feeds.get_mut(&feed) else { return Step::default() };
-        let waiting = state.asked.is_some() || state.deferred;
-        if !waiting {
+        if state.asked.is_none() && state.waiting == 0 {
             return Step::default();
         }
         if !needed || state.tries >= MAX_TRIES {
             *state = State { seen: state.seen, ..State::default() };
             return Step::default();
         }
-        state.ask(now)
+        if state.asked.is_some() { state.ask(now) } else { state.serve(now) }
     }
 
     /// The track is gone.
@@ -127,7 +158,8 @@ mod tests {
             }
             for (_, what) in script.iter().filter(|(at, _)| *at == ms) {
                 match *what {
-                    "want" => steps.push(coalescer.wanted(now, feed())),
+                    "join" => steps.push(coalescer.wanted(now, feed(), KeyframeCause::Start)),
+                    "lost" => steps.push(coalescer.wanted(now, feed(), KeyframeCause::Repair)),
                     _ => {
                         coalescer.seen(now, feed());
                         wake = None;
@@ -146,25 +178,26 @@ mod tests {
 
     #[test]
     fn the_first_goes_out_at_once_and_is_repeated_until_seen() {
-        assert_eq!(run(&[(0, "want"), (10, "want"), (700, "seen")], 2000), [0, 300, 600]);
+        assert_eq!(run(&[(0, "join"), (10, "join"), (700, "seen")], 2000), [0, 300, 600]);
     }
 
     #[test]
-    fn requests_after_a_keyframe_are_served_once() {
-        let script = [(0, "want"), (30, "seen"), (31, "want"), (100, "want"), (529, "want"), (560, "seen")];
+    fn who_has_lost_a_picture_waits_longer_than_who_has_none() {
+        let script = [(0, "lost"), (30, "seen"), (31, "lost"), (100, "lost"), (560, "seen")];
         assert_eq!(run(&script, 2000), [0, 530]);
+        let script = [(0, "lost"), (30, "seen"), (31, "lost"), (100, "join"), (250, "seen"), (800, "join")];
+        assert_eq!(run(&script, 1000), [0, 230, 800]);
     }
 
     #[test]
     fn a_hundred_joins_in_a_second_cost_two() {
-        let mut script: Vec<(u64, &str)> = (0..100).map(|i| (i * 10, "want")).collect();
-        script.extend([(31, "seen"), (561, "seen")]);
-        let asks = run(&script, 1000);
-        assert_eq!(asks.len(), 2, "{asks:?}");
+        let mut script: Vec<(u64, &str)> = (0..100).map(|i| (i * 10, "join")).collect();
+        script.extend([(31, "seen"), (1_311, "seen")]);
+        assert_eq!(run(&script, 5000), [0, 1_281]);
     }
 
     #[test]
     fn a_dead_publisher_is_not_asked_for_ever() {
-        assert_eq!(run(&[(0, "want")], 20_000).len(), usize::from(MAX_TRIES));
+        assert_eq!(run(&[(0, "join")], 20_000).len(), usize::from(MAX_TRIES));
     }
 }

@@ -61,7 +61,7 @@ mod timer;
 
 pub use config::Config;
 pub use join::{Grants, Join, JoinError, SlotPlan};
-pub use keyframe::{MAX_TRIES as KEYFRAME_MAX_TRIES, QUIET as KEYFRAME_QUIET, REPEAT as KEYFRAME_REPEAT};
+pub use keyframe::KeyframeCause;
 pub use output::{Feed, MAX_LAYERS, Output, SlotId, TapRequest};
 pub use room::{MAX_QUEUED_MESSAGES, MAX_TAPS, Room};
 pub use stats::Stats;

@@ -295,6 +295,21 @@ impl Slot {
         self.want.is_none() && self.current.is_some() && boundary
     }
 
+    /// The source that stands here begins anew with other numbers (its publisher came back on a new connection): what was
+    /// under way is over. True: the slot has become empty, which the room is to be told.
+    pub fn cut(&mut self) -> bool {
+        self.held.clear();
+        self.early.clear();
+        if self.current.is_none() {
+            return false;
+        }
+        if self.kind == MediaKind::Video && !self.progress.settled() {
+            self.leave_number_out();
+        }
+        self.progress = Progress::default();
+        self.stop()
+    }
+
     fn stop(&mut self) -> bool {
         self.current = None;
         self.rewriter.clear();

@@ -7,7 +7,7 @@ mod call;
 use std::collections::{BTreeMap, BTreeSet};
 
 use antiphon_base::{Codec, MediaKind, ParticipantKey, Source, TrackKey, VideoCodec};
-use antiphon_room::{Config, Feed, Join, Output, SlotId, TapRequest};
+use antiphon_room::{Config, Feed, Join, KeyframeCause, Output, SlotId, TapRequest};
 use antiphon_wire::control::{
     Follow, LeaveReason, ParticipantInfo, ParticipantKind, Pin, Policy, Presence, Request,
 };
@@ -138,7 +138,7 @@ impl Model {
         if self.random.chance(20) {
             self.call.room.keyframe_seen(now, f);
         }
-        self.call.room.keyframe_wanted(now, f);
+        self.call.room.keyframe_wanted(now, f, KeyframeCause::Repair);
     }
 
     fn request(&mut self, key: ParticipantKey) {
@@ -281,7 +281,7 @@ impl Model {
                 self.may_get(&all, *key, *f);
             }
         }
-        self.check_wanted(&all);
+        self.check_wanted();
         let visible: BTreeMap<_, _> = all
             .values()
             .filter(|p| !self.known[&p.key].join.hidden)
@@ -342,10 +342,10 @@ impl Model {
         assert_eq!(heard, voices.min(slots.audio.len()), "{key} hears everybody it can: {all:#?}");
     }
 
-    fn check_wanted(&self, all: &BTreeMap<ParticipantKey, ParticipantInfo>) {
+    fn check_wanted(&self) {
         let mut union: BTreeMap<TrackKey, u8> = BTreeMap::new();
-        let flowing = self.call.flowing.values().filter(|f| self.flows(all, f.track).is_some());
-        let feeds = self.call.routes.values().chain(flowing).chain(self.call.taps.iter().map(|(_, f)| f));
+        let (routed, flowing) = (self.call.routes.values(), self.call.flowing.values());
+        let feeds = routed.chain(flowing).chain(self.call.taps.iter().map(|(_, f)| f));
         for f in feeds {
             *union.entry(f.track).or_default() |= 1 << f.layer;
         }
@@ -360,21 +360,7 @@ fn run(seed: u64, steps: usize) -> Vec<Output> {
     call.prompt = seed.is_multiple_of(2);
     let mut model = Model { call, random: Random(seed), known: BTreeMap::new() };
     for _ in 0..steps {
-        // What stopped flowing is forgotten by room and host alike.
         model.step();
-        let all: BTreeMap<_, _> = model.call.room.participants().map(|p| (p.key, p)).collect();
-        let stopped: Vec<_> = model.call.flowing.iter().map(|(at, f)| (*at, f.track)).collect();
-        for (at, t) in stopped {
-            if model.call.room.is_over() || all.contains_key(&t.participant) && model.flows(&all, t).is_some()
-            {
-                continue;
-            }
-            model.call.drain();
-            for (key, _) in std::mem::take(&mut model.call.ended) {
-                model.known.remove(&key);
-            }
-            model.call.flowing.remove(&at);
-        }
         if model.call.room.is_over() {
             break;
         }

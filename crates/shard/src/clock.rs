@@ -1,6 +1,6 @@
 //! The bridge between monotonic time and microseconds since the Unix epoch, fixed when a shard starts.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// One pair of readings; all shards of a process share one, so their times compare.
 #[derive(Debug, Clone, Copy)]
@@ -28,30 +28,20 @@ impl Clock {
         let us = i128::from(self.base_us) + forward.cast_signed() - back.cast_signed();
         u64::try_from(us).unwrap_or(0)
     }
-
-    /// The moment of `us`.
-    pub(crate) fn instant(&self, us: u64) -> Instant {
-        if us >= self.base_us {
-            self.base + Duration::from_micros(us - self.base_us)
-        } else {
-            let back = Duration::from_micros(self.base_us - us);
-            self.base.checked_sub(back).unwrap_or(self.base)
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
-    fn both_ways_agree() {
-        let now = Instant::now();
-        let clock = Clock::new(now);
-        for ms in [0, 1, 5_000] {
-            let at = now + Duration::from_millis(ms);
-            assert_eq!(clock.instant(clock.us(at)).saturating_duration_since(at), Duration::ZERO);
-        }
-        assert!(clock.us(now) > 1_600_000_000_000_000);
+    fn it_counts_from_its_base_both_ways() {
+        let base = Instant::now();
+        let clock = Clock::at(base, 5_000_000);
+        assert_eq!(clock.us(base + Duration::from_millis(3)), 5_003_000);
+        let later = Clock::at(base + Duration::from_secs(1), 5_000_000);
+        assert_eq!(later.us(base), 4_000_000);
+        assert!(Clock::new(base).us(base) > 1_600_000_000_000_000);
     }
 }

@@ -1,29 +1,33 @@
 //! One WebRTC connection: str0m behind our own words. Nothing of str0m leaves this file and [`crate::sdp`].
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use antiphon_base::{Codec, MediaKind, Source};
+use antiphon_base::{Codec, Source};
 use antiphon_room::SlotId;
 use antiphon_room::slot::Outgoing;
-use antiphon_wire::rtp::rewrite::PicturePatch;
-use str0m::bwe::BweKind;
 use str0m::channel::ChannelId;
-use str0m::media::{ExtensionValues, KeyframeRequestKind, Mid, Pt, Rid};
+use str0m::media::{KeyframeRequestKind, Mid, Pt, Rid};
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::{RtpPacket, RtpWrite, Ssrc, Vp8Descriptor, Vp8Patch};
+use str0m::rtp::{RtpPacket, Ssrc};
 use str0m::{Event, IceConnectionState, Input, Output, Rtc};
 
 use crate::clock::Clock;
-use crate::egress::{Arena, Egress};
-use crate::net::{Datagram, Received};
+use crate::egress::keys::KeySlot;
+use crate::egress::{Arena, Feedback, Path, Sender};
+use crate::net::Received;
+use crate::stun;
 
 /// Label of the control channel.
 const CONTROL_LABEL: &str = "control";
 /// Events between two drains of the shard: one datagram gives a handful.
 const MAX_EVENTS: usize = 4_096;
+/// A way by which no binding request came for so long is given up for another: browsers check at least every 6 s
+/// (RFC 7675, 5.1).
+const PATH_SILENCE: Duration = Duration::from_secs(7);
+/// SSRCs of one peer that are remembered as genuine: four sources of four layers with retransmissions.
+const MAX_GENUINE: usize = 32;
 /// A STUN binding success response (RFC 8489, section 5), by which we know that a request was valid.
 const STUN_BINDING_SUCCESS: [u8; 2] = [0x01, 0x01];
 
@@ -36,20 +40,28 @@ pub(crate) struct InLine {
     pub(crate) rids: Vec<Rid>,
 }
 
-/// What a receiving line of the client is for.
-#[derive(Debug, Clone)]
-pub(crate) struct OutLine {
-    pub(crate) mid: Mid,
-    pub(crate) ssrc: Ssrc,
-    /// Payload types the client takes on this line.
-    pub(crate) payload_types: Vec<(Codec, Pt)>,
-}
-
 /// One connection.
 pub(crate) struct Connection {
     rtc: Rtc,
+    /// When str0m wants to be called, or at once.
+    rtc_deadline: Instant,
+    rtc_waits: bool,
     inputs: Vec<InLine>,
-    outputs: Vec<OutLine>,
+    /// Everything sent but ICE, DTLS and SCTP.
+    sender: Sender,
+    keys: KeySlot,
+    /// The way to the peer that it has nominated.
+    path: Option<Path>,
+    /// When a valid binding request last came by it.
+    path_seen: Instant,
+    /// DTLS is up.
+    connected: bool,
+    /// The datagram at hand nominates the way it came.
+    nominates: bool,
+    closing: bool,
+    /// SSRCs from which a genuine packet came; new ones are checked before str0m sees them.
+    genuine: Vec<u32>,
+    feedback: Vec<Feedback>,
     streams: Vec<Stream>,
     codecs: Vec<(Pt, Codec)>,
     events: VecDeque<Happening>,
@@ -59,23 +71,18 @@ pub(crate) struct Connection {
     consent: Instant,
     /// Smallest seen difference between our clock and the sender's NTP clock, in us: see [`Connection::on_report`].
     ntp_offset_us: Option<i64>,
-    /// Where this peer is, once known.
-    pub(crate) remote: Option<SocketAddr>,
     pub(crate) counters: Counters,
 }
 
 /// Counts of one connection.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 pub(crate) struct Counters {
-    pub(crate) packets_in: u64,
-    pub(crate) bytes_in: u64,
-    pub(crate) packets_out: u64,
-    pub(crate) bytes_out: u64,
-    pub(crate) keyframes_requested_of_peer: u64,
-    pub(crate) keyframes_requested_by_peer: u64,
-    /// Packets for a slot whose line has no payload type for their codec.
-    pub(crate) no_payload_type: u64,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) keyframes_requested: u64,
     pub(crate) events_dropped: u64,
+    /// RTP of an SSRC not heard before that is not sealed with the peer's key.
+    pub(crate) forged: u64,
 }
 
 /// A source layer as it comes in, found by its SSRC.
@@ -123,17 +130,28 @@ pub(crate) enum Happening {
 }
 
 impl Connection {
+    /// `sender` has all lines that `rtc` sends on, and `rtc` no stream of its own for them; its keys come by `keys`.
     pub(crate) fn new(
-        rtc: Rtc,
+        (rtc, keys): (Rtc, KeySlot),
         inputs: Vec<InLine>,
-        outputs: Vec<OutLine>,
+        sender: Sender,
         codecs: Vec<(Pt, Codec)>,
         now: Instant,
     ) -> Self {
         Self {
             rtc,
+            rtc_deadline: now,
+            rtc_waits: true,
             inputs,
-            outputs,
+            sender,
+            keys,
+            path: None,
+            path_seen: now,
+            connected: false,
+            nominates: false,
+            closing: false,
+            genuine: Vec::new(),
+            feedback: Vec::new(),
             streams: Vec::new(),
             codecs,
             events: VecDeque::new(),
@@ -141,7 +159,6 @@ impl Connection {
             clock: Clock::new(now),
             consent: now,
             ntp_offset_us: None,
-            remote: None,
             counters: Counters::default(),
         }
     }
@@ -163,6 +180,8 @@ impl Connection {
 
     /// Begins an orderly end: BYE, SCTP shutdown, close_notify leave with the next finish.
     pub(crate) fn close(&mut self) {
+        self.closing = true;
+        self.rtc_waits = true;
         if self.rtc.close().is_err() {
             self.rtc.disconnect();
         }
@@ -171,6 +190,7 @@ impl Connection {
     /// Writes a control message. `false`: the channel is not open or its buffer is full.
     pub(crate) fn write_control(&mut self, text: &str) -> bool {
         let Some(id) = self.control else { return false };
+        self.rtc_waits = true;
         let Some(mut channel) = self.rtc.channel(id) else { return false };
         channel.write(false, text.as_bytes()).unwrap_or(false)
     }
@@ -184,31 +204,55 @@ impl Connection {
         let mut api = self.rtc.direct_api();
         let Some(rx) = api.stream_rx(&ssrc) else { return false };
         rx.request_keyframe(KeyframeRequestKind::Pli);
-        self.counters.keyframes_requested_of_peer += 1;
+        self.rtc_waits = true;
+        self.counters.keyframes_requested += 1;
         true
     }
 
-    /// Lets everything out that the last input gave; gives when it wants to be called again.
-    pub(crate) fn settle(&mut self, now: Instant, arena: &mut Arena) -> Instant {
+    /// Lets everything out that str0m has; it tells when it wants to be called again.
+    fn settle(&mut self, now: Instant, arena: &mut Arena) {
+        self.rtc_waits = false;
         loop {
             match self.rtc.poll_output() {
-                Ok(Output::Timeout(at)) => return at,
+                Ok(Output::Timeout(at)) => {
+                    self.rtc_deadline = at;
+                    return;
+                }
                 Ok(Output::Transmit(t)) => {
-                    let contents = Vec::from(t.contents);
-                    if contents.starts_with(&STUN_BINDING_SUCCESS) {
+                    let path = Path { source: t.source.ip(), destination: t.destination };
+                    let is_answer = t.contents.starts_with(&STUN_BINDING_SUCCESS);
+                    if is_answer {
                         self.consent = now;
                     }
-                    self.remote = Some(t.destination);
-                    arena.push(Datagram { source: t.source.ip(), destination: t.destination, contents });
+                    self.follow(now, path, !is_answer);
+                    arena.push(path, &t.contents);
                 }
                 Ok(Output::Event(event)) => self.on_event(event),
                 Err(error) => {
                     tracing::debug!(%error, "connection failed");
                     self.rtc.disconnect();
                     self.push(Happening::Closed);
-                    return now + Duration::from_secs(3_600);
+                    self.rtc_deadline = now + Duration::from_secs(3_600);
+                    return;
                 }
             }
+        }
+    }
+
+    /// str0m does not tell the way that was nominated, so it is seen: what is not an answer to a binding request goes that
+    /// way. Once media flows another way is taken only when nothing came by the old one for a while: who replays a
+    /// peer's binding request from elsewhere must not turn its media away.
+    fn follow(&mut self, now: Instant, path: Path, is_nominated: bool) {
+        if self.path == Some(path) {
+            if !is_nominated {
+                self.path_seen = now;
+            }
+            return;
+        }
+        let silent = now.saturating_duration_since(self.path_seen) > PATH_SILENCE;
+        if (is_nominated || self.nominates) && (!self.connected || silent) {
+            self.path = Some(path);
+            self.path_seen = now;
         }
     }
 
@@ -222,7 +266,13 @@ impl Connection {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Connected => self.push(Happening::Connected),
+            Event::Connected => {
+                if let Some(keys) = self.keys.take() {
+                    self.sender.arm(&keys);
+                }
+                self.connected = true;
+                self.push(Happening::Connected);
+            }
             Event::IceConnectionStateChange(IceConnectionState::Disconnected) | Event::Closed => {
                 self.push(Happening::Closed);
             }
@@ -235,25 +285,11 @@ impl Connection {
             }
             Event::ChannelClose(id) if Some(id) == self.control => self.control = None,
             Event::RtpPacket(packet) => self.on_rtp(packet),
-            Event::KeyframeRequest(request) => {
-                self.counters.keyframes_requested_by_peer += 1;
-                if let Some(slot) = self.slot_of(request.mid) {
-                    self.push(Happening::KeyframeWanted(slot));
-                }
-            }
-            Event::EgressBitrateEstimate(BweKind::Remb { estimate, .. }) => {
-                self.push(Happening::Bandwidth(estimate.as_u64()));
-            }
             Event::SenderFeedback(report) => {
                 self.on_report(report.received_at, report.sender_info.ntp_time);
             }
             _ => {}
         }
-    }
-
-    fn slot_of(&self, mid: Mid) -> Option<SlotId> {
-        let place = self.outputs.iter().position(|o| o.mid == mid)?;
-        u16::try_from(place).ok().map(SlotId)
     }
 
     /// A sender report: arrival less NTP time is clock difference plus one-way delay. The smallest seen is the best
@@ -270,8 +306,8 @@ impl Connection {
     }
 
     fn on_rtp(&mut self, packet: RtpPacket) {
-        self.counters.packets_in += 1;
-        self.counters.bytes_in += packet.payload.len() as u64;
+        self.counters.packets += 1;
+        self.counters.bytes += packet.payload.len() as u64;
         let Some((source, layer)) = self.stream_of(packet.header.ssrc) else { return };
         let Some(&(_, codec)) = self.codecs.iter().find(|(pt, _)| *pt == packet.header.payload_type) else {
             return;
@@ -336,67 +372,6 @@ impl Connection {
             _ => (arrival_us, true),
         }
     }
-
-    fn write(&mut self, slot: SlotId, outgoing: &Outgoing) -> Option<()> {
-        let line = self.outputs.get(usize::from(slot.0))?;
-        let packet = &outgoing.packet;
-        let Some(&(_, pt)) = line.payload_types.iter().find(|(codec, _)| *codec == packet.codec) else {
-            self.counters.no_payload_type += 1;
-            return None;
-        };
-        let mut api = self.rtc.direct_api();
-        let tx = api.stream_tx(&line.ssrc)?;
-        let mut payload = packet.payload.clone();
-        let mut patch = None;
-        match &outgoing.rewritten.picture {
-            PicturePatch::Vp8 { picture_id, tl0 } => {
-                patch = vp8_patch(&payload, *picture_id, *tl0);
-            }
-            PicturePatch::None => {}
-            other => {
-                let mut copy = payload.to_vec();
-                other.apply(&packet.descriptor, &mut copy);
-                payload = copy.into();
-            }
-        }
-        let wallclock = self.clock.instant(packet.capture_us);
-        let mut write =
-            RtpWrite::new(pt, outgoing.rewritten.seq.into(), outgoing.rewritten.rtp_time, wallclock, payload)
-                .marker(outgoing.marker)
-                .nackable(packet.codec.kind() == MediaKind::Video)
-                .csrc(&[packet.track.participant.0]);
-        if let Some(patch) = patch {
-            write = write.vp8_patch(patch);
-        }
-        if let Some(level) = packet.audio_level {
-            let ext = ExtensionValues {
-                audio_level: Some(-i8::try_from(level.level.min(127)).unwrap_or(127)),
-                voice_activity: Some(level.voice),
-                ..ExtensionValues::default()
-            };
-            write = write.ext_vals(ext);
-        }
-        self.counters.packets_out += 1;
-        self.counters.bytes_out += packet.payload.len() as u64;
-        tx.write_rtp(write);
-        Some(())
-    }
-}
-
-/// str0m's form of a VP8 patch; a 7-bit picture id takes the low bits.
-fn vp8_patch(payload: &[u8], picture_id: u16, tl0: Option<u8>) -> Option<Vp8Patch> {
-    let descriptor = Vp8Descriptor::parse(payload).ok()?;
-    let build = |id: u16| {
-        let mut builder = descriptor.patch();
-        if descriptor.picture_id().is_some() {
-            builder = builder.picture_id(id);
-        }
-        if let (Some(tl0), Some(_)) = (tl0, descriptor.tl0_pic_idx()) {
-            builder = builder.tl0_pic_idx(tl0);
-        }
-        builder.build()
-    };
-    build(picture_id).or_else(|_| build(picture_id & 0x7f)).ok()
 }
 
 /// Microseconds from `from` to the packet's own RTP time.
@@ -409,30 +384,111 @@ fn ticks_between(packet: &RtpPacket, from: str0m::media::MediaTime) -> Option<i6
     i64::try_from(ticks.checked_mul(1_000_000)?.checked_div(rate)?).ok()
 }
 
-impl Egress for Connection {
-    fn forward(&mut self, slot: SlotId, outgoing: &Outgoing) {
-        let _ = self.write(slot, outgoing);
+impl Connection {
+    /// Takes a packet for a slot. Nothing leaves before [`Connection::finish`].
+    pub(crate) fn forward(&mut self, slot: SlotId, outgoing: Outgoing) {
+        self.sender.forward(slot, outgoing);
     }
 
-    fn finish_peer(&mut self, now: Instant, arena: &mut Arena) -> Instant {
+    /// Everything taken leaves into `arena`, and what str0m has, if it is due.
+    pub(crate) fn finish(&mut self, now: Instant, arena: &mut Arena) {
+        if let Some(path) = self.path {
+            self.sender.flush(now, self.clock, path, arena);
+            if self.closing {
+                self.sender.goodbye(self.clock.us(now), path, arena);
+            }
+        }
+        if !self.rtc_waits && now < self.rtc_deadline {
+            return;
+        }
         if let Err(error) = self.rtc.handle_input(Input::Timeout(now)) {
             tracing::debug!(%error, "connection failed");
             self.rtc.disconnect();
             self.push(Happening::Closed);
         }
-        self.settle(now, arena)
+        self.settle(now, arena);
     }
 
-    fn on_datagram(&mut self, now: Instant, received: &Received<'_>) -> bool {
+    /// When [`Connection::finish`] is wanted without new input.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.sender.deadline().map_or(self.rtc_deadline, |at| at.min(self.rtc_deadline))
+    }
+
+    /// A datagram of this peer: feedback, ICE, DTLS, media of its own. `false`: it was not taken.
+    pub(crate) fn on_datagram(&mut self, now: Instant, received: &Received<'_>, arena: &mut Arena) -> bool {
+        if is_rtcp(received.bytes) && self.sender.opener().is_some() {
+            if !self.on_rtcp(now, received.bytes) {
+                return true;
+            }
+        } else if is_rtp(received.bytes) && !self.is_genuine(received.bytes) {
+            self.counters.forged += 1;
+            return false;
+        }
         let parsed = Receive::new(Protocol::Udp, received.source, received.destination, received.bytes);
         let Ok(receive) = parsed else { return false };
         let input = Input::Receive(now, receive);
         if !self.rtc.accepts(&input) {
             return false;
         }
+        self.nominates = stun::nominates(received.bytes);
         if let Err(error) = self.rtc.handle_input(input) {
             tracing::debug!(%error, "datagram refused");
         }
+        self.settle(now, arena);
+        self.nominates = false;
         true
     }
+
+    /// `true`: str0m must see it, too.
+    fn on_rtcp(&mut self, now: Instant, sealed: &[u8]) -> bool {
+        let mut feedback = std::mem::take(&mut self.feedback);
+        let for_receiver = self.sender.on_rtcp(self.clock.us(now), sealed, &mut feedback);
+        for said in feedback.drain(..) {
+            self.push(match said {
+                Feedback::KeyframeWanted(slot) => Happening::KeyframeWanted(slot),
+                Feedback::Bandwidth(bps) => Happening::Bandwidth(bps),
+            });
+        }
+        self.feedback = feedback;
+        for_receiver
+    }
+
+    /// str0m takes an SSRC that it does not know as a new one of the line that the packet names, before it looks at
+    /// the seal: who can forge the peer's address would silence its tracks. So the seal of such packets is looked at
+    /// here.
+    fn is_genuine(&mut self, packet: &[u8]) -> bool {
+        let Some(opener) = self.sender.opener() else { return true };
+        let Some(Ok(ssrc)) = packet.get(8..12).map(<[u8; 4]>::try_from) else { return false };
+        let ssrc = u32::from_be_bytes(ssrc);
+        if self.genuine.contains(&ssrc) {
+            return true;
+        }
+        if !opener.is_genuine_rtp(packet) {
+            return false;
+        }
+        if self.genuine.len() >= MAX_GENUINE {
+            self.genuine.remove(0);
+        }
+        self.genuine.push(ssrc);
+        true
+    }
+
+    /// Counts for the participant's stats.
+    pub(crate) fn stats(&self) -> serde_json::Value {
+        serde_json::json!({ "in": self.counters, "out": self.sender.counters })
+    }
+
+    /// It has something to send beside what str0m has.
+    pub(crate) fn waits(&self) -> bool {
+        self.sender.waits()
+    }
+}
+
+/// RTP or RTCP by its first byte (RFC 7983, section 7), RTCP by its second (RFC 5761, section 4).
+fn is_rtp(datagram: &[u8]) -> bool {
+    matches!(datagram, [128..=191, second, ..] if !(192..=223).contains(second))
+}
+
+fn is_rtcp(datagram: &[u8]) -> bool {
+    matches!(datagram, [128..=191, 192..=223, ..])
 }

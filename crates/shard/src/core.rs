@@ -8,13 +8,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use antiphon_base::RoomName;
+use antiphon_room::KeyframeCause;
 use antiphon_wire::control::{ClientMessage, ErrorBody, LeaveReason, ServerMessage};
 use antiphon_wire::rtp::{AudioLevel, Descriptor, Packet};
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connection::{Happening, Ingress};
-use crate::egress::{Arena, Egress};
+use crate::egress::Arena;
 use crate::host::{Host, Member, Routed};
 use crate::net::Received;
 use crate::peer::{MAX_ADDRESSES, Peer};
@@ -72,7 +73,7 @@ impl Core {
             housekeeping: None,
             touched: Vec::new(),
             dirty: Vec::new(),
-            arena: Vec::new(),
+            arena: Arena::default(),
             gone: VecDeque::new(),
             metrics: ShardMetrics::default(),
             draining: None,
@@ -105,16 +106,16 @@ impl Core {
         // What a peer sends may at the worst end that peer.
         let result = catch_unwind(AssertUnwindSafe(|| {
             let before = peer.connection.consent();
-            if !peer.connection.on_datagram(now, received) {
-                return (false, peer.deadline);
-            }
-            let deadline = peer.connection.settle(now, arena);
-            (stun && peer.connection.consent() != before, deadline)
+            peer.connection.on_datagram(now, received, arena);
+            stun && peer.connection.consent() != before
         }));
         match result {
-            Ok((valid_binding, deadline)) => {
-                peer.deadline = deadline;
-                self.timers.schedule(Timer::Peer(place), deadline, &mut peer.scheduled);
+            Ok(valid_binding) => {
+                peer.deadline = peer.connection.deadline();
+                self.timers.schedule(Timer::Peer(place), peer.deadline, &mut peer.scheduled);
+                if peer.connection.waits() {
+                    self.touch(place);
+                }
                 if valid_binding {
                     self.learn_address(place, received.source);
                 }
@@ -161,7 +162,9 @@ impl Core {
                     let feed =
                         peer.slots.get(usize::from(slot.0)).and_then(antiphon_room::slot::Slot::current);
                     if let Some(feed) = feed {
-                        self.with_room(now, place, |host, _| host.room.keyframe_wanted(now, feed));
+                        self.with_room(now, place, |host, _| {
+                            host.room.keyframe_wanted(now, feed, KeyframeCause::Repair)
+                        });
                     }
                 }
                 Happening::Bandwidth(bps) => {
@@ -188,7 +191,7 @@ impl Core {
                 host.room.connected(now, key, 0);
             }
             for feed in feeds {
-                host.room.keyframe_wanted(now, feed);
+                host.room.keyframe_wanted(now, feed, KeyframeCause::Start);
             }
         });
     }
@@ -403,7 +406,7 @@ impl Core {
                 self.finish_peer(now, place);
             }
         }
-        self.metrics.datagrams_out += self.arena.len() as u64;
+        self.metrics.datagrams_out += self.arena.datagrams().len() as u64;
         &self.arena
     }
 
@@ -416,14 +419,14 @@ impl Core {
         let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) else { return };
         peer.touched = false;
         let arena = &mut self.arena;
-        let result = catch_unwind(AssertUnwindSafe(|| peer.connection.finish_peer(now, arena)));
-        let Ok(deadline) = result else {
+        let result = catch_unwind(AssertUnwindSafe(|| peer.connection.finish(now, arena)));
+        if result.is_err() {
             tracing::error!("a connection panicked; the peer is dropped");
             self.lose_peer(now, place);
             return;
-        };
-        peer.deadline = deadline;
-        self.timers.schedule(Timer::Peer(place), deadline, &mut peer.scheduled);
+        }
+        peer.deadline = peer.connection.deadline();
+        self.timers.schedule(Timer::Peer(place), peer.deadline, &mut peer.scheduled);
         self.handle_happenings(now, place);
     }
 
@@ -446,7 +449,7 @@ impl Core {
         // BYE and close_notify leave now; nobody waits for answers.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             peer.connection.close();
-            peer.connection.finish_peer(now, arena);
+            peer.connection.finish(now, arena);
         }));
         for address in &peer.addresses {
             self.by_address.remove(address);

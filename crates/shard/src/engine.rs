@@ -123,8 +123,9 @@ impl Engine {
     /// Ends a round: everything that leaves is given to `send` as source, destination, bytes.
     pub fn finish(&mut self, now: Instant, mut send: impl FnMut(SocketAddr, SocketAddr, &[u8])) {
         let port = self.local.port();
-        for d in self.core.finish(now) {
-            send(SocketAddr::new(d.source, port), d.destination, &d.contents);
+        let arena = self.core.finish(now);
+        for d in arena.datagrams() {
+            send(SocketAddr::new(d.source, port), d.destination, arena.contents(d));
         }
         self.core.sent();
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use antiphon_base::{ErrorKind, ParticipantId, ParticipantKey, RoomName, TrackKey};
-use antiphon_room::{Feed, Join, Room, SlotPlan};
+use antiphon_room::{Feed, Join, KeyframeCause, Room, SlotPlan};
 use antiphon_wire::control::{ClientMessage, LeaveReason, ParticipantKind, Policy, Presence};
 use antiphon_wire::rtp::{AudioLevel, Descriptor, Packet};
 
@@ -156,7 +156,7 @@ impl Core {
         let id = host.room.participant(key).map_or_else(|| request.id.clone(), |p| p.id);
         // Who came back keeps its token.
         let token = request.resume.filter(|_| resumed.is_some()).unwrap_or(resume_token);
-        host.restart_feeds(key, now);
+        host.restart_feeds(key, now, &mut self.peers);
         let mut connection = negotiated.connection;
         connection.enter(self.clock, now);
         let entry = Entry {
@@ -263,7 +263,9 @@ impl Core {
             }
             AttachCommand::Keyframe { track, layer } => {
                 if host.is_tapped(key, track, layer) {
-                    self.with_host(now, room, |h| h.room.keyframe_wanted(now, Feed { track, layer }));
+                    self.with_host(now, room, |h| {
+                        h.room.keyframe_wanted(now, Feed { track, layer }, KeyframeCause::Repair);
+                    });
                 }
             }
             AttachCommand::Leave => self.with_host(now, room, |h| h.room.leave(now, key, LeaveReason::Left)),

@@ -11,7 +11,6 @@ use antiphon_room::{Feed, Room, SlotId};
 use antiphon_wire::rtp::Packet;
 
 use crate::attach::AttachEvent;
-use crate::egress::Egress;
 use crate::peer::Peer;
 
 /// How often the engine is told that packets still come.
@@ -196,7 +195,7 @@ impl Host {
                     let rtp_time = outgoing.rewritten.rtp_time;
                     routed.switched.push(Switched { peer: place, slot, feed, rtp_time });
                 }
-                peer.connection.forward(slot, &outgoing);
+                peer.connection.forward(slot, outgoing);
             }
         }
         for key in &state.taps {
@@ -261,11 +260,27 @@ impl Host {
         self.members.remove(&key);
     }
 
-    /// The publisher of a track starts again (new connection): layers must be seen anew.
-    pub(crate) fn restart_feeds(&mut self, key: ParticipantKey, now: Instant) {
+    /// The publisher of a track starts again (new connection): layers must be seen anew, and slots that show one of them
+    /// begin anew, with its next key frame.
+    pub(crate) fn restart_feeds(
+        &mut self,
+        key: ParticipantKey,
+        now: Instant,
+        peers: &mut [Option<Box<Peer>>],
+    ) {
+        let mut cut = Vec::new();
         for (feed, state) in &mut self.feeds {
             if feed.track.participant == key {
                 state.told = now.checked_sub(Duration::from_secs(3_600)).unwrap_or(now);
+                cut.extend(state.routes.iter().map(|(place, slot)| (*place, *slot, *feed)));
+            }
+        }
+        for (place, slot, feed) in cut {
+            let Some(peer) = peers.get_mut(place).and_then(Option::as_deref_mut) else { continue };
+            let Some(target) = peer.slots.get_mut(usize::from(slot.0)) else { continue };
+            if [target.current(), target.wanted()].contains(&Some(feed)) && target.cut() {
+                self.room.switched(now, peer.key, slot, None, 0);
+                self.relisten(now, place, peer, slot);
             }
         }
     }

@@ -12,6 +12,9 @@ use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use crate::egress::Arena;
+use crate::egress::arena::Datagram;
+
 /// Datagrams read by one call.
 pub(crate) const RECV_BATCH: usize = 64;
 /// Longest datagram taken: above the MTU of Ethernet; what is longer is not WebRTC.
@@ -26,16 +29,6 @@ const MAX_SEGMENTED_BYTES: usize = 65_000;
 const CONTROL_BYTES: usize = 128;
 /// Kernel buffers asked for: a keyframe to 1,000 subscribers fits.
 const SOCKET_BUFFER_BYTES: libc::c_int = 8 << 20;
-
-/// One datagram to send.
-pub(crate) struct Datagram {
-    /// Address it leaves from; decides the interface.
-    pub(crate) source: IpAddr,
-    /// Where to.
-    pub(crate) destination: SocketAddr,
-    /// What.
-    pub(crate) contents: Vec<u8>,
-}
 
 /// A bound UDP socket, its buffers for one thread, and what it could not send.
 pub(crate) struct Socket {
@@ -130,7 +123,8 @@ impl Socket {
 
     /// Sends all; neighbours to one destination of one size leave as one segmented message. What the kernel does
     /// not take is dropped and counted, as on any full link.
-    pub(crate) fn send(&mut self, datagrams: &[Datagram]) {
+    pub(crate) fn send(&mut self, arena: &Arena) {
+        let datagrams = arena.datagrams();
         let mut messages: Vec<std::ops::Range<usize>> = Vec::with_capacity(SEND_BATCH);
         let mut at = 0;
         while at < datagrams.len() {
@@ -140,33 +134,31 @@ impl Socket {
                 messages.push(at..end);
                 at = end;
             }
-            self.send_messages(datagrams, &messages);
+            self.send_messages(arena, &messages);
         }
     }
 
-    fn send_messages(&mut self, datagrams: &[Datagram], messages: &[std::ops::Range<usize>]) {
-        let total: usize = messages.iter().map(ExactSizeIterator::len).sum();
-        let mut vectors: Vec<libc::iovec> = Vec::with_capacity(total);
+    fn send_messages(&mut self, arena: &Arena, messages: &[std::ops::Range<usize>]) {
+        let datagrams = arena.datagrams();
+        let mut vectors: Vec<libc::iovec> = Vec::with_capacity(messages.len());
         let mut addresses: Vec<libc::sockaddr_storage> = Vec::with_capacity(messages.len());
         let mut control = vec![[0u64; CONTROL_BYTES / 8]; messages.len()];
         let mut headers: Vec<libc::mmsghdr> = Vec::with_capacity(messages.len());
         for (i, range) in messages.iter().enumerate() {
             let first = &datagrams[range.start];
-            let start = vectors.len();
-            for d in &datagrams[range.clone()] {
-                vectors
-                    .push(libc::iovec { iov_base: d.contents.as_ptr() as *mut _, iov_len: d.contents.len() });
-            }
+            // Neighbours lie next to each other in the arena: one piece of memory holds the whole run.
+            let run = &arena.bytes()[first.range.start..datagrams[range.end - 1].range.end];
+            vectors.push(libc::iovec { iov_base: run.as_ptr() as *mut _, iov_len: run.len() });
             let (address, length) = write_address(first.destination);
             addresses.push(address);
-            let segment = (range.len() > 1).then_some(first.contents.len());
+            let segment = (range.len() > 1).then_some(first.range.len());
             // SAFETY: all-zero is a valid mmsghdr.
             let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
             header.msg_hdr.msg_namelen = length;
             // Capacity was reserved above: the pointers stay valid while more is pushed.
             header.msg_hdr.msg_name = (&raw mut addresses[i]).cast();
-            header.msg_hdr.msg_iov = &raw mut vectors[start];
-            header.msg_hdr.msg_iovlen = range.len() as _;
+            header.msg_hdr.msg_iov = &raw mut vectors[i];
+            header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_control = control[i].as_mut_ptr().cast();
             header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
             // Bound to one address, the kernel knows the source: naming it again costs a route lookup per message.
@@ -175,12 +167,12 @@ impl Socket {
             header.msg_hdr.msg_controllen = write_control(&mut header.msg_hdr, source, segment) as _;
             headers.push(header);
         }
-        self.send_headers(datagrams, messages, &mut headers);
+        self.send_headers(arena, messages, &mut headers);
     }
 
     fn send_headers(
         &mut self,
-        datagrams: &[Datagram],
+        arena: &Arena,
         messages: &[std::ops::Range<usize>],
         headers: &mut [libc::mmsghdr],
     ) {
@@ -206,7 +198,7 @@ impl Socket {
                 // The interface cannot segment: this once by hand, and never again in one message.
                 self.segmentation = false;
                 let singles: Vec<_> = range.map(|i| i..i + 1).collect();
-                self.send_messages(datagrams, &singles);
+                self.send_messages(arena, &singles);
             } else if error != Some(libc::EINTR) {
                 self.send_dropped += range.len() as u64;
             } else {
@@ -226,17 +218,17 @@ impl AsRawFd for Socket {
 /// End of the run of datagrams from `at` that can leave as one message: same way, same size, the last may be shorter.
 fn run_end(datagrams: &[Datagram], at: usize) -> usize {
     let first = &datagrams[at];
-    let size = first.contents.len();
+    let size = first.range.len();
     let mut bytes = size;
     let mut end = at + 1;
     while let Some(d) = datagrams.get(end) {
-        let same = d.destination == first.destination && d.source == first.source && d.contents.len() <= size;
-        bytes += d.contents.len();
+        let same = d.destination == first.destination && d.source == first.source && d.range.len() <= size;
+        bytes += d.range.len();
         if !same || end - at >= MAX_SEGMENTS || bytes > MAX_SEGMENTED_BYTES {
             break;
         }
         end += 1;
-        if d.contents.len() < size {
+        if d.range.len() < size {
             break;
         }
     }
@@ -504,26 +496,22 @@ pub(crate) fn interface_addresses() -> io::Result<Vec<IpAddr>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::Path;
 
-    fn datagram(to: u16, size: usize) -> Datagram {
-        Datagram {
-            source: Ipv4Addr::LOCALHOST.into(),
-            destination: SocketAddr::from(([127, 0, 0, 1], to)),
-            contents: vec![7; size],
+    fn batch(datagrams: &[(u16, usize)]) -> Arena {
+        let mut arena = Arena::default();
+        for &(to, size) in datagrams {
+            let destination = SocketAddr::from(([127, 0, 0, 1], to));
+            arena.push(Path { source: Ipv4Addr::LOCALHOST.into(), destination }, &vec![7; size]);
         }
+        arena
     }
 
     #[test]
     fn runs_end_where_destination_or_size_changes() {
-        let d = [
-            datagram(1, 10),
-            datagram(1, 10),
-            datagram(1, 4),
-            datagram(1, 10),
-            datagram(2, 10),
-            datagram(2, 11),
-        ];
-        assert_eq!((run_end(&d, 0), run_end(&d, 3), run_end(&d, 4), run_end(&d, 5)), (3, 4, 5, 6));
+        let arena = batch(&[(1, 10), (1, 10), (1, 4), (1, 10), (2, 10), (2, 11)]);
+        let d = arena.datagrams();
+        assert_eq!((run_end(d, 0), run_end(d, 3), run_end(d, 4), run_end(d, 5)), (3, 4, 5, 6));
     }
 
     #[test]
@@ -532,8 +520,7 @@ mod tests {
         let mut b = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let to = b.local().port();
         let sizes = [1_000, 1_000, 1_000, 300, 1_000, 50];
-        let batch: Vec<_> = sizes.iter().map(|s| datagram(to, *s)).collect();
-        a.send(&batch);
+        a.send(&batch(&sizes.map(|s| (to, s))));
         assert_eq!(a.send_dropped, 0);
         let epoll = Epoll::new(&[b.as_raw_fd()]).unwrap();
         let mut seen = Vec::new();

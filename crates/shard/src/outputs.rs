@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use antiphon_base::ParticipantKey;
-use antiphon_room::{Feed, Output, SlotId};
+use antiphon_room::{Feed, KeyframeCause, Output, SlotId};
 use antiphon_wire::control::{LeaveReason, ServerMessage};
 
 use crate::attach::AttachEvent;
@@ -91,8 +91,9 @@ impl Core {
             let emptied = target.want(feed);
             let waits = target.needs_keyframe();
             host.relisten(now, place, &mut peer, slot);
-            if let Some(feed) = waits {
-                host.room.keyframe_wanted(now, feed);
+            // Who is not connected yet asks when it is.
+            if let Some(feed) = waits.filter(|_| peer.connected) {
+                host.room.keyframe_wanted(now, feed, KeyframeCause::Start);
             }
             if emptied {
                 host.room.switched(now, subscriber, slot, None, 0);

@@ -141,7 +141,7 @@ impl Peer {
             "connected": self.connected,
             "age_ms": ago(self.since),
             "consent_age_ms": ago(self.connection.consent()),
-            "transport": self.connection.counters,
+            "transport": self.connection.stats(),
             "slots": self.slots.iter().map(|s| s.current().map(|f| f.track.to_string())).collect::<Vec<_>>(),
             "events": self.log.iter().map(|(at, what)| serde_json::json!({"ago_ms": ago(*at), "event": what}))
                 .collect::<Vec<_>>(),

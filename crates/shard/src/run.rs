@@ -84,9 +84,7 @@ impl Runner {
         }
         self.core.handle_timeout(now);
         let arena = self.core.finish(now);
-        if !arena.is_empty() {
-            self.socket.send(arena);
-        }
+        self.socket.send(arena);
         self.core.sent();
         go_on
     }

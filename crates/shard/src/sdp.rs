@@ -13,19 +13,22 @@ use antiphon_wire::control::ParticipantKind;
 use str0m::change::SdpOffer;
 use str0m::config::DtlsCert;
 use str0m::format::Codec as StrCodec;
-use str0m::media::{Mid, Pt, Rid};
+use str0m::media::{Mid, Rid};
 use str0m::rtp::Extension;
 use str0m::{Candidate, IceCreds, Rtc};
 
-use crate::connection::{Connection, InLine, OutLine};
+use crate::connection::{Connection, InLine};
+use crate::egress::{LinePlan, PayloadType, Sender, keys};
 use crate::join::JoinError;
 
 /// Largest offer: a browser's line has about 4 kB, and an offer has as many lines as slots and a few more.
 const MAX_OFFER_BYTES: usize = 512 * 1024;
 /// Simulcast layers a line may have; what browsers send.
 const MAX_LAYERS: usize = 4;
-/// Packets kept per slot for retransmission: one second of a 5 Mbit/s picture.
-const VIDEO_RTX_PACKETS: usize = 512;
+/// RFC 8843, 15.2.
+const MID_EXTENSION: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+/// RFC 6464, section 4.
+const LEVEL_EXTENSION: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 /// Bytes of control messages waiting in SCTP for one peer.
 const CONTROL_BUFFER_BYTES: usize = 256 * 1024;
 
@@ -61,7 +64,7 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
         return Err(bad(&format_args!("{lines} m-lines are more than {}", terms.max_slots + 8)));
     }
     let parsed = SdpOffer::from_sdp_string(offer).map_err(|_| bad(&"it does not parse (RFC 8866)"))?;
-    let mut rtc = build(&terms, only_receives(offer), now);
+    let (mut rtc, keys) = keys::watch(|| build(&terms, only_receives(offer), now));
     for &address in terms.candidates {
         if let Ok(candidate) = Candidate::host(address, "udp") {
             rtc.add_local_candidate(candidate);
@@ -75,17 +78,13 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
     let answer = polish(&answer, &lines);
     let codecs =
         rtc.codec_config().params().iter().filter_map(|p| Some((p.pt(), codec(p.spec().codec)?))).collect();
-    for line in &mut lines.outputs {
-        let mut api = rtc.direct_api();
-        if let Some(tx) = api.stream_tx_by_mid(line.mid, None) {
-            line.ssrc = tx.ssrc();
-            tx.set_rtx_cache(VIDEO_RTX_PACKETS, std::time::Duration::from_secs(1), None);
-        }
-    }
+    take_streams(&mut rtc, &mut lines.outputs);
+    let cname = cname(&answer).unwrap_or("antiphon").to_owned();
     let control = terms.kind != ParticipantKind::Whip
         && terms.kind != ParticipantKind::Whep
         && offer.lines().any(|l| l.starts_with("m=application"));
-    let connection = Connection::new(rtc, lines.inputs, lines.outputs, codecs, now);
+    let sender = Sender::new(lines.outputs.into_iter().map(|(_, plan)| plan).collect(), cname);
+    let connection = Connection::new((rtc, keys), lines.inputs, sender, codecs, now);
     Ok(Negotiated { connection, answer, slots: lines.slots, decodes: lines.decodes, control })
 }
 
@@ -112,6 +111,7 @@ fn build(terms: &Terms<'_>, player: bool, now: Instant) -> Rtc {
         .set_rtp_mode(true)
         .set_local_ice_credentials(terms.credentials.clone())
         .set_dtls_cert(terms.certificate.clone())
+        .set_crypto_provider(keys::provider())
         .set_stats_interval(None)
         .clear_codecs()
         .enable_opus(true, false)
@@ -177,7 +177,7 @@ fn answer_line(section: &str) -> Option<AnswerLine<'_>> {
 /// The lines of an offer by what they are for.
 struct Lines {
     inputs: Vec<InLine>,
-    outputs: Vec<OutLine>,
+    outputs: Vec<(Mid, LinePlan)>,
     slots: SlotPlan,
     decodes: Vec<VideoCodec>,
 }
@@ -210,14 +210,15 @@ impl Lines {
         let text = |mids: &[Mid]| mids.iter().map(ToString::to_string).collect::<Vec<_>>();
         let slots =
             SlotPlan { audio: text(&audio), video: text(&video), screen: screen.map(|m| m.to_string()) };
-        let outputs: Vec<OutLine> =
-            audio.iter().chain(&video).chain(&screen).filter_map(|mid| out_line(rtc, *mid)).collect();
+        let all = audio.iter().chain(&video).chain(&screen);
+        let outputs: Vec<(Mid, LinePlan)> =
+            all.filter_map(|mid| Some((*mid, line_plan(rtc, answer, *mid)?))).collect();
         let mut decodes: Vec<VideoCodec> = Vec::new();
-        for (codec, _) in outputs.iter().flat_map(|o| &o.payload_types) {
-            if let Codec::Video(v) = codec
-                && !decodes.contains(v)
+        for offered in outputs.iter().flat_map(|(_, plan)| &plan.payload_types) {
+            if let Codec::Video(v) = offered.codec
+                && !decodes.contains(&v)
             {
-                decodes.push(*v);
+                decodes.push(v);
             }
         }
         Self { inputs, outputs, slots, decodes }
@@ -232,20 +233,59 @@ fn next_source(inputs: &[InLine], kind: MediaKind) -> Option<Source> {
     order.into_iter().find(|s| inputs.iter().all(|i| i.source != *s))
 }
 
-fn out_line(rtc: &Rtc, mid: Mid) -> Option<OutLine> {
+/// What a line was negotiated to be; its SSRCs come by [`take_streams`].
+fn line_plan(rtc: &Rtc, answer: &str, mid: Mid) -> Option<LinePlan> {
     let media = rtc.media(mid)?;
     let params = rtc.codec_config().params();
-    let mut payload_types: Vec<(Codec, Pt)> = Vec::new();
+    let mut payload_types: Vec<PayloadType> = Vec::new();
     for pt in media.remote_pts() {
-        let Some(c) = params.iter().find(|p| p.pt() == *pt).and_then(|p| codec(p.spec().codec)) else {
-            continue;
-        };
+        let Some(param) = params.iter().find(|p| p.pt() == *pt) else { continue };
+        let Some(codec) = codec(param.spec().codec) else { continue };
         // The first payload type of a codec is the one the client likes best.
-        if payload_types.iter().all(|(known, _)| *known != c) {
-            payload_types.push((c, *pt));
+        if payload_types.iter().all(|known| known.codec != codec) {
+            payload_types.push(PayloadType { codec, number: **pt, rtx: param.resend().map(|pt| *pt) });
         }
     }
-    Some(OutLine { mid, ssrc: 0.into(), payload_types })
+    let mid = mid.to_string();
+    let section = sections(answer).into_iter().find(|s| attribute(s, "mid") == Some(&mid))?;
+    Some(LinePlan {
+        ssrc: 0,
+        rtx_ssrc: None,
+        payload_types,
+        mid_extension: extension(section, MID_EXTENSION),
+        level_extension: extension(section, LEVEL_EXTENSION),
+        mid,
+    })
+}
+
+/// The SSRCs that str0m has announced are ours from here on: it sends nothing on them, and no report of them.
+fn take_streams(rtc: &mut Rtc, outputs: &mut [(Mid, LinePlan)]) {
+    let mut api = rtc.direct_api();
+    for (mid, plan) in outputs {
+        let Some(tx) = api.stream_tx_by_mid(*mid, None) else { continue };
+        let (ssrc, rtx) = (tx.ssrc(), tx.rtx());
+        (plan.ssrc, plan.rtx_ssrc) = (*ssrc, rtx.map(|s| *s));
+        api.remove_stream_tx(ssrc);
+    }
+}
+
+/// The value of an attribute of a section.
+fn attribute<'a>(section: &'a str, name: &str) -> Option<&'a str> {
+    section.lines().find_map(|l| Some(l.strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':')?.trim()))
+}
+
+/// The id of a header extension (RFC 8285, section 5).
+fn extension(section: &str, uri: &str) -> Option<u8> {
+    section.lines().find_map(|l| {
+        let (id, rest) = l.strip_prefix("a=extmap:")?.split_once(' ')?;
+        (rest.split_whitespace().next() == Some(uri)).then_some(())?;
+        id.split('/').next()?.parse().ok()
+    })
+}
+
+/// The CNAME that the answer announces for our SSRCs (RFC 5576, 6.1).
+fn cname(answer: &str) -> Option<&str> {
+    answer.lines().find_map(|l| Some(l.strip_prefix("a=ssrc:")?.split_once(" cname:")?.1.trim()))
 }
 
 fn codec(codec: StrCodec) -> Option<Codec> {

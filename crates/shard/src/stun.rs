@@ -7,23 +7,40 @@ const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 /// USERNAME, section 14.3.
 const USERNAME: u16 = 0x0006;
 
+/// USE-CANDIDATE (RFC 8445, 16.1).
+const USE_CANDIDATE: u16 = 0x0025;
+/// Type of a binding request, section 3.2.
+const BINDING_REQUEST: [u8; 2] = [0, 1];
+
 /// By RFC 7983 the first byte of STUN is 0 to 3.
 pub(crate) fn is_stun(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|b| *b < 4) && datagram.get(4..8) == Some(&MAGIC_COOKIE)
 }
 
-/// Our half of the user name of a request (RFC 8445, 7.2.2: `theirs` after `ours`).
-pub(crate) fn local_ufrag(datagram: &[u8]) -> Option<&str> {
-    let mut rest = datagram.get(HEADER_BYTES..)?;
-    while let [t0, t1, l0, l1, tail @ ..] = rest {
+/// Attributes as type and value; what is cut off ends them.
+fn attributes(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = datagram.get(HEADER_BYTES..).unwrap_or(&[]);
+    std::iter::from_fn(move || {
+        let [t0, t1, l0, l1, tail @ ..] = rest else { return None };
         let length = usize::from(u16::from_be_bytes([*l0, *l1]));
         let value = tail.get(..length)?;
-        if u16::from_be_bytes([*t0, *t1]) == USERNAME {
-            return std::str::from_utf8(value).ok()?.split(':').next();
-        }
-        rest = tail.get(length.next_multiple_of(4)..)?;
-    }
-    None
+        rest = tail.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+        Some((u16::from_be_bytes([*t0, *t1]), value))
+    })
+}
+
+/// Our half of the user name of a request (RFC 8445, 7.2.2: `theirs` after `ours`).
+pub(crate) fn local_ufrag(datagram: &[u8]) -> Option<&str> {
+    let (_, value) = attributes(datagram).find(|(kind, _)| *kind == USERNAME)?;
+    std::str::from_utf8(value).ok()?.split(':').next()
+}
+
+/// A binding request by which the peer nominates the way that it took (RFC 8445, 7.3.1.5: USE-CANDIDATE). Whether it is
+/// valid is for ICE to say.
+pub(crate) fn nominates(datagram: &[u8]) -> bool {
+    is_stun(datagram)
+        && datagram.starts_with(&BINDING_REQUEST)
+        && attributes(datagram).any(|(kind, _)| kind == USE_CANDIDATE)
 }
 
 #[cfg(test)]

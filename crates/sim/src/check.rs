@@ -1,7 +1,7 @@
 //! What must hold of everything that a client receives, found out without asking the code under test.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use antiphon_base::MediaKind;
 use antiphon_wire::control::ServerMessage;
@@ -10,8 +10,8 @@ use crate::client::{Client, Received, SlotLog};
 use crate::stamp::{Parsed, Stamp};
 use crate::world::World;
 
-/// An announcement may come after the media that it announces: by a few repetitions on a bad link.
-const TOLD_WITHIN: Duration = Duration::from_secs(2);
+/// An announcement may come after the media that it announces: by a few repetitions, each later than the one before.
+const TOLD_WITHIN: Duration = Duration::from_secs(4);
 
 /// Ticks by which the first packet that came may be later than the first one sent: two seconds of video.
 const MAX_LATER: u32 = 180_000;
@@ -220,15 +220,9 @@ impl<'a> Checker<'a> {
         if self.client.profile.only.as_ref().is_some_and(|only| *only != publisher.id) {
             self.fault(packet, "not of the only one wanted");
         }
-        // An assignment may come after the first packets, but not never: compare with all there were.
-        let told = self.client.messages.iter().any(|(_, m)| match m {
-            ServerMessage::Slots { slots } => slots
-                .iter()
-                .any(|s| s.mid == self.slot.mid && s.csrc == packet.csrc && s.source == Some(stamp.source)),
-            _ => false,
-        });
-        if !told && self.could_know(packet) {
-            self.fault(packet, "was never announced");
+        if !self.was_told(packet) && self.could_know(packet) {
+            let told = self.announcements();
+            self.fault(packet, &format!("was not announced; told were {told:?}"));
         }
     }
 
@@ -323,31 +317,71 @@ impl<'a> Checker<'a> {
     /// The first frame of a source in a slot; `exact`: nothing is missing before it.
     fn check_start(&mut self, frame: &Frame<'_>, exact: bool) {
         let packet = frame.packets[0];
-        if self.slot.kind == MediaKind::Video && !frame.first.stamp.key {
+        let told_within = |slack: u32| {
+            self.client.messages.iter().any(|(_, m)| match m {
+                ServerMessage::Slots { slots } => slots.iter().any(|s| {
+                    let later = |told: u32| packet.rtp_time.wrapping_sub(told) <= slack;
+                    s.mid == self.slot.mid && s.csrc == packet.csrc && s.rtp_time.is_some_and(later)
+                }),
+                _ => false,
+            })
+        };
+        // Where the first packets were lost, what came first is a little later, and no key frame.
+        let is_first = exact || told_within(0);
+        let told = told_within(if exact { 0 } else { MAX_LATER });
+        if self.slot.kind == MediaKind::Video && !frame.first.stamp.key && is_first {
             self.fault(packet, "a source begins without key frame");
         }
         if frame.first.stamp.index != 0 || !self.could_know(packet) {
             return;
         }
-        // Where the first packets were lost, what came first is a little later.
-        let slack = if exact { 0 } else { MAX_LATER };
-        let is_time = |told: u32| packet.rtp_time.wrapping_sub(told) <= slack;
-        let told = self.client.messages.iter().any(|(_, m)| match m {
-            ServerMessage::Slots { slots } => slots
-                .iter()
-                .any(|s| s.mid == self.slot.mid && s.csrc == packet.csrc && s.rtp_time.is_some_and(is_time)),
-            _ => false,
-        });
-        let before = self.frames_before(packet);
-        if !told && !before {
+        if !told && !self.frames_before(packet) {
             self.fault(packet, "its first RTP time was not told");
         }
     }
 
-    /// There was a control channel before, and time enough for a message.
+    /// When whom the client was told to stand in the slot.
+    fn announcements(&self) -> Vec<(Duration, Option<u32>)> {
+        let mut told = Vec::new();
+        for (at, message) in &self.client.messages {
+            let ServerMessage::Slots { slots } = message else { continue };
+            let mine = slots.iter().filter(|s| s.mid == self.slot.mid);
+            told.extend(mine.map(|s| (*at - self.world.base, s.csrc)));
+        }
+        told
+    }
+
+    /// The slot's announcement at that time named its source, or one that came a little before or after did.
+    fn was_told(&self, packet: &Received) -> bool {
+        let near = |at: Instant| {
+            at.saturating_duration_since(packet.at).max(packet.at.saturating_duration_since(at))
+                <= TOLD_WITHIN
+        };
+        let mut standing = false;
+        for (at, message) in &self.client.messages {
+            let ServerMessage::Slots { slots } = message else { continue };
+            let Some(slot) = slots.iter().find(|s| s.mid == self.slot.mid) else { continue };
+            let names = slot.csrc == packet.csrc
+                && packet.parsed.is_some_and(|parsed| slot.source == Some(parsed.stamp.source));
+            if names && near(*at) {
+                return true;
+            }
+            if *at <= packet.at {
+                // Until this message the one before it stood.
+                if standing && near(*at) {
+                    return true;
+                }
+                standing = names;
+            }
+        }
+        standing
+    }
+
+    /// There was a control channel before, and time enough for a message to come, lost ones being sent again.
     fn could_know(&self, packet: &Received) -> bool {
         let open = self.client.messages.first().is_some_and(|(at, _)| *at <= packet.at);
-        open && !self.client.vanished && self.world.now - packet.at >= TOLD_WITHIN
+        let end = self.client.closed.unwrap_or(self.world.now);
+        open && !self.client.vanished && end.saturating_duration_since(packet.at) >= TOLD_WITHIN
     }
 
     /// The same participant's track stood there just before (another layer, or the first packet was lost).

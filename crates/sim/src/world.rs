@@ -25,6 +25,9 @@ pub const EPOCH_US: u64 = 1_700_000_000_000_000;
 /// Rounds at one moment before the world is thought to be in a loop.
 const MAX_ROUNDS_AT_ONCE: u32 = 1_000;
 
+/// Takes a datagram on its way.
+pub type Watch = Box<dyn FnMut(&Datagram) + Send>;
+
 /// Somebody who makes stamped packets.
 #[derive(Debug, Clone)]
 pub struct Publisher {
@@ -58,6 +61,8 @@ pub struct World {
     pub rng: SmallRng,
     /// Keeps copies of everything that clients send to the server.
     pub captured: Option<Vec<Datagram>>,
+    /// Sees everything that leaves the server.
+    pub watch: Option<Watch>,
     /// Keeps everything that the server sends to addresses without client.
     pub strays: Vec<Datagram>,
     seed: u64,
@@ -87,6 +92,7 @@ impl World {
             publishers: BTreeMap::new(),
             rng: SmallRng::seed_from_u64(seed),
             captured: None,
+            watch: None,
             strays: Vec::new(),
             seed,
             out: Vec::new(),
@@ -227,8 +233,12 @@ impl World {
     /// Puts everything that leaves onto the network.
     pub fn finish(&mut self) {
         let (now, network, strays) = (self.now, &mut self.network, &mut self.strays);
+        let watch = &mut self.watch;
         self.engine.finish(now, |source, destination, bytes| {
             let datagram = Datagram { source, destination, bytes: bytes.to_vec() };
+            if let Some(watch) = watch {
+                watch(&datagram);
+            }
             if network.paths.contains_key(&destination) {
                 network.send(now, datagram);
             } else {

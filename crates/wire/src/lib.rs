@@ -3,9 +3,11 @@
 //! * [`control`]: the JSON messages of a participant's `control` data channel (`docs/reference/control.md`).
 //! * [`bot`]: the JSON messages of a bot's WebSocket (`docs/reference/bot.md`).
 //! * [`frame`]: the binary frame protocol v1 (`docs/reference/frame-protocol.md`).
+//! * [`rtcp`]: what receivers tell a sender, and sender reports.
 //! * [`rtp`]: payload descriptors, slot rewriting, packetizing and depacketizing.
 
 pub mod bot;
 pub mod control;
 pub mod frame;
+pub mod rtcp;
 pub mod rtp;

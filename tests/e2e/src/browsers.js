@@ -65,6 +65,17 @@ export async function launchChromium(args = []) {
   return new Browser("chromium", () => browser.close(), open);
 }
 
+/** Firefox up to ESR 140 has no screen orientation to set, which puppeteer does together with the size. */
+async function resize(page, viewport) {
+  try {
+    await page.setViewport(viewport);
+  } catch (error) {
+    if (!String(error).includes("setScreenOrientationOverride")) {
+      throw error;
+    }
+  }
+}
+
 /** Launches Firefox. */
 export async function launchFirefox() {
   const executablePath = program("FIREFOX", ["firefox-esr", "firefox"]);
@@ -73,14 +84,13 @@ export async function launchFirefox() {
     browser: "firefox",
     executablePath,
     headless: true,
-    // Set here: puppeteer tolerates then that Firefox ESR knows nothing of screen orientation.
-    defaultViewport: SIZE,
     extraPrefsFirefox: FIREFOX_PREFERENCES,
     env: { ...process.env, ...sound.env },
   });
-  const open = async script => {
+  const open = async (script, viewport = SIZE) => {
     const context = await browser.createBrowserContext();
     const page = await context.newPage();
+    await resize(page, viewport);
     await page.evaluateOnNewDocument(`(() => { ${script} })()`);
     return { page, close: () => context.close() };
   };
@@ -104,7 +114,6 @@ class Browser {
 
   /**
    * A page of its own profile, with the fake devices that `fake` describes (see page.js); `script` runs after that.
-   * Chromium takes a `viewport`.
    */
   async open(url, { fake = {}, viewport, script = "" } = {}) {
     const before = `window.__fake = ${JSON.stringify(fake)};\n${PAGE_SCRIPT}\n${script}`;

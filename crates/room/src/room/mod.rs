@@ -8,7 +8,7 @@ use antiphon_wire::control::{LeaveReason, ParticipantInfo, ServerMessage, Speake
 
 use crate::config::Config;
 use crate::dominance::Dominance;
-use crate::keyframe::{Coalescer, Step};
+use crate::keyframe::{Coalescer, KeyframeCause, Step};
 use crate::output::{Feed, Output, SlotId};
 use crate::participant::Participant;
 use crate::scene::Scene;
@@ -243,18 +243,19 @@ impl Room {
         self.dirty_all = true;
     }
 
-    /// A subscriber needs a keyframe: it sent a PLI, or its slot waits for one.
-    pub fn keyframe_wanted(&mut self, now: Instant, feed: Feed) {
+    /// A subscriber needs a keyframe: it sent a PLI, or its slot waits for one. To be said for each slot that is routed,
+    /// once its subscriber can receive: a keyframe that comes before that is one too many.
+    pub fn keyframe_wanted(&mut self, now: Instant, feed: Feed, cause: KeyframeCause) {
         self.at(now);
         self.stats.keyframes_wanted += 1;
         if self.wants_layers(feed.track) & (1u8.checked_shl(u32::from(feed.layer)).unwrap_or(0)) == 0 {
             return;
         }
-        self.want_keyframe(feed);
+        self.want_keyframe(feed, cause);
     }
 
-    fn want_keyframe(&mut self, feed: Feed) {
-        let step = self.keyframes.wanted(self.now, feed);
+    fn want_keyframe(&mut self, feed: Feed, cause: KeyframeCause) {
+        let step = self.keyframes.wanted(self.now, feed, cause);
         self.keyframe_step(feed, step);
     }
 

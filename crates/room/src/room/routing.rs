@@ -8,6 +8,7 @@ use antiphon_wire::control::{ErrorBody, ServerMessage};
 
 use super::{MAX_TAPS, Room};
 use crate::assign::{HOLD, assign};
+use crate::keyframe::KeyframeCause;
 use crate::layers;
 use crate::output::{Feed, Output, SlotId, TapRequest};
 use crate::participant::TapState;
@@ -144,10 +145,11 @@ impl Room {
             return false;
         };
         let before = slot.told;
-        let gone = |f: &Feed| !scene.tracks.contains_key(&f.track);
-        let stopped = slot.flowing.take_if(|f| gone(f));
+        let gone = |f: Feed| !scene.tracks.contains_key(&f.track);
         let old = std::mem::replace(&mut slot.routed, feed);
         let flowing = slot.flowing;
+        // Nothing more of a track that is muted or gone while another one is waited for.
+        let emptied = old.is_some() && feed.is_some() && old != feed && flowing.is_some_and(gone);
         let back = feed.is_some() && flowing.map(|f| f.track) == feed.map(|f| f.track);
         match (feed, slot.told) {
             // Nothing will come: the tile is empty now.
@@ -161,18 +163,15 @@ impl Room {
             slot.last = Some(feed.track);
         }
         let tell = slot.told != before;
-        if let Some(stopped) = stopped {
-            self.release(stopped);
-        }
         if old != feed {
             self.stats.routes += 1;
             let slot = SlotId(u16::try_from(i).unwrap_or(u16::MAX));
+            if emptied {
+                self.outputs.push_back(Output::Route { subscriber: key, slot, feed: None });
+            }
             self.outputs.push_back(Output::Route { subscriber: key, slot, feed });
             if let Some(feed) = feed {
                 self.hold(feed);
-                if flowing != Some(feed) && feed.track.source.kind() == MediaKind::Video {
-                    self.want_keyframe(feed);
-                }
             }
             if let Some(old) = old {
                 self.release(old);
@@ -207,7 +206,7 @@ impl Room {
                 self.tap(key, feed, true);
             }
             if let Some(feed) = feed.filter(|f| f.track.source.kind() == MediaKind::Video) {
-                self.want_keyframe(feed);
+                self.want_keyframe(feed, KeyframeCause::Start);
             }
             let state = self.participants.get_mut(&key).and_then(|p| p.taps.get_mut(&track));
             if let Some(state) = state {

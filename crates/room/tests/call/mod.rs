@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use antiphon_base::{
-    AudioCodec, Codec, ParticipantId, ParticipantKey, RoomName, Source, TrackKey, VideoCodec,
+    AudioCodec, Codec, MediaKind, ParticipantId, ParticipantKey, RoomName, Source, TrackKey, VideoCodec,
 };
-use antiphon_room::{Config, Feed, Grants, Join, JoinError, Output, Room, SlotId, SlotPlan};
+use antiphon_room::{Config, Feed, Grants, Join, JoinError, KeyframeCause, Output, Room, SlotId, SlotPlan};
 use antiphon_wire::control::{
     ClientMessage, LeaveReason, ParticipantInfo, ParticipantKind, Policy, Request, ServerMessage,
     SlotAssignment,
@@ -186,6 +186,12 @@ impl Call {
                     None => self.routes.remove(&(subscriber, slot)),
                 };
                 assert_ne!(before, feed, "a route that changes nothing");
+                let flowing = self.flowing.get(&(subscriber, slot)).copied();
+                if let Some(feed) =
+                    feed.filter(|f| f.track.source.kind() == MediaKind::Video && flowing != Some(*f))
+                {
+                    self.room.keyframe_wanted(self.now, feed, KeyframeCause::Start);
+                }
                 self.pending.push((subscriber, slot, feed));
             }
             Output::Tap { subscriber, feed, on: true } => assert!(self.taps.insert((subscriber, feed))),

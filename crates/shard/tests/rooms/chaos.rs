@@ -144,7 +144,8 @@ fn whatever_they_do_all_is_sound() {
             world.run(Duration::from_millis(pause));
             act(&mut world);
         }
-        world.run(Duration::from_secs(2));
+        // Announcements of the last steps arrive, too.
+        world.run(Duration::from_secs(4));
         let report = world.check();
         let packets: u64 = report.slots.values().map(|s| s.packets).sum();
         println!("seed {seed}: {} clients, {packets} packets", world.clients.len());

@@ -118,10 +118,9 @@ fn a_hundred_joins_in_a_second_cost_two_key_frames_a_layer() {
         listeners.push(world.join(Profile { policy: capped(height), ..profile }));
         world.run(Duration::from_millis(10));
     }
-    let end = world.now;
-    world.run(Duration::from_secs(2));
+    world.run(Duration::from_secs(3));
     for sender in &world.clients[anna].senders {
-        let asked = sender.keyframe_requests.iter().filter(|at| (begin..end).contains(*at)).count();
+        let asked = sender.keyframe_requests.iter().filter(|at| **at >= begin).count();
         assert!(asked <= 2, "layer {}: {asked}", sender.layer);
     }
     for (i, listener) in listeners.iter().enumerate() {

@@ -10,6 +10,7 @@ mod lossy;
 mod meeting;
 mod moderation;
 mod returning;
+mod sealing;
 mod shards;
 mod speakers;
 

@@ -166,8 +166,8 @@ fn the_api_removes_and_sees() {
     assert_eq!((json["state"].as_str(), json["presence"].as_str()), (Some("connected"), Some("connected")));
     let stats = &json["stats"];
     assert_eq!(stats["connected"], true);
-    assert!(stats["transport"]["packets_in"].as_u64().unwrap() > 50, "{stats}");
-    assert!(stats["transport"]["packets_out"].as_u64().unwrap() > 50, "{stats}");
+    assert!(stats["transport"]["in"]["packets"].as_u64().unwrap() > 50, "{stats}");
+    assert!(stats["transport"]["out"]["packets"].as_u64().unwrap() > 50, "{stats}");
     assert_eq!(stats["slots"].as_array().unwrap().len(), 7);
     assert!(!stats["events"].as_array().unwrap().is_empty());
     let (now, room, id) = (world.now, world.room.clone(), world.clients[ben].id());

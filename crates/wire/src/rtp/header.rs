@@ -59,6 +59,78 @@ pub fn serialize(header: &Header, payload: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The fixed part of an outgoing header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fixed {
+    /// Marker.
+    pub marker: bool,
+    /// Seven bits.
+    pub payload_type: u8,
+    /// Sequence number as on the wire.
+    pub seq: u16,
+    /// Timestamp as on the wire.
+    pub rtp_time: u32,
+    /// Synchronisation source.
+    pub ssrc: u32,
+    /// Contributing source.
+    pub csrc: u32,
+}
+
+/// Writes a header with one CSRC and one-byte extensions behind what stands in a buffer; allocates nothing by itself.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+    /// Where the extension block begins.
+    extensions: Option<usize>,
+}
+
+impl<'a> Writer<'a> {
+    /// Writes the fixed part and the CSRC.
+    pub fn new(out: &'a mut Vec<u8>, fixed: &Fixed) -> Self {
+        let start = out.len();
+        out.extend([0x81, u8::from(fixed.marker) << 7 | fixed.payload_type & 0x7f]);
+        out.extend(fixed.seq.to_be_bytes());
+        out.extend(fixed.rtp_time.to_be_bytes());
+        out.extend(fixed.ssrc.to_be_bytes());
+        out.extend(fixed.csrc.to_be_bytes());
+        Self { out, start, extensions: None }
+    }
+
+    /// Adds an element (RFC 8285, 4.2): `id` from 1 to 14, 1 to 16 bytes. Anything else is left out.
+    pub fn extension(&mut self, id: u8, value: &[u8]) {
+        let Some(length) = value.len().checked_sub(1).and_then(|l| u8::try_from(l).ok()).filter(|l| *l < 16)
+        else {
+            return;
+        };
+        if !(1..=14).contains(&id) {
+            return;
+        }
+        if self.extensions.is_none() {
+            self.extensions = Some(self.out.len());
+            self.out.extend([0xbe, 0xde, 0, 0]);
+        }
+        self.out.push(id << 4 | length);
+        self.out.extend_from_slice(value);
+    }
+
+    /// Ends the header; gives its length in bytes.
+    pub fn finish(self) -> usize {
+        if let Some(at) = self.extensions {
+            let words = (self.out.len() - at - 4).div_ceil(4);
+            self.out.resize(at + 4 + 4 * words, 0);
+            let words = u16::try_from(words).unwrap_or(0).to_be_bytes();
+            if let Some(first) = self.out.get_mut(self.start) {
+                *first |= 0x10;
+            }
+            if let Some(length) = self.out.get_mut(at + 2..at + 4) {
+                length.copy_from_slice(&words);
+            }
+        }
+        self.out.len() - self.start
+    }
+}
+
 /// Reads a packet: its header (extensions are skipped) and its payload without padding.
 pub fn parse(packet: &[u8]) -> Result<(Header, &[u8]), Error> {
     let first = *packet.first().ok_or(Error::Short)?;
@@ -103,6 +175,28 @@ fn read(packet: &[u8]) -> Option<(Header, &[u8])> {
 mod tests {
     use super::*;
     use crate::rtp::AudioLevel;
+
+    #[test]
+    fn an_outgoing_header_reads_back() {
+        let fixed =
+            Fixed { marker: true, payload_type: 96, seq: 65_535, rtp_time: 0xdead_beef, ssrc: 7, csrc: 9 };
+        for (extensions, length) in [(0, 16), (1, 24), (2, 24), (3, 28)] {
+            let mut out = vec![1, 2, 3];
+            let mut writer = Writer::new(&mut out, &fixed);
+            for (id, value) in [(4, b"a".as_slice()), (1, &[0x85]), (3, b"abc")].iter().take(extensions) {
+                writer.extension(*id, value);
+            }
+            writer.extension(15, b"x");
+            writer.extension(1, b"");
+            writer.extension(1, &[0; 17]);
+            assert_eq!(writer.finish(), length);
+            out.extend(b"payload");
+            let (header, payload) = parse(&out[3..]).unwrap();
+            assert_eq!(payload, b"payload");
+            assert_eq!((header.marker, header.payload_type, header.seq), (true, 96, 65_535));
+            assert_eq!((header.rtp_time, header.ssrc, header.csrcs), (0xdead_beef, 7, vec![9]));
+        }
+    }
 
     #[test]
     fn what_is_written_reads_back() {

@@ -10,7 +10,7 @@
 //! Nothing here reads a clock: every time is an argument or a field of the packet.
 
 pub mod av1;
-mod bits;
+pub(crate) mod bits;
 pub mod dump;
 pub mod frame;
 pub mod h264;

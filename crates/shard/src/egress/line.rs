@@ -1,0 +1,227 @@
+//! One receive line of a subscriber: its SSRC, its numbers, what was sent in it lately.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use antiphon_base::Codec;
+use antiphon_room::slot::Outgoing;
+use antiphon_wire::rtcp::SenderInfo;
+use antiphon_wire::rtp::Packet;
+use antiphon_wire::rtp::header::{Fixed, Writer};
+use antiphon_wire::rtp::rewrite::PicturePatch;
+
+/// For how long what was sent may be asked for again: later it is of no use to a player.
+const HISTORY: Duration = Duration::from_secs(1);
+/// Packets remembered at most: a second of 10 Mbit/s.
+const MAX_HISTORY: usize = 1_024;
+/// The MID is sent with so many packets of an SSRC; then the peer knows whose it is (RFC 8843, 9.2).
+const MID_PACKETS: u32 = 500;
+/// A packet is not sent again earlier than this after the last time, whatever the round trip.
+const MIN_RESEND: Duration = Duration::from_millis(10);
+
+/// What a codec is called in a line, and its retransmission (RFC 4588).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PayloadType {
+    pub(crate) codec: Codec,
+    pub(crate) number: u8,
+    pub(crate) rtx: Option<u8>,
+}
+
+/// What was negotiated for a line.
+#[derive(Debug, Clone)]
+pub(crate) struct LinePlan {
+    pub(crate) mid: String,
+    pub(crate) ssrc: u32,
+    pub(crate) rtx_ssrc: Option<u32>,
+    pub(crate) payload_types: Vec<PayloadType>,
+    /// Ids of header extensions that the peer takes.
+    pub(crate) mid_extension: Option<u8>,
+    pub(crate) level_extension: Option<u8>,
+}
+
+/// A packet that was sent: enough to write it once more.
+struct Sent {
+    packet: Arc<Packet>,
+    seq: u64,
+    rtp_time: u32,
+    picture: PicturePatch,
+    marker: bool,
+    resent: Option<Instant>,
+}
+
+/// Where an SSRC's clock stands: the last packet's RTP time and its capture time.
+#[derive(Debug, Clone, Copy)]
+struct Position {
+    rtp_time: u32,
+    capture_us: u64,
+    clock_rate: u32,
+}
+
+/// One line.
+pub(crate) struct Line {
+    pub(crate) plan: LinePlan,
+    history: VecDeque<Sent>,
+    /// The next retransmission's extended sequence number.
+    rtx_seq: u64,
+    packets: u32,
+    bytes: u32,
+    position: Option<Position>,
+    /// Packets were sent since the last sender report.
+    pub(crate) active: bool,
+}
+
+/// A packet as it stands in a buffer, to be sealed.
+pub(crate) struct Written {
+    pub(crate) header: usize,
+    pub(crate) ssrc: u32,
+    pub(crate) index: u64,
+}
+
+impl Line {
+    /// `rtx_seq`: drawn at random, below 32768 so that the rollover counter begins at 0.
+    pub(crate) fn new(plan: LinePlan, rtx_seq: u16) -> Self {
+        Self {
+            plan,
+            history: VecDeque::new(),
+            rtx_seq: u64::from(rtx_seq),
+            packets: 0,
+            bytes: 0,
+            position: None,
+            active: false,
+        }
+    }
+
+    fn payload_type(&self, codec: Codec) -> Option<PayloadType> {
+        self.plan.payload_types.iter().find(|p| p.codec == codec).copied()
+    }
+
+    /// Writes a packet behind what stands in `out`, and remembers it if it may be asked for again. `None`: the line has
+    /// no payload type for its codec; nothing was written.
+    pub(crate) fn write(&mut self, outgoing: Outgoing, out: &mut Vec<u8>) -> Option<Written> {
+        let Outgoing { packet, rewritten, marker, .. } = outgoing;
+        let payload_type = self.payload_type(packet.codec)?;
+        let sent = Sent {
+            seq: rewritten.seq,
+            rtp_time: rewritten.rtp_time,
+            picture: rewritten.picture,
+            marker,
+            resent: None,
+            packet,
+        };
+        let header = self.write_header(&sent, (self.plan.ssrc, payload_type.number, sent.seq), out);
+        write_payload(&sent, out);
+        self.packets = self.packets.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(u32::try_from(sent.packet.payload.len()).unwrap_or(0));
+        self.active = true;
+        self.advance(&sent);
+        let written = Written { header, ssrc: self.plan.ssrc, index: sent.seq };
+        if self.plan.rtx_ssrc.is_some() && payload_type.rtx.is_some() {
+            self.remember(sent);
+        }
+        Some(written)
+    }
+
+    fn write_header(&self, sent: &Sent, (ssrc, number, seq): (u32, u8, u64), out: &mut Vec<u8>) -> usize {
+        let fixed = Fixed {
+            marker: sent.marker,
+            payload_type: number,
+            seq: low16(seq),
+            rtp_time: sent.rtp_time,
+            ssrc,
+            csrc: sent.packet.track.participant.0,
+        };
+        let mut writer = Writer::new(out, &fixed);
+        if let (Some(id), Some(level)) = (self.plan.level_extension, sent.packet.audio_level) {
+            writer.extension(id, &[u8::from(level.voice) << 7 | level.level.min(127)]);
+        }
+        if let Some(id) = self.plan.mid_extension.filter(|_| self.packets < MID_PACKETS) {
+            writer.extension(id, self.plan.mid.as_bytes());
+        }
+        writer.finish()
+    }
+
+    /// Sender reports follow the newest packet only.
+    fn advance(&mut self, sent: &Sent) {
+        let newer = self.position.is_none_or(|p| sent.rtp_time.wrapping_sub(p.rtp_time) < 1 << 31);
+        if newer {
+            let (rtp_time, capture_us) = (sent.rtp_time, sent.packet.capture_us);
+            self.position =
+                Some(Position { rtp_time, capture_us, clock_rate: sent.packet.codec.clock_rate() });
+        }
+    }
+
+    fn remember(&mut self, sent: Sent) {
+        let arrival = sent.packet.arrival;
+        let old = |s: &Sent| arrival.saturating_duration_since(s.packet.arrival) > HISTORY;
+        while self.history.len() >= MAX_HISTORY || self.history.front().is_some_and(old) {
+            self.history.pop_front();
+        }
+        // Nearly always the newest; a late packet goes to its place.
+        let behind = self.history.iter().rev().take_while(|s| s.seq > sent.seq).count();
+        self.history.insert(self.history.len() - behind, sent);
+    }
+
+    /// Writes a packet once more, as RTX (RFC 4588, section 4). `None`: it is not remembered, or was sent again within
+    /// the round trip just now.
+    pub(crate) fn write_again(
+        &mut self,
+        now: Instant,
+        seq: u16,
+        round_trip: Duration,
+        out: &mut Vec<u8>,
+    ) -> Option<Written> {
+        let rtx_ssrc = self.plan.rtx_ssrc?;
+        let newest = self.history.back()?.seq;
+        let behind = low16(newest).wrapping_sub(seq);
+        let wanted = newest.checked_sub(u64::from(behind))?;
+        let at = self.history.binary_search_by_key(&wanted, |s| s.seq).ok()?;
+        let sent = self.history.get_mut(at)?;
+        let wait = round_trip.max(MIN_RESEND);
+        if sent.resent.is_some_and(|at| now.saturating_duration_since(at) < wait) {
+            return None;
+        }
+        sent.resent = Some(now);
+        let sent = self.history.get(at)?;
+        let number = self.payload_type(sent.packet.codec)?.rtx?;
+        let index = self.rtx_seq;
+        let header = self.write_header(sent, (rtx_ssrc, number, index), out);
+        out.extend(seq.to_be_bytes());
+        write_payload(sent, out);
+        self.rtx_seq += 1;
+        Some(Written { header, ssrc: rtx_ssrc, index })
+    }
+
+    /// The report of this SSRC at `now_us`: the RTP time that a packet captured now would have, so that a receiver
+    /// aligns lines by when things happened (RFC 3550, 6.4.1).
+    pub(crate) fn report(&self, now_us: u64) -> Option<SenderInfo> {
+        let p = self.position?;
+        let ticks = i128::from(now_us) - i128::from(p.capture_us);
+        let ticks = ticks * i128::from(p.clock_rate) / 1_000_000;
+        Some(SenderInfo {
+            ssrc: self.plan.ssrc,
+            ntp: antiphon_wire::rtcp::ntp(now_us),
+            rtp_time: p.rtp_time.wrapping_add(low32(ticks)),
+            packets: self.packets,
+            bytes: self.bytes,
+        })
+    }
+}
+
+fn write_payload(sent: &Sent, out: &mut Vec<u8>) {
+    let at = out.len();
+    out.extend_from_slice(&sent.packet.payload);
+    if let Some(payload) = out.get_mut(at..) {
+        sent.picture.apply(&sent.packet.descriptor, payload);
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are what goes on the wire")]
+fn low16(seq: u64) -> u16 {
+    seq as u16
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "RTP time is modulo 2^32")]
+fn low32(ticks: i128) -> u32 {
+    ticks as u32
+}

@@ -1,0 +1,15 @@
+//! The sending half of a subscriber: our own way from a routed packet to a sealed datagram (`docs/design/egress.md`).
+//!
+//! str0m keeps ICE, DTLS, SCTP and what comes in. Media, its retransmissions and its sender reports are written here:
+//! [`Sender::forward`] queues what a slot gives, [`Sender::flush`] writes it all into the [`Arena`] in one go,
+//! [`Sender::on_rtcp`] takes what the peer says of it.
+
+pub(crate) mod arena;
+pub(crate) mod keys;
+mod line;
+mod sender;
+pub(crate) mod srtp;
+
+pub(crate) use arena::{Arena, Path};
+pub(crate) use line::{LinePlan, PayloadType};
+pub(crate) use sender::{Feedback, Sender};
