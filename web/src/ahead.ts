@@ -1,11 +1,12 @@
-// What is made ready while somebody stands on the pre-join page, so that the click finds it there: the offer and, for
-// guests, the token.
+// What is made ready while somebody stands on the pre-join page, so that the click finds it there: the offer, the videos
+// of its slots and, for guests, the token.
 
 import { type Draft, Room, requestGuestToken, type SlotCounts } from "@antiphon/client";
 import { useEffect, useRef } from "preact/hooks";
 import { useMedia } from "./hooks.js";
 import type { LocalMedia } from "./media.js";
 import { claimsOf } from "./place.js";
+import type { SlotVideos } from "./slot-videos.js";
 
 /** The SDK takes a draft of up to a minute. */
 const RENEW_MS = 45_000;
@@ -13,7 +14,12 @@ const RENEW_MS = 45_000;
 const TOKEN_MARGIN_S = 60;
 
 /** Keeps a draft while `active`, once the devices are open; gives what takes it out. */
-export function useDraft(active: boolean, media: LocalMedia, slots: () => Partial<SlotCounts>) {
+export function useDraft(
+  active: boolean,
+  media: LocalMedia,
+  videos: SlotVideos,
+  slots: () => Partial<SlotCounts>,
+) {
   const draft = useRef<Draft | undefined>(undefined);
   useMedia(media);
   const { microphone, camera } = media;
@@ -24,6 +30,7 @@ export function useDraft(active: boolean, media: LocalMedia, slots: () => Partia
     const make = () => {
       draft.current?.close();
       draft.current = Room.draft({ slots: slots(), camera: media.camera.track });
+      videos.keep(draft.current.pc.getReceivers().map(receiver => receiver.track));
     };
     make();
     const timer = setInterval(() => document.visibilityState === "visible" && make(), RENEW_MS);

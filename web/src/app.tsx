@@ -9,6 +9,7 @@ import { LocalMedia } from "./media.js";
 import { claimsOf, type Place } from "./place.js";
 import { loadPreferences, savePreferences } from "./preferences.js";
 import { RoomPage } from "./room-page.js";
+import { SlotVideos } from "./slot-videos.js";
 import { type Words, wordsForClosed, wordsForError } from "./words.js";
 
 declare global {
@@ -30,6 +31,7 @@ type Phase =
 
 export function App({ place }: { place: Place }) {
   const media = useMemo(() => new LocalMedia(), []);
+  const videos = useMemo(() => new SlotVideos(), []);
   const [phase, setPhase] = useState<Phase>({ at: "lobby", joining: place.autojoin });
   const guests = useMemo(() => new GuestTokens(place.room), []);
   const token = async () => place.token ?? (await guests.get());
@@ -51,6 +53,7 @@ export function App({ place }: { place: Place }) {
       window.__antiphon = { room };
       room.on("closed", closed => {
         media.stop();
+        videos.keep([]);
         setPhase({ at: "ended", words: wordsForClosed(closed) });
       });
       setPhase({ at: "room", room });
@@ -76,7 +79,7 @@ export function App({ place }: { place: Place }) {
     }
   }, [phase.at]);
   // After the effect above, which opens the devices.
-  const takeDraft = useDraft(phase.at === "lobby" && !phase.joining, media, slotCounts);
+  const takeDraft = useDraft(phase.at === "lobby" && !phase.joining, media, videos, slotCounts);
 
   useEffect(() => {
     const leave = () => window.__antiphon?.room?.leave();
@@ -101,7 +104,7 @@ export function App({ place }: { place: Place }) {
         />
       );
     case "room":
-      return <RoomPage room={phase.room} media={media} place={place} />;
+      return <RoomPage room={phase.room} media={media} videos={videos} place={place} />;
     case "ended":
       return <Ended words={phase.words} onRetry={() => setPhase({ at: "lobby", joining: false })} />;
   }

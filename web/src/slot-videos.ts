@@ -1,7 +1,6 @@
-// The <video> of each receive slot. It is there before anybody is seen in the slot and moves into the tile of whoever
-// stands in it: an element made for the tile would wait for the picture after the first one.
-
-import type { Slot } from "@antiphon/client";
+// The <video> of each receive slot. It is there before anybody is seen in the slot, and moves into the tile of
+// whoever stands in it: browsers take a tenth of a second to begin with a new element, and it waits for the next
+// picture then.
 
 interface SlotVideo {
   element: HTMLVideoElement;
@@ -11,52 +10,54 @@ interface SlotVideo {
 
 export class SlotVideos {
   /** Where elements stand that are in no tile. In the document, as browsers pause those outside it. */
-  readonly parking: HTMLElement;
-  readonly #videos = new Map<MediaStream, SlotVideo>();
+  readonly #parking: HTMLElement;
+  readonly #videos = new Map<MediaStreamTrack, SlotVideo>();
 
   constructor() {
-    this.parking = document.createElement("div");
-    this.parking.className = "parked-videos";
-    this.parking.setAttribute("aria-hidden", "true");
+    this.#parking = document.createElement("div");
+    this.#parking.className = "parked-videos";
+    this.#parking.setAttribute("aria-hidden", "true");
+    document.body.append(this.#parking);
   }
 
-  /** Has elements for these slots, and for no others. */
-  keep(slots: Iterable<Slot>): void {
-    const streams = new Set([...slots].filter(slot => slot.kind !== "audio").map(slot => slot.stream));
-    for (const [stream, { element }] of this.#videos) {
-      if (streams.has(stream)) continue;
+  /** Has elements for those of these slots' tracks that are video, and for no others. */
+  keep(tracks: Iterable<MediaStreamTrack>): void {
+    const kept = new Set([...tracks].filter(track => track.kind === "video"));
+    for (const [track, { element }] of this.#videos) {
+      if (kept.has(track)) continue;
       element.srcObject = null;
       element.remove();
-      this.#videos.delete(stream);
+      this.#videos.delete(track);
     }
-    for (const stream of streams) this.#of(stream);
+    for (const track of kept) this.#of(track);
   }
 
-  /** Moves the element of a slot's stream to the end of `place`. */
-  take(stream: MediaStream, place: HTMLElement): HTMLVideoElement {
-    const { element } = this.#of(stream);
+  /** Moves the element of a slot's track to the end of `place`. */
+  take(track: MediaStreamTrack, place: HTMLElement): HTMLVideoElement {
+    const { element } = this.#of(track);
     place.append(element);
     return element;
   }
 
   /** Takes it out of `place`, unless it has gone on to another one. */
-  park(stream: MediaStream, place: HTMLElement): void {
-    const video = this.#videos.get(stream);
+  park(track: MediaStreamTrack, place: HTMLElement): void {
+    const video = this.#videos.get(track);
     if (video?.element.parentElement === place) this.#put(video);
   }
 
   /** RTP timestamp of the latest picture that was presented before the element came into a tile. */
-  seen(stream: MediaStream): number | undefined {
-    return this.#videos.get(stream)?.seen;
+  seen(track: MediaStreamTrack): number | undefined {
+    return this.#videos.get(track)?.seen;
   }
 
-  #of(stream: MediaStream): SlotVideo {
-    let video = this.#videos.get(stream);
+  #of(track: MediaStreamTrack): SlotVideo {
+    let video = this.#videos.get(track);
     if (!video) {
       const element = document.createElement("video");
-      Object.assign(element, { autoplay: true, playsInline: true, muted: true, srcObject: stream });
+      Object.assign(element, { autoplay: true, playsInline: true, muted: true });
+      element.srcObject = new MediaStream([track]);
       video = { element, seen: undefined };
-      this.#videos.set(stream, video);
+      this.#videos.set(track, video);
       this.#put(video);
     }
     return video;
@@ -64,10 +65,10 @@ export class SlotVideos {
 
   #put(video: SlotVideo): void {
     const { element } = video;
-    this.parking.append(element);
+    this.#parking.append(element);
     const look = (_now: number, { rtpTimestamp }: VideoFrameCallbackMetadata) => {
       video.seen = rtpTimestamp;
-      if (element.parentElement === this.parking) element.requestVideoFrameCallback(look);
+      if (element.parentElement === this.#parking) element.requestVideoFrameCallback(look);
     };
     if ("requestVideoFrameCallback" in element) element.requestVideoFrameCallback(look);
   }

@@ -29,6 +29,7 @@ export function TileView({ room, tile, videos, rect, large, onPin }: TileViewPro
   useEffect(() => () => room.setTileHeight(participant, source, undefined), [participant, source]);
 
   const what = source === "screen" ? `${tile.name}'s screen` : self ? `${tile.name} (you)` : tile.name;
+  const track = tile.stream?.getVideoTracks()[0];
   const label = source === "screen" ? what : `Camera of ${tile.name}`;
   return (
     <li
@@ -50,7 +51,7 @@ export function TileView({ room, tile, videos, rect, large, onPin }: TileViewPro
       }}
     >
       {tile.stream && self && <OwnPicture tile={tile} label={label} />}
-      {tile.stream && !self && <Picture tile={tile} stream={tile.stream} videos={videos} label={label} />}
+      {track && !self && <Picture tile={tile} track={track} videos={videos} label={label} />}
       {!tile.stream && (
         <div class="tile-empty">
           <Avatar name={tile.name} id={participant} bot={tile.bot} />
@@ -101,26 +102,26 @@ function OwnPicture({ tile, label }: { tile: Tile; label: string }) {
 
 interface PictureProps {
   tile: Tile;
-  stream: MediaStream;
+  track: MediaStreamTrack;
   videos: SlotVideos;
   label: string;
 }
 
 /** The slot's video; hidden until its first picture is this participant's and not that of who stood in it before. */
-function Picture({ tile, stream, videos, label }: PictureProps) {
+function Picture({ tile, track, videos, label }: PictureProps) {
   const ref = useRef<HTMLDivElement>(null);
   const video = useRef<HTMLVideoElement | undefined>(undefined);
   const [fresh, setFresh] = useState(false);
   useLayoutEffect(() => {
     const place = ref.current;
     if (!place) return;
-    video.current = videos.take(stream, place);
-    return () => videos.park(stream, place);
-  }, [stream]);
+    video.current = videos.take(track, place);
+    return () => videos.park(track, place);
+  }, [track]);
   useLayoutEffect(() => {
     setFresh(false);
-    return video.current && whenFresh(video.current, videos.seen(stream), tile.rtpTime, () => setFresh(true));
-  }, [stream, tile.rtpTime]);
+    return video.current && whenFresh(video.current, videos.seen(track), tile.rtpTime, () => setFresh(true));
+  }, [track, tile.rtpTime]);
   useLayoutEffect(() => {
     video.current?.setAttribute("aria-label", label);
     video.current?.setAttribute("data-fresh", String(fresh));
