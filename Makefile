@@ -33,7 +33,7 @@ test: test-deps build ## run every test; the last line says how many passed
 check: web ## formatting, lints, arrows between crates, documentation, types
 	@scripts/check.sh
 
-bench: deps ## measure forwarding, join and bot latency beside their floor (see docs/benchmarks.md)
+bench: web ## measure forwarding, join and bot latency beside their floor (see docs/benchmarks.md)
 	@bench/run $(ARGS)
 
 fuzz: ## run each fuzz target for FUZZ_SECONDS (default 60); needs nightly Rust and cargo-fuzz

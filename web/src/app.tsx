@@ -1,13 +1,15 @@
 // From the pre-join page into the room and out again.
 
-import { Room, requestGuestToken } from "@antiphon/client";
-import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { Room, type SlotCounts } from "@antiphon/client";
+import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
+import { GuestTokens, useDraft } from "./ahead.js";
 import { Ended } from "./ended.js";
 import { Lobby } from "./lobby.js";
 import { LocalMedia } from "./media.js";
 import { claimsOf, type Place } from "./place.js";
 import { loadPreferences, savePreferences } from "./preferences.js";
 import { RoomPage } from "./room-page.js";
+import { SlotVideos } from "./slot-videos.js";
 import { type Words, wordsForClosed, wordsForError } from "./words.js";
 
 declare global {
@@ -21,8 +23,6 @@ declare global {
 const VIDEO_SLOTS = 8;
 /** Phones decode fewer. */
 const VIDEO_SLOTS_NARROW = 4;
-/** A guest token this close to its end is replaced before it is used again. */
-const TOKEN_MARGIN_S = 60;
 
 type Phase =
   | { at: "lobby"; joining: boolean; problem?: Words }
@@ -31,17 +31,10 @@ type Phase =
 
 export function App({ place }: { place: Place }) {
   const media = useMemo(() => new LocalMedia(), []);
+  const videos = useMemo(() => new SlotVideos(), []);
   const [phase, setPhase] = useState<Phase>({ at: "lobby", joining: place.autojoin });
-  const guest = useRef<string | undefined>(undefined);
-
-  const tokenFor = (name: string) => async () => {
-    if (place.token) return place.token;
-    const expires = guest.current ? (claimsOf(guest.current).exp ?? 0) : 0;
-    if (!guest.current || expires < Date.now() / 1000 + TOKEN_MARGIN_S) {
-      guest.current = await requestGuestToken(location.origin, place.room, name);
-    }
-    return guest.current;
-  };
+  const guests = useMemo(() => new GuestTokens(place.room), []);
+  const token = async () => place.token ?? (await guests.get());
 
   const join = useCallback(async (name: string) => {
     setPhase({ at: "lobby", joining: true });
@@ -49,9 +42,10 @@ export function App({ place }: { place: Place }) {
     try {
       const room = await Room.join({
         room: place.room,
-        token: tokenFor(name),
+        token,
         name,
-        slots: { video: window.innerWidth < 640 ? VIDEO_SLOTS_NARROW : VIDEO_SLOTS },
+        slots: slotCounts(),
+        draft: takeDraft(),
         microphone: media.microphone.track,
         camera: media.camera.track,
         muted: media.microphone.on ? [] : ["microphone"],
@@ -59,6 +53,7 @@ export function App({ place }: { place: Place }) {
       window.__antiphon = { room };
       room.on("closed", closed => {
         media.stop();
+        videos.keep([]);
         setPhase({ at: "ended", words: wordsForClosed(closed) });
       });
       setPhase({ at: "room", room });
@@ -76,11 +71,15 @@ export function App({ place }: { place: Place }) {
   useEffect(() => {
     if (!preparing) return;
     const opened = media.open();
+    // A room that takes no guests says so when one joins.
+    token().catch(() => undefined);
     if (place.autojoin && !window.__antiphon) {
       window.__antiphon = { room: undefined };
       opened.then(() => join(nameFor(place)));
     }
   }, [phase.at]);
+  // After the effect above, which opens the devices.
+  const takeDraft = useDraft(phase.at === "lobby" && !phase.joining, media, videos, slotCounts);
 
   useEffect(() => {
     const leave = () => window.__antiphon?.room?.leave();
@@ -105,10 +104,14 @@ export function App({ place }: { place: Place }) {
         />
       );
     case "room":
-      return <RoomPage room={phase.room} media={media} place={place} />;
+      return <RoomPage room={phase.room} media={media} videos={videos} place={place} />;
     case "ended":
       return <Ended words={phase.words} onRetry={() => setPhase({ at: "lobby", joining: false })} />;
   }
+}
+
+function slotCounts(): Partial<SlotCounts> {
+  return { video: window.innerWidth < 640 ? VIDEO_SLOTS_NARROW : VIDEO_SLOTS };
 }
 
 function claimedName(place: Place): string {

@@ -1,7 +1,7 @@
 // In the room: header, stage, people, controls.
 
 import type { ConnectionState, Room } from "@antiphon/client";
-import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { AudioOutput } from "./audio.js";
 import { CopyLink } from "./copy-link.js";
 import { useMedia, useRoom, useShortcuts, useSize } from "./hooks.js";
@@ -13,6 +13,7 @@ import type { Place } from "./place.js";
 import { loadPreferences, savePreferences } from "./preferences.js";
 import { useOwnTracks, useRoomNotices, useScreenShare } from "./room-effects.js";
 import { Settings } from "./settings.js";
+import type { SlotVideos } from "./slot-videos.js";
 import { TileView } from "./tile.js";
 import { stageKey, type Tile, tilesOf } from "./tiles.js";
 import { type Notify, Toasts, useToasts } from "./toasts.js";
@@ -31,10 +32,11 @@ const STATE_WORDS: Record<ConnectionState, string> = {
 interface RoomPageProps {
   room: Room;
   media: LocalMedia;
+  videos: SlotVideos;
   place: Place;
 }
 
-export function RoomPage({ room, media, place }: RoomPageProps) {
+export function RoomPage({ room, media, videos, place }: RoomPageProps) {
   useRoom(room);
   const { microphone, camera } = useMedia(media);
   const { toasts, notify, dismiss } = useToasts();
@@ -112,7 +114,15 @@ export function RoomPage({ room, media, place }: RoomPageProps) {
           </div>
         )}
         <AudioOutput room={room} />
-        <Stage room={room} media={media} place={place} pinned={pinned} onPin={pin} notify={notify} />
+        <Stage
+          room={room}
+          media={media}
+          videos={videos}
+          place={place}
+          pinned={pinned}
+          onPin={pin}
+          notify={notify}
+        />
       </main>
       {people.open && (
         <People room={room} pinned={pinned} focus={people.byUser} onPin={pin} onClose={togglePeople} />
@@ -164,11 +174,12 @@ interface StageProps extends RoomPageProps {
   notify: Notify;
 }
 
-function Stage({ room, media, place, pinned, onPin, notify }: StageProps) {
+function Stage({ room, media, videos, place, pinned, onPin, notify }: StageProps) {
   const [ref, size] = useSize<HTMLDivElement>();
   const ownTrack = media.camera.track;
   const ownCamera = useMemo(() => (ownTrack ? new MediaStream([ownTrack]) : undefined), [ownTrack]);
   const tiles = tilesOf(room, pinned, ownCamera);
+  useLayoutEffect(() => videos.keep([...room.slots.values()].map(slot => slot.track)), [room.slots]);
   const onStage = stageKey(tiles);
   const alone = tiles.length <= 1 && room.state !== "reconnecting";
   const count = tiles.length + (alone ? 1 : 0);
@@ -184,6 +195,7 @@ function Stage({ room, media, place, pinned, onPin, notify }: StageProps) {
               key={tile.key}
               room={room}
               tile={tile}
+              videos={videos}
               rect={rect}
               large={onStage !== undefined && i === 0}
               onPin={onPin}

@@ -145,7 +145,7 @@ impl App {
             self.metrics().refused(Refused::BotSockets);
             ApiError::new(
                 ErrorKind::Overloaded,
-                "This server has as many bots as `limits.max_bot_sockets` allows. Try again later.",
+                "This server has as many bots as `bots.sockets` allows. Try again later.",
             )
         })
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use antiphon_base::{ErrorKind, ParticipantId, RoomName};
+use antiphon_shard::Grants;
 use aws_lc_rs::hmac;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
@@ -168,6 +169,15 @@ impl Access {
         }
         let message = format!("The token lacks the grant `{0}`. Get one made with it.", grant.as_str());
         Err(ApiError::new(ErrorKind::Forbidden, message))
+    }
+
+    /// What the token lets a participant do.
+    pub(crate) fn grants(&self) -> Grants {
+        Grants {
+            publish: self.claims.has(Grant::Publish),
+            subscribe: self.claims.has(Grant::Subscribe),
+            moderate: self.claims.has(Grant::Moderate),
+        }
     }
 
     /// The token's identity, or a new id.

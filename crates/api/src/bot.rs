@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use antiphon_bot::Identity;
 use antiphon_bot::transport::{Inbound, Outbound, connection};
-use antiphon_shard::Grants;
 use antiphon_wire::frame;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
@@ -60,11 +59,7 @@ pub(crate) async fn open(
     let identity = Identity {
         id: access.identity(&app),
         name: display_name(request.headers(), &access)?,
-        grants: Grants {
-            publish: access.claims.has(Grant::Publish),
-            subscribe: access.claims.has(Grant::Subscribe),
-            moderate: access.claims.has(Grant::Moderate),
-        },
+        grants: access.grants(),
     };
     let named = offers(request.headers(), SUBPROTOCOL);
     let upgrade = hyper::upgrade::on(&mut request);

@@ -2,17 +2,17 @@
 
 use std::net::SocketAddr;
 
-use antiphon_base::{ErrorKind, Source};
+use antiphon_base::{ErrorKind, ParticipantId, Source};
 use antiphon_shard::{Grants, JoinRequest, Joined};
 use antiphon_wire::control::{MAX_MESSAGE_BYTES, ParticipantKind, Policy, check_display_name};
 use axum::body::Body;
-use axum::extract::{Extension, State};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 
 use crate::app::App;
-use crate::auth::{Access, Grant};
+use crate::auth::Access;
 use crate::body;
 use crate::error::ApiError;
 
@@ -31,70 +31,80 @@ pub(crate) const RESUME: HeaderName = HeaderName::from_static("antiphon-resume")
 pub(crate) const PARTICIPANT: HeaderName = HeaderName::from_static("antiphon-participant");
 
 /// The handler.
-pub(crate) async fn join(
-    State(app): State<App>,
-    Extension(peer): Extension<SocketAddr>,
-    access: Access,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let grants = Grants {
-        publish: access.claims.has(Grant::Publish),
-        subscribe: access.claims.has(Grant::Subscribe),
-        moderate: access.claims.has(Grant::Moderate),
-    };
+pub(crate) async fn join(entry: Entry) -> Result<Response, ApiError> {
+    let access = &entry.access;
+    let grants = access.grants();
     if !grants.publish && !grants.subscribe {
         return Err(ApiError::new(
             ErrorKind::Forbidden,
             "The token grants neither `publish` nor `subscribe`. Get one made with at least one of them.",
         ));
     }
+    let headers = &entry.headers;
     let request = JoinRequest {
-        id: access.identity(&app),
-        name: display_name(&headers, &access)?,
-        kind: ParticipantKind::WebRtc,
-        grants,
-        policy: policy(&headers)?,
-        muted: muted(&headers)?,
-        resume: resume(&headers)?,
-        only: None,
+        policy: policy(headers)?,
+        muted: muted(headers)?,
+        resume: resume(headers)?,
+        ..entry.request(access.identity(&entry.app), ParticipantKind::WebRtc, grants)?
     };
-    let joined = enter(&app, peer, &access, Offer { headers, body }, request).await?;
-    let location = format!("/v1/rooms/{}/participants/{}", access.room, joined.id);
-    Ok(created(&joined, &location))
+    let under = format!("/v1/rooms/{}/participants", access.room);
+    entry.enter(request, &under).await
 }
 
-/// A request's body with its headers.
-pub(crate) struct Offer {
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Body,
-}
-
-/// Negotiates off the async threads and the shards, then enters.
-pub(crate) async fn enter(
-    app: &App,
+/// A request to enter a room with an offer: what all ways in have in common.
+pub(crate) struct Entry {
+    pub(crate) app: App,
+    pub(crate) access: Access,
     peer: SocketAddr,
-    access: &Access,
-    offer: Offer,
-    request: JoinRequest,
-) -> Result<Joined, ApiError> {
-    let _place = app.admit_join(peer.ip())?;
-    let sdp = body::sdp(&offer.headers, offer.body, app.config().max_body_bytes).await?;
-    let turn = app.negotiating().acquire_owned().await.map_err(|_| internal())?;
-    let (shards, room) = (app.shards().clone(), access.room.clone());
-    let prepared = tokio::task::spawn_blocking(move || {
-        let prepared = shards.prepare(&room, &sdp, request);
-        drop(turn);
-        prepared
-    })
-    .await
-    .map_err(|e| {
-        tracing::error!(room = %access.room, error = %e, "negotiation panicked");
-        internal()
-    })??;
-    let joined = app.shards().join(prepared).await?;
-    tracing::debug!(room = %access.room, participant = %joined.id, "joined");
-    Ok(joined)
+    headers: HeaderMap,
+    body: Body,
+}
+
+impl FromRequest<App> for Entry {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let access = Access::from_request_parts(&mut parts, app).await?;
+        let peer = *parts.extensions.get().expect("`serve` says with each request whose it is");
+        Ok(Self { app: app.clone(), access, peer, headers: parts.headers, body })
+    }
+}
+
+impl Entry {
+    /// A join of this name and nothing special.
+    pub(crate) fn request(
+        &self,
+        id: ParticipantId,
+        kind: ParticipantKind,
+        grants: Grants,
+    ) -> Result<JoinRequest, ApiError> {
+        let name = display_name(&self.headers, &self.access)?;
+        let (policy, muted) = (Policy::default(), Vec::new());
+        Ok(JoinRequest { id, name, kind, grants, policy, muted, resume: None, only: None })
+    }
+
+    /// Negotiates off the async threads and the shards, enters, and answers with a resource `under` this path.
+    pub(crate) async fn enter(self, request: JoinRequest, under: &str) -> Result<Response, ApiError> {
+        let Self { app, access: Access { room, .. }, peer, headers, body } = self;
+        let _place = app.admit_join(peer.ip())?;
+        let sdp = body::sdp(&headers, body, app.config().max_body_bytes).await?;
+        let turn = app.negotiating().acquire_owned().await.map_err(|_| internal())?;
+        let (shards, name) = (app.shards().clone(), room.clone());
+        let prepared = tokio::task::spawn_blocking(move || {
+            let prepared = shards.prepare(&name, &sdp, request);
+            drop(turn);
+            prepared
+        })
+        .await
+        .map_err(|e| {
+            tracing::error!(%room, error = %e, "negotiation panicked");
+            internal()
+        })??;
+        let joined = app.shards().join(prepared).await?;
+        tracing::debug!(%room, participant = %joined.id, "joined");
+        Ok(created(&joined, &format!("{under}/{}", joined.id)))
+    }
 }
 
 fn internal() -> ApiError {
@@ -102,7 +112,7 @@ fn internal() -> ApiError {
 }
 
 /// 201 with the answer.
-pub(crate) fn created(joined: &Joined, location: &str) -> Response {
+fn created(joined: &Joined, location: &str) -> Response {
     let text = |s: &str| HeaderValue::from_str(s).expect("ids and tokens are visible ASCII");
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(body::SDP)),

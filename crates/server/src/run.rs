@@ -23,6 +23,9 @@ use crate::{key, telemetry, tls, web};
 /// How often to look whether all have gone, while stopping.
 const EMPTY_CHECK: Duration = Duration::from_millis(50);
 
+/// At the deadline the rooms close and say so to everybody: time for that to go out.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// Runs until a signal.
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     telemetry::start(&config.log)?;
@@ -73,9 +76,9 @@ async fn demo_bot(config: Demo, bots: Bots) {
     }
 }
 
-/// Until nobody is connected, or the deadline.
+/// Until nobody is connected, or the deadline and what is said at it.
 async fn empty(shards: &Shards, deadline_s: u64) {
-    let deadline = Instant::now() + Duration::from_secs(deadline_s);
+    let deadline = Instant::now() + Duration::from_secs(deadline_s) + LAST_WORDS;
     let mut ticks = tokio::time::interval(EMPTY_CHECK);
     while ticks.tick().await < deadline {
         // Players are in no roster, and the counters are of the last second: both are needed.

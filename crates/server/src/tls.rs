@@ -1,7 +1,6 @@
 //! TLS for HTTP, from certificate files.
 
-use std::fs::File;
-use std::io::BufReader;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,24 +16,52 @@ pub(crate) fn load(tls: &Tls) -> anyhow::Result<Option<Arc<ServerConfig>>> {
     if tls.cert.as_os_str().is_empty() {
         return Ok(None);
     }
-    let certificates = certificates(&tls.cert)
-        .with_context(|| format!("tls.cert: {} is not a PEM certificate chain", tls.cert.display()))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key)
-        .with_context(|| format!("tls.key: {} is not a PEM private key", tls.key.display()))?;
+    let certificates = certificates(&tls.cert)?;
+    let key = key(&tls.key)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .context("tls: no protocol version")?
         .with_no_client_auth()
         .with_single_cert(certificates, key)
-        .context("tls: certificate and key do not fit")?;
+        .map_err(|error| unusable(tls, error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Some(Arc::new(config)))
 }
 
+/// The chain, the server's own certificate first.
 fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let file = BufReader::new(File::open(path)?);
-    let chain = CertificateDer::pem_reader_iter(file).collect::<Result<Vec<_>, _>>()?;
-    ensure!(!chain.is_empty(), "there is no certificate in it");
+    let text = read("tls.cert", path)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("tls.cert: {} is not PEM", path.display()))?;
+    ensure!(
+        !chain.is_empty(),
+        "tls.cert: {} has no certificate in it (a PEM file with BEGIN CERTIFICATE)",
+        path.display()
+    );
     Ok(chain)
+}
+
+fn key(path: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
+    let text = read("tls.key", path)?;
+    PrivateKeyDer::from_pem_slice(&text).with_context(|| {
+        format!("tls.key: {} has no private key in it (a PEM file with BEGIN PRIVATE KEY)", path.display())
+    })
+}
+
+fn unusable(tls: &Tls, error: rustls::Error) -> anyhow::Error {
+    let (cert, key) = (tls.cert.display(), tls.key.display());
+    let why = match error {
+        rustls::Error::InconsistentKeys(_) => format!(
+            "tls: the key in {key} does not belong to the first certificate in {cert}: \
+             give the key it was made with, and the server's own certificate first"
+        ),
+        _ => format!("tls: the certificate in {cert} and the key in {key} cannot be used"),
+    };
+    anyhow::Error::new(error).context(why)
+}
+
+fn read(key: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("{key}: cannot read {}", path.display()))
 }

@@ -21,6 +21,7 @@ export type {
   TrackInfo,
 } from "./control.js";
 export { MAX_DISPLAY_NAME } from "./control.js";
+export type { Draft } from "./draft.js";
 export { AntiphonError, type ErrorCode } from "./error.js";
 export { requestGuestToken } from "./guest.js";
 export type { Slot, SlotCounts } from "./lines.js";

@@ -2,8 +2,9 @@
 // a lost one is replaced by another with the resume token.
 
 import { type Policy, parseServerMessage, type ServerMessage, type Source } from "./control.js";
+import type { Draft } from "./draft.js";
 import { AntiphonError, errorOf } from "./error.js";
-import { addLines, type Lines, type Slot, type SlotCounts, slotsOf } from "./lines.js";
+import { fitCameraLayers, type Lines, type Slot, slotsOf } from "./lines.js";
 
 /** ICE says `disconnected` for passing trouble; past this it is taken as lost. */
 export const DISCONNECT_GRACE_MS = 3_000;
@@ -17,7 +18,6 @@ export interface LinkOptions {
   room: string;
   token: string;
   name: string | undefined;
-  slots: SlotCounts;
   policy: Policy;
   muted: Source[];
   tracks: Partial<Record<Source, MediaStreamTrack | null>>;
@@ -33,16 +33,19 @@ export class Link {
   slots = new Map<string, Slot>();
   /** The participant's resource, absolute. */
   resource: string | undefined;
+  readonly #draft: Draft;
   readonly #channel: RTCDataChannel;
   readonly #options: LinkOptions;
   #grace: ReturnType<typeof setTimeout> | undefined;
   #over = false;
 
-  constructor(options: LinkOptions) {
+  /** Takes the draft over. */
+  constructor(draft: Draft, options: LinkOptions) {
     this.#options = options;
-    this.pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
-    this.lines = addLines(this.pc, options.slots, options.tracks.camera);
-    this.#channel = this.pc.createDataChannel("control", { ordered: true });
+    this.#draft = draft;
+    this.pc = draft.pc;
+    this.lines = draft.lines;
+    this.#channel = draft.channel;
     this.#channel.onmessage = event => this.#receive(event.data);
     this.#channel.onclose = () => this.#lose("the control channel closed");
     this.pc.onconnectionstatechange = () => this.#watch(this.pc.connectionState);
@@ -54,10 +57,7 @@ export class Link {
    * ICE-lite and learns ours from the checks.
    */
   async negotiate(signal?: AbortSignal): Promise<{ participant: string | null; resumeToken: string | null }> {
-    for (const [source, track] of Object.entries(this.#options.tracks)) {
-      if (track) await this.lines.senders[source as Source].sender.replaceTrack(track);
-    }
-    await this.pc.setLocalDescription();
+    await Promise.all([this.#draft.offered, this.#putTracks()]);
     this.slots = slotsOf(this.lines);
     const response = await this.#post(this.pc.localDescription?.sdp ?? "", signal);
     const location = response.headers.get("Location");
@@ -67,6 +67,18 @@ export class Link {
       participant: response.headers.get("Antiphon-Participant"),
       resumeToken: response.headers.get("Antiphon-Resume"),
     };
+  }
+
+  async #putTracks(): Promise<void> {
+    const { tracks } = this.#options;
+    if (tracks.camera && tracks.camera !== this.#draft.camera) {
+      // A picture in the wrong size is better than none.
+      const { sender } = this.lines.senders.camera;
+      await fitCameraLayers(sender, tracks.camera).catch(e => console.warn("antiphon: layers stay:", e));
+    }
+    const put = ([source, track]: [string, MediaStreamTrack | null]) =>
+      track && this.lines.senders[source as Source].sender.replaceTrack(track);
+    await Promise.all(Object.entries(tracks).map(put));
   }
 
   async #post(offer: string, signal?: AbortSignal): Promise<Response> {

@@ -2,6 +2,7 @@
 
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { ServerMessage } from "../src/control.js";
+import { DRAFT_MS } from "../src/draft.js";
 import { DISCONNECT_GRACE_MS } from "../src/link.js";
 import { GIVE_UP_MS, Room } from "../src/room.js";
 
@@ -36,6 +37,7 @@ class FakePeer {
   channel = new FakeChannel();
   transceivers: { kind: string; direction: string; mid: string; receiver: object; sender: FakeSender }[] = [];
   connectionState = "new";
+  signalingState = "stable";
   iceConnectionState = "new";
   onconnectionstatechange: (() => void) | null = null;
   oniceconnectionstatechange: (() => void) | null = null;
@@ -58,10 +60,12 @@ class FakePeer {
   createDataChannel = () => this.channel;
   async setLocalDescription() {
     this.localDescription = { sdp: "v=0 offer" };
+    this.signalingState = "have-local-offer";
   }
   async setRemoteDescription() {}
   close() {
     this.closed = true;
+    this.signalingState = "closed";
     for (const transceiver of this.transceivers) transceiver.sender.closed = true;
   }
   /** What a server does once media can flow. */
@@ -170,6 +174,83 @@ describe("joining", () => {
     await vi.advanceTimersByTimeAsync(15_000);
     await joining;
   });
+});
+
+describe("an offer made ahead", () => {
+  const joinWith = async (draft: ReturnType<typeof Room.draft>, slots = { audio: 3, video: 4 }) => {
+    const joining = Room.join({ url: "http://server", room: "demo", token: "jwt", slots, draft });
+    await settle();
+    latest().enter();
+    return joining;
+  };
+
+  it("is what is posted, with the tracks of the moment", async () => {
+    const draft = Room.draft();
+    expect(latest().localDescription).not.toBeNull();
+    const microphone = { enabled: true } as MediaStreamTrack;
+    const joining = Room.join({ url: "http://server", room: "demo", token: "jwt", microphone, draft });
+    await settle();
+    latest().enter();
+    const room = await joining;
+    expect(FakePeer.all).toHaveLength(1);
+    expect(room.peerConnection).toBe(draft.pc);
+    expect(latest().transceivers[0]?.sender.track).toBe(microphone);
+    latest().channel.onclose?.();
+    await vi.advanceTimersByTimeAsync(300);
+    expect(FakePeer.all, "the next connection has an offer of its own").toHaveLength(2);
+  });
+
+  it("is closed and made anew when it is old, closed, or for other slots", async () => {
+    const old = Room.draft();
+    await vi.advanceTimersByTimeAsync(DRAFT_MS);
+    const closed = Room.draft();
+    closed.close();
+    for (const [draft, slots] of [[old], [closed], [Room.draft(), { audio: 3, video: 9 }]] as const) {
+      const room = await joinWith(draft, slots);
+      expect(room.peerConnection).not.toBe(draft.pc);
+      expect(draft.pc.signalingState).toBe("closed");
+    }
+  });
+
+  it("is closed when there is no token", async () => {
+    const draft = Room.draft();
+    const token = () => Promise.reject(new Error("no"));
+    await expect(Room.join({ url: "http://server", room: "demo", token, draft })).rejects.toThrow();
+    expect(latest().closed).toBe(true);
+  });
+
+  it("is made while the token comes", async () => {
+    let give: (token: string) => void = () => undefined;
+    const token = () => new Promise<string>(resolve => (give = resolve));
+    const joining = Room.join({ url: "http://server", room: "demo", token });
+    await settle();
+    expect(latest().localDescription).not.toBeNull();
+    expect(posts).toHaveLength(0);
+    give("jwt");
+    await settle();
+    expect(posts).toHaveLength(1);
+    latest().enter();
+    await joining;
+  });
+});
+
+it("does not come back when it was left while a token was awaited", async () => {
+  let give: ((token: string) => void) | undefined;
+  let wait = false;
+  const token = () => (wait ? new Promise<string>(resolve => (give = resolve)) : Promise.resolve("jwt"));
+  const joining = Room.join({ url: "http://server", room: "demo", token });
+  await settle();
+  latest().enter();
+  const room = await joining;
+  wait = true;
+  latest().channel.onclose?.();
+  await vi.advanceTimersByTimeAsync(300);
+  room.leave();
+  give?.("late");
+  await settle();
+  expect(room.state).toBe("closed");
+  expect(posts).toHaveLength(1);
+  expect(latest().closed).toBe(true);
 });
 
 describe("in the room", () => {

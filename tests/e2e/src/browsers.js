@@ -112,9 +112,12 @@ class Browser {
     this.#open = open;
   }
 
-  /** A page of its own profile, with the fake devices that `fake` describes (see page.js). */
-  async open(url, { fake = {}, viewport } = {}) {
-    const { page, close } = await this.#open(`window.__fake = ${JSON.stringify(fake)};\n${PAGE_SCRIPT}`, viewport);
+  /**
+   * A page of its own profile, with the fake devices that `fake` describes (see page.js); `script` runs after that.
+   */
+  async open(url, { fake = {}, viewport, script = "" } = {}) {
+    const before = `window.__fake = ${JSON.stringify(fake)};\n${PAGE_SCRIPT}\n${script}`;
+    const { page, close } = await this.#open(before, viewport);
     const person = new Person(page, close);
     this.#pages.add(person);
     page.on("console", message => person.console.push(`${message.type()}: ${message.text()}`));

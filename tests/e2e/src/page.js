@@ -69,7 +69,7 @@
   const voice = frequency => {
     const ctx = audioContext();
     const oscillator = new OscillatorNode(ctx, { frequency });
-    const gain = new GainNode(ctx, { gain: fake.amplitude });
+    const gain = new GainNode(ctx, { gain: fake.silent ? 0 : fake.amplitude });
     const out = ctx.createMediaStreamDestination();
     oscillator.connect(gain).connect(out);
     oscillator.start();
@@ -164,6 +164,22 @@
       ages: undefined,
       age: ages[Math.floor(ages.length / 2)],
     };
+  };
+
+  /** How many of 160 x 90 pixels of a video change much within so many pictures. */
+  window.__changes = async (selector, pictures) => {
+    const video = document.querySelector(selector);
+    const [width, height] = [160, 90];
+    const look = () => {
+      const context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
+      context.drawImage(video, 0, 0, width, height);
+      return context.getImageData(0, 0, width, height).data;
+    };
+    const before = look();
+    for (let i = 0; i < pictures; i++) await new Promise(resolve => video.requestVideoFrameCallback(resolve));
+    const after = look();
+    const far = i => Math.abs(after[i] - before[i]) + Math.abs(after[i + 1] - before[i + 1]) > 60;
+    return Array.from({ length: width * height }, (_, pixel) => 4 * pixel).filter(far).length;
   };
 
   // Ears: what an <audio> plays.

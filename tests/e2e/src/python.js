@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { ROOT } from "./server.js";
 
-const PYTHON = join(ROOT, "target/venv/bin/python");
-const SCRIPTS = new URL("../py/", import.meta.url).pathname;
+export const PYTHON = join(ROOT, "target/venv/bin/python");
+export const SCRIPTS = new URL("../py/", import.meta.url).pathname;
 
 export class Program {
   #process;

@@ -26,22 +26,23 @@ export class Server {
   #folder = mkdtempSync(join(tmpdir(), "antiphon-e2e-"));
   #log = [];
 
-  /** @param {{config?: string, flags?: string[]}} options */
-  static async start({ config = CONFIG, flags = [] } = {}) {
+  /** @param {{config?: string, shards?: number | null}} options `null`: as many as the server takes by itself. */
+  static async start({ config = CONFIG, shards = 2 } = {}) {
     const server = new Server();
-    await server.#start(config, flags);
+    await server.#start(config, shards === null ? [] : ["--shards", String(shards)]);
     return server;
   }
 
   async #start(config, flags) {
     const file = join(this.#folder, "antiphon.toml");
     writeFileSync(file, config);
-    const ports = ["--http", "127.0.0.1:0", "--media", MEDIA, "--shards", "2"];
+    const ports = ["--http", "127.0.0.1:0", "--media", MEDIA];
     const args = ["serve", "--config", file, "--data", this.#data, ...ports, ...flags];
     this.#process = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUST_LOG: "" } });
     createInterface(this.#process.stderr).on("line", line => this.#log.push(line));
     this.ended = new Promise(resolve => {
-      this.#process.on("exit", (code, signal) => resolve(signal ?? code));
+      // Not "exit": its last lines come after that.
+      this.#process.on("close", (code, signal) => resolve(signal ?? code));
       this.#process.on("error", error => this.#log.push(String(error)) && resolve("error"));
     });
     const ready = new Promise(resolve => {

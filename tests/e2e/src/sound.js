@@ -11,7 +11,8 @@ export async function startSound() {
   const folder = mkdtempSync(join(tmpdir(), "antiphon-sound-"));
   const socket = join(folder, "native");
   const args = ["-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disable-shm=yes"];
-  const modules = [`module-native-protocol-unix auth-anonymous=1 socket=${socket}`, "module-null-sink"];
+  // The rate of the page's AudioContext: Firefox connects no track of a device's other rate to it.
+  const modules = [`module-native-protocol-unix auth-anonymous=1 socket=${socket}`, "module-null-sink rate=48000"];
   const process_ = spawn("pulseaudio", [...args, ...modules.map(m => `--load=${m}`)], {
     stdio: "ignore",
     env: { ...process.env, XDG_RUNTIME_DIR: folder, HOME: folder },

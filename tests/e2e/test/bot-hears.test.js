@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { suite } from "../src/suite.js";
 
-const it = suite({ chromium: true });
+const it = suite({ chromium: true, firefox: true });
 
 /** 50 per second. */
 const FRAMES_PER_MINUTE = 3_000;
@@ -55,3 +55,19 @@ for (const [what, args, height] of [
     assert.ok(seen.pictures >= 60, text);
   });
 }
+
+test("Firefox is heard and seen alike", { timeout: 90_000 }, async () => {
+  const room = it.room();
+  await it.join(it.firefox, room, "Bob", { fake: { tone: 700, width: 640, height: 360, fps: 15 } });
+  const ear = await it.python("hear.py", room, "--who", "Bob", "--seconds", 6);
+  const eye = await it.python("see.py", room, "--who", "Bob", "--seconds", 5);
+  const heard = await ear.event("heard", 60_000);
+  assert.ok(Math.abs(heard.frequency / 700 - 1) <= 0.01, `${heard.frequency} Hz`);
+  assert.ok(Math.abs(heard.level + 13.5) <= 3, `${heard.level} dBFS`);
+  assert.deepEqual([heard.odd, heard.jumps], [0, 0], JSON.stringify(heard));
+  const seen = await eye.event("seen", 60_000);
+  const text = JSON.stringify(seen);
+  assert.equal(seen.backwards, 0, text);
+  assert.ok(seen.psnr >= 30, text);
+  assert.ok(seen.unreadable <= 2 && seen.pictures >= 40, text);
+});
