@@ -7,7 +7,7 @@ use antiphon_base::{ErrorKind, ParticipantId, ParticipantKey, RoomName};
 use antiphon_media::video::Decoders;
 use antiphon_shard::{AttachCommand, AttachEvent, AttachRequest, Grants, JoinError};
 use antiphon_wire::bot::{BotEvent, MediaSession};
-use antiphon_wire::control::{ErrorBody, ParticipantKind};
+use antiphon_wire::control::{ErrorBody, ParticipantKind, ServerMessage};
 
 use super::core::Room;
 use crate::clock::Clock;
@@ -92,6 +92,8 @@ fn tap_id(clock: Clock) -> ParticipantId {
 async fn serve(room: &mut Room, place: &Place, clock: Clock, commands: &async_channel::Receiver<Command>) {
     let mut due = Instant::now() + TICK;
     let (mut ticking, mut media_open) = (false, true);
+    // The room has let the tap go, as it does with everybody when it ends: each session is told by its own place.
+    let mut closed = false;
     loop {
         tokio::select! {
             biased;
@@ -110,11 +112,16 @@ async fn serve(room: &mut Room, place: &Place, clock: Clock, commands: &async_ch
                 Err(_) => return,
             },
             event = place.events.recv() => match event {
-                Ok(AttachEvent::Control(message)) => room.control(message),
+                Ok(AttachEvent::Control(message)) => {
+                    closed |= matches!(message, ServerMessage::Closed { .. });
+                    room.control(message);
+                }
                 Ok(AttachEvent::Keyframe(_)) => {}
                 Err(_) => {
                     let error = JoinError::new(ErrorKind::Overloaded, "the room's tap was lost: join again");
-                    room.mailboxes().for_each(|mailbox| end(mailbox, &error));
+                    if !closed {
+                        room.mailboxes().for_each(|mailbox| end(mailbox, &error));
+                    }
                     return refuse(commands, &error).await;
                 }
             },
