@@ -1,0 +1,2 @@
+//! Streams.
+pub mod matroska;
