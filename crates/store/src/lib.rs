@@ -1,2 +1,10 @@
 //! Streams.
+mod crypt;
+mod error;
+mod hour;
+mod index;
+pub mod key;
+mod layout;
 pub mod matroska;
+mod number;
+mod sealed;
