@@ -3,6 +3,7 @@ mod crypt;
 mod error;
 mod hour;
 mod index;
+pub mod ingest;
 pub mod key;
 mod layout;
 pub mod matroska;

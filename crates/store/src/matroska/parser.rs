@@ -80,6 +80,8 @@ pub enum Item {
     ClusterStart {
         /// Verbatim.
         bytes: Bytes,
+        /// Whether it says its size.
+        known_size: bool,
         /// Where in the document.
         offset: u64,
     },
@@ -327,7 +329,7 @@ impl Parser {
         };
         self.state = State::Cluster { end };
         let offset = self.offset;
-        Ok(Item::ClusterStart { bytes: self.take(head.len), offset })
+        Ok(Item::ClusterStart { bytes: self.take(head.len), known_size: end.is_some(), offset })
     }
 
     // In a cluster.
@@ -373,6 +375,16 @@ impl Parser {
     fn cluster_end(&mut self) -> Item {
         self.state = State::Segment;
         Item::ClusterEnd
+    }
+
+    /// Ends a cluster of unknown size here, before what would show its end has come. `false`: inside an element, in a
+    /// cluster of known size, or before the first cluster.
+    pub fn end_cluster(&mut self) -> bool {
+        let may = self.may_end();
+        if may {
+            self.state = State::Segment;
+        }
+        may
     }
 
     /// Throws away what is incomplete: the document ended inside an element.
