@@ -132,7 +132,9 @@ pub(crate) struct Ingest {
     open: Option<Open>,
     last_timecode_ms: u64,
     timing: Timing,
-    /// When the first byte that is still in the parser arrived.
+    /// Bytes of all pushes.
+    received: u64,
+    /// When the first byte of the element arrived that is not complete yet.
     rest_ms: u64,
     events: VecDeque<Event>,
 }
@@ -149,6 +151,7 @@ impl Ingest {
             open: None,
             last_timecode_ms: 0,
             timing: Timing::default(),
+            received: 0,
             rest_ms: 0,
             events: VecDeque::new(),
         }
@@ -161,10 +164,11 @@ impl Ingest {
 
     /// Takes what was received.
     pub(crate) fn push(&mut self, bytes: &[u8], now_ms: u64) -> Result<(), Fault> {
-        let began_at = self.parser.offset() + self.parser.buffered() as u64;
+        let began_at = self.received;
+        self.received += bytes.len() as u64;
         self.parser.push(bytes);
         let result = self.drain(began_at, now_ms);
-        if self.parser.offset() >= began_at {
+        if self.parser.pending() >= began_at {
             self.rest_ms = now_ms;
         }
         result.map_err(|fault| self.with_timecode(fault))

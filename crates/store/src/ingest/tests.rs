@@ -158,8 +158,8 @@ fn every_rule_has_its_fault() {
     };
     let d = Rules::default;
     check(d(), &[b"hello, this is not Matroska".to_vec()], FaultKind::InvalidMkv);
-    check(d(), &[header(4)], FaultKind::TrackCount);
-    check(d(), &[header(65)], FaultKind::TrackCount);
+    check(d(), &[header(4), cluster(T0, 1)], FaultKind::TrackCount);
+    check(d(), &[header(65), cluster(T0, 1)], FaultKind::TrackCount);
     let two = simple_block(2, 0, &[0; 10]);
     let at = check(d(), &[header(1), cluster_start(T0), two.clone()], FaultKind::TrackNumber);
     assert_eq!(at, Some(T0), "the fault names its fragment");

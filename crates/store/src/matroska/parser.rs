@@ -163,9 +163,10 @@ impl Parser {
         self.buffer.len()
     }
 
-    /// Bytes handed out so far.
-    pub fn offset(&self) -> u64 {
-        self.offset
+    /// Where the first element begins that is not complete yet.
+    pub fn pending(&self) -> u64 {
+        let scanned = if let State::Prelude { scanned, .. } = self.state { scanned } else { 0 };
+        self.offset + scanned as u64
     }
 
     /// Whether a cluster is open whose end has not been seen.
