@@ -117,7 +117,7 @@ impl Index {
     }
 
     /// In the order of a clock, from a time on; with equal times by number, behind `after` at that very time.
-    pub(crate) fn from_time(
+    pub(crate) fn since(
         &self,
         clock: Clock,
         start_ms: u64,
@@ -148,7 +148,7 @@ impl Index {
             }
             Clock::Server => self.by_number.values().rev().find(|e| e.number.server_ms() <= at_ms),
         };
-        before.filter(|e| e.covers(clock, at_ms)).or_else(|| self.from_time(clock, at_ms, None).next())
+        before.filter(|e| e.covers(clock, at_ms)).or_else(|| self.since(clock, at_ms, None).next())
     }
 }
 

@@ -65,10 +65,6 @@ impl Layout {
         self.path("account")
     }
 
-    pub(crate) fn names(&self) -> Path {
-        self.path("names")
-    }
-
     pub(crate) fn name(&self, hidden: &str) -> Path {
         self.path(&format!("names/{hidden}"))
     }

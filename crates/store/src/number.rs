@@ -7,9 +7,9 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Decimal digits of every number.
-pub const DIGITS: usize = 47;
+pub(crate) const DIGITS: usize = 47;
 /// AfterFragmentNumber and the like take at most this many digits.
-pub const MAX_INPUT_DIGITS: usize = 128;
+const MAX_INPUT_DIGITS: usize = 128;
 const TOP: u32 = 1 << 28;
 const SERVER_MS_MASK: u128 = (1 << 48) - 1;
 
@@ -50,6 +50,12 @@ impl FragmentNumber {
     /// When its first byte was received, in milliseconds since 1970.
     pub fn server_ms(self) -> u64 {
         u64::try_from(self.low >> 28 & SERVER_MS_MASK).expect("48 bits")
+    }
+
+    /// The position just before this one.
+    pub(crate) fn before(self) -> Self {
+        let (low, borrow) = self.low.overflowing_sub(1);
+        Self { high: self.high.saturating_sub(u32::from(borrow)), low }
     }
 
     /// The bits from 128 up, and those below.

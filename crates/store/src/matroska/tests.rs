@@ -147,7 +147,7 @@ fn what_is_wrong_is_said_with_its_place() {
     check(
         &[write::document_head(), write::live_cluster_head()].concat(),
         header::HeaderError::NoTracks.into(),
-        { write::document_head().len() as u64 },
+        write::document_head().len() as u64,
     );
     let block = |data: &[u8]| {
         let mut w = Writer::new();
