@@ -55,6 +55,8 @@ async fn no_sound_no_contact_and_no_name_can_be_found_in_the_folder() {
             assert!(!found, "{} in {}", String::from_utf8_lossy(secret), file.display());
         }
     }
+    let made = root.path().join("made");
+    drop(Backend::local(&made).unwrap());
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(made).unwrap().permissions());
     assert_eq!(mode & 0o077, 0, "{mode:o}");
 }
