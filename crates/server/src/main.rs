@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod key;
 mod run;
+mod store;
 mod telemetry;
 mod tls;
 mod token;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::{Config, Demo};
+use crate::store::Streams;
 use crate::{key, telemetry, tls, web};
 
 /// How often to look whether all have gone, while stopping.
@@ -31,13 +32,15 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let key = key::load_or_create(&config.data)?;
     let tls = tls::load(&config.tls)?;
+    let streams = Streams::open(config).await?;
     let listener = TcpListener::bind(config.http)
         .await
         .with_context(|| format!("http: cannot listen on {}", config.http))?;
     let shards = Shards::start(config.shard())
         .with_context(|| format!("media: cannot open UDP ports from {}", config.media))?;
     let bots = Bots::new(shards.clone(), config.bot());
-    let parts = Parts { shards: shards.clone(), bots: bots.clone(), key, web: web::FILES };
+    let kvs = streams.as_ref().map(|s| s.kvs.clone());
+    let parts = Parts { shards: shards.clone(), bots: bots.clone(), key, web: web::FILES, kvs };
     let app = App::new(config.api(), parts);
     println!("{}", ready_line(listener.local_addr()?, &shards.media_addresses(), tls.is_some()));
     let (stop, stopped) = watch::channel(false);
@@ -53,6 +56,9 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     tokio::select! {
         () = empty(&shards, config.stop.deadline_s) => {}
         () = signals.next() => {}
+    }
+    if let Some(streams) = streams {
+        streams.stop().await;
     }
     let _ = stop.send(true);
     let _ = http.await;

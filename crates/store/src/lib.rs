@@ -43,6 +43,8 @@ mod config;
 mod crypt;
 mod document;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hour;
 mod index;
 pub mod ingest;

@@ -36,7 +36,7 @@ fn damaged(path: &Path, what: &'static str) -> Error {
     Error::Damaged { path: path.to_string(), what }
 }
 
-fn finish(mut object: Vec<u8>) -> Vec<u8> {
+pub(crate) fn finish(mut object: Vec<u8>) -> Vec<u8> {
     let crc = crc(&object);
     object.extend_from_slice(&crc.to_be_bytes());
     object
