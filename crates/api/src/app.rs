@@ -201,13 +201,14 @@ impl App {
         let ours = api
             .merge(pages)
             .fallback_service(web::file.with_state(self.clone()))
-            .layer(middleware::from_fn_with_state(self.clone(), layers::limit_time));
+            .layer(middleware::from_fn_with_state(self.clone(), layers::limit_time))
+            .with_state(self.clone());
         // A producer's request lasts as long as its call: no limit of time around those.
         let all = match &self.0.kvs {
             Some(kvs) => ours.merge(kvs.router()),
             None => ours,
         };
-        all.layer(middleware::from_fn_with_state(self.clone(), layers::count)).with_state(self.clone())
+        all.layer(middleware::from_fn_with_state(self.clone(), layers::count))
     }
 }
 
