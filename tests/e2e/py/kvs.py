@@ -1,7 +1,7 @@
 """boto3 and raw HTTP against the Kinesis Video Streams API of a running server: `kvs.py URL ACCESS_KEY SECRET`.
 
 Streams are made, written by PutMedia with chunked bodies, read live and later, listed in pages, and deleted. The PCM that
-comes back has to be the PCM that went in. Prints one line per step and exits with 1 at the first that fails.
+comes back has to be the PCM that went in. Prints `{"event": "step"}` after each part and `{"event": "done"}` at the end.
 """
 
 import datetime
@@ -124,7 +124,7 @@ class Producer:
 
 
 def step(text: str) -> None:
-    print(text, flush=True)
+    print(json.dumps({"event": "step", "what": text}), flush=True)
 
 
 def refused(code: str, status: int, call, **arguments) -> None:
@@ -323,7 +323,7 @@ def main() -> None:
     arn = rig.control.describe_stream(StreamName="call")["StreamInfo"]["StreamARN"]
     rig.control.delete_stream(StreamARN=arn)
     refused("ResourceNotFoundException", 404, rig.control.describe_stream, StreamName="call")
-    step("done")
+    print(json.dumps({"event": "done"}), flush=True)
 
 
 if __name__ == "__main__":
