@@ -71,7 +71,7 @@ impl App {
             negotiating: Arc::new(Semaphore::new(cores)),
             bot_sockets: Arc::new(Semaphore::new(config.max_bot_sockets)),
             connections: Arc::new(Semaphore::new(config.max_connections)),
-            metrics: Metrics::new(parts.shards.clone(), parts.bots.clone()),
+            metrics: Metrics::new(parts.shards.clone(), parts.bots.clone(), parts.kvs.clone()),
             draining: AtomicBool::new(false),
             config,
             key: parts.key,

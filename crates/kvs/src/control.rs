@@ -1,6 +1,7 @@
 //! Streams as a whole: the operations of the control plane, and what all operations with a JSON body share.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use antiphon_store::{NewStream, StreamRef};
 use axum::body::{Body, to_bytes};
@@ -20,6 +21,8 @@ use crate::{Kvs, now_ms, private};
 
 /// A list of 1000 fragment numbers of 128 digits fits.
 const MAX_BODY_BYTES: usize = 1 << 20;
+/// How long a JSON body may take: no limit stands around these requests, as some last as long as a call.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_STREAMS_PER_PAGE: usize = 10_000;
 
 /// Operations that a data endpoint can be asked for.
@@ -58,9 +61,10 @@ fn verify(kvs: &Kvs, request: &Request, payload: Payload<'_>) -> Result<(), KvsE
 /// Checks who asks, and reads the JSON body.
 pub(crate) async fn read<T: DeserializeOwned>(kvs: &Kvs, request: Request) -> Result<T, KvsError> {
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, MAX_BODY_BYTES)
-        .await
-        .map_err(|_| KvsError::invalid(format!("The body has more than {MAX_BODY_BYTES} bytes.")))?;
+    let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await;
+    let body = body.map_err(|_| KvsError::invalid("The body took too long."))?;
+    let message = || format!("The body broke off, or has more than {MAX_BODY_BYTES} bytes.");
+    let body = body.map_err(|_| KvsError::invalid(message()))?;
     let request = Request::from_parts(parts, Body::empty());
     verify(kvs, &request, Payload::Signed(&body))?;
     let text: &[u8] = if body.is_empty() { b"{}" } else { &body };

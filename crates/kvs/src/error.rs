@@ -32,11 +32,11 @@ impl KvsError {
 impl From<Error> for KvsError {
     fn from(e: Error) -> Self {
         let exception = match &e {
-            Error::StreamNotFound => {
+            Error::StreamNotFound | Error::StreamNotActive => {
                 let message = "The requested stream is not found or not active.";
                 return Self::new(StatusCode::NOT_FOUND, "ResourceNotFoundException", message);
             }
-            Error::StreamExists | Error::StreamNotActive => "ResourceInUseException",
+            Error::StreamExists => "ResourceInUseException",
             Error::VersionMismatch => "VersionMismatchException",
             Error::InvalidArgument(_) | Error::BeforeRetention { .. } | Error::Key(_) => {
                 "InvalidArgumentException"

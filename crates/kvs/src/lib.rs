@@ -6,6 +6,7 @@
 mod control;
 mod error;
 mod get;
+mod metrics;
 mod model;
 mod put;
 pub mod sigv4;
@@ -20,6 +21,7 @@ use axum::Router;
 use axum::routing::{any, post};
 use tokio::sync::{Semaphore, watch};
 
+pub use metrics::Metric;
 pub use sigv4::Credentials;
 
 /// Producers' requests at a time, over all streams: what waits for their end when the server stops.

@@ -58,7 +58,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         () = signals.next() => {}
     }
     if let Some(streams) = streams {
-        streams.stop().await;
+        streams.stop(Duration::from_secs(config.stop.deadline_s)).await;
     }
     let _ = stop.send(true);
     let _ = http.await;

@@ -103,10 +103,12 @@ impl Streams {
         Ok(Some(Self { kvs, sweeper: tokio::spawn(sweep(store)) }))
     }
 
-    /// Ends producers, so that what they sent is stored.
-    pub(crate) async fn stop(self) {
+    /// Ends producers, so that what they sent is stored; waits for that until `deadline`.
+    pub(crate) async fn stop(self, deadline: Duration) {
         self.sweeper.abort();
-        self.kvs.stop().await;
+        if tokio::time::timeout(deadline, self.kvs.stop()).await.is_err() {
+            tracing::warn!("what producers sent was not stored in time");
+        }
     }
 }
 

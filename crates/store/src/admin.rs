@@ -270,7 +270,7 @@ impl Inner {
         renew: bool,
         change: impl FnOnce(&mut Record) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let (mut record, over) = {
+        let (mut record, mut over) = {
             let state = stream.state();
             (state.record.clone(), state.version.clone())
         };
@@ -278,11 +278,19 @@ impl Inner {
         if renew {
             record.version = new_version();
         }
-        let version = self.write_record(stream.uid, &record, over.as_ref()).await?;
-        let mut state = stream.state();
-        state.record = record;
-        state.version = Some(version);
-        Ok(())
+        let written = self.write_record(stream.uid, &record, over.as_ref()).await;
+        if matches!(written, Err(Error::VersionMismatch)) {
+            // Ours is not the last word: an earlier write whose answer got lost, or another node's.
+            (record, over) = crate::recover::load_record(self, stream.uid).await?;
+        } else {
+            over = written.as_ref().ok().cloned();
+        }
+        if over.is_some() {
+            let mut state = stream.state();
+            state.record = record;
+            state.version = over;
+        }
+        written.map(|_| ())
     }
 
     /// For a client's change: active, and of the version the client knows.

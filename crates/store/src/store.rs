@@ -275,6 +275,11 @@ impl Store {
         self.0.objects.health()
     }
 
+    /// The settings it was opened with.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
     /// Counters.
     pub fn stats(&self) -> Stats {
         let mut stats = self.0.counters.stats();

@@ -31,6 +31,8 @@ pub(crate) struct Faulty {
     cut: Cut,
     /// Refuses writes as a full disk does.
     pub(crate) full: Arc<AtomicBool>,
+    /// Loses the answer of the next write.
+    pub(crate) lost: Arc<AtomicBool>,
 }
 
 impl fmt::Display for Faulty {
@@ -49,7 +51,13 @@ fn dead() -> Error {
 
 impl Faulty {
     pub(crate) fn new(inner: Arc<dyn ObjectStore>, writes: i64, cut: Cut) -> Self {
-        Self { inner, left: Arc::new(AtomicI64::new(writes)), cut, full: Arc::default() }
+        Self {
+            inner,
+            left: Arc::new(AtomicI64::new(writes)),
+            cut,
+            full: Arc::default(),
+            lost: Arc::default(),
+        }
     }
 
     /// Counts down; whether the write happens, and whether its answer arrives.
@@ -74,7 +82,8 @@ impl ObjectStore for Faulty {
             return Err(dead());
         }
         let result = self.inner.put_opts(location, payload, opts).await;
-        if answers { result } else { Err(dead()) }
+        let lost = self.lost.swap(false, Ordering::SeqCst);
+        if answers && !lost { result } else { Err(dead()) }
     }
 
     async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {

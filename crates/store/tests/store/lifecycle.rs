@@ -1,7 +1,12 @@
 //! Streams as a whole: names, versions, retention, and a store that is closed and opened.
 
-use antiphon_store::{Arn, Backend, Config, Error, Limit, Start, Store, StreamRef, Timecodes};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use antiphon_store::{Arn, Backend, Config, Error, Limit, Start, Store, StreamRef, Timecodes};
+use object_store::memory::InMemory;
+
+use crate::faulty::{Cut, Faulty};
 use crate::rig::{
     HOUR, T0, cluster, header, keys, list, name, new_stream, open, persisted, produce, read_all, with_stream,
 };
@@ -50,6 +55,26 @@ async fn changes_need_the_version_they_were_made_for() {
     assert_eq!((info.media_type.as_str(), info.device_name.as_str()), ("audio/L16", ""));
     store.delete_stream(&s, Some(&info.version)).await.unwrap();
     assert!(matches!(store.describe(&s), Err(Error::StreamNotFound)));
+}
+
+#[tokio::test]
+async fn a_change_whose_answer_got_lost_does_not_lock_the_stream() {
+    let faulty = Faulty::new(Arc::new(InMemory::new()), i64::MAX, Cut::Before);
+    let lost = faulty.lost.clone();
+    let store = open(Backend::custom(Arc::new(faulty), true), T0).await;
+    store.create_stream(new_stream("s", 24), T0).await.unwrap();
+    let s = name("s");
+    let version = store.describe(&s).unwrap().version;
+    lost.store(true, Ordering::SeqCst);
+    let change =
+        async |version: &str, to: &str| store.update_stream(&s, version, Some(to.into()), None).await;
+    assert!(matches!(change(&version, "a").await, Err(Error::Storage { .. })));
+    // It has happened all the same: the next one learns of it, and the one after goes on from there.
+    assert!(matches!(change(&version, "b").await, Err(Error::VersionMismatch)));
+    let info = store.describe(&s).unwrap();
+    assert_eq!(info.media_type, "a");
+    change(&info.version, "b").await.unwrap();
+    assert_eq!(store.describe(&s).unwrap().media_type, "b");
 }
 
 #[tokio::test]
