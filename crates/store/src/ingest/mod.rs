@@ -1,7 +1,7 @@
 //! From a producer's bytes to fragments, without I/O: validation, times, live pieces. `now` is an argument.
 //!
 //! A fragment is a cluster with the level-1 elements that follow it. It opens with the cluster's timecode, hands out each
-//! element as it is complete, and is sealed when the next cluster begins, at [`Ingest::flush`], or at the end.
+//! element as it is complete, and is sealed when the next cluster begins, by a flush, or at the end.
 
 mod fault;
 #[cfg(test)]
