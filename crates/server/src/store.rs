@@ -62,9 +62,14 @@ impl StoreCommand {
 }
 
 async fn examine(config: &config::Config, depth: Depth) -> anyhow::Result<Report> {
-    let folder = folder(&config.data);
-    let backend = Backend::local_read_only(&folder)
-        .with_context(|| format!("there is no store in {}", folder.display()))?;
+    let backend = match bucket(config)? {
+        Some(bucket) => bucket,
+        None => {
+            let folder = folder(&config.data);
+            let opened = Backend::local_read_only(&folder);
+            opened.with_context(|| format!("there is no store in {}", folder.display()))?
+        }
+    };
     let keys = Arc::new(keys(&config.data, false)?);
     Ok(look(backend, keys, &config.store(), depth).await?)
 }
@@ -72,6 +77,30 @@ async fn examine(config: &config::Config, depth: Depth) -> anyhow::Result<Report
 /// Where the streams lie.
 fn folder(data: &Path) -> PathBuf {
     data.join("store")
+}
+
+/// The bucket, if the configuration names one.
+#[cfg(feature = "s3")]
+fn bucket(config: &config::Config) -> anyhow::Result<Option<Backend>> {
+    let s3 = &config.s3;
+    if s3.bucket.is_empty() {
+        return Ok(None);
+    }
+    let s3 = antiphon_store::S3 {
+        bucket: s3.bucket.clone(),
+        region: s3.region.clone(),
+        endpoint: s3.endpoint.clone(),
+        access_key_id: s3.access_key_id.clone(),
+        secret_access_key: s3.secret_access_key.clone(),
+        allow_http: s3.allow_http,
+    };
+    Ok(Some(Backend::s3(&s3).context("s3")?))
+}
+
+/// The configuration was checked: it names no bucket.
+#[cfg(not(feature = "s3"))]
+fn bucket(_: &config::Config) -> anyhow::Result<Option<Backend>> {
+    Ok(None)
 }
 
 /// The key provider: one key in the data folder.
@@ -91,11 +120,16 @@ impl Streams {
         if !config.store.enabled {
             return Ok(None);
         }
-        let folder = folder(&config.data);
         let keys = Arc::new(keys(&config.data, true)?);
-        let backend = Backend::local(&folder).with_context(|| format!("store: {}", folder.display()))?;
+        let backend = match bucket(config)? {
+            Some(bucket) => bucket,
+            None => {
+                let folder = folder(&config.data);
+                Backend::local(&folder).with_context(|| format!("store: {}", folder.display()))?
+            }
+        };
         let opened = Store::open(backend, keys, config.store(), now_ms()).await;
-        let (store, problems) = opened.with_context(|| format!("store: {}", folder.display()))?;
+        let (store, problems) = opened.context("store")?;
         for problem in &problems {
             tracing::error!(%problem, "the store is not as it should be; see `antiphon store check`");
         }

@@ -34,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) bots: BotLimits,
     pub(crate) store: Store,
+    pub(crate) s3: S3,
     pub(crate) kvs: Kvs,
     pub(crate) stop: Stop,
     pub(crate) debug: Debug,
@@ -137,6 +138,38 @@ pub(crate) struct Store {
     pub(crate) max_total_bytes: u64,
 }
 
+/// An S3-compatible object store instead of a folder.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct S3 {
+    pub(crate) bucket: String,
+    pub(crate) region: String,
+    pub(crate) endpoint: String,
+    pub(crate) access_key_id: String,
+    pub(crate) secret_access_key: String,
+    pub(crate) allow_http: bool,
+}
+
+impl Default for S3 {
+    fn default() -> Self {
+        Self {
+            bucket: String::new(),
+            region: "us-east-1".into(),
+            endpoint: String::new(),
+            access_key_id: String::new(),
+            secret_access_key: String::new(),
+            allow_http: false,
+        }
+    }
+}
+
+impl std::fmt::Debug for S3 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The secret stays out of whatever prints a configuration.
+        f.debug_struct("S3").field("bucket", &self.bucket).finish_non_exhaustive()
+    }
+}
+
 /// The Kinesis Video Streams API over the stored streams.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -183,6 +216,7 @@ impl Default for Config {
             limits: Limits::default(),
             bots: BotLimits::default(),
             store: Store::default(),
+            s3: S3::default(),
             kvs: Kvs::default(),
             stop: Stop::default(),
             debug: Debug::default(),

@@ -151,6 +151,15 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
         kvs.access_key_id.is_empty() == kvs.secret_access_key.is_empty(),
         "kvs: set both access_key_id and secret_access_key"
     );
+    let s3 = &config.s3;
+    ensure!(
+        s3.bucket.is_empty() || cfg!(feature = "s3"),
+        "s3.bucket: this build has no S3; build with `--features s3`"
+    );
+    ensure!(
+        s3.bucket.is_empty() || !(s3.access_key_id.is_empty() || s3.secret_access_key.is_empty()),
+        "s3: set both access_key_id and secret_access_key"
+    );
     ensure!(store.enabled || kvs.access_key_id.is_empty(), "kvs: needs store.enabled");
     Ok(())
 }
@@ -219,6 +228,7 @@ mod tests {
             ("[bots]\nping_s = -1", "ping_s"),
             ("[store]\naccount = '../x'", "store.account"),
             ("[kvs]\naccess_key_id = 'a'", "kvs"),
+            ("[s3]\nbucket = 'a'", "s3"),
             ("[kvs]\naccess_key_id = 'a'\nsecret_access_key = 'b'", "store.enabled"),
             ("media = '0.0.0.0:65535'\nshards = 2", "media"),
         ] {
