@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use antiphon_base::ErrorKind;
 use antiphon_bot::Bots;
+use antiphon_kvs::Kvs;
 use antiphon_shard::Shards;
 use axum::Router;
 use axum::handler::Handler;
@@ -33,6 +34,7 @@ struct Inner {
     shards: Shards,
     bots: Bots,
     web: WebFiles,
+    kvs: Option<Kvs>,
     metrics: Metrics,
     draining: AtomicBool,
     joins: Buckets,
@@ -53,6 +55,8 @@ pub struct Parts {
     pub key: Key,
     /// The web client.
     pub web: WebFiles,
+    /// The Kinesis Video Streams API, where streams are stored.
+    pub kvs: Option<Kvs>,
 }
 
 impl App {
@@ -67,13 +71,14 @@ impl App {
             negotiating: Arc::new(Semaphore::new(cores)),
             bot_sockets: Arc::new(Semaphore::new(config.max_bot_sockets)),
             connections: Arc::new(Semaphore::new(config.max_connections)),
-            metrics: Metrics::new(parts.shards.clone(), parts.bots.clone()),
+            metrics: Metrics::new(parts.shards.clone(), parts.bots.clone(), parts.kvs.clone()),
             draining: AtomicBool::new(false),
             config,
             key: parts.key,
             shards: parts.shards,
             bots: parts.bots,
             web: parts.web,
+            kvs: parts.kvs,
         }))
     }
 
@@ -193,11 +198,17 @@ impl App {
             .route("/", get(web::index))
             .route("/r/{room}", get(web::index))
             .method_not_allowed_fallback(wrong_method);
-        api.merge(pages)
+        let ours = api
+            .merge(pages)
             .fallback_service(web::file.with_state(self.clone()))
             .layer(middleware::from_fn_with_state(self.clone(), layers::limit_time))
-            .layer(middleware::from_fn_with_state(self.clone(), layers::count))
-            .with_state(self.clone())
+            .with_state(self.clone());
+        // A producer's request lasts as long as its call: no limit of time around those.
+        let all = match &self.0.kvs {
+            Some(kvs) => ours.merge(kvs.router()),
+            None => ours,
+        };
+        all.layer(middleware::from_fn_with_state(self.clone(), layers::count))
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Error;
 use std::time::Duration;
 
 use antiphon_bot::Bots;
+use antiphon_kvs::Kvs;
 use antiphon_shard::{ShardMetrics, Shards};
 use axum::http::{Method, StatusCode};
 use prometheus_client::collector::Collector;
@@ -66,7 +67,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(shards: Shards, bots: Bots) -> Self {
+    pub(crate) fn new(shards: Shards, bots: Bots, kvs: Option<Kvs>) -> Self {
         let mut registry = Registry::with_prefix("antiphon");
         let requests = Family::default();
         registry.register("http_requests", "Answered requests", requests.clone());
@@ -82,6 +83,9 @@ impl Metrics {
         registry.register("bot_sockets", "Open WebSockets of bots", bot_sockets.clone());
         registry.register_collector(Box::new(ShardCollector(shards)));
         registry.register_collector(Box::new(BotCollector(bots)));
+        if let Some(kvs) = kvs {
+            registry.register_collector(Box::new(StoreCollector(kvs)));
+        }
         Self { registry, requests, duration, refused, connections, bot_sockets }
     }
 
@@ -151,6 +155,29 @@ impl Collector for BotCollector {
             encoder
                 .encode_descriptor(name, help, None, MetricType::Counter)?
                 .encode_counter::<[(&str, &str); 0], _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+}
+
+struct StoreCollector(Kvs);
+
+impl std::fmt::Debug for StoreCollector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoreCollector")
+    }
+}
+
+impl Collector for StoreCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), Error> {
+        for m in self.0.metrics() {
+            if m.counter {
+                let mut metric = encoder.encode_descriptor(m.name, m.help, None, MetricType::Counter)?;
+                metric.encode_counter::<[(&str, &str); 0], _, u64>(&m.value, None)?;
+            } else {
+                let value = i64::try_from(m.value).unwrap_or(i64::MAX);
+                encoder.encode_descriptor(m.name, m.help, None, MetricType::Gauge)?.encode_gauge(&value)?;
+            }
         }
         Ok(())
     }

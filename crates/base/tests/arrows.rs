@@ -15,9 +15,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["base", "wire"]),
     ("shard", &["base", "wire", "room"]),
     ("bot", &["base", "wire", "media", "shard"]),
+    ("kvs", &["base", "wire", "store"]),
     ("record", &["base", "wire", "media", "store", "shard"]),
-    ("api", &["base", "wire", "shard", "bot", "record"]),
-    ("server", &["base", "wire", "media", "store", "shard", "bot", "record", "api"]),
+    ("api", &["base", "wire", "shard", "bot", "record", "kvs"]),
+    ("server", &["base", "wire", "media", "store", "shard", "bot", "record", "kvs", "api"]),
     ("client", &["base", "wire"]),
     ("sim", &["base", "wire", "room", "media", "store", "shard", "bot", "record", "client"]),
 ];
@@ -32,7 +33,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("openh264", &["media"]),
     ("opus", &["media"]),
     ("re_rav1d", &["media"]),
-    ("axum", &["api", "server"]),
+    ("axum", &["api", "kvs", "server"]),
+    ("object_store", &["store"]),
     ("clap", &["server", "sfuload", "floor"]),
 ];
 
@@ -143,6 +145,9 @@ fn a_wrong_arrow_is_seen() {
         manifest("shard", &[], &["antiphon-bot"]),
         manifest("client", &["antiphon-shard"], &[]),
         manifest("api", &["str0m"], &[]),
+        manifest("store", &["antiphon-room"], &[]),
+        manifest("kvs", &["antiphon-shard"], &[]),
+        manifest("kvs", &["object_store"], &[]),
         manifest("room", &["tokio"], &[]),
         manifest("unheard-of", &[], &[]),
     ] {

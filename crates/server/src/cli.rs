@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{config, run, token};
+use crate::{config, run, store, token};
 
 /// A real-time media server whose calls are open to programs.
 #[derive(Parser)]
@@ -20,6 +20,9 @@ enum Command {
     Serve(Serve),
     /// Print a token for a room.
     Token(token::Token),
+    /// About the stored streams.
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// About the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -81,6 +84,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Serve(flags) => run::run(&config::load(flags.config.as_deref(), &flags.given())?),
         Command::Token(token) => token.print(),
+        Command::Store(command) => command.run(),
         Command::Config(ConfigCommand::PrintDefault) => {
             print!("{}", config::DEFAULT_TOML);
             Ok(())

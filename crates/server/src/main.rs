@@ -7,6 +7,7 @@ mod config;
 mod key;
 mod memory;
 mod run;
+mod store;
 mod telemetry;
 mod tls;
 mod token;

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::cli::CODEC_WORKER;
 use crate::config::{Config, Demo};
+use crate::store::Streams;
 use crate::{key, telemetry, tls, web};
 
 /// How often to look whether all have gone, while stopping.
@@ -37,6 +38,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let key = key::load_or_create(&config.data)?;
     let tls = tls::load(&config.tls)?;
+    let streams = Streams::open(config).await?;
     let listener = TcpListener::bind(config.http)
         .await
         .with_context(|| format!("http: cannot listen on {}", config.http))?;
@@ -44,7 +46,8 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         .with_context(|| format!("media: cannot open UDP ports from {}", config.media))?;
     let decoders = Decoders::with_workers(Launch::this_program(&[CODEC_WORKER]));
     let bots = Bots::with_decoders(shards.clone(), config.bot(), decoders);
-    let parts = Parts { shards: shards.clone(), bots: bots.clone(), key, web: web::FILES };
+    let kvs = streams.as_ref().map(|s| s.kvs.clone());
+    let parts = Parts { shards: shards.clone(), bots: bots.clone(), key, web: web::FILES, kvs };
     let app = App::new(config.api(), parts);
     println!("{}", ready_line(listener.local_addr()?, &shards.media_addresses(), tls.is_some()));
     let (stop, stopped) = watch::channel(false);
@@ -60,6 +63,9 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     tokio::select! {
         () = empty(&shards, config.stop.deadline_s) => {}
         () = signals.next() => {}
+    }
+    if let Some(streams) = streams {
+        streams.stop(Duration::from_secs(config.stop.deadline_s)).await;
     }
     let _ = stop.send(true);
     let _ = http.await;

@@ -62,6 +62,11 @@ export class Server {
     return join(this.#folder, "data");
   }
 
+  /** The program itself, for tests that start it their own way. */
+  get binary() {
+    return BINARY;
+  }
+
   /** What it logged, as one text. */
   get log() {
     return this.#log.join("\n");

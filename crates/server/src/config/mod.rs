@@ -33,6 +33,9 @@ pub(crate) struct Config {
     pub(crate) rooms: Rooms,
     pub(crate) limits: Limits,
     pub(crate) bots: BotLimits,
+    pub(crate) store: Store,
+    pub(crate) s3: S3,
+    pub(crate) kvs: Kvs,
     pub(crate) stop: Stop,
     pub(crate) debug: Debug,
 }
@@ -123,6 +126,66 @@ pub(crate) struct BotLimits {
     pub(crate) queued_audio_s: u64,
 }
 
+/// The stored streams.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Store {
+    pub(crate) enabled: bool,
+    pub(crate) account: String,
+    pub(crate) region: String,
+    pub(crate) max_streams: usize,
+    pub(crate) max_stream_bytes: u64,
+    pub(crate) max_total_bytes: u64,
+}
+
+/// An S3-compatible object store instead of a folder.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct S3 {
+    pub(crate) bucket: String,
+    pub(crate) region: String,
+    pub(crate) endpoint: String,
+    pub(crate) access_key_id: String,
+    pub(crate) secret_access_key: String,
+    pub(crate) allow_http: bool,
+}
+
+impl Default for S3 {
+    fn default() -> Self {
+        Self {
+            bucket: String::new(),
+            region: "us-east-1".into(),
+            endpoint: String::new(),
+            access_key_id: String::new(),
+            secret_access_key: String::new(),
+            allow_http: false,
+        }
+    }
+}
+
+impl std::fmt::Debug for S3 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The secret stays out of whatever prints a configuration.
+        f.debug_struct("S3").field("bucket", &self.bucket).finish_non_exhaustive()
+    }
+}
+
+/// The Kinesis Video Streams API over the stored streams.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Kvs {
+    pub(crate) access_key_id: String,
+    pub(crate) secret_access_key: String,
+    pub(crate) endpoint: String,
+}
+
+impl std::fmt::Debug for Kvs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The secret stays out of whatever prints a configuration.
+        f.debug_struct("Kvs").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
 /// The end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -152,6 +215,9 @@ impl Default for Config {
             rooms: Rooms::default(),
             limits: Limits::default(),
             bots: BotLimits::default(),
+            store: Store::default(),
+            s3: S3::default(),
+            kvs: Kvs::default(),
             stop: Stop::default(),
             debug: Debug::default(),
         }
@@ -232,6 +298,20 @@ impl Default for BotLimits {
     }
 }
 
+impl Default for Store {
+    fn default() -> Self {
+        let store = antiphon_store::Config::default();
+        Self {
+            enabled: false,
+            account: store.account,
+            region: store.region,
+            max_streams: store.max_streams,
+            max_stream_bytes: store.max_stream_bytes,
+            max_total_bytes: store.max_total_bytes,
+        }
+    }
+}
+
 impl Default for Stop {
     fn default() -> Self {
         Self { deadline_s: 10 }
@@ -272,6 +352,19 @@ impl Config {
             guest_ttl: Duration::from_secs(guests.ttl_s),
             rtp_dump: self.debug.rtp_dump,
             bot_ping: Duration::from_secs(self.bots.ping_s),
+        }
+    }
+
+    /// The part of the stored streams.
+    pub(crate) fn store(&self) -> antiphon_store::Config {
+        let store = &self.store;
+        antiphon_store::Config {
+            account: store.account.clone(),
+            region: store.region.clone(),
+            max_streams: store.max_streams,
+            max_stream_bytes: store.max_stream_bytes,
+            max_total_bytes: store.max_total_bytes,
+            ..antiphon_store::Config::default()
         }
     }
 

@@ -100,6 +100,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
             bail!("guests.rooms: {room:?} {e}");
         }
     }
+    check_store(config)?;
     let rates = [
         ("limits.joins_per_second", limits.joins_per_second),
         ("guests.tokens_per_second", guests.tokens_per_second),
@@ -134,6 +135,32 @@ fn check(config: &Config) -> anyhow::Result<()> {
     {
         ensure!(value <= MAX_SECONDS, "{key}: at most {MAX_SECONDS}");
     }
+    Ok(())
+}
+
+fn check_store(config: &Config) -> anyhow::Result<()> {
+    let (store, kvs) = (&config.store, &config.kvs);
+    let short = (1..=32).contains(&store.account.len());
+    let account = short && store.account.bytes().all(|b| b.is_ascii_alphanumeric());
+    ensure!(account, "store.account: 1 to 32 letters or digits");
+    let region = (1..=32).contains(&store.region.len())
+        && store.region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    ensure!(region, "store.region: 1 to 32 letters, digits and -");
+    ensure!(store.max_streams > 0, "store.max_streams: at least 1");
+    ensure!(
+        kvs.access_key_id.is_empty() == kvs.secret_access_key.is_empty(),
+        "kvs: set both access_key_id and secret_access_key"
+    );
+    let s3 = &config.s3;
+    ensure!(
+        s3.bucket.is_empty() || cfg!(feature = "s3"),
+        "s3.bucket: this build has no S3; build with `--features s3`"
+    );
+    ensure!(
+        s3.bucket.is_empty() || !(s3.access_key_id.is_empty() || s3.secret_access_key.is_empty()),
+        "s3: set both access_key_id and secret_access_key"
+    );
+    ensure!(store.enabled || kvs.access_key_id.is_empty(), "kvs: needs store.enabled");
     Ok(())
 }
 
@@ -199,6 +226,10 @@ mod tests {
             ("[guests]\nrooms = ['a b']", "guests.rooms"),
             ("[limits]\nconnections = 0", "limits.connections"),
             ("[bots]\nping_s = -1", "ping_s"),
+            ("[store]\naccount = '../x'", "store.account"),
+            ("[kvs]\naccess_key_id = 'a'", "kvs"),
+            ("[s3]\nbucket = 'a'", "s3"),
+            ("[kvs]\naccess_key_id = 'a'\nsecret_access_key = 'b'", "store.enabled"),
             ("media = '0.0.0.0:65535'\nshards = 2", "media"),
         ] {
             let error = error(file, None, &[]);

@@ -1,0 +1,80 @@
+//! The table of errors: status, exception name, message, in the form that SDKs take apart.
+
+use antiphon_store::{Error, Limit};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// What stands behind the exception's name in `x-amzn-ErrorType`.
+const DOCUMENTATION: &str = "https://kinesisvideo.amazonaws.com/doc/2017-09-30/";
+
+/// An answer that says no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KvsError {
+    pub(crate) status: StatusCode,
+    pub(crate) exception: &'static str,
+    pub(crate) message: String,
+}
+
+impl KvsError {
+    pub(crate) fn new(status: StatusCode, exception: &'static str, message: impl Into<String>) -> Self {
+        Self { status, exception, message: message.into() }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidArgumentException", message)
+    }
+
+    pub(crate) fn forbidden(exception: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, exception, message)
+    }
+}
+
+impl From<Error> for KvsError {
+    fn from(e: Error) -> Self {
+        let exception = match &e {
+            Error::StreamNotFound | Error::StreamNotActive => {
+                let message = "The requested stream is not found or not active.";
+                return Self::new(StatusCode::NOT_FOUND, "ResourceNotFoundException", message);
+            }
+            Error::StreamExists => "ResourceInUseException",
+            Error::VersionMismatch => "VersionMismatchException",
+            Error::InvalidArgument(_) | Error::BeforeRetention { .. } | Error::Key(_) => {
+                "InvalidArgumentException"
+            }
+            Error::Limit(Limit::Streams) => "AccountStreamLimitExceededException",
+            Error::Limit(Limit::Sessions | Limit::Readers) => "ConnectionLimitExceededException",
+            Error::Limit(Limit::Tags) => "TagsPerResourceExceededLimitException",
+            Error::Limit(Limit::StreamBytes | Limit::TotalBytes) => "ClientLimitExceededException",
+            Error::NoDataRetention => "NoDataRetentionException",
+            Error::Damaged { .. } | Error::Storage { .. } | Error::Locked => {
+                tracing::warn!(error = %e, "the store failed");
+                let message = "The store is not available at this moment.";
+                return Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message);
+            }
+        };
+        Self::new(StatusCode::BAD_REQUEST, exception, e.to_string())
+    }
+}
+
+impl IntoResponse for KvsError {
+    fn into_response(self) -> Response {
+        let body = serde_json::json!({ "Message": self.message }).to_string();
+        let kind = format!("{}:{DOCUMENTATION}", self.exception);
+        let kind = HeaderValue::from_str(&kind).expect("exception names are letters");
+        let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        response.headers_mut().insert("x-amzn-errortype", kind);
+        with_request_id(response)
+    }
+}
+
+/// Adds `x-amzn-RequestId`: a random UUID.
+pub(crate) fn with_request_id(mut response: Response) -> Response {
+    let mut bytes = [0u8; 16];
+    if aws_lc_rs::rand::fill(&mut bytes).is_ok() {
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let id = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+        let id = HeaderValue::from_str(&id).expect("digits and hyphens");
+        response.headers_mut().insert("x-amzn-requestid", id);
+    }
+    response
+}

@@ -1,0 +1,117 @@
+//! PutMedia: a body that flows in while acknowledgements flow out.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use antiphon_store::{Ack, AckOf, Acks, FaultKind, Session, StreamRef, Timecodes};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::control::{Answer, authenticate_stream};
+use crate::error::{KvsError, with_request_id};
+use crate::{Kvs, now_ms, time};
+
+pub(crate) async fn put_media(State(kvs): State<Kvs>, request: Request) -> Answer {
+    authenticate_stream(&kvs, &request)?;
+    let (stream, timecodes) = (stream_of(request.headers())?, timecodes(request.headers())?);
+    let busy = |_| {
+        let message = "This server has as many producers as it may.";
+        KvsError::new(StatusCode::BAD_REQUEST, "ConnectionLimitExceededException", message)
+    };
+    let place = kvs.producers().try_acquire_owned().map_err(busy)?;
+    let (session, acks) = kvs.store().open_session(&stream, timecodes, now_ms()).await?;
+    // A task of its own: what was received is stored even if nobody waits for the answer any more.
+    tokio::spawn(receive(kvs.clone(), session, request.into_body(), place));
+    let body = Body::from_stream(lines(acks, kvs.config().idle_interval));
+    Ok(with_request_id(([(header::CONTENT_TYPE, "application/json")], body).into_response()))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, KvsError> {
+    let value = headers.get(name).map(|value| value.to_str());
+    value.transpose().map_err(|_| KvsError::invalid(format!("{name}: not text.")))
+}
+
+fn stream_of(headers: &HeaderMap) -> Result<StreamRef, KvsError> {
+    match (text(headers, "x-amzn-stream-name")?, text(headers, "x-amzn-stream-arn")?) {
+        (Some(name), None) => Ok(StreamRef::Name(name.to_owned())),
+        (None, Some(arn)) => Ok(StreamRef::Arn(arn.parse()?)),
+        _ => Err(KvsError::invalid("Exactly one of x-amzn-stream-name and x-amzn-stream-arn is needed.")),
+    }
+}
+
+fn timecodes(headers: &HeaderMap) -> Result<Timecodes, KvsError> {
+    let start = text(headers, "x-amzn-producer-start-timestamp")?;
+    match text(headers, "x-amzn-fragment-timecode-type")? {
+        Some("ABSOLUTE") => Ok(Timecodes::Absolute),
+        Some("RELATIVE") => {
+            let start_ms = start.and_then(time::from_text);
+            let message = "x-amzn-producer-start-timestamp: epoch seconds are needed with RELATIVE.";
+            Ok(Timecodes::Relative { start_ms: start_ms.ok_or_else(|| KvsError::invalid(message))? })
+        }
+        _ => Err(KvsError::invalid("x-amzn-fragment-timecode-type: ABSOLUTE or RELATIVE.")),
+    }
+}
+
+/// Takes the body until its end, a fault, silence, or the server's stop.
+async fn receive(kvs: Kvs, mut session: Session, mut body: Body, _place: OwnedSemaphorePermit) {
+    let mut stopping = kvs.stopping();
+    let timeout = kvs.config().producer_timeout;
+    loop {
+        let frame = tokio::select! {
+            frame = tokio::time::timeout(timeout, body.frame()) => frame,
+            _ = stopping.wait_for(|stop| *stop) => break,
+        };
+        match frame {
+            // Silence, or the end of the body: the last fragment is complete.
+            Err(_) | Ok(None) => break,
+            Ok(Some(Err(error))) => {
+                tracing::debug!(%error, "a producer's connection broke");
+                break;
+            }
+            Ok(Some(Ok(frame))) => {
+                let Ok(bytes) = frame.into_data() else { continue };
+                if session.push(&bytes, now_ms()).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    session.finish(false, now_ms()).await;
+}
+
+/// Acknowledgements, one JSON object per line; `IDLE` while there are none.
+fn lines(acks: Acks, idle: Duration) -> impl stream::Stream<Item = Result<Bytes, Infallible>> {
+    stream::unfold(acks, move |mut acks| async move {
+        let line = match tokio::time::timeout(idle, acks.recv()).await {
+            Err(_) => json!({ "EventType": "IDLE" }),
+            Ok(ack) => line(&ack?),
+        };
+        Some((Ok(Bytes::from(format!("{line}\n"))), acks))
+    })
+}
+
+fn line(ack: &Ack) -> Value {
+    let event = |kind: &str, of: &AckOf| json!({ "EventType": kind, "FragmentTimecode": of.timecode_ms, "FragmentNumber": of.number.to_string() });
+    match ack {
+        Ack::Buffering(of) => event("BUFFERING", of),
+        Ack::Received(of) => event("RECEIVED", of),
+        Ack::Persisted(of) => event("PERSISTED", of),
+        Ack::Error { of, kind } => error(of.as_ref(), *kind),
+    }
+}
+
+fn error(of: Option<&AckOf>, kind: FaultKind) -> Value {
+    let mut line = json!({ "EventType": "ERROR", "ErrorId": kind.id(), "ErrorCode": kind.code() });
+    if let Some(of) = of {
+        line["FragmentTimecode"] = of.timecode_ms.into();
+        line["FragmentNumber"] = of.number.to_string().into();
+    }
+    line
+}

@@ -1,0 +1,180 @@
+//! `antiphon store`: looking at what is stored; and the stored streams of a running server.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use antiphon_kvs::{Credentials, Kvs};
+use antiphon_store::key::{LocalKeys, Secret};
+use antiphon_store::{Backend, Depth, Report, Store, look};
+use anyhow::Context;
+use clap::{Args, Subcommand};
+
+/// How often what is past its retention is removed.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+use crate::{config, key};
+
+/// What can be done to a store.
+#[derive(Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Look whether every record, name, key and header is there that the stored fragments need.
+    Check(Where),
+    /// Read and decrypt everything that is stored too, and look whether it is what was written.
+    Scrub(Where),
+}
+
+/// Which store.
+#[derive(Args)]
+pub(crate) struct Where {
+    /// Folder for the signing key and all that is kept [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// TOML file with any of the settings of `antiphon config print-default`
+    #[arg(long, value_name = "FILE", env = "ANTIPHON_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl StoreCommand {
+    /// Looks, and says what was found. Problems are an error, so that scripts see them.
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        let (of, depth) = match self {
+            Self::Check(of) => (of, Depth::Check),
+            Self::Scrub(of) => (of, Depth::Scrub),
+        };
+        let flags: Vec<_> = of.data.iter().map(|data| ("data", data.clone())).collect();
+        let config = config::load(of.config.as_deref(), &flags)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let report = runtime.block_on(examine(&config, depth))?;
+        for problem in &report.problems {
+            println!("{problem}");
+        }
+        println!(
+            "{} streams, {} fragments, {} bytes: {} problems",
+            report.streams,
+            report.fragments,
+            report.bytes,
+            report.problems.len()
+        );
+        anyhow::ensure!(report.problems.is_empty(), "the store is not as it should be");
+        Ok(())
+    }
+}
+
+async fn examine(config: &config::Config, depth: Depth) -> anyhow::Result<Report> {
+    let backend = match bucket(config)? {
+        Some(bucket) => bucket,
+        None => {
+            let folder = folder(&config.data);
+            let opened = Backend::local_read_only(&folder);
+            opened.with_context(|| format!("there is no store in {}", folder.display()))?
+        }
+    };
+    let keys = Arc::new(keys(&config.data, false)?);
+    Ok(look(backend, keys, &config.store(), depth).await?)
+}
+
+/// Where the streams lie.
+fn folder(data: &Path) -> PathBuf {
+    data.join("store")
+}
+
+/// The bucket, if the configuration names one.
+#[cfg(feature = "s3")]
+fn bucket(config: &config::Config) -> anyhow::Result<Option<Backend>> {
+    let s3 = &config.s3;
+    if s3.bucket.is_empty() {
+        return Ok(None);
+    }
+    let s3 = antiphon_store::S3 {
+        bucket: s3.bucket.clone(),
+        region: s3.region.clone(),
+        endpoint: s3.endpoint.clone(),
+        access_key_id: s3.access_key_id.clone(),
+        secret_access_key: s3.secret_access_key.clone(),
+        allow_http: s3.allow_http,
+    };
+    Ok(Some(Backend::s3(&s3).context("s3")?))
+}
+
+/// The configuration was checked: it names no bucket.
+#[cfg(not(feature = "s3"))]
+fn bucket(_: &config::Config) -> anyhow::Result<Option<Backend>> {
+    Ok(None)
+}
+
+/// The key provider: one key in the data folder.
+fn keys(data: &Path, make: bool) -> anyhow::Result<LocalKeys> {
+    Ok(LocalKeys::new("default", Secret(key::store(data, make)?)))
+}
+
+/// The streams of a server that keeps some.
+pub(crate) struct Streams {
+    pub(crate) kvs: Kvs,
+    sweeper: tokio::task::JoinHandle<()>,
+}
+
+impl Streams {
+    /// Opens the store, if the configuration has one.
+    pub(crate) async fn open(config: &config::Config) -> anyhow::Result<Option<Self>> {
+        if !config.store.enabled {
+            return Ok(None);
+        }
+        let keys = Arc::new(keys(&config.data, true)?);
+        let backend = match bucket(config)? {
+            Some(bucket) => bucket,
+            None => {
+                let folder = folder(&config.data);
+                Backend::local(&folder).with_context(|| format!("store: {}", folder.display()))?
+            }
+        };
+        let opened = Store::open(backend, keys, config.store(), now_ms()).await;
+        let (store, problems) = opened.context("store")?;
+        for problem in &problems {
+            tracing::error!(%problem, "the store is not as it should be; see `antiphon store check`");
+        }
+        let kvs = Kvs::new(store.clone(), kvs(config));
+        Ok(Some(Self { kvs, sweeper: tokio::spawn(sweep(store)) }))
+    }
+
+    /// Ends producers, so that what they sent is stored; waits for that until `deadline`.
+    pub(crate) async fn stop(self, deadline: Duration) {
+        self.sweeper.abort();
+        if tokio::time::timeout(deadline, self.kvs.stop()).await.is_err() {
+            tracing::warn!("what producers sent was not stored in time");
+        }
+    }
+}
+
+fn kvs(config: &config::Config) -> antiphon_kvs::Config {
+    let kvs = &config.kvs;
+    let credentials = Credentials {
+        access_key_id: kvs.access_key_id.clone(),
+        secret_access_key: kvs.secret_access_key.clone(),
+        session_token: None,
+    };
+    let has_key = !credentials.access_key_id.is_empty();
+    antiphon_kvs::Config {
+        credentials: if has_key { vec![credentials] } else { Vec::new() },
+        endpoint: kvs.endpoint.trim_end_matches('/').to_owned(),
+        tls: !config.tls.cert.as_os_str().is_empty(),
+        ..antiphon_kvs::Config::default()
+    }
+}
+
+async fn sweep(store: Store) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        let swept = store.sweep(now_ms()).await;
+        if swept != antiphon_store::Swept::default() {
+            let (fragments, streams, failed) = (swept.fragments, swept.streams, swept.failed);
+            tracing::info!(fragments, streams, failed, "swept the store");
+        }
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

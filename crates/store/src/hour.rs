@@ -1,0 +1,37 @@
+//! Hours of the calendar, in UTC: the folders that fragments lie in.
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// `YYYYMMDDHH` of a time in milliseconds since 1970, after Hinnant's `civil_from_days`.
+pub(crate) fn folder(ms: u64) -> String {
+    let hours = ms / HOUR_MS;
+    let days = hours / 24 + 719_468;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}{month:02}{day:02}{:02}", hours % 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_are_those_of_the_calendar() {
+        for (ms, expected) in [
+            (0, "1970010100"),
+            (951_782_399_999, "2000022823"),
+            (951_782_400_000, "2000022900"),
+            (951_868_800_000, "2000030100"),
+            (1_700_000_000_000, "2023111422"),
+            (4_107_542_400_000, "2100030100"),
+        ] {
+            assert_eq!(folder(ms), expected);
+        }
+    }
+}

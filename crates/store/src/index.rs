@@ -1,0 +1,210 @@
+//! What a stream has: its stored fragments, in the order of their numbers and in that of their producer times.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+
+use crate::layout::{Flags, HeaderId};
+use crate::number::FragmentNumber;
+
+/// A stored fragment, as its path and size tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) number: FragmentNumber,
+    pub(crate) producer_ms: u64,
+    pub(crate) duration_ms: u32,
+    pub(crate) header: HeaderId,
+    pub(crate) flags: Flags,
+    /// Bytes of its media.
+    pub(crate) size: u32,
+    /// Seen to be unreadable.
+    pub(crate) damaged: bool,
+}
+
+/// Which clock a time is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// The producer's.
+    Producer,
+    /// Ours, when the first byte arrived.
+    Server,
+}
+
+impl Entry {
+    pub(crate) fn time_ms(&self, clock: Clock) -> u64 {
+        match clock {
+            Clock::Producer => self.producer_ms,
+            Clock::Server => self.number.server_ms(),
+        }
+    }
+
+    /// Whether a time falls into the fragment.
+    pub(crate) fn covers(&self, clock: Clock, at_ms: u64) -> bool {
+        let start = self.time_ms(clock);
+        start <= at_ms && at_ms < start + u64::from(self.duration_ms)
+    }
+}
+
+/// All stored fragments of a stream.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    by_number: BTreeMap<FragmentNumber, Entry>,
+    by_producer: BTreeSet<(u64, FragmentNumber)>,
+    headers: HashMap<HeaderId, u32>,
+    bytes: u64,
+}
+
+impl Index {
+    pub(crate) fn insert(&mut self, entry: Entry) {
+        if let Some(old) = self.by_number.insert(entry.number, entry) {
+            self.forget(&old);
+        }
+        self.by_producer.insert((entry.producer_ms, entry.number));
+        *self.headers.entry(entry.header).or_default() += 1;
+        self.bytes += u64::from(entry.size);
+    }
+
+    pub(crate) fn remove(&mut self, number: FragmentNumber) -> Option<Entry> {
+        let entry = self.by_number.remove(&number)?;
+        self.forget(&entry);
+        Some(entry)
+    }
+
+    fn forget(&mut self, entry: &Entry) {
+        self.by_producer.remove(&(entry.producer_ms, entry.number));
+        self.bytes -= u64::from(entry.size);
+        if let Some(uses) = self.headers.get_mut(&entry.header) {
+            *uses -= 1;
+            if *uses == 0 {
+                self.headers.remove(&entry.header);
+            }
+        }
+    }
+
+    pub(crate) fn mark_damaged(&mut self, number: FragmentNumber) {
+        if let Some(entry) = self.by_number.get_mut(&number) {
+            entry.damaged = true;
+        }
+    }
+
+    pub(crate) fn get(&self, number: FragmentNumber) -> Option<&Entry> {
+        self.by_number.get(&number)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
+    /// Bytes of all media.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn first(&self) -> Option<&Entry> {
+        self.by_number.values().next()
+    }
+
+    pub(crate) fn last(&self) -> Option<&Entry> {
+        self.by_number.values().next_back()
+    }
+
+    pub(crate) fn uses_header(&self, header: HeaderId) -> bool {
+        self.headers.contains_key(&header)
+    }
+
+    /// In the order of their numbers, behind `after`.
+    pub(crate) fn after(&self, after: FragmentNumber) -> impl Iterator<Item = &Entry> {
+        self.by_number.range((Bound::Excluded(after), Bound::Unbounded)).map(|(_, e)| e)
+    }
+
+    /// In the order of a clock, from a time on; with equal times by number, behind `after` at that very time.
+    pub(crate) fn since(
+        &self,
+        clock: Clock,
+        start_ms: u64,
+        after: Option<FragmentNumber>,
+    ) -> Box<dyn Iterator<Item = &Entry> + '_> {
+        match clock {
+            Clock::Producer => {
+                let from = after.map_or(Bound::Included((start_ms, FragmentNumber::MIN)), |n| {
+                    Bound::Excluded((start_ms, n))
+                });
+                let range = self.by_producer.range((from, Bound::Unbounded));
+                Box::new(range.filter_map(|(_, n)| self.by_number.get(n)))
+            }
+            Clock::Server => {
+                let all = self.after(after.unwrap_or(FragmentNumber::MIN));
+                // Numbers sort as server times do: what is skipped lies before the range.
+                Box::new(all.skip_while(move |e| e.number.server_ms() < start_ms))
+            }
+        }
+    }
+
+    /// The fragment that a time falls into, or else the first one later than it.
+    pub(crate) fn at(&self, clock: Clock, at_ms: u64) -> Option<&Entry> {
+        let before = match clock {
+            Clock::Producer => {
+                let mut before = self.by_producer.range(..=(at_ms, FragmentNumber::MAX)).rev();
+                before.next().and_then(|(_, n)| self.by_number.get(n))
+            }
+            Clock::Server => self.by_number.values().rev().find(|e| e.number.server_ms() <= at_ms),
+        };
+        before.filter(|e| e.covers(clock, at_ms)).or_else(|| self.since(clock, at_ms, None).next())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(counter: u64, server_ms: u64, producer_ms: u64) -> Entry {
+        Entry {
+            number: FragmentNumber::new(counter, server_ms, 0),
+            producer_ms,
+            duration_ms: 100,
+            header: HeaderId(1),
+            flags: Flags::default(),
+            size: 10,
+            damaged: false,
+        }
+    }
+
+    fn index() -> Index {
+        let mut index = Index::default();
+        // Producer times run the other way in one place, and there is a gap.
+        for (counter, server, producer) in
+            [(1, 1000, 500), (2, 1100, 600), (3, 1200, 400), (4, 1900, 2000), (5, 2000, 2100)]
+        {
+            index.insert(entry(counter, server, producer));
+        }
+        index
+    }
+
+    #[test]
+    fn times_find_the_fragment_they_fall_into_or_the_next() {
+        let index = index();
+        let at = |clock, ms| index.at(clock, ms).map(|e| e.number.counter());
+        assert_eq!(at(Clock::Server, 0), Some(1));
+        assert_eq!(at(Clock::Server, 1099), Some(1));
+        assert_eq!(at(Clock::Server, 1100), Some(2));
+        assert_eq!(at(Clock::Server, 1500), Some(4));
+        assert_eq!(at(Clock::Server, 2100), None);
+        assert_eq!(at(Clock::Producer, 450), Some(3));
+        assert_eq!(at(Clock::Producer, 500), Some(1));
+        assert_eq!(at(Clock::Producer, 1000), Some(4));
+        assert_eq!(at(Clock::Producer, 2200), None);
+    }
+
+    #[test]
+    fn sums_follow_what_comes_and_goes() {
+        let mut index = index();
+        assert_eq!((index.len(), index.bytes(), index.uses_header(HeaderId(1))), (5, 50, true));
+        index.insert(entry(5, 2000, 2100));
+        assert_eq!((index.len(), index.bytes()), (5, 50));
+        let numbers: Vec<_> = index.after(FragmentNumber::MIN).map(|e| e.number).collect();
+        for number in numbers {
+            index.remove(number);
+        }
+        assert_eq!((index.len(), index.bytes(), index.uses_header(HeaderId(1))), (0, 0, false));
+        assert!(index.by_producer.is_empty());
+    }
+}

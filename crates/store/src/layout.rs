@@ -1,0 +1,261 @@
+//! Where objects lie. Keys sort in time, so the index of a stream is a listing of its folder; nothing in a key tells
+//! who called.
+//!
+//! ```text
+//! v1/<account>/account                      the account's key, wrapped
+//! v1/<account>/names/<hmac of a name>       -> uid; created once, which makes names unique
+//! v1/<account>/<uid>/stream.json            the stream's record, encrypted
+//! v1/<account>/<uid>/dek/<n>                a data key, wrapped; overwritten first when the stream is deleted
+//! v1/<account>/<uid>/hdr/<id>               a session's header, encrypted
+//! v1/<account>/<uid>/f/<YYYYMMDDHH>/<number>.<producer ms>.<duration ms>.<header id>.<flags>
+//! ```
+
+use object_store::path::Path;
+
+use crate::crypt::hex;
+use crate::hour;
+use crate::index::Entry;
+use crate::number::FragmentNumber;
+
+/// A stream's own name in the storage: random, says nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Uid(pub(crate) [u8; 16]);
+
+impl std::fmt::Display for Uid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl Uid {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let id = hex_u128(text)?;
+        Some(Self(id.to_be_bytes()))
+    }
+}
+
+/// Exactly 32 lower-case hexadecimal digits.
+fn hex_u128(text: &str) -> Option<u128> {
+    let canonical = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    canonical.then(|| u128::from_str_radix(text, 16).ok()).flatten()
+}
+
+/// The paths of one account.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    account: String,
+}
+
+impl Layout {
+    /// `account` is digits or letters; `Store::open` has checked it.
+    pub(crate) fn new(account: &str) -> Self {
+        Self { account: account.to_owned() }
+    }
+
+    fn path(&self, rest: &str) -> Path {
+        Path::from(format!("v1/{}/{rest}", self.account))
+    }
+
+    /// Everything.
+    pub(crate) fn root(&self) -> Path {
+        Path::from(format!("v1/{}", self.account))
+    }
+
+    pub(crate) fn account_key(&self) -> Path {
+        self.path("account")
+    }
+
+    pub(crate) fn name(&self, hidden: &str) -> Path {
+        self.path(&format!("names/{hidden}"))
+    }
+
+    pub(crate) fn stream(&self, uid: Uid) -> Path {
+        self.path(&uid.to_string())
+    }
+
+    pub(crate) fn record(&self, uid: Uid) -> Path {
+        self.path(&format!("{uid}/stream.json"))
+    }
+
+    pub(crate) fn dek(&self, uid: Uid, id: u32) -> Path {
+        self.path(&format!("{uid}/dek/{id}"))
+    }
+
+    pub(crate) fn header(&self, uid: Uid, id: HeaderId) -> Path {
+        self.path(&format!("{uid}/hdr/{id}"))
+    }
+
+    pub(crate) fn fragment(&self, uid: Uid, e: &Entry) -> Path {
+        let folder = hour::folder(e.number.server_ms());
+        let file =
+            format!("{}.{:013}.{}.{}.{:x}", e.number, e.producer_ms, e.duration_ms, e.header, e.flags.0);
+        self.path(&format!("{uid}/f/{folder}/{file}"))
+    }
+
+    /// What an object is, from its path.
+    pub(crate) fn kind(&self, path: &Path) -> Kind {
+        let prefix = format!("v1/{}/", self.account);
+        let Some(rest) = path.as_ref().strip_prefix(&prefix) else { return Kind::Unknown };
+        let parts: Vec<&str> = rest.split('/').collect();
+        let uid = Uid::parse(parts[0]);
+        match (uid, &parts[1..]) {
+            (None, []) if parts[0] == "account" => Kind::Account,
+            (None, [name]) if parts[0] == "names" => Kind::Name((*name).to_owned()),
+            (Some(uid), ["stream.json"]) => Kind::Record(uid),
+            (Some(uid), ["dek", id]) => id.parse().map_or(Kind::Stray(uid), |id| Kind::Dek(uid, id)),
+            (Some(uid), ["hdr", id]) => {
+                HeaderId::parse(id).map_or(Kind::Stray(uid), |id| Kind::Header(uid, id))
+            }
+            (Some(uid), ["f", _, file]) => {
+                // One fragment, one path: what is not written as we write it is not ours.
+                let ours = fragment_file(file).filter(|e| self.fragment(uid, e) == *path);
+                ours.map_or(Kind::Stray(uid), |e| Kind::Fragment(uid, e))
+            }
+            (Some(uid), _) => Kind::Stray(uid),
+            _ => Kind::Unknown,
+        }
+    }
+}
+
+/// What an object is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Kind {
+    Account,
+    Name(String),
+    Record(Uid),
+    Dek(Uid, u32),
+    Header(Uid, HeaderId),
+    /// Without its size, which only the listing knows.
+    Fragment(Uid, Entry),
+    /// In a stream's folder, and not ours.
+    Stray(Uid),
+    Unknown,
+}
+
+impl std::fmt::Debug for Uid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// A header's name: an HMAC of its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct HeaderId(pub(crate) u128);
+
+impl HeaderId {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        hex_u128(text).map(Self)
+    }
+}
+
+impl std::fmt::Display for HeaderId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// What a fragment is, beside its bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flags(pub(crate) u8);
+
+impl Flags {
+    /// Written at the start of a contact's streaming, so that readers "after" it lose nothing.
+    pub const ANCHOR: Self = Self(1);
+    /// Its producer vanished inside it; what was complete was kept.
+    pub const SALVAGED: Self = Self(2);
+
+    /// Whether all flags of `other` are set.
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+fn fragment_file(file: &str) -> Option<Entry> {
+    let mut parts = file.split('.');
+    let mut next = || parts.next();
+    let (number, producer, duration, header, flags) = (next()?, next()?, next()?, next()?, next()?);
+    let number: FragmentNumber = (number.len() == crate::number::DIGITS).then(|| number.parse().ok())??;
+    let entry = Entry {
+        number,
+        producer_ms: (producer.len() == 13).then(|| producer.parse().ok())??,
+        duration_ms: duration.parse().ok()?,
+        header: HeaderId::parse(header)?,
+        flags: Flags(u8::from_str_radix(flags, 16).ok()?),
+        size: 0,
+        damaged: false,
+    };
+    parts.next().is_none().then_some(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::rngs::SmallRng;
+    use rand::{Rng, SeedableRng};
+
+    fn entry() -> Entry {
+        Entry {
+            number: FragmentNumber::new(7, 1_700_000_000_000, 9),
+            producer_ms: 1_699_999_999_900,
+            duration_ms: 1024,
+            header: HeaderId(0xabc),
+            flags: Flags::ANCHOR.and(Flags::SALVAGED),
+            size: 0,
+            damaged: false,
+        }
+    }
+
+    #[test]
+    fn every_path_is_recognised() {
+        let layout = Layout::new("000000000000");
+        let uid = Uid([0xab; 16]);
+        let check = |path: Path, kind: Kind| assert_eq!(layout.kind(&path), kind, "{path}");
+        check(layout.account_key(), Kind::Account);
+        check(layout.name("x"), Kind::Name("x".into()));
+        check(layout.record(uid), Kind::Record(uid));
+        check(layout.dek(uid, 3), Kind::Dek(uid, 3));
+        check(layout.header(uid, HeaderId(5)), Kind::Header(uid, HeaderId(5)));
+        check(layout.fragment(uid, &entry()), Kind::Fragment(uid, entry()));
+        assert!(layout.fragment(uid, &entry()).as_ref().contains("/f/2023111422/"));
+        check(Path::from(format!("v1/000000000000/{uid}/x")), Kind::Stray(uid));
+        check(Path::from("v1/000000000000/nonsense"), Kind::Unknown);
+        check(Path::from("v2/000000000000/account"), Kind::Unknown);
+    }
+
+    #[test]
+    fn file_names_in_order_are_fragments_in_order() {
+        let layout = Layout::new("a");
+        let path = |counter, ms| {
+            let entry = Entry { number: FragmentNumber::new(counter, ms, 0), ..entry() };
+            layout.fragment(Uid([1; 16]), &entry).to_string()
+        };
+        let names = [path(1, 3_599_999), path(2, 3_600_000), path(3, 86_400_000), path(4, 1_700_000_000_000)];
+        assert!(names.is_sorted(), "{names:?}");
+    }
+
+    #[test]
+    fn any_file_name_is_taken_calmly() {
+        let layout = Layout::new("a");
+        let good = layout.fragment(Uid([1; 16]), &entry()).to_string();
+        let mut rng = SmallRng::seed_from_u64(1);
+        for _ in 0..5000 {
+            let mut bytes = good.clone().into_bytes();
+            let at = rng.random_range(0..bytes.len());
+            match rng.random_range(0..3) {
+                0 => bytes[at] = rng.random_range(b' '..b'~'),
+                1 => bytes.truncate(at),
+                _ => bytes.insert(at, rng.random_range(b' '..b'~')),
+            }
+            let path = Path::from(String::from_utf8(bytes).unwrap());
+            if let Kind::Fragment(uid, entry) = layout.kind(&path) {
+                assert_eq!(layout.fragment(uid, &entry), path);
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A folder of this machine as object store: synced writes, one process, no leftovers.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use object_store::local::LocalFileSystem;
+
+use crate::error::{Error, StorageFault};
+
+/// Beside the objects, not among them.
+const LOCK_FILE: &str = "lock";
+/// Where the objects begin.
+const OBJECTS: &str = "v1";
+
+/// The operating system's lock on the folder: it goes with the process, however that ends.
+pub(super) struct Lock(#[expect(dead_code, reason = "held, not used")] File);
+
+fn io(what: &str, path: &Path, e: &std::io::Error) -> Error {
+    let fault = match e.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StorageFault::Full,
+        std::io::ErrorKind::PermissionDenied => StorageFault::Refused,
+        _ => StorageFault::Unavailable,
+    };
+    Error::Storage { fault, message: format!("{what} {}: {e}", path.display()) }
+}
+
+impl Lock {
+    pub(super) fn take(root: &Path) -> Result<Self, Error> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(root);
+        made.map_err(|e| io("cannot make the folder", root, &e))?;
+        let path = root.join(LOCK_FILE);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = file.map_err(|e| io("cannot open", &path, &e))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked),
+            Err(TryLockError::Error(e)) => Err(io("cannot lock", &path, &e)),
+        }
+    }
+}
+
+pub(super) fn open(root: &Path) -> Result<LocalFileSystem, Error> {
+    Ok(LocalFileSystem::new_with_prefix(root)?.with_fsync(true).with_automatic_cleanup(true))
+}
+
+/// A write is staged as `<object>#<digits>` and renamed. A crash between the two leaves the staged file, which is no object.
+pub(super) fn remove_staging(root: &Path) -> Result<(), Error> {
+    let objects = root.join(OBJECTS);
+    if objects.exists() {
+        remove_below(&objects).map_err(|e| io("cannot clean", &objects, &e))?;
+    }
+    Ok(())
+}
+
+fn remove_below(folder: &Path) -> std::io::Result<()> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if is_staging(&entry.file_name().to_string_lossy()) {
+                tracing::info!("removed a write that was cut off");
+                fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_staging(name: &str) -> bool {
+    let digits = name.rsplit_once('#').map(|(_, digits)| digits);
+    digits.is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_at_a_time_and_no_leftovers() {
+        let root = tempfile::tempdir().unwrap();
+        let lock = Lock::take(root.path()).unwrap();
+        assert!(matches!(Lock::take(root.path()), Err(Error::Locked)));
+        drop(lock);
+        Lock::take(root.path()).unwrap();
+        let folder = root.path().join("v1/a/b");
+        fs::create_dir_all(&folder).unwrap();
+        for name in ["object", "object#1", "object#x", "object#12"] {
+            fs::write(folder.join(name), "x").unwrap();
+        }
+        remove_staging(root.path()).unwrap();
+        let mut left: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["object", "object#x"]);
+    }
+}

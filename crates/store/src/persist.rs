@@ -1,0 +1,148 @@
+//! Storing a session's fragments, one after another, by the rules that make an acknowledgement a promise:
+//! header and record durable first, then the fragment, then its index entry, then `PERSISTED`.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::crypt::{DataKey, MAX_SEALS};
+use crate::error::{Error, Limit, StorageFault};
+use crate::index::Entry;
+use crate::ingest::FaultKind;
+use crate::layout::HeaderId;
+use crate::object::Created;
+use crate::sealed::{self, Plain};
+use crate::session::{Ack, AckSender, Finished, Job};
+use crate::store::Inner;
+use crate::stream::Stream;
+
+/// What became of a fragment.
+enum Kept {
+    /// Durable and listed.
+    Stored,
+    /// The stream has no retention: in memory only.
+    InMemory,
+}
+
+/// Stores what comes until the session's end.
+pub(crate) async fn run(
+    inner: Arc<Inner>,
+    stream: Arc<Stream>,
+    mut jobs: mpsc::Receiver<Job>,
+    acks: AckSender,
+) -> Finished {
+    let mut finished = Finished { first: None, last: None, kept: 0, failed: 0 };
+    while let Some(job) = jobs.recv().await {
+        let (of, now_ms) = (job.of, job.now_ms);
+        let result = store(&inner, &stream, &job).await;
+        inner.objects.note(result.as_ref().map(|_| ()), now_ms);
+        match result {
+            Ok(kept) => {
+                finished.first.get_or_insert(of.number);
+                finished.last = Some(of.number);
+                finished.kept += 1;
+                if matches!(kept, Kept::Stored) {
+                    acks.send(Ack::Persisted(of));
+                }
+            }
+            Err(error) => {
+                finished.failed += 1;
+                inner.counters.failed();
+                stream.state().live.remove(&of.number);
+                tracing::warn!(%error, stream = %stream.uid, "a fragment was not stored");
+                acks.send(Ack::Error { of: Some(of), kind: FaultKind::from(&error) });
+            }
+        }
+        stream.wake();
+    }
+    finished
+}
+
+async fn store(inner: &Arc<Inner>, stream: &Arc<Stream>, job: &Job) -> Result<Kept, Error> {
+    if !retained(stream)? {
+        return Ok(Kept::InMemory);
+    }
+    let since = stream.state().record.dek_since;
+    if job.of.number.counter().saturating_sub(since) >= MAX_SEALS {
+        inner.rotate(stream).await?;
+    }
+    // From here until the index knows the fragment, neither deletion nor sweeping comes between.
+    let _gate = stream.gate.read().await;
+    if !retained(stream)? {
+        return Ok(Kept::InMemory);
+    }
+    let size = media_bytes(job);
+    room(inner, stream, size)?;
+    let key_id = stream.state().record.dek;
+    let key = inner.data_key(stream, key_id).await?;
+    let header = header(inner, stream, job, &key, key_id).await?;
+    let entry = Entry {
+        number: job.of.number,
+        producer_ms: job.live.producer_ms,
+        duration_ms: job.sealed.duration_ms,
+        header,
+        flags: job.flags,
+        size: u32::try_from(size).expect("rules keep fragments far below 4 GB"),
+        damaged: false,
+    };
+    let plain =
+        Plain { uid: stream.uid, entry: &entry, contact: &job.sealed.contact, media: &job.sealed.media };
+    let object = sealed::seal_fragment(&key, key_id, &plain);
+    let path = inner.layout.fragment(stream.uid, &entry);
+    if inner.objects.create(&path, object.into()).await? == Created::Exists {
+        let message = format!("{path} is there already");
+        return Err(Error::Storage { fault: StorageFault::Unavailable, message });
+    }
+    let mut state = stream.state();
+    state.index.insert(entry);
+    state.live.remove(&entry.number);
+    inner.counters.stored(size);
+    Ok(Kept::Stored)
+}
+
+/// Whether the stream keeps what it gets.
+fn retained(stream: &Stream) -> Result<bool, Error> {
+    let state = stream.state();
+    if !state.active() {
+        return Err(Error::StreamNotFound);
+    }
+    Ok(state.record.retention_h > 0)
+}
+
+fn media_bytes(job: &Job) -> u64 {
+    job.sealed.media.iter().map(|piece| piece.len() as u64).sum()
+}
+
+/// Checks the quotas.
+fn room(inner: &Inner, stream: &Stream, size: u64) -> Result<(), Error> {
+    let over = |used: u64, max: u64| max > 0 && used + size > max;
+    let config = &inner.config;
+    if over(stream.state().index.bytes(), config.max_stream_bytes) {
+        return Err(Limit::StreamBytes.into());
+    }
+    if over(inner.counters.bytes(), config.max_total_bytes) {
+        return Err(Limit::TotalBytes.into());
+    }
+    Ok(())
+}
+
+/// Makes the session's header durable, unless a fragment that is kept uses it already.
+async fn header(
+    inner: &Inner,
+    stream: &Stream,
+    job: &Job,
+    key: &DataKey,
+    key_id: u32,
+) -> Result<HeaderId, Error> {
+    let name = key.name(&job.header.bytes);
+    let id = HeaderId::parse(&name).expect("32 hexadecimal digits");
+    if stream.state().index.uses_header(id) {
+        return Ok(id);
+    }
+    let path = inner.layout.header(stream.uid, id);
+    let object = sealed::seal_small(key, key_id, &path, &job.header.bytes);
+    // One that exists was sealed from the same bytes, with another nonce.
+    inner.objects.create(&path, object.into()).await?;
+    stream.state().cache_header(id, job.header.bytes.clone());
+    Ok(id)
+}

@@ -1,0 +1,257 @@
+//! Opening: the index comes from a listing; what a crash interrupted is finished or taken back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use object_store::path::Path;
+
+use crate::error::Error;
+use crate::index::Entry;
+use crate::keys::WrappedKey;
+use crate::layout::{Kind, Uid};
+use crate::object::Listed;
+use crate::record::{Record, Status};
+use crate::sealed::{self, FRAGMENT_OVERHEAD};
+use crate::store::Inner;
+use crate::stream::{State, Stream};
+
+/// Something in the storage that is not as it should be. It was left where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Path of the object.
+    pub path: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl Problem {
+    pub(crate) fn new(path: &Path, what: impl fmt::Display) -> Self {
+        Self { path: path.to_string(), what: what.to_string() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.what)
+    }
+}
+
+/// What lies in one stream's folder.
+#[derive(Default)]
+pub(crate) struct Folder {
+    pub(crate) record: bool,
+    pub(crate) keys: BTreeSet<u32>,
+    pub(crate) headers: BTreeSet<crate::layout::HeaderId>,
+    pub(crate) fragments: Vec<Entry>,
+    pub(crate) paths: Vec<Path>,
+}
+
+/// A listing, sorted by what things are.
+#[derive(Default)]
+pub(crate) struct Listing {
+    pub(crate) names: BTreeSet<String>,
+    pub(crate) folders: BTreeMap<Uid, Folder>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl Listing {
+    pub(crate) fn new(layout: &crate::layout::Layout, listed: &[Listed]) -> Self {
+        let mut all = Self::default();
+        for Listed { path, size } in listed {
+            let kind = layout.kind(path);
+            let folder = match &kind {
+                Kind::Record(uid) | Kind::Dek(uid, _) | Kind::Header(uid, _) | Kind::Fragment(uid, _) => {
+                    all.folders.entry(*uid).or_default()
+                }
+                Kind::Account => continue,
+                Kind::Name(name) => {
+                    all.names.insert(name.clone());
+                    continue;
+                }
+                Kind::Stray(_) | Kind::Unknown => {
+                    all.problems.push(Problem::new(path, "not an object of ours"));
+                    continue;
+                }
+            };
+            folder.paths.push(path.clone());
+            match kind {
+                Kind::Record(_) => folder.record = true,
+                Kind::Dek(_, id) => _ = folder.keys.insert(id),
+                Kind::Header(_, id) => _ = folder.headers.insert(id),
+                Kind::Fragment(_, mut entry) => {
+                    let media = usize::try_from(*size).ok().and_then(|s| s.checked_sub(FRAGMENT_OVERHEAD));
+                    let media = media.and_then(|m| u32::try_from(m).ok());
+                    entry.damaged = media.is_none();
+                    entry.size = media.unwrap_or_default();
+                    if entry.damaged {
+                        all.problems.push(Problem::new(path, "shorter than any fragment"));
+                    }
+                    folder.fragments.push(entry);
+                }
+                Kind::Account | Kind::Name(_) | Kind::Stray(_) | Kind::Unknown => {}
+            }
+        }
+        all
+    }
+}
+
+/// Makes the streams of what is listed.
+pub(crate) async fn load(inner: &Arc<Inner>, listed: &[Listed], now_ms: u64) -> Result<Vec<Problem>, Error> {
+    let mut listing = Listing::new(&inner.layout, listed);
+    let mut problems = std::mem::take(&mut listing.problems);
+    let names = owners(inner, &listing).await?;
+    for (uid, folder) in std::mem::take(&mut listing.folders) {
+        let path = inner.layout.record(uid);
+        if !folder.record {
+            orphan(inner, uid, &folder, &mut problems).await?;
+            continue;
+        }
+        match load_record(inner, uid).await {
+            Ok((record, version)) => {
+                let owned = names.get(&inner.account.hide(&record.name)) == Some(&Some(uid));
+                let stream = Arc::new(Stream::new(uid, State::new(record, version)));
+                if adopt(inner, &stream, &folder, owned, &mut problems).await? {
+                    fill(inner, &stream, folder, now_ms, &mut problems).await?;
+                    inner.streams().insert(stream);
+                }
+            }
+            Err(error @ (Error::Damaged { .. } | Error::Key(_))) => {
+                problems.push(Problem::new(&path, error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    stale_names(inner, &names).await?;
+    Ok(problems)
+}
+
+/// Whose each name is; `None`: the object says nothing sensible.
+async fn owners(inner: &Inner, listing: &Listing) -> Result<BTreeMap<String, Option<Uid>>, Error> {
+    let mut owners = BTreeMap::new();
+    for name in &listing.names {
+        let found = inner.objects.get(&inner.layout.name(name)).await?;
+        let uid = found.and_then(|(bytes, _)| Uid::parse(std::str::from_utf8(&bytes).ok()?));
+        owners.insert(name.clone(), uid);
+    }
+    Ok(owners)
+}
+
+pub(crate) async fn load_record(
+    inner: &Inner,
+    uid: Uid,
+) -> Result<(Record, Option<object_store::UpdateVersion>), Error> {
+    let path = inner.layout.record(uid);
+    let damaged = |what| Error::Damaged { path: path.to_string(), what };
+    let (object, version) = inner.objects.get(&path).await?.ok_or_else(|| damaged("missing"))?;
+    let plain = sealed::open_small(&path, &inner.record_key(uid), &object)?;
+    let record = serde_json::from_slice(&plain).map_err(|_| damaged("not a record of this version"))?;
+    Ok((record, Some(version)))
+}
+
+/// A folder without a record: the end of a deletion, or the beginning of a creation. Without its key nobody can read it, so
+/// it goes; with a key it may be what is left of a stream, so it stays and is told.
+async fn orphan(inner: &Inner, uid: Uid, folder: &Folder, problems: &mut Vec<Problem>) -> Result<(), Error> {
+    let mut alive = false;
+    for id in &folder.keys {
+        alive |= WrappedKey::alive(&inner.objects, &inner.layout.dek(uid, *id)).await?;
+    }
+    if alive && !folder.fragments.is_empty() {
+        problems.push(Problem::new(&inner.layout.stream(uid), "fragments without a record"));
+        return Ok(());
+    }
+    for path in &folder.paths {
+        inner.objects.delete(path).await?;
+    }
+    Ok(())
+}
+
+/// Whether a stream with a record is one. One without a name was never created, unless it has fragments: then its name
+/// was lost, and it gets it back if nobody else has it.
+async fn adopt(
+    inner: &Inner,
+    stream: &Arc<Stream>,
+    folder: &Folder,
+    owned: bool,
+    problems: &mut Vec<Problem>,
+) -> Result<bool, Error> {
+    let (name, deleting) = {
+        let state = stream.state();
+        (state.record.name.clone(), state.record.status == Status::Deleting)
+    };
+    if deleting {
+        // Its steps can be repeated; what fails now is tried again by the sweeper.
+        inner.streams().insert(stream.clone());
+        let _admin = inner.admin.lock().await;
+        inner.finish_deletion(stream).await?;
+        return Ok(false);
+    }
+    if owned {
+        return Ok(true);
+    }
+    let path = inner.layout.name(&inner.account.hide(&name));
+    if !folder.fragments.is_empty() {
+        let made = inner.objects.create(&path, stream.uid.to_string().into()).await?;
+        if made == crate::object::Created::Yes {
+            return Ok(true);
+        }
+        problems.push(Problem::new(&inner.layout.record(stream.uid), "its name belongs to another stream"));
+        return Ok(false);
+    }
+    for path in folder.paths.iter().rev() {
+        inner.objects.delete(path).await?;
+    }
+    Ok(false)
+}
+
+/// Fills the index, and checks the newest fragment: the one that a crash may have caught.
+async fn fill(
+    inner: &Inner,
+    stream: &Stream,
+    folder: Folder,
+    now_ms: u64,
+    problems: &mut Vec<Problem>,
+) -> Result<(), Error> {
+    let newest = {
+        let mut state = stream.state();
+        for entry in folder.fragments {
+            inner.counters.found(entry.size.into());
+            state.index.insert(entry);
+        }
+        let newest = state.index.last().copied();
+        if let Some(last) = newest {
+            state.next_counter = state.next_counter.max(last.number.counter() + 1);
+            state.last_server_ms = state.last_server_ms.max(last.number.server_ms());
+        }
+        if state.record.retention_h == 0 {
+            // Nothing tells which numbers were given. There was less than one fragment per millisecond.
+            let age_ms = now_ms.saturating_sub(state.record.created_ms);
+            state.next_counter = state.next_counter.max(age_ms);
+        }
+        newest
+    };
+    let Some(newest) = newest else { return Ok(()) };
+    match inner.fragment(stream, &newest).await {
+        Ok(_) | Err(Error::Key(_)) => Ok(()),
+        Err(error @ Error::Damaged { .. }) => {
+            problems.push(Problem::new(&inner.layout.fragment(stream.uid, &newest), error));
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Names whose stream is not there: the last step of a deletion.
+async fn stale_names(inner: &Inner, names: &BTreeMap<String, Option<Uid>>) -> Result<(), Error> {
+    for (name, owner) in names {
+        let record = owner.map(|uid| inner.layout.record(uid));
+        let there = match &record {
+            Some(record) => inner.objects.get(record).await?.is_some(),
+            None => false,
+        };
+        if !there {
+            inner.objects.delete(&inner.layout.name(name)).await?;
+        }
+    }
+    Ok(())
+}

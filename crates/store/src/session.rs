@@ -1,0 +1,303 @@
+//! A producer: its bytes become live frames at once, and stored fragments as soon as the storage has them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::error::{Error, Limit};
+use crate::ingest::{Event, Fault, FaultKind, Ingest, Opening, Sealed, SessionHeader, Timecodes};
+use crate::layout::Flags;
+use crate::live::{End, LiveFragment};
+use crate::number::FragmentNumber;
+use crate::persist;
+use crate::store::Inner;
+use crate::stream::{Ended, Stream};
+
+/// Acknowledgements that wait for a producer that does not read them; more are dropped and counted. A fragment has three.
+const MAX_WAITING_ACKS: usize = 1024;
+/// Fragments that wait to be stored, whatever their size.
+const MAX_WAITING_FRAGMENTS: usize = 64;
+
+/// What a producer is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ack {
+    /// A fragment began to arrive.
+    Buffering(AckOf),
+    /// It has arrived whole.
+    Received(AckOf),
+    /// It is durable and will be found.
+    Persisted(AckOf),
+    /// It, or the session, failed.
+    Error {
+        /// Which fragment, if one was open.
+        of: Option<AckOf>,
+        /// Why.
+        kind: FaultKind,
+    },
+}
+
+/// Which fragment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AckOf {
+    /// Its cluster's timecode as sent, in milliseconds.
+    pub timecode_ms: u64,
+    /// Its number.
+    pub number: FragmentNumber,
+}
+
+/// Where acknowledgements come out. Ends when the session has ended and everything is told.
+#[derive(Debug)]
+pub struct Acks(mpsc::Receiver<Ack>);
+
+impl Acks {
+    /// The next one.
+    pub async fn recv(&mut self) -> Option<Ack> {
+        self.0.recv().await
+    }
+}
+
+/// What a session left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// Its first fragment that is kept.
+    pub first: Option<FragmentNumber>,
+    /// Its last fragment that is kept.
+    pub last: Option<FragmentNumber>,
+    /// Fragments that are kept.
+    pub kept: u64,
+    /// Fragments that could not be kept.
+    pub failed: u64,
+}
+
+/// A complete fragment on its way into the storage.
+pub(crate) struct Job {
+    pub(crate) live: Arc<LiveFragment>,
+    pub(crate) header: Arc<SessionHeader>,
+    pub(crate) sealed: Sealed,
+    pub(crate) flags: Flags,
+    pub(crate) of: AckOf,
+    pub(crate) now_ms: u64,
+    pub(crate) _room: OwnedSemaphorePermit,
+}
+
+/// Sends acknowledgements, never waiting for who should read them.
+#[derive(Clone)]
+pub(crate) struct AckSender {
+    sender: mpsc::Sender<Ack>,
+    inner: Arc<Inner>,
+}
+
+impl AckSender {
+    pub(crate) fn send(&self, ack: Ack) {
+        if self.sender.try_send(ack).is_err() {
+            self.inner.counters.acks_dropped();
+        }
+    }
+}
+
+struct Open {
+    live: Arc<LiveFragment>,
+    header: Arc<SessionHeader>,
+    of: AckOf,
+    flags: Flags,
+}
+
+/// One producer of one stream. Dropping it is the end of a producer that vanished; what is sealed is still stored.
+pub struct Session {
+    inner: Arc<Inner>,
+    stream: Arc<Stream>,
+    ingest: Ingest,
+    open: Option<Open>,
+    flags: Flags,
+    jobs: Option<mpsc::Sender<Job>>,
+    room: Arc<Semaphore>,
+    acks: AckSender,
+    persister: Option<JoinHandle<Finished>>,
+    now_ms: u64,
+    stopped: bool,
+    ended: bool,
+}
+
+impl Session {
+    pub(crate) fn start(
+        inner: &Arc<Inner>,
+        stream: &Arc<Stream>,
+        timecodes: Timecodes,
+        now_ms: u64,
+    ) -> Result<(Self, Acks), Error> {
+        {
+            let mut state = stream.state();
+            if !state.active() {
+                return Err(Error::StreamNotActive);
+            }
+            if state.sessions >= inner.config.max_sessions {
+                return Err(Limit::Sessions.into());
+            }
+            state.sessions += 1;
+        }
+        let (ack_sender, acks) = mpsc::channel(MAX_WAITING_ACKS);
+        let (jobs, waiting) = mpsc::channel(MAX_WAITING_FRAGMENTS);
+        let acks_of = AckSender { sender: ack_sender, inner: inner.clone() };
+        let persister = persist::run(inner.clone(), stream.clone(), waiting, acks_of.clone());
+        let session = Self {
+            ingest: Ingest::new(inner.config.rules.clone(), timecodes),
+            inner: inner.clone(),
+            stream: stream.clone(),
+            open: None,
+            flags: Flags::default(),
+            jobs: Some(jobs),
+            room: Arc::new(Semaphore::new(inner.config.max_in_flight_bytes)),
+            acks: acks_of,
+            persister: Some(tokio::spawn(persister)),
+            now_ms,
+            stopped: false,
+            ended: false,
+        };
+        stream.wake();
+        Ok((session, Acks(acks)))
+    }
+
+    /// Sets flags of the next fragment that begins.
+    pub fn mark_next(&mut self, flags: Flags) {
+        self.flags = self.flags.and(flags);
+    }
+
+    /// Takes what the producer sent. Waits while more than `max_in_flight_bytes` of it are not stored yet.
+    ///
+    /// # Errors
+    /// The first fault ends the session: the open fragment is dropped, later pushes are refused, and `finish` tells what
+    /// was kept. It was acknowledged as an error already.
+    pub async fn push(&mut self, bytes: &[u8], now_ms: u64) -> Result<(), Fault> {
+        self.check()?;
+        self.now_ms = now_ms;
+        let pushed = self.ingest.push(bytes, now_ms);
+        self.events(pushed).await
+    }
+
+    /// Seals the open fragment now instead of when the next begins; for producers of our own.
+    ///
+    /// # Errors
+    /// As [`Session::push`]; the producer is inside an element.
+    pub async fn flush(&mut self, now_ms: u64) -> Result<(), Fault> {
+        self.check()?;
+        self.now_ms = now_ms;
+        let flushed = self.ingest.flush();
+        self.events(flushed).await
+    }
+
+    /// Ends the session: waits until everything is stored or has failed. `stopped`: on purpose, readers need not wait.
+    pub async fn finish(mut self, stopped: bool, now_ms: u64) -> Finished {
+        (self.now_ms, self.stopped) = (now_ms, stopped);
+        if !self.ended {
+            let ended = self.ingest.finish().map(|_| ());
+            // A fault has been acknowledged; what was kept is told below.
+            let _ = self.events(ended).await;
+        }
+        self.jobs = None;
+        let nothing = Finished { first: None, last: None, kept: 0, failed: 0 };
+        match self.persister.take() {
+            Some(persister) => persister.await.unwrap_or(nothing),
+            None => nothing,
+        }
+    }
+
+    /// Ends the session because of something outside its bytes, such as a connection that broke, and says so.
+    pub fn fail(&mut self, kind: FaultKind) {
+        self.failed(&kind.into());
+    }
+
+    fn check(&mut self) -> Result<(), Fault> {
+        if self.ended {
+            return Err(FaultKind::InvalidMkv.into());
+        }
+        if !self.stream.state().active() {
+            let fault = FaultKind::StreamDeleted.into();
+            self.failed(&fault);
+            return Err(fault);
+        }
+        Ok(())
+    }
+
+    async fn events(&mut self, result: Result<(), Fault>) -> Result<(), Fault> {
+        while let Some(event) = self.ingest.poll() {
+            match event {
+                Event::Opened(opening) => self.opened(opening),
+                Event::Live(bytes) => self.live(bytes),
+                Event::Sealed(sealed) => self.sealed(sealed).await,
+            }
+        }
+        self.stream.wake();
+        result.inspect_err(|fault| self.failed(fault))
+    }
+
+    fn opened(&mut self, opening: Opening) {
+        let live = self.stream.state().open_fragment(&opening);
+        let of = AckOf { timecode_ms: opening.timecode_ms, number: live.number };
+        let flags = std::mem::take(&mut self.flags);
+        self.open = Some(Open { live, header: opening.header, of, flags });
+        self.acks.send(Ack::Buffering(of));
+    }
+
+    fn live(&mut self, bytes: Bytes) {
+        if let Some(open) = &self.open {
+            open.live.push(bytes);
+        }
+    }
+
+    async fn sealed(&mut self, sealed: Sealed) {
+        let Some(Open { live, header, of, mut flags }) = self.open.take() else { return };
+        if sealed.salvaged {
+            flags = flags.and(Flags::SALVAGED);
+        }
+        live.finish(End::Complete { duration_ms: sealed.duration_ms });
+        {
+            let (config, mut state) = (&self.inner.config, self.stream.state());
+            state.last_duration_ms = sealed.duration_ms;
+            state.contact.clone_from(&sealed.contact);
+            state.trim_memory(config.memory_ms, config.memory_bytes, self.now_ms);
+        }
+        self.stream.wake();
+        self.acks.send(Ack::Received(of));
+        let bytes: usize = sealed.media.iter().map(Bytes::len).sum();
+        let bytes = u32::try_from(bytes.min(self.inner.config.max_in_flight_bytes)).unwrap_or(u32::MAX);
+        let room = self.room.clone().acquire_many_owned(bytes).await.expect("it is never closed");
+        let job = Job { live, header, sealed, flags, of, now_ms: self.now_ms, _room: room };
+        if let Some(jobs) = &self.jobs {
+            let sent = jobs.send(job).await;
+            debug_assert!(sent.is_ok(), "the persister ends after its sender");
+        }
+    }
+
+    /// Drops the open fragment and ends the session.
+    fn failed(&mut self, fault: &Fault) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        let of = self.drop_open();
+        self.acks.send(Ack::Error { of, kind: fault.kind });
+        tracing::debug!(%fault, "a producer's session failed");
+    }
+
+    fn drop_open(&mut self) -> Option<AckOf> {
+        let open = self.open.take()?;
+        open.live.finish(End::Dropped);
+        self.stream.state().live.remove(&open.live.number);
+        self.stream.wake();
+        Some(open.of)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.drop_open();
+        {
+            let mut state = self.stream.state();
+            state.sessions -= 1;
+            state.ended = Some(Ended { at_ms: self.now_ms, stopped: self.stopped });
+        }
+        self.stream.wake();
+    }
+}

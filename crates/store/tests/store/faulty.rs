@@ -1,0 +1,134 @@
+//! Storage that stops working at a chosen write, as a process that is killed does, or that is full or away for a while.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+/// What the last write that is let through does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Nothing.
+    Before,
+    /// All, but its answer is lost.
+    After,
+}
+
+#[derive(Debug)]
+pub(crate) struct Faulty {
+    inner: Arc<dyn ObjectStore>,
+    /// Writes that still succeed.
+    left: Arc<AtomicI64>,
+    cut: Cut,
+    /// Refuses writes as a full disk does.
+    pub(crate) full: Arc<AtomicBool>,
+    /// Loses the answer of the next write.
+    pub(crate) lost: Arc<AtomicBool>,
+}
+
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Faulty")
+    }
+}
+
+fn io(kind: std::io::ErrorKind) -> Error {
+    Error::Generic { store: "faulty", source: Box::new(std::io::Error::from(kind)) }
+}
+
+fn dead() -> Error {
+    io(std::io::ErrorKind::BrokenPipe)
+}
+
+impl Faulty {
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>, writes: i64, cut: Cut) -> Self {
+        Self {
+            inner,
+            left: Arc::new(AtomicI64::new(writes)),
+            cut,
+            full: Arc::default(),
+            lost: Arc::default(),
+        }
+    }
+
+    /// Counts down; whether the write happens, and whether its answer arrives.
+    fn write(left: &AtomicI64, cut: Cut) -> (bool, bool) {
+        let left = left.fetch_sub(1, Ordering::SeqCst);
+        (left > 0 || (left == 0 && cut == Cut::After), left > 0)
+    }
+
+    fn alive(&self) -> Result<()> {
+        if self.left.load(Ordering::SeqCst) < 0 { Err(dead()) } else { Ok(()) }
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Faulty {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(io(std::io::ErrorKind::StorageFull));
+        }
+        let (happens, answers) = Self::write(&self.left, self.cut);
+        if !happens {
+            return Err(dead());
+        }
+        let result = self.inner.put_opts(location, payload, opts).await;
+        let lost = self.lost.swap(false, Ordering::SeqCst);
+        if answers && !lost { result } else { Err(dead()) }
+    }
+
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        unreachable!("the store writes whole objects")
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.alive()?;
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.alive()?;
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let (inner, left, cut) = (self.inner.clone(), self.left.clone(), self.cut);
+        let delete = move |path: Result<Path>| {
+            let (inner, left) = (inner.clone(), left.clone());
+            async move {
+                let path = path?;
+                let (happens, answers) = Self::write(&left, cut);
+                if happens {
+                    let one = futures_util::stream::once(std::future::ready(Ok(path.clone()))).boxed();
+                    inner.delete_stream(one).next().await.unwrap()?;
+                }
+                if answers { Ok(path) } else { Err(dead()) }
+            }
+        };
+        paths.then(delete).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        match self.alive() {
+            Ok(()) => self.inner.list(prefix),
+            Err(e) => futures_util::stream::once(std::future::ready(Err(e))).boxed(),
+        }
+    }
+
+    async fn list_with_delimiter(&self, _: Option<&Path>) -> Result<ListResult> {
+        unreachable!("the store lists whole folders")
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
+        unreachable!("the store copies nothing")
+    }
+}

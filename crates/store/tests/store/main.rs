@@ -1,0 +1,12 @@
+//! The store from outside: producers, readers, crashes, limits, against a folder, memory, and storage that fails.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![expect(clippy::cast_possible_truncation, reason = "small numbers")]
+
+mod crash;
+mod faulty;
+mod lifecycle;
+mod limits;
+mod live;
+mod reading;
+mod rig;
+mod secrecy;

@@ -1,0 +1,330 @@
+"""boto3 and raw HTTP against the Kinesis Video Streams API of a running server: `kvs.py URL ACCESS_KEY SECRET`.
+
+Streams are made, written by PutMedia with chunked bodies, read live and later, listed in pages, and deleted. The PCM that
+comes back has to be the PCM that went in. Prints `{"event": "step"}` after each part and `{"event": "done"}` at the end.
+"""
+
+import datetime
+import hashlib
+import hmac
+import http.client
+import json
+import random
+import struct
+import sys
+import threading
+import time
+import urllib.parse
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+REGION = "us-east-1"
+BLOCK = 1024  # 64 ms of 8 kHz, 16 bit
+
+
+def element(ident: bytes, data: bytes) -> bytes:
+    return ident + struct.pack(">I", len(data) | 1 << 28) + data
+
+
+def header(contact: str) -> bytes:
+    """EBML head, segment of unknown size, Info, one PCM track, a tag; names are those of a contact centre."""
+    ebml = element(b"\x1a\x45\xdf\xa3", element(b"\x42\x82", b"matroska"))
+    info = element(b"\x15\x49\xa9\x66", element(b"\x2a\xd7\xb1", (1_000_000).to_bytes(3, "big")))
+    audio = element(b"\xe1", element(b"\xb5", struct.pack(">d", 8000)) + element(b"\x9f", b"\x01") + element(b"\x62\x64", b"\x10"))
+    track = element(b"\xd7", b"\x01") + element(b"\x83", b"\x02") + element(b"\x53\x6e", b"AUDIO_FROM_CUSTOMER")
+    tracks = element(b"\x16\x54\xae\x6b", element(b"\xae", track + element(b"\x86", b"A_PCM/INT/LIT") + audio))
+    tag = element(b"\x67\xc8", element(b"\x45\xa3", b"ContactId") + element(b"\x44\x87", contact.encode()))
+    tags = element(b"\x12\x54\xc3\x67", element(b"\x73\x73", tag))
+    return ebml + b"\x18\x53\x80\x67\x01" + b"\xff" * 7 + info + tracks + tags
+
+
+def cluster(timecode: int, pcm: bytes) -> bytes:
+    out = b"\x1f\x43\xb6\x75\x01" + b"\xff" * 7 + element(b"\xe7", timecode.to_bytes(8, "big"))
+    for i in range(0, len(pcm), BLOCK):
+        out += element(b"\xa3", b"\x81" + struct.pack(">h", i // BLOCK * 64) + b"\x80" + pcm[i : i + BLOCK])
+    return out
+
+
+def vint(data: bytes, at: int, keep: bool) -> tuple[int, int]:
+    length = 9 - data[at].bit_length()
+    value = int.from_bytes(data[at : at + length], "big")
+    mask = (1 << 7 * length) - 1
+    if not keep:
+        value &= mask
+        value = -1 if value == mask else value
+    return value, at + length
+
+
+MASTERS = {0x18538067, 0x1F43B675, 0x1254C367, 0x7373, 0x67C8}
+
+
+def parse(data: bytes) -> tuple[list[dict], bytes]:
+    """Tags of each document, and the PCM of all."""
+    documents, pcm, at, name = [], b"", 0, ""
+    while at < len(data):
+        ident, at = vint(data, at, True)
+        size, at = vint(data, at, False)
+        if ident == 0x1A45DFA3:
+            documents.append({})
+        if ident in MASTERS:
+            continue
+        content = data[at : at + size]
+        assert len(content) == size, "ends inside an element"
+        at += size
+        if ident == 0x45A3:
+            name = content.decode()
+        elif ident == 0x4487:
+            documents[-1][name] = content.decode()
+        elif ident == 0xA3:
+            pcm += content[4:]
+    return documents, pcm
+
+
+class Producer:
+    """PutMedia over a plain socket, signed as the producer SDK signs: an empty body, the host without its port."""
+
+    def __init__(self, endpoint: str, key: str, secret: str, stream: str):
+        url = urllib.parse.urlsplit(endpoint)
+        now = datetime.datetime.now(datetime.timezone.utc)
+        stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
+        path = url.path + "/putMedia"
+        signed = {"host": url.hostname, "x-amz-date": stamp, "x-amzn-stream-name": stream}
+        names = ";".join(signed)
+        empty = hashlib.sha256(b"").hexdigest()
+        canonical = f"POST\n{path}\n\n" + "".join(f"{k}:{v}\n" for k, v in signed.items()) + f"\n{names}\n{empty}"
+        scope = f"{day}/{REGION}/kinesisvideo/aws4_request"
+        text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        signing = ("AWS4" + secret).encode()
+        for part in (day, REGION, "kinesisvideo", "aws4_request"):
+            signing = hmac.new(signing, part.encode(), "sha256").digest()
+        signature = hmac.new(signing, text.encode(), "sha256").hexdigest()
+        self.connection = http.client.HTTPConnection(url.hostname, url.port, timeout=30)
+        self.connection.putrequest("POST", path)
+        for field, value in {
+            "x-amz-date": stamp,
+            "x-amzn-stream-name": stream,
+            "x-amzn-fragment-timecode-type": "ABSOLUTE",
+            "x-amzn-producer-start-timestamp": f"{now.timestamp():.3f}",
+            "Transfer-Encoding": "chunked",
+            "Authorization": f"AWS4-HMAC-SHA256 Credential={key}/{scope}, SignedHeaders={names}, Signature={signature}",
+        }.items():
+            self.connection.putheader(field, value)
+        self.connection.endheaders()
+
+    def send(self, data: bytes) -> None:
+        self.connection.send(b"%x\r\n%s\r\n" % (len(data), data))
+
+    def end(self) -> None:
+        self.connection.send(b"0\r\n\r\n")
+
+    def response(self) -> http.client.HTTPResponse:
+        return self.connection.getresponse()
+
+
+def step(text: str) -> None:
+    print(json.dumps({"event": "step", "what": text}), flush=True)
+
+
+def refused(code: str, status: int, call, **arguments) -> None:
+    try:
+        call(**arguments)
+    except ClientError as e:
+        got = (e.response["Error"]["Code"], e.response["ResponseMetadata"]["HTTPStatusCode"])
+        assert got == (code, status), got
+    else:
+        raise AssertionError(f"{code} was expected")
+
+
+class Rig:
+    def __init__(self, url: str, key: str, secret: str):
+        self.url, self.key, self.secret = url, key, secret
+        self.control = self.client("kinesisvideo", url)
+
+    def client(self, service: str, endpoint: str, secret: str | None = None):
+        return boto3.client(
+            service,
+            region_name=REGION,
+            endpoint_url=endpoint,
+            aws_access_key_id=self.key,
+            aws_secret_access_key=secret or self.secret,
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+
+    def data(self, service: str, stream: str, api: str):
+        endpoint = self.control.get_data_endpoint(StreamName=stream, APIName=api)["DataEndpoint"]
+        return self.client(service, endpoint)
+
+    def producer(self, stream: str) -> Producer:
+        endpoint = self.control.get_data_endpoint(StreamName=stream, APIName="PUT_MEDIA")["DataEndpoint"]
+        return Producer(endpoint, self.key, self.secret, stream)
+
+
+def control_plane(rig: Rig) -> None:
+    c = rig.control
+    arns = [c.create_stream(StreamName=f"page-{i}", DataRetentionInHours=i)["StreamARN"] for i in range(3)]
+    assert arns[1].rsplit("/", 2)[1] == "page-1", arns
+    refused("ResourceInUseException", 400, c.create_stream, StreamName="page-1")
+    refused("ResourceNotFoundException", 404, c.describe_stream, StreamName="nobody")
+    refused("InvalidSignatureException", 403, rig.client("kinesisvideo", rig.url, "wrong").list_streams)
+    pages = c.get_paginator("list_streams").paginate(
+        StreamNameCondition={"ComparisonOperator": "BEGINS_WITH", "ComparisonValue": "page-"},
+        PaginationConfig={"PageSize": 2},
+    )
+    assert [s["StreamName"] for p in pages for s in p["StreamInfoList"]] == ["page-0", "page-1", "page-2"]
+    info = c.describe_stream(StreamARN=arns[2])["StreamInfo"]
+    assert (info["Status"], info["DataRetentionInHours"], len(info["Version"])) == ("ACTIVE", 2, 20), info
+    assert abs(info["CreationTime"].timestamp() - time.time()) < 60
+    change = dict(StreamName="page-2", Operation="INCREASE_DATA_RETENTION", DataRetentionChangeInHours=3)
+    c.update_data_retention(CurrentVersion=info["Version"], **change)
+    refused("VersionMismatchException", 400, c.update_data_retention, CurrentVersion=info["Version"], **change)
+    assert c.describe_stream(StreamName="page-2")["StreamInfo"]["DataRetentionInHours"] == 5
+    c.tag_stream(StreamName="page-2", Tags={"a": "1", "b": "2"})
+    c.untag_stream(StreamName="page-2", TagKeyList=["a"])
+    assert c.list_tags_for_stream(StreamName="page-2")["Tags"] == {"b": "2"}
+    for arn in arns:
+        c.delete_stream(StreamARN=arn)
+    refused("ResourceNotFoundException", 404, c.delete_stream, StreamARN=arns[0])
+    step("control plane: created, described, paged, changed, tagged, deleted")
+
+
+def put_stored(rig: Rig) -> tuple[list[str], list[int], bytes]:
+    """Ten fragments in chunks of odd sizes."""
+    rig.control.create_stream(StreamName="call", DataRetentionInHours=24, MediaType="audio/L16")
+    pcm, first = random.Random(1).randbytes(10 * 16 * BLOCK), int(time.time() * 1000) - 60_000
+    times = [first + i * 1024 for i in range(10)]
+    body = header("contact-1")
+    for i, timecode in enumerate(times):
+        body += cluster(timecode, pcm[i * 16 * BLOCK : (i + 1) * 16 * BLOCK])
+    producer = rig.producer("call")
+    for at in range(0, len(body), 4097):
+        producer.send(body[at : at + 4097])
+    producer.end()
+    response = producer.response()
+    assert response.status == 200, (response.status, response.read())
+    acks = [json.loads(line) for line in response.read().splitlines()]
+    kinds = {kind: [a["FragmentNumber"] for a in acks if a["EventType"] == kind] for kind in ("BUFFERING", "RECEIVED", "PERSISTED")}
+    assert kinds["BUFFERING"] == kinds["RECEIVED"] == kinds["PERSISTED"] and len(kinds["PERSISTED"]) == 10, acks
+    assert [a["FragmentTimecode"] for a in acks if a["EventType"] == "PERSISTED"] == times
+    assert all(len(n) == 47 for n in kinds["PERSISTED"])
+    step("PutMedia: ten fragments, each buffered, received, persisted")
+    return kinds["PERSISTED"], times, pcm
+
+
+def get_stored(rig: Rig, numbers: list[str], times: list[int], pcm: bytes) -> None:
+    media = rig.data("kinesis-video-media", "call", "GET_MEDIA")
+
+    def get(**selector) -> tuple[list[str], bytes]:
+        payload = media.get_media(StreamName="call", StartSelector=selector)["Payload"].read()
+        documents, got = parse(payload)
+        assert all(d["ContactId"] == "contact-1" for d in documents)
+        return [d["AWS_KINESISVIDEO_FRAGMENT_NUMBER"] for d in documents], got
+
+    def at(i: int) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(times[i] / 1000, datetime.timezone.utc)
+
+    assert get(StartSelectorType="EARLIEST") == (numbers, pcm)
+    rest = (numbers[7:], pcm[7 * 16 * BLOCK :])
+    assert get(StartSelectorType="FRAGMENT_NUMBER", AfterFragmentNumber=numbers[6]) == rest
+    assert get(StartSelectorType="CONTINUATION_TOKEN", ContinuationToken=numbers[6]) == rest
+    assert get(StartSelectorType="PRODUCER_TIMESTAMP", StartTimestamp=at(7) + datetime.timedelta(milliseconds=5)) == rest
+    early = datetime.datetime.fromtimestamp(times[0] / 1000 - 3600, datetime.timezone.utc)
+    assert get(StartSelectorType="SERVER_TIMESTAMP", StartTimestamp=early) == (numbers, pcm)
+    refused("InvalidArgumentException", 400, media.get_media, StreamName="call", StartSelector={"StartSelectorType": "FRAGMENT_NUMBER"})
+    refused("ResourceNotFoundException", 404, media.get_media, StreamName="nobody", StartSelector={"StartSelectorType": "NOW"})
+    step("GetMedia: five selectors, PCM identical")
+
+
+def archive(rig: Rig, numbers: list[str], times: list[int], pcm: bytes) -> None:
+    client = rig.data("kinesis-video-archived-media", "call", "LIST_FRAGMENTS")
+    start = datetime.datetime.fromtimestamp(times[2] / 1000, datetime.timezone.utc)
+    selector = {"FragmentSelectorType": "PRODUCER_TIMESTAMP", "TimestampRange": {"StartTimestamp": start, "EndTimestamp": start + datetime.timedelta(hours=1)}}
+    pages = client.get_paginator("list_fragments").paginate(StreamName="call", FragmentSelector=selector, PaginationConfig={"PageSize": 3})
+    found = [f for p in pages for f in p["Fragments"]]
+    assert [f["FragmentNumber"] for f in found] == numbers[2:]
+    assert all(f["FragmentLengthInMilliseconds"] == 1024 for f in found)
+    # A float of seconds is exact to less than a millisecond, not to a microsecond.
+    assert [round(f["ProducerTimestamp"].timestamp() * 1000) for f in found] == times[2:]
+    missing = numbers[0][:-1] + str((int(numbers[0][-1]) + 1) % 10)
+    payload = client.get_media_for_fragment_list(StreamName="call", Fragments=[numbers[4], missing, numbers[1]])["Payload"].read()
+    documents, got = parse(payload)
+    assert got == pcm[4 * 16 * BLOCK : 5 * 16 * BLOCK] + pcm[16 * BLOCK : 2 * 16 * BLOCK]
+    assert documents[1]["AWS_KINESISVIDEO_ERROR_CODE"] == "FRAGMENT_NOT_FOUND", documents[1]
+    assert "AWS_KINESISVIDEO_CONTINUATION_TOKEN" not in documents[0]
+    step("ListFragments in pages, GetMediaForFragmentList with one missing")
+
+
+def live(rig: Rig) -> None:
+    """A reader follows a producer block by block, without retention."""
+    rig.control.create_stream(StreamName="live", DataRetentionInHours=0)
+    producer = rig.producer("live")
+    producer.send(header("contact-2"))
+    response = producer.response()
+    assert response.status == 200, response.read()
+    media = rig.data("kinesis-video-media", "live", "GET_MEDIA")
+    got, delays, sent_at = bytearray(), [], {}
+    stream = media.get_media(StreamName="live", StartSelector={"StartSelectorType": "NOW"})["Payload"]
+
+    def read() -> None:
+        while chunk := stream._raw_stream.read1(65536):
+            now = time.perf_counter()
+            got.extend(chunk)
+            for mark in list(sent_at):
+                if mark in got:
+                    delays.append(now - sent_at.pop(mark))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    rng, pcm, first = random.Random(2), b"", int(time.time() * 1000)
+    for i in range(100):
+        block = rng.randbytes(BLOCK)
+        pcm += block
+        whole = cluster(first + i * 64, block)
+        if i % 16:
+            whole = element(b"\xa3", b"\x81" + struct.pack(">h", i % 16 * 64) + b"\x80" + block)
+        sent_at[block] = time.perf_counter()
+        producer.send(whole)
+        time.sleep(0.01)
+    producer.end()
+    acks = [json.loads(line) for line in response.read().splitlines()]
+    assert [a["EventType"] for a in acks].count("RECEIVED") == 7 and "PERSISTED" not in {a["EventType"] for a in acks}, acks
+    reader.join(timeout=30)
+    assert not reader.is_alive(), "the response ends after the producer"
+    documents, heard = parse(bytes(got))
+    assert heard == pcm and len(documents) == 7
+    delays.sort()
+    step(f"live: 100 blocks in order, median {delays[50] * 1000:.1f} ms, worst {delays[-1] * 1000:.1f} ms")
+    archived = rig.data("kinesis-video-archived-media", "live", "LIST_FRAGMENTS")
+    refused("NoDataRetentionException", 400, archived.list_fragments, StreamName="live")
+
+
+def faults(rig: Rig) -> None:
+    producer = rig.producer("call")
+    producer.send(b"this is no Matroska at all")
+    producer.end()
+    acks = [json.loads(line) for line in producer.response().read().splitlines()]
+    assert (acks[-1]["EventType"], acks[-1]["ErrorId"], acks[-1]["ErrorCode"]) == ("ERROR", 4006, "INVALID_MKV_DATA"), acks
+    wrong = Producer(rig.url, rig.key, "wrong", "call")
+    wrong.end()
+    response = wrong.response()
+    assert response.status == 403 and response.getheader("x-amzn-ErrorType").startswith("InvalidSignatureException"), response.status
+    step("faults: 4006 for what is no Matroska, 403 for a wrong secret")
+
+
+def main() -> None:
+    rig = Rig(*sys.argv[1:4])
+    control_plane(rig)
+    stored = put_stored(rig)
+    get_stored(rig, *stored)
+    archive(rig, *stored)
+    live(rig)
+    faults(rig)
+    arn = rig.control.describe_stream(StreamName="call")["StreamInfo"]["StreamARN"]
+    rig.control.delete_stream(StreamARN=arn)
+    refused("ResourceNotFoundException", 404, rig.control.describe_stream, StreamName="call")
+    print(json.dumps({"event": "done"}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
