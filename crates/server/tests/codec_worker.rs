@@ -1,6 +1,5 @@
 //! The binary as its own codec worker.
 
-#![expect(clippy::unwrap_used, reason = "a test says by panicking that it failed")]
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
