@@ -1,6 +1,6 @@
 //! HTTP: join, bots, WHIP and WHEP, guest tokens, health, metrics, the web client's files.
 //!
-//! The only crate with HTTP handlers. An [`App`] holds the running shards and bots, the signing key and the limits;
+//! With `kvs`, the only crate with HTTP handlers. An [`App`] holds the running shards and bots, the signing key and the limits;
 //! [`serve()`] accepts connections for it. `docs/reference/http.md` and `docs/reference/join.md` are the pages for users.
 //! Absent by design: SDP (that is `shard`'s, called from blocking threads), media, files, environment.
 
