@@ -1,6 +1,5 @@
 //! The binary as its own codec worker.
 
-
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
