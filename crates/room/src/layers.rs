@@ -29,8 +29,9 @@ fn cap(p: &Participant, slot: &SlotState, track: TrackKey, owner: &SceneTrack) -
     [p.policy.max_height, tile, pin.and_then(|pin| pin.max_height)].into_iter().flatten().min()
 }
 
-/// A feed for each slot of the assignment.
-pub(crate) fn choose(p: &Participant, scene: &Scene, assignment: &Assignment) -> Vec<Option<Feed>> {
+/// A feed for each slot of the assignment, and what they would cost in bits per second if nothing limited them: 0 where
+/// there is no layer to choose.
+pub(crate) fn choose(p: &Participant, scene: &Scene, assignment: &Assignment) -> (Vec<Option<Feed>>, u64) {
     let mut feeds: Vec<Option<Feed>> = Vec::with_capacity(p.slots.len());
     for (slot, track) in p.slots.iter().zip(&assignment.tracks) {
         let found = track.and_then(|t| scene.tracks.get(&t));
@@ -39,10 +40,25 @@ pub(crate) fn choose(p: &Participant, scene: &Scene, assignment: &Assignment) ->
             Role::Video | Role::Screen => t.feed_below(cap(p, slot, t.key, t)),
         }));
     }
+    let demand = demand(p, scene, &feeds);
     if let Some(bps) = p.bandwidth {
         fit(p, scene, &assignment.priority, bps, &mut feeds);
     }
-    feeds
+    (feeds, demand)
+}
+
+fn demand(p: &Participant, scene: &Scene, feeds: &[Option<Feed>]) -> u64 {
+    let (mut bps, mut choice) = (0, false);
+    for (slot, feed) in p.slots.iter().zip(feeds) {
+        let Some((feed, track)) = feed.and_then(|f| Some((f, scene.tracks.get(&f.track)?))) else { continue };
+        if slot.role == Role::Audio {
+            bps += AUDIO_BPS;
+        } else {
+            bps += assumed_bps(track.height(feed.layer));
+            choice |= track.live().any(|layer| layer < feed.layer);
+        }
+    }
+    if choice { bps } else { 0 }
 }
 
 /// Lowers layers until they fit: all start at their lowest, then the most important is raised first, step by step.
