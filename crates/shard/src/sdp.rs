@@ -30,8 +30,7 @@ const MID_EXTENSION: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 /// RFC 6464, section 4.
 const LEVEL_EXTENSION: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 /// draft-holmer-rmcat-transport-wide-cc-extensions-01, section 2.
-const TRANSPORT_EXTENSION: &str =
-    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+const TRANSPORT_EXTENSION: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 /// Bytes of control messages waiting in SCTP for one peer.
 const CONTROL_BUFFER_BYTES: usize = 256 * 1024;
 

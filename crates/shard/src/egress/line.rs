@@ -124,7 +124,8 @@ impl Line {
             resent: None,
             packet,
         };
-        let header = self.write_header(&sent, (self.plan.ssrc, payload_type.number, sent.seq), transport, out);
+        let header =
+            self.write_header(&sent, (self.plan.ssrc, payload_type.number, sent.seq), transport, out);
         write_payload(&sent, out);
         self.packets = self.packets.wrapping_add(1);
         self.bytes = self.bytes.wrapping_add(u32::try_from(sent.packet.payload.len()).unwrap_or(0));

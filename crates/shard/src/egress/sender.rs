@@ -330,8 +330,7 @@ impl Sender {
         self.probe_waits = estimator.probe_deadline(now_us).is_some_and(|at| at <= now_us);
         let Some(bps) = estimator.bps() else { return };
         self.counters.estimate_bps = bps;
-        let same =
-            |old: u64| old.abs_diff(bps).saturating_mul(100) < old.saturating_mul(NOTICEABLE_PERCENT);
+        let same = |old: u64| old.abs_diff(bps).saturating_mul(100) < old.saturating_mul(NOTICEABLE_PERCENT);
         if !self.told_bps.is_some_and(same) {
             self.told_bps = Some(bps);
             feedback.push(Feedback::Bandwidth(bps));

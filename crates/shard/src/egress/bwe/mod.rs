@@ -158,6 +158,11 @@ impl Estimator {
     /// From the detector, what arrives and what probes have measured to the rate.
     fn control(&mut self, now_us: u64, overused: bool, probed: Option<f64>, heard: bool) {
         let (acked, rtt_us) = (self.acked.bps(), self.rtt());
+        if overused || self.loss.is_high() {
+            // Ours, not libwebrtc's: the path has changed, so the filter of what arrives may move, too. Without it the
+            // second decrease after a drop is still taken from the rate before.
+            self.acked.expect_change();
+        }
         match probed.filter(|_| !overused && self.trend.usage() != Usage::Over) {
             Some(bps) => {
                 let floor = match (self.rate.bps(), acked) {

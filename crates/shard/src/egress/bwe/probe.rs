@@ -208,8 +208,7 @@ impl Probes {
     fn begin(&mut self, now_us: u64, bps: f64) {
         self.count = self.count.checked_add(1).unwrap_or(1);
         let id = self.count;
-        self.active =
-            Some(Active { id, bps, begun_us: now_us, sent_bytes: 0, packets: 0, next_us: now_us });
+        self.active = Some(Active { id, bps, begun_us: now_us, sent_bytes: 0, packets: 0, next_us: now_us });
         if self.clusters.len() == MAX_CLUSTERS {
             self.clusters.pop_front();
         }
