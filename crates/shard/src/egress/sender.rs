@@ -29,6 +29,9 @@ const MAX_ROUND_TRIP: Duration = Duration::from_secs(2);
 /// Bytes of retransmission that may be saved up while nothing is lost; beyond, as much as is sent anew.
 const MAX_RESEND_CREDIT: usize = 256 * 1024;
 
+/// Retransmissions take no more than the estimate, over this time (libwebrtc: `kRetransmitWindowSizeMs`): a narrowed
+/// link that is full of them has no room for what is sent anew.
+const RESEND_WINDOW_US: u64 = 500_000;
 /// Packets of padding in one flush: a probe of 40 Mbit/s for the two milliseconds between them.
 const MAX_PADDING: usize = 64;
 /// An estimate that differs by less, in percent, is not told.
@@ -79,6 +82,8 @@ pub(crate) struct Sender {
     report_at: Option<Instant>,
     round_trip: Duration,
     resend_credit: usize,
+    /// When the window of retransmissions began, and bytes in it.
+    resend_window: (u64, u64),
     opened: Vec<u8>,
     /// Of the bandwidth, where transport-wide feedback was negotiated.
     estimator: Option<Box<Estimator>>,
@@ -106,6 +111,7 @@ impl Sender {
             report_at: None,
             round_trip: DEFAULT_ROUND_TRIP,
             resend_credit: MAX_RESEND_CREDIT,
+            resend_window: (0, 0),
             opened: Vec::new(),
             estimator: estimates.then(Box::default),
             told_bps: None,
@@ -228,6 +234,15 @@ impl Sender {
         self.probe_at = due_us.map(|at| now + Duration::from_micros(at.saturating_sub(now_us)));
     }
 
+    /// Bytes that may be sent again in the current window.
+    fn resend_room(&mut self, now_us: u64) -> u64 {
+        if now_us.saturating_sub(self.resend_window.0) >= RESEND_WINDOW_US {
+            self.resend_window = (now_us, 0);
+        }
+        let Some(bps) = self.estimator.as_ref().and_then(|e| e.bps()) else { return u64::MAX };
+        (bps / 8 * RESEND_WINDOW_US / 1_000_000).saturating_sub(self.resend_window.1)
+    }
+
     fn flush_wanted(
         &mut self,
         (now, now_us): (Instant, u64),
@@ -237,10 +252,10 @@ impl Sender {
     ) {
         let mut wanted = std::mem::take(&mut self.wanted);
         for (place, seq) in wanted.drain(..) {
-            let transport = self.transport_seq();
+            let (transport, room) = (self.transport_seq(), self.resend_room(now_us));
             let Some(line) = self.lines.get_mut(place) else { continue };
             let asked = (seq, self.round_trip);
-            let allowed = self.resend_credit > 0;
+            let allowed = self.resend_credit > 0 && room > 0;
             let written =
                 if allowed { line.write_again(now, asked, transport, arena.buffer()) } else { None };
             let length = written.and_then(|w| seal(&w, sealer, path, arena));
@@ -248,6 +263,7 @@ impl Sender {
                 Some(length) => {
                     self.counters.resent += 1;
                     self.resend_credit = self.resend_credit.saturating_sub(length);
+                    self.resend_window.1 += length as u64;
                     account(&mut self.estimator, line, now_us, length);
                 }
                 None => self.counters.not_resent += 1,

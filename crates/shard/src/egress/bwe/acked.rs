@@ -21,6 +21,8 @@ pub(super) struct Acked {
     variance: f64,
     window_ms: f64,
     bytes: u64,
+    /// The last window's rate.
+    sample_kbps: f64,
     last_us: Option<i64>,
 }
 
@@ -28,6 +30,12 @@ impl Acked {
     /// Bits per second; `None` before the first window is full.
     pub(super) fn bps(&self) -> Option<f64> {
         self.kbps.map(|k| k * 1e3)
+    }
+
+    /// As [`Acked::bps`], or the last window's where more arrived in it. A slot that goes up a layer multiplies its rate
+    /// in one step, which the filter follows over a second; what a queue gives out meanwhile is what the link carries.
+    pub(super) fn recent_bps(&self) -> Option<f64> {
+        self.kbps.map(|k| k.max(self.sample_kbps) * 1e3)
     }
 
     /// The application has begun to send more: samples are believed sooner.
@@ -39,6 +47,7 @@ impl Acked {
     pub(super) fn add(&mut self, packet: &Arrived, limited: bool) {
         let length_ms = if self.kbps.is_some() { WINDOW_MS } else { FIRST_WINDOW_MS };
         let Some(kbps) = self.sample(packet, length_ms) else { return };
+        self.sample_kbps = kbps;
         let Some(old) = self.kbps else {
             (self.kbps, self.variance) = (Some(kbps), FIRST_VARIANCE);
             return;

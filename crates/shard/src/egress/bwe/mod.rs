@@ -175,6 +175,7 @@ impl Estimator {
             }
             None if heard => {
                 let usage = if overused { Usage::Over } else { self.trend.usage() };
+                let acked = if usage == Usage::Over { self.acked.recent_bps() } else { acked };
                 self.rate.update(now_us, usage, acked, rtt_us);
             }
             None => {}
