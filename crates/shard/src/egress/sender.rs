@@ -312,7 +312,7 @@ impl Sender {
                 let known = self.line_of(block.ssrc).is_some();
                 let rtt = block.round_trip(rtcp::middle(rtcp::ntp(now_us))).filter(|_| known);
                 if let Some(rtt) = rtt {
-                    let rtt = Duration::from_micros(u64::from(rtt) * 1_000_000 >> 16).min(MAX_ROUND_TRIP);
+                    let rtt = Duration::from_micros((u64::from(rtt) * 1_000_000) >> 16).min(MAX_ROUND_TRIP);
                     // Smoothed as in RFC 6298, section 2.
                     self.round_trip = (self.round_trip * 7 + rtt) / 8;
                     self.counters.round_trip_ms =

@@ -89,12 +89,12 @@ impl Iterator for Lost<'_> {
 
     fn next(&mut self) -> Option<u16> {
         loop {
-            if let Some((seq, mask)) = self.current.take() {
-                if mask != 0 {
-                    let skip = u16::try_from(mask.trailing_zeros()).unwrap_or(0);
-                    self.current = Some((seq, mask & (mask - 1)));
-                    return Some(seq.wrapping_add(skip));
-                }
+            if let Some((seq, mask)) = self.current.take()
+                && mask != 0
+            {
+                let skip = u16::try_from(mask.trailing_zeros()).unwrap_or(0);
+                self.current = Some((seq, mask & (mask - 1)));
+                return Some(seq.wrapping_add(skip));
             }
             let (entry, rest) = self.entries.split_at_checked(4)?;
             self.entries = rest;
@@ -252,7 +252,7 @@ pub fn write_goodbye(out: &mut Vec<u8>, ssrc: u32) {
 pub fn ntp(unix_us: u64) -> u64 {
     const SECONDS_1900_TO_1970: u64 = 2_208_988_800;
     let (seconds, us) = (unix_us / 1_000_000, unix_us % 1_000_000);
-    seconds.wrapping_add(SECONDS_1900_TO_1970) << 32 | (us << 32) / 1_000_000
+    (seconds.wrapping_add(SECONDS_1900_TO_1970) << 32) | ((us << 32) / 1_000_000)
 }
 
 /// Middle 32 bits of an NTP time, as reports carry it.
