@@ -219,6 +219,7 @@ impl Call {
 
     /// A connection is gone, its slots with it.
     pub fn forget(&mut self, key: ParticipantKey) {
+        self.demands.remove(&key);
         self.routes.retain(|(k, _), _| *k != key);
         self.flowing.retain(|(k, _), _| *k != key);
         self.pending.retain(|(k, _, _)| *k != key);

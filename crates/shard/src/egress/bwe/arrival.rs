@@ -104,11 +104,11 @@ mod tests {
 
     fn all(packets: &[(u64, i64)]) -> Vec<(f64, f64)> {
         let mut groups = Groups::default();
-        let mut add = |(sent_ms, arrival_ms): &(u64, i64)| {
+        let add = |(sent_ms, arrival_ms): &(u64, i64)| {
             let (sent_us, arrival_us) = (sent_ms * 1_000, arrival_ms * 1_000);
             groups.add(sent_us + 50_000, &Arrived { sent_us, arrival_us, bytes: 1_000, cluster: 0 })
         };
-        packets.iter().filter_map(|p| add(p)).map(|d| (d.sent_ms, d.arrival_ms)).collect()
+        packets.iter().filter_map(add).map(|d| (d.sent_ms, d.arrival_ms)).collect()
     }
 
     #[test]

@@ -225,7 +225,7 @@ fn silence_and_nonsense_do_no_harm() {
     let before = world.bps();
     // Feedback of a peer that makes it up.
     for i in 0..20_000u64 {
-        let body: Vec<u8> = (0..40).map(|_| (world.chance() * 256.0) as u8).collect();
+        let body: Vec<u8> = (0..40).map(|_| whole(world.chance() * 256.0).to_le_bytes()[0]).collect();
         if let Some(feedback) = Feedback::parse(&body) {
             world.estimator.feedback(world.now_us + i, &feedback);
         }
