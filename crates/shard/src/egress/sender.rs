@@ -34,6 +34,8 @@ const MAX_RESEND_CREDIT: usize = 256 * 1024;
 const RESEND_WINDOW_US: u64 = 500_000;
 /// Packets of padding in one flush: a probe of 40 Mbit/s for the two milliseconds between them.
 const MAX_PADDING: usize = 64;
+/// Transport-wide feedback messages of one datagram; others send one, and each may name thousands of packets.
+const MAX_TRANSPORT: usize = 4;
 /// An estimate that differs by less, in percent, is not told.
 const NOTICEABLE_PERCENT: u64 = 5;
 
@@ -294,11 +296,15 @@ impl Sender {
     pub(crate) fn on_rtcp(&mut self, now_us: u64, sealed: &[u8], feedback: &mut Vec<Feedback>) -> bool {
         let mut opened = std::mem::take(&mut self.opened);
         let Some(opener) = self.opener.as_mut() else { return true };
-        let mut for_receiver = false;
+        let (mut for_receiver, mut transport) = (false, 0);
         match opener.open_rtcp(sealed, &mut opened) {
             Some(compound) => rtcp::read(compound, |message| match message {
                 Message::ForReceiver => for_receiver = true,
-                other => self.on_message(now_us, &other, feedback),
+                Message::Transport(_) if transport == MAX_TRANSPORT => {}
+                other => {
+                    transport += usize::from(matches!(other, Message::Transport(_)));
+                    self.on_message(now_us, &other, feedback);
+                }
             }),
             None => self.counters.rtcp_refused += 1,
         }
@@ -360,6 +366,7 @@ impl Sender {
     /// Says good-bye for every line that has sent something. Nothing leaves after that.
     pub(crate) fn goodbye(&mut self, now_us: u64, path: Path, arena: &mut Arena) {
         let Some(mut sealer) = self.sealer.take() else { return };
+        self.probe_at = None;
         for info in self.lines.iter().filter_map(|l| l.report(now_us)) {
             rtcp::write_sender_report(arena.buffer(), &info);
             rtcp::write_cname(arena.buffer(), info.ssrc, &self.cname);
