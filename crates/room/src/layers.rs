@@ -9,8 +9,10 @@ use crate::scene::{Scene, SceneTrack};
 
 /// What a voice costs: Opus with its headers.
 const AUDIO_BPS: u64 = 50_000;
-/// Room left before a higher layer is tried, in percent: estimates vary by this without meaning it.
-const HEADROOM_PERCENT: u64 = 115;
+/// A layer that is routed is kept while the estimate is this share of what it costs, in percent: two decreases of
+/// congestion control (85 % each), as a key frame on a line just wide enough brings them about, cost no layer; a line
+/// that has really narrowed brings about the third within a second. To raise a layer takes all of its cost.
+const KEEP_PERCENT: u64 = 70;
 
 /// Bits per second assumed for a layer of this height: what browsers send by default for simulcast cameras.
 pub(crate) fn assumed_bps(height: u16) -> u64 {
@@ -29,8 +31,9 @@ fn cap(p: &Participant, slot: &SlotState, track: TrackKey, owner: &SceneTrack) -
     [p.policy.max_height, tile, pin.and_then(|pin| pin.max_height)].into_iter().flatten().min()
 }
 
-/// A feed for each slot of the assignment.
-pub(crate) fn choose(p: &Participant, scene: &Scene, assignment: &Assignment) -> Vec<Option<Feed>> {
+/// A feed for each slot of the assignment, and what they would cost in bits per second if nothing limited them: 0 where
+/// there is no layer to choose.
+pub(crate) fn choose(p: &Participant, scene: &Scene, assignment: &Assignment) -> (Vec<Option<Feed>>, u64) {
     let mut feeds: Vec<Option<Feed>> = Vec::with_capacity(p.slots.len());
     for (slot, track) in p.slots.iter().zip(&assignment.tracks) {
         let found = track.and_then(|t| scene.tracks.get(&t));
@@ -39,14 +42,29 @@ pub(crate) fn choose(p: &Participant, scene: &Scene, assignment: &Assignment) ->
             Role::Video | Role::Screen => t.feed_below(cap(p, slot, t.key, t)),
         }));
     }
+    let demand = demand(p, scene, &feeds);
     if let Some(bps) = p.bandwidth {
         fit(p, scene, &assignment.priority, bps, &mut feeds);
     }
-    feeds
+    (feeds, demand)
+}
+
+fn demand(p: &Participant, scene: &Scene, feeds: &[Option<Feed>]) -> u64 {
+    let (mut bps, mut choice) = (0, false);
+    for (slot, feed) in p.slots.iter().zip(feeds) {
+        let Some((feed, track)) = feed.and_then(|f| Some((f, scene.tracks.get(&f.track)?))) else { continue };
+        if slot.role == Role::Audio {
+            bps += AUDIO_BPS;
+        } else {
+            bps += assumed_bps(track.height(feed.layer));
+            choice |= track.live().any(|layer| layer < feed.layer);
+        }
+    }
+    if choice { bps } else { 0 }
 }
 
 /// Lowers layers until they fit: all start at their lowest, then the most important is raised first, step by step.
-/// A layer above the one that is routed now needs headroom, so that a slot does not flap at the edge.
+/// A layer that is routed now is kept with a little less, so that a slot does not flap at the edge.
 fn fit(p: &Participant, scene: &Scene, priority: &[usize], bps: u64, feeds: &mut [Option<Feed>]) {
     let audio = p.slots.iter().zip(feeds.iter()).filter(|(s, f)| s.role == Role::Audio && f.is_some());
     let mut spent = AUDIO_BPS * u64::try_from(audio.count()).unwrap_or(u64::MAX);
@@ -70,7 +88,7 @@ fn fit(p: &Participant, scene: &Scene, priority: &[usize], bps: u64, feeds: &mut
             }
             let more = assumed_bps(track.height(layer)).saturating_sub(assumed_bps(track.height(feed.layer)));
             let now = p.slots[*i].routed.filter(|f| f.track == feed.track).map(|f| f.layer);
-            let percent = if now.is_some_and(|n| n >= layer) { 100 } else { HEADROOM_PERCENT };
+            let percent = if now.is_some_and(|n| n >= layer) { KEEP_PERCENT } else { 100 };
             if (spent + more).saturating_mul(percent) <= bps.saturating_mul(100) {
                 spent += more;
                 feeds[*i] = Some(Feed { layer, ..feed });

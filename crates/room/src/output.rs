@@ -72,6 +72,13 @@ pub enum Output {
         /// Bit `n`: layer `n`.
         layers: u8,
     },
+    /// What a subscriber would be sent in its slots if nothing limited it: the host need not look for more bandwidth.
+    Demand {
+        /// Who.
+        subscriber: ParticipantKey,
+        /// Bits per second; 0: there is no choice of layers.
+        bps: u64,
+    },
     /// A participant is out: close its connection, forget its slots, taps and tracks.
     Ended {
         /// Who.

@@ -128,6 +128,8 @@ pub(crate) struct Participant {
     pub(crate) unavailable: BTreeSet<TrackKey>,
     /// Estimate of what it can receive.
     pub(crate) bandwidth: Option<u64>,
+    /// What the host was told of its demand, in bits per second.
+    pub(crate) demand: u64,
     /// Since when somebody is louder than the quietest occupant of its audio slots.
     pub(crate) contested: Option<Instant>,
     pub(crate) rate: Rate,
@@ -158,6 +160,7 @@ impl Participant {
             taps: BTreeMap::new(),
             unavailable: BTreeSet::new(),
             bandwidth: None,
+            demand: 0,
             contested: None,
             rate: Rate { since: now, count: 0 },
         }

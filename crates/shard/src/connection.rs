@@ -478,6 +478,11 @@ impl Connection {
         serde_json::json!({ "in": self.counters, "out": self.sender.counters })
     }
 
+    /// What the subscriber would be sent if nothing limited it, in bits per second.
+    pub(crate) fn set_demand(&mut self, bps: u64) {
+        self.sender.set_demand(bps);
+    }
+
     /// It has something to send beside what str0m has.
     pub(crate) fn waits(&self) -> bool {
         self.sender.waits()

@@ -48,6 +48,13 @@ impl Core {
             Output::Keyframe { feed } => self.ask_keyframe(room, feed),
             // The routing table itself knows what nobody wants; telling publishers comes with congestion control.
             Output::Wanted { .. } => {}
+            Output::Demand { subscriber, bps } => {
+                if let Some(&Member::Peer(place)) = self.member(room, subscriber)
+                    && let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut)
+                {
+                    peer.connection.set_demand(bps);
+                }
+            }
             Output::Ended { key, reason } => self.end_participant(now, room, key, reason),
             // `enter` has put the new connection in the old one's place already.
             Output::Dropped { .. } => {}

@@ -29,6 +29,8 @@ const MAX_LAYERS: usize = 4;
 const MID_EXTENSION: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 /// RFC 6464, section 4.
 const LEVEL_EXTENSION: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+/// draft-holmer-rmcat-transport-wide-cc-extensions-01, section 2.
+const TRANSPORT_EXTENSION: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 /// Bytes of control messages waiting in SCTP for one peer.
 const CONTROL_BUFFER_BYTES: usize = 256 * 1024;
 
@@ -64,7 +66,7 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
         return Err(bad(&format_args!("{lines} m-lines are more than {}", terms.max_slots + 8)));
     }
     let parsed = SdpOffer::from_sdp_string(offer).map_err(|_| bad(&"it does not parse (RFC 8866)"))?;
-    let (mut rtc, keys) = keys::watch(|| build(&terms, only_receives(offer), now));
+    let (mut rtc, keys) = keys::watch(|| build(&terms, now));
     for &address in terms.candidates {
         if let Ok(candidate) = Candidate::host(address, "udp") {
             rtc.add_local_candidate(candidate);
@@ -75,7 +77,11 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
     if lines.inputs.is_empty() && lines.outputs.is_empty() {
         return Err(no_line(offer));
     }
-    let answer = polish(&answer, &lines);
+    let estimates = lines.outputs.iter().any(|(_, plan)| plan.can_be_probed());
+    if !estimates {
+        lines.outputs.iter_mut().for_each(|(_, plan)| plan.transport_extension = None);
+    }
+    let answer = polish(&answer, &lines, estimates);
     let codecs =
         rtc.codec_config().params().iter().filter_map(|p| Some((p.pt(), codec(p.spec().codec)?))).collect();
     take_streams(&mut rtc, &mut lines.outputs);
@@ -99,14 +105,8 @@ fn no_line(offer: &str) -> JoinError {
     )
 }
 
-/// No line on which the client sends: a player.
-fn only_receives(offer: &str) -> bool {
-    let media = |s: &&str| s.starts_with("m=audio") || s.starts_with("m=video");
-    sections(offer).into_iter().filter(media).all(|s| s.lines().any(|l| l.trim_end() == "a=recvonly"))
-}
-
-fn build(terms: &Terms<'_>, player: bool, now: Instant) -> Rtc {
-    let config = Rtc::builder()
+fn build(terms: &Terms<'_>, now: Instant) -> Rtc {
+    Rtc::builder()
         .set_ice_lite(true)
         .set_rtp_mode(true)
         .set_local_ice_credentials(terms.credentials.clone())
@@ -124,15 +124,14 @@ fn build(terms: &Terms<'_>, player: bool, now: Instant) -> Rtc {
         .enable_av1(true)
         .clear_extension_map()
         .set_extension(1, Extension::AudioLevel)
+        .set_extension(3, Extension::TransportSequenceNumber)
         .set_extension(4, Extension::RtpMid)
         .set_extension(5, Extension::AbsoluteCaptureTime)
         .set_extension(10, Extension::RtpStreamId)
         .set_extension(11, Extension::RepairedRtpStreamId)
         // No video orientation: without it a phone turns its pictures itself, and bots need not know of it.
-        .set_sctp_max_buffered_amount(CONTROL_BUFFER_BYTES);
-    // Transport-wide feedback is for what we receive. Towards players it would only cost until we estimate bandwidth.
-    let config = if player { config } else { config.set_extension(3, Extension::TransportSequenceNumber) };
-    config.build(now)
+        .set_sctp_max_buffered_amount(CONTROL_BUFFER_BYTES)
+        .build(now)
 }
 
 /// One line of our answer: directions are ours, what we receive the client sends.
@@ -254,6 +253,7 @@ fn line_plan(rtc: &Rtc, answer: &str, mid: Mid) -> Option<LinePlan> {
         payload_types,
         mid_extension: extension(section, MID_EXTENSION),
         level_extension: extension(section, LEVEL_EXTENSION),
+        transport_extension: extension(section, TRANSPORT_EXTENSION),
         mid,
     })
 }
@@ -303,9 +303,9 @@ fn codec(codec: StrCodec) -> Option<Codec> {
 }
 
 /// Three things str0m's answer does not do: one msid for audio slot i and video slot i (lip sync); VP8 first where
-/// the client sends, because every browser decodes it; and no transport-wide feedback where we send, so that browsers
-/// tell their bandwidth by REMB, which is what we use until we have an estimator of our own.
-fn polish(answer: &str, lines: &Lines) -> String {
+/// the client sends, because every browser decodes it; and where we send no transport-wide feedback unless the client
+/// takes retransmissions to probe with (`estimates`): it tells its bandwidth by REMB then.
+fn polish(answer: &str, lines: &Lines, estimates: bool) -> String {
     let mut out = String::with_capacity(answer.len());
     for section in sections(answer) {
         let mid = section.lines().find_map(|l| l.strip_prefix("a=mid:")).unwrap_or_default().trim();
@@ -314,7 +314,7 @@ fn polish(answer: &str, lines: &Lines) -> String {
         let first = if prefer { vp8_payload_types(section) } else { Vec::new() };
         let sends_only = section.lines().any(|l| l.trim_end() == "a=sendonly");
         for line in section.split_inclusive("\r\n") {
-            if sends_only && is_transport_wide(line) {
+            if sends_only && !estimates && is_transport_wide(line) {
                 continue;
             }
             match (&stream, line.strip_prefix("a=msid:")) {

@@ -15,8 +15,8 @@ use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::channel::ChannelId;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Simulcast, SimulcastLayer};
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::{RtpPacket, Ssrc};
-use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
+use str0m::rtp::{Extension, RtpPacket, Ssrc};
+use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
 use crate::net::Datagram;
 use crate::sender::Sender;
@@ -51,6 +51,8 @@ pub struct Profile {
     pub resume: Option<String>,
     /// Receive from this one only (WHEP).
     pub only: Option<ParticipantId>,
+    /// Offers transport-wide feedback; as browsers do.
+    pub transport_feedback: bool,
 }
 
 impl Profile {
@@ -70,6 +72,7 @@ impl Profile {
             control: true,
             resume: None,
             only: None,
+            transport_feedback: true,
         }
     }
 
@@ -192,13 +195,14 @@ pub struct Offering {
 impl Offering {
     /// Makes an offer.
     pub(crate) fn new(now: Instant, number: u16, address: SocketAddr, profile: Profile) -> Self {
-        let mut rtc = Rtc::builder()
+        let config = Rtc::builder()
             .clear_codecs()
             .enable_opus(true, false)
             .enable_vp8(true)
             .set_rtp_mode(true)
-            .set_stats_interval(None)
-            .build(now);
+            .set_stats_interval(None);
+        let config = if profile.transport_feedback { config } else { without_transport_feedback(config) };
+        let mut rtc = config.build(now);
         rtc.add_local_candidate(Candidate::host(address, "udp").expect("an address and UDP make one"));
         let mut api = rtc.sdp_api();
         let mut lines = BTreeMap::new();
@@ -265,6 +269,16 @@ impl Offering {
             lines: self.lines,
         }
     }
+}
+
+/// str0m's usual extensions but those for bandwidth.
+fn without_transport_feedback(config: RtcConfig) -> RtcConfig {
+    config
+        .clear_extension_map()
+        .set_extension(1, Extension::AudioLevel)
+        .set_extension(4, Extension::RtpMid)
+        .set_extension(10, Extension::RtpStreamId)
+        .set_extension(11, Extension::RepairedRtpStreamId)
 }
 
 impl Client {

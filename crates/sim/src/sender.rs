@@ -15,6 +15,10 @@ const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
 const AUDIO_BYTES: usize = 60;
 /// Bytes of a synthetic video packet: small, since only CPU time is to be saved here.
 const VIDEO_BYTES: usize = 200;
+/// Bytes of a video packet where a rate is wanted: as browsers send.
+const FULL_BYTES: usize = 1_100;
+/// A key frame is as large as so many others, where a rate is wanted.
+const KEY_SIZE: usize = 3;
 /// Packets of a key frame of the lowest layer; each layer has as many more.
 const KEY_PACKETS: u16 = 4;
 /// A voice flag goes with levels above this, -dBov.
@@ -45,6 +49,8 @@ pub struct Sender {
     pub frames: u32,
     /// Width and height told in key frames.
     pub size: (u16, u16),
+    /// Bits per second of payload, for video; `None`: few small packets.
+    pub bps: Option<u64>,
     publisher: u16,
     line: (Mid, Pt),
     interval: Duration,
@@ -85,6 +91,7 @@ impl Sender {
             level: 40,
             frames: 0,
             size,
+            bps: None,
             publisher,
             line,
             interval,
@@ -150,14 +157,25 @@ impl Sender {
         self.write(now, rtc, payload, false);
     }
 
+    /// Packets of a picture and bytes of each.
+    fn picture(&self, key: bool) -> (u16, usize) {
+        let size = 1 + u16::from(self.layer);
+        let Some(bps) = self.bps else {
+            let other = size + u16::try_from(self.frames % 2).expect("0 or 1");
+            return (if key { KEY_PACKETS * size } else { other }, VIDEO_BYTES);
+        };
+        let bits = u128::from(bps) * self.interval.as_micros() / 1_000_000;
+        let bytes = usize::try_from(bits / 8).expect("a picture of a test") * if key { KEY_SIZE } else { 1 };
+        let count = bytes.div_ceil(FULL_BYTES).max(1);
+        (u16::try_from(count).expect("a picture of a test"), bytes.div_ceil(count))
+    }
+
     fn send_picture(&mut self, now: Instant, rtc: &mut Rtc) {
         let key = std::mem::take(&mut self.keyframe_wanted);
         self.keyframes += u32::from(key);
-        let size = 1 + u16::from(self.layer);
-        let count =
-            if key { KEY_PACKETS * size } else { size + u16::try_from(self.frames % 2).expect("0 or 1") };
+        let (count, bytes) = self.picture(key);
         for index in 0..count {
-            let payload = self.stamp(index, count, key).vp8(self.picture_id, self.size, VIDEO_BYTES);
+            let payload = self.stamp(index, count, key).vp8(self.picture_id, self.size, bytes);
             self.write(now, rtc, payload, index + 1 == count);
         }
         self.picture_id = (self.picture_id + 1) & 0x7fff;

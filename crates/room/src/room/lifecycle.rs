@@ -94,6 +94,7 @@ impl Room {
         p.slots = slots(&plan);
         p.decodes = decodes;
         p.bandwidth = None;
+        p.demand = 0;
         p.contested = None;
         p.unavailable.clear();
         self.stop_layers(key);

@@ -40,7 +40,7 @@ impl Room {
         self.dirty.insert(key);
     }
 
-    /// The subscriber's estimate of what it can receive (REMB), in bits per second.
+    /// What the subscriber can receive, as estimated or as it tells (REMB), in bits per second.
     pub fn bandwidth(&mut self, now: Instant, key: ParticipantKey, bps: u64) {
         self.at(now);
         let Some(p) = self.participants.get_mut(&key) else { return };
@@ -129,7 +129,10 @@ impl Room {
         let Some(p) = self.participants.get_mut(&key).filter(|p| !p.slots.is_empty()) else { return };
         let assignment = assign(p, scene, now);
         p.contested = assignment.contested;
-        let feeds = layers::choose(p, scene, &assignment);
+        let (feeds, demand) = layers::choose(p, scene, &assignment);
+        if std::mem::replace(&mut p.demand, demand) != demand {
+            self.outputs.push_back(Output::Demand { subscriber: key, bps: demand });
+        }
         let mut told = Vec::new();
         for (i, feed) in feeds.into_iter().enumerate() {
             if self.route(key, i, feed, scene) {

@@ -118,6 +118,7 @@ pub struct Call {
     pub flowing: BTreeMap<(ParticipantKey, SlotId), Feed>,
     pub taps: BTreeSet<(ParticipantKey, Feed)>,
     pub wanted: BTreeMap<TrackKey, u8>,
+    pub demands: BTreeMap<ParticipantKey, u64>,
     pub keyframes: Vec<(Duration, Feed)>,
     pub ended: Vec<(ParticipantKey, LeaveReason)>,
     pub dropped: Vec<ParticipantKey>,
@@ -142,6 +143,7 @@ impl Call {
             flowing: BTreeMap::new(),
             taps: BTreeSet::new(),
             wanted: BTreeMap::new(),
+            demands: BTreeMap::new(),
             keyframes: Vec::new(),
             ended: Vec::new(),
             dropped: Vec::new(),
@@ -208,11 +210,16 @@ impl Call {
                 self.clients.remove(&key);
             }
             Output::Dropped { key } => self.dropped.push(key),
+            Output::Demand { subscriber, bps } => {
+                let before = self.demands.insert(subscriber, bps);
+                assert_ne!(before, Some(bps), "a demand that changes nothing");
+            }
         }
     }
 
     /// A connection is gone, its slots with it.
     pub fn forget(&mut self, key: ParticipantKey) {
+        self.demands.remove(&key);
         self.routes.retain(|(k, _), _| *k != key);
         self.flowing.retain(|(k, _), _| *k != key);
         self.pending.retain(|(k, _, _)| *k != key);

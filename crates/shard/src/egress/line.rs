@@ -17,6 +17,8 @@ const HISTORY: Duration = Duration::from_secs(1);
 const MAX_HISTORY: usize = 1_024;
 /// The MID is sent with so many packets of an SSRC; then the peer knows whose it is (RFC 8843, 9.2).
 const MID_PACKETS: u32 = 500;
+/// What was sent lately and serves as padding: as many of the newest packets.
+const PADDING_PACKETS: usize = 32;
 /// A packet is not sent again earlier than this after the last time, whatever the round trip.
 const MIN_RESEND: Duration = Duration::from_millis(10);
 
@@ -38,6 +40,15 @@ pub(crate) struct LinePlan {
     /// Ids of header extensions that the peer takes.
     pub(crate) mid_extension: Option<u8>,
     pub(crate) level_extension: Option<u8>,
+    /// Of the transport-wide sequence number (draft-holmer-rmcat-transport-wide-cc-extensions-01, section 2).
+    pub(crate) transport_extension: Option<u8>,
+}
+
+impl LinePlan {
+    /// What is sent tells of the path, and more of it can be sent without harm: it can be estimated.
+    pub(crate) fn can_be_probed(&self) -> bool {
+        self.transport_extension.is_some() && self.payload_types.iter().any(|p| p.rtx.is_some())
+    }
 }
 
 /// A packet that was sent: enough to write it once more.
@@ -72,6 +83,8 @@ pub(crate) struct Line {
     history: VecDeque<Sent>,
     /// The next retransmission's extended sequence number.
     rtx_seq: u64,
+    /// Packets of padding sent.
+    padding: usize,
     packets: u32,
     bytes: u32,
     position: Option<Position>,
@@ -93,6 +106,7 @@ impl Line {
             plan,
             history: VecDeque::new(),
             rtx_seq: u64::from(rtx_seq),
+            padding: 0,
             packets: 0,
             bytes: 0,
             position: None,
@@ -105,8 +119,9 @@ impl Line {
     }
 
     /// Writes a packet behind what stands in `out`, and remembers it if it may be asked for again. `None`: the line has
-    /// no payload type for its codec; nothing was written.
-    pub(crate) fn write(&mut self, outgoing: Outgoing, out: &mut Vec<u8>) -> Option<Written> {
+    /// no payload type for its codec; nothing was written. `transport`: its transport sequence number, written where
+    /// that was negotiated.
+    pub(crate) fn write(&mut self, outgoing: Outgoing, transport: u16, out: &mut Vec<u8>) -> Option<Written> {
         let Outgoing { packet, rewritten, marker, .. } = outgoing;
         let payload_type = self.payload_type(packet.codec)?;
         let sent = Sent {
@@ -117,7 +132,8 @@ impl Line {
             resent_ms: 0,
             packet,
         };
-        let header = self.write_header(&sent, (self.plan.ssrc, payload_type.number, sent.seq), out);
+        let header =
+            self.write_header(&sent, (self.plan.ssrc, payload_type.number, sent.seq), transport, out);
         write_payload(&sent, out);
         self.packets = self.packets.wrapping_add(1);
         self.bytes = self.bytes.wrapping_add(u32::try_from(sent.packet.payload.len()).unwrap_or(0));
@@ -130,7 +146,13 @@ impl Line {
         Some(written)
     }
 
-    fn write_header(&self, sent: &Sent, (ssrc, number, seq): (u32, u8, u64), out: &mut Vec<u8>) -> usize {
+    fn write_header(
+        &self,
+        sent: &Sent,
+        (ssrc, number, seq): (u32, u8, u64),
+        transport: u16,
+        out: &mut Vec<u8>,
+    ) -> usize {
         let fixed = Fixed {
             marker: sent.marker,
             payload_type: number,
@@ -145,6 +167,9 @@ impl Line {
         }
         if let Some(id) = self.plan.mid_extension.filter(|_| self.packets < MID_PACKETS) {
             writer.extension(id, self.plan.mid.as_bytes());
+        }
+        if let Some(id) = self.plan.transport_extension {
+            writer.extension(id, &transport.to_be_bytes());
         }
         writer.finish()
     }
@@ -175,11 +200,10 @@ impl Line {
     pub(crate) fn write_again(
         &mut self,
         now: Instant,
-        seq: u16,
-        round_trip: Duration,
+        (seq, round_trip): (u16, Duration),
+        transport: u16,
         out: &mut Vec<u8>,
     ) -> Option<Written> {
-        let rtx_ssrc = self.plan.rtx_ssrc?;
         let newest = self.history.back()?.seq;
         let behind = low16(newest).wrapping_sub(seq);
         let wanted = newest.checked_sub(u64::from(behind))?;
@@ -192,11 +216,31 @@ impl Line {
             return None;
         }
         sent.resent_ms = age + 1;
+        self.write_retransmission(at, transport, out)
+    }
+
+    /// Packets of this line tell of the path, and there is something to pad with. When it was sent.
+    pub(crate) fn pads_since(&self) -> Option<Instant> {
+        self.plan.transport_extension.and(self.plan.rtx_ssrc)?;
+        self.history.back().map(|s| s.packet.arrival)
+    }
+
+    /// Writes padding for a probe: the newest packets in turn, as RTX, which a receiver that has them drops. `None`: see
+    /// [`Line::pads_since`].
+    pub(crate) fn write_padding(&mut self, transport: u16, out: &mut Vec<u8>) -> Option<Written> {
+        self.pads_since()?;
+        let back = self.padding % self.history.len().min(PADDING_PACKETS);
+        self.padding = self.padding.wrapping_add(1);
+        self.write_retransmission(self.history.len() - 1 - back, transport, out)
+    }
+
+    fn write_retransmission(&mut self, at: usize, transport: u16, out: &mut Vec<u8>) -> Option<Written> {
+        let rtx_ssrc = self.plan.rtx_ssrc?;
         let sent = self.history.get(at)?;
         let number = self.payload_type(sent.packet.codec)?.rtx?;
         let index = self.rtx_seq;
-        let header = self.write_header(sent, (rtx_ssrc, number, index), out);
-        out.extend(seq.to_be_bytes());
+        let header = self.write_header(sent, (rtx_ssrc, number, index), transport, out);
+        out.extend(low16(sent.seq).to_be_bytes());
         write_payload(sent, out);
         self.rtx_seq += 1;
         Some(Written { header, ssrc: rtx_ssrc, index })

@@ -5,6 +5,7 @@
 //! [`Sender::on_rtcp`] takes what the peer says of it.
 
 pub(crate) mod arena;
+mod bwe;
 pub(crate) mod keys;
 mod line;
 mod sender;

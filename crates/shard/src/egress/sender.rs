@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use antiphon_room::SlotId;
 use antiphon_room::slot::Outgoing;
-use antiphon_wire::rtcp::{self, Message};
+use antiphon_wire::rtcp::{self, Message, transport};
 use rand::Rng;
 
 use super::arena::{Arena, Path};
+use super::bwe::Estimator;
 use super::keys::Keys;
 use super::line::{Line, LinePlan, Written};
 use super::srtp::{self, Opener, Sealer};
@@ -28,12 +29,23 @@ const MAX_ROUND_TRIP: Duration = Duration::from_secs(2);
 /// Bytes of retransmission that may be saved up while nothing is lost; beyond, as much as is sent anew.
 const MAX_RESEND_CREDIT: usize = 256 * 1024;
 
+/// Retransmissions take no more than the estimate, over this time (libwebrtc: `kRetransmitWindowSizeMs`): a narrowed
+/// link that is full of them has no room for what is sent anew.
+const RESEND_WINDOW_US: u64 = 500_000;
+/// Packets of padding in one flush: a probe of 40 Mbit/s for the two milliseconds between them.
+const MAX_PADDING: usize = 64;
+/// Transport-wide feedback messages of one datagram; others send one, and each may name thousands of packets.
+const MAX_TRANSPORT: usize = 4;
+/// An estimate that differs by less, in percent, is not told.
+const NOTICEABLE_PERCENT: u64 = 5;
+
 /// What a peer said that others must hear of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Feedback {
     /// It needs a key frame in a slot.
     KeyframeWanted(SlotId),
-    /// It tells how much it can receive, in bits per second.
+    /// How much it can receive, in bits per second: as estimated from its transport-wide feedback, or as it tells by REMB
+    /// where that was not negotiated.
     Bandwidth(u64),
 }
 
@@ -53,6 +65,11 @@ pub(crate) struct Counters {
     pub(crate) rtcp_refused: u64,
     pub(crate) keyframes_requested: u64,
     pub(crate) round_trip_ms: u64,
+    /// Packets sent as padding for probes.
+    pub(crate) padding: u64,
+    /// Transport-wide feedback that came, and the estimate by it, in bits per second; 0: none.
+    pub(crate) transport_feedback: u64,
+    pub(crate) estimate_bps: u64,
 }
 
 /// One subscriber's sending half.
@@ -67,7 +84,17 @@ pub(crate) struct Sender {
     report_at: Option<Instant>,
     round_trip: Duration,
     resend_credit: usize,
+    /// When the window of retransmissions began, and bytes in it.
+    resend_window: (u64, u64),
     opened: Vec<u8>,
+    /// Of the bandwidth, where transport-wide feedback was negotiated.
+    estimator: Option<Box<Estimator>>,
+    /// The estimate as last told.
+    told_bps: Option<u64>,
+    /// When the next packet of a probe is due.
+    probe_at: Option<Instant>,
+    /// Feedback has begun a probe.
+    probe_waits: bool,
     pub(crate) counters: Counters,
 }
 
@@ -75,6 +102,7 @@ impl Sender {
     /// Lines in the order of the slots.
     pub(crate) fn new(plans: Vec<LinePlan>, cname: String) -> Self {
         let mut rng = rand::rng();
+        let estimates = plans.iter().any(LinePlan::can_be_probed);
         Self {
             lines: plans.into_iter().map(|p| Line::new(p, rng.random_range(1..0x7fff))).collect(),
             queue: Vec::new(),
@@ -85,7 +113,12 @@ impl Sender {
             report_at: None,
             round_trip: DEFAULT_ROUND_TRIP,
             resend_credit: MAX_RESEND_CREDIT,
+            resend_window: (0, 0),
             opened: Vec::new(),
+            estimator: estimates.then(Box::default),
+            told_bps: None,
+            probe_at: None,
+            probe_waits: false,
             counters: Counters::default(),
         }
     }
@@ -118,35 +151,57 @@ impl Sender {
     /// Everything taken leaves into the arena, retransmissions first, and reports that are due.
     pub(crate) fn flush(&mut self, now: Instant, clock: Clock, path: Path, arena: &mut Arena) {
         let Some(mut sealer) = self.sealer.take() else { return };
-        self.flush_wanted(now, &sealer, path, arena);
+        let now_us = clock.us(now);
+        self.flush_wanted((now, now_us), &sealer, path, arena);
         let mut queue = std::mem::take(&mut self.queue);
         for (slot, outgoing) in queue.drain(..) {
-            self.send(slot, outgoing, &sealer, path, arena);
+            self.send(now_us, (slot, outgoing), &sealer, path, arena);
         }
         self.queue = queue;
+        self.probe((now, now_us), &sealer, path, arena);
         if self.lines.iter().any(|l| l.active) && self.report_at.is_none() {
             self.report_at = Some(now + FIRST_REPORT);
         }
         if self.report_at.is_some_and(|at| at <= now) {
-            self.report(clock.us(now), &mut sealer, path, arena);
+            self.report(now_us, &mut sealer, path, arena);
             self.report_at = Some(now + REPORT_INTERVAL);
         }
         self.sealer = Some(sealer);
     }
 
-    /// Something was asked for again: [`Sender::flush`] is wanted.
+    /// Something was asked for again, or a probe begins: [`Sender::flush`] is wanted.
     pub(crate) fn waits(&self) -> bool {
-        !self.wanted.is_empty()
+        !self.wanted.is_empty() || self.probe_waits
+    }
+
+    /// What the subscriber would be sent if nothing limited it, in bits per second; 0: it has no choice of layers.
+    pub(crate) fn set_demand(&mut self, bps: u64) {
+        if let Some(estimator) = &mut self.estimator {
+            estimator.set_demand(bps);
+        }
     }
 
     /// When [`Sender::flush`] is wanted without new packets.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.report_at
+        [self.report_at, self.probe_at].into_iter().flatten().min()
     }
 
-    fn send(&mut self, slot: SlotId, outgoing: Outgoing, sealer: &Sealer, path: Path, arena: &mut Arena) {
+    /// The transport sequence number of the next packet.
+    fn transport_seq(&self) -> u16 {
+        self.estimator.as_ref().map_or(0, |e| e.next_seq())
+    }
+
+    fn send(
+        &mut self,
+        now_us: u64,
+        (slot, outgoing): (SlotId, Outgoing),
+        sealer: &Sealer,
+        path: Path,
+        arena: &mut Arena,
+    ) {
+        let transport = self.transport_seq();
         let Some(line) = self.lines.get_mut(usize::from(slot.0)) else { return };
-        let Some(written) = line.write(outgoing, arena.buffer()) else {
+        let Some(written) = line.write(outgoing, transport, arena.buffer()) else {
             self.counters.no_payload_type += 1;
             return;
         };
@@ -154,21 +209,64 @@ impl Sender {
             self.counters.packets += 1;
             self.counters.bytes += length as u64;
             self.resend_credit = (self.resend_credit + length).min(MAX_RESEND_CREDIT);
+            account(&mut self.estimator, line, now_us, length);
         }
     }
 
-    fn flush_wanted(&mut self, now: Instant, sealer: &Sealer, path: Path, arena: &mut Arena) {
+    /// Packets of a probe that are due, of the line that sent last.
+    fn probe(&mut self, (now, now_us): (Instant, u64), sealer: &Sealer, path: Path, arena: &mut Arena) {
+        self.probe_waits = false;
+        let Some(estimator) = self.estimator.as_mut() else { return };
+        let line = self.lines.iter_mut().filter(|l| l.pads_since().is_some()).max_by_key(|l| l.pads_since());
+        estimator.set_can_probe(line.is_some());
+        let Some(line) = line else { return self.probe_at = None };
+        for _ in 0..MAX_PADDING {
+            if !estimator.probe_is_due(now_us) {
+                break;
+            }
+            let written = line.write_padding(estimator.next_seq(), arena.buffer());
+            let Some(length) = written.and_then(|w| seal(&w, sealer, path, arena)) else {
+                estimator.no_probe();
+                break;
+            };
+            self.counters.padding += 1;
+            estimator.sent(now_us, length);
+        }
+        let due_us = estimator.probe_deadline(now_us);
+        self.probe_at = due_us.map(|at| now + Duration::from_micros(at.saturating_sub(now_us)));
+    }
+
+    /// Bytes that may be sent again in the current window.
+    fn resend_room(&mut self, now_us: u64) -> u64 {
+        if now_us.saturating_sub(self.resend_window.0) >= RESEND_WINDOW_US {
+            self.resend_window = (now_us, 0);
+        }
+        let Some(bps) = self.estimator.as_ref().and_then(|e| e.bps()) else { return u64::MAX };
+        (bps / 8 * RESEND_WINDOW_US / 1_000_000).saturating_sub(self.resend_window.1)
+    }
+
+    fn flush_wanted(
+        &mut self,
+        (now, now_us): (Instant, u64),
+        sealer: &Sealer,
+        path: Path,
+        arena: &mut Arena,
+    ) {
         let mut wanted = std::mem::take(&mut self.wanted);
         for (place, seq) in wanted.drain(..) {
+            let (transport, room) = (self.transport_seq(), self.resend_room(now_us));
             let Some(line) = self.lines.get_mut(place) else { continue };
-            let allowed = self.resend_credit > 0;
+            let asked = (seq, self.round_trip);
+            let allowed = self.resend_credit > 0 && room > 0;
             let written =
-                if allowed { line.write_again(now, seq, self.round_trip, arena.buffer()) } else { None };
+                if allowed { line.write_again(now, asked, transport, arena.buffer()) } else { None };
             let length = written.and_then(|w| seal(&w, sealer, path, arena));
             match length {
                 Some(length) => {
                     self.counters.resent += 1;
                     self.resend_credit = self.resend_credit.saturating_sub(length);
+                    self.resend_window.1 += length as u64;
+                    account(&mut self.estimator, line, now_us, length);
                 }
                 None => self.counters.not_resent += 1,
             }
@@ -198,11 +296,15 @@ impl Sender {
     pub(crate) fn on_rtcp(&mut self, now_us: u64, sealed: &[u8], feedback: &mut Vec<Feedback>) -> bool {
         let mut opened = std::mem::take(&mut self.opened);
         let Some(opener) = self.opener.as_mut() else { return true };
-        let mut for_receiver = false;
+        let (mut for_receiver, mut transport) = (false, 0);
         match opener.open_rtcp(sealed, &mut opened) {
             Some(compound) => rtcp::read(compound, |message| match message {
                 Message::ForReceiver => for_receiver = true,
-                other => self.on_message(now_us, &other, feedback),
+                Message::Transport(_) if transport == MAX_TRANSPORT => {}
+                other => {
+                    transport += usize::from(matches!(other, Message::Transport(_)));
+                    self.on_message(now_us, &other, feedback);
+                }
             }),
             None => self.counters.rtcp_refused += 1,
         }
@@ -235,8 +337,25 @@ impl Sender {
                     feedback.push(Feedback::KeyframeWanted(SlotId(slot)));
                 }
             }
-            Message::MaxBitrate { bps } => feedback.push(Feedback::Bandwidth(*bps)),
-            Message::ForReceiver | Message::Other => {}
+            Message::MaxBitrate { bps } if self.estimator.is_none() => {
+                feedback.push(Feedback::Bandwidth(*bps));
+            }
+            Message::Transport(told) => self.estimate(now_us, told, feedback),
+            Message::MaxBitrate { .. } | Message::ForReceiver | Message::Other => {}
+        }
+    }
+
+    fn estimate(&mut self, now_us: u64, told: &transport::Feedback<'_>, feedback: &mut Vec<Feedback>) {
+        let Some(estimator) = self.estimator.as_mut() else { return };
+        self.counters.transport_feedback += 1;
+        estimator.feedback(now_us, told);
+        self.probe_waits = estimator.probe_deadline(now_us).is_some_and(|at| at <= now_us);
+        let Some(bps) = estimator.bps() else { return };
+        self.counters.estimate_bps = bps;
+        let same = |old: u64| old.abs_diff(bps).saturating_mul(100) < old.saturating_mul(NOTICEABLE_PERCENT);
+        if !self.told_bps.is_some_and(same) {
+            self.told_bps = Some(bps);
+            feedback.push(Feedback::Bandwidth(bps));
         }
     }
 
@@ -247,12 +366,20 @@ impl Sender {
     /// Says good-bye for every line that has sent something. Nothing leaves after that.
     pub(crate) fn goodbye(&mut self, now_us: u64, path: Path, arena: &mut Arena) {
         let Some(mut sealer) = self.sealer.take() else { return };
+        self.probe_at = None;
         for info in self.lines.iter().filter_map(|l| l.report(now_us)) {
             rtcp::write_sender_report(arena.buffer(), &info);
             rtcp::write_cname(arena.buffer(), info.ssrc, &self.cname);
             rtcp::write_goodbye(arena.buffer(), info.ssrc);
             finish_rtcp(&mut sealer, path, arena);
         }
+    }
+}
+
+/// A packet with a transport sequence number has left.
+fn account(estimator: &mut Option<Box<Estimator>>, line: &Line, now_us: u64, length: usize) {
+    if let Some(estimator) = estimator.as_mut().filter(|_| line.plan.transport_extension.is_some()) {
+        estimator.sent(now_us, length);
     }
 }
 

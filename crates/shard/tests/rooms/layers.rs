@@ -83,8 +83,8 @@ fn a_new_policy_changes_the_layer_at_a_key_frame() {
 
 #[test]
 fn bandwidth_told_by_remb_caps_the_layer() {
-    let (mut world, _, listeners) = stage(5, &[None]);
-    let me = listeners[0];
+    let (mut world, _, _) = stage(5, &[]);
+    let me = world.enter(Profile { transport_feedback: false, ..Profile::new("ben").listener(1, 1) });
     world.run(Duration::from_secs(3));
     assert_eq!(recent(&world, me), BTreeSet::from([2]));
     for (bps, layer) in [(800_000, 1), (200_000, 0), (5_000_000, 2)] {

@@ -1,7 +1,9 @@
-//! RTCP as a sender of media needs it: what its receivers tell (RFC 3550 section 6.4, RFC 4585, RFC 5104, REMB), and
-//! its own sender reports. Compound packets, decrypted.
+//! RTCP as a sender of media needs it: what its receivers tell (RFC 3550 section 6.4, RFC 4585, RFC 5104, REMB,
+//! transport-wide feedback), and its own sender reports. Compound packets, decrypted.
 
 use crate::rtp::bits::Bytes;
+
+pub mod transport;
 
 #[cfg(test)]
 mod tests;
@@ -69,6 +71,8 @@ pub enum Message<'a> {
         /// Bits per second.
         bps: u64,
     },
+    /// Which packets of the connection came, and when (transport-wide feedback).
+    Transport(transport::Feedback<'a>),
     /// Anything else.
     Other,
 }
@@ -165,6 +169,9 @@ fn read_blocks<'a>(r: &mut Bytes<'a>, count: u8, take: &mut impl FnMut(Message<'
 fn read_feedback<'a>(kind: u8, format: u8, media: u32, body: &'a [u8], take: &mut impl FnMut(Message<'a>)) {
     match (kind, format) {
         (TRANSPORT_FEEDBACK, 1) => take(Message::Nack { media, lost: Lost { entries: body, current: None } }),
+        (TRANSPORT_FEEDBACK, 15) => {
+            take(transport::Feedback::parse(body).map_or(Message::Other, Message::Transport));
+        }
         (PAYLOAD_FEEDBACK, 1) => take(Message::KeyframeRequest { media }),
         // A FIR names its media sources in entries of eight bytes.
         (PAYLOAD_FEEDBACK, 4) => {

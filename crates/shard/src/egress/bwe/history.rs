@@ -1,0 +1,170 @@
+//! What was sent, by transport sequence number, until the peer has told what became of it. After libwebrtc's
+//! `modules/congestion_controller/rtp/transport_feedback_adapter.cc`.
+
+use std::collections::VecDeque;
+
+use antiphon_wire::rtcp::transport::{Feedback, REFERENCE_UNIT_US, REFERENCE_UNITS};
+
+/// Packets remembered: three seconds of 12 Mbit/s without an answer.
+const MAX_PACKETS: usize = 4_096;
+/// What was not answered by then does not count any more.
+const MAX_AGE_US: u64 = 3_000_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Sent,
+    Missing,
+    Arrived,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Packet {
+    at_us: u64,
+    bytes: u32,
+    cluster: u16,
+    state: State,
+}
+
+/// A packet that has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Arrived {
+    /// When it was sent, on our clock.
+    pub(super) sent_us: u64,
+    /// When it arrived, on the peer's clock, whose zero means nothing.
+    pub(super) arrival_us: i64,
+    pub(super) bytes: u32,
+    /// The probe cluster that it belongs to; 0: none.
+    pub(super) cluster: u16,
+}
+
+/// What one message has told.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// By time of arrival.
+    pub(super) arrived: Vec<Arrived>,
+    /// Packets that are told missing for the first time, less those that were and have come after all.
+    pub(super) missing: i64,
+}
+
+/// Packets in the order of their transport sequence numbers.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    packets: VecDeque<Packet>,
+    /// The next packet's extended number.
+    next: u64,
+    /// The newest reference time, unwrapped, in its units.
+    reference: Option<i64>,
+}
+
+impl History {
+    /// The number of the packet that is being written.
+    pub(super) fn next_seq(&self) -> u16 {
+        self.next.to_le_bytes().first_chunk().map_or(0, |b| u16::from_le_bytes(*b))
+    }
+
+    /// That packet has left.
+    pub(super) fn push(&mut self, at_us: u64, bytes: u32, cluster: u16) {
+        let old = |p: &Packet| p.state == State::Arrived || at_us.saturating_sub(p.at_us) > MAX_AGE_US;
+        while self.packets.len() >= MAX_PACKETS || self.packets.front().is_some_and(old) {
+            self.packets.pop_front();
+        }
+        self.packets.push_back(Packet { at_us, bytes, cluster, state: State::Sent });
+        self.next += 1;
+    }
+
+    /// Takes a message. Numbers that were never given, or are forgotten, or were answered before do not count.
+    pub(super) fn take(&mut self, feedback: &Feedback<'_>) -> Report {
+        let base_us = self.unwrap(feedback.reference) * REFERENCE_UNIT_US;
+        let mut report = Report::default();
+        for status in feedback.statuses() {
+            let behind = usize::from(self.next_seq().wrapping_sub(status.seq));
+            let Some(at) = self.packets.len().checked_sub(behind).filter(|_| behind > 0) else { continue };
+            let Some(packet) = self.packets.get_mut(at) else { continue };
+            match (packet.state, status.arrival_us) {
+                (State::Sent, None) => {
+                    packet.state = State::Missing;
+                    report.missing += 1;
+                }
+                (State::Sent | State::Missing, Some(arrival_us)) => {
+                    report.missing -= i64::from(packet.state == State::Missing);
+                    packet.state = State::Arrived;
+                    report.arrived.push(Arrived {
+                        sent_us: packet.at_us,
+                        arrival_us: base_us + arrival_us,
+                        bytes: packet.bytes,
+                        cluster: packet.cluster,
+                    });
+                }
+                _ => {}
+            }
+        }
+        report.arrived.sort_by_key(|a| a.arrival_us);
+        report
+    }
+
+    /// The reference time that is nearest to the last one.
+    fn unwrap(&mut self, reference: u32) -> i64 {
+        let reference = i64::from(reference);
+        let last = self.reference.unwrap_or(reference);
+        let step = (reference - last).rem_euclid(REFERENCE_UNITS);
+        let step = if step >= REFERENCE_UNITS / 2 { step - REFERENCE_UNITS } else { step };
+        self.reference = Some(last + step);
+        last + step
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run of packets of one status; the first small delta is 4 ms, the others none.
+    fn run(base: u16, count: u16, reference: u32, arrived: bool) -> Vec<u8> {
+        let mut body = Vec::new();
+        body.extend(base.to_be_bytes());
+        body.extend(count.to_be_bytes());
+        body.extend((reference << 8).to_be_bytes());
+        body.extend((count | u16::from(arrived) << 13).to_be_bytes());
+        if arrived {
+            body.push(16);
+            body.extend(std::iter::repeat_n(0, usize::from(count) - 1));
+        }
+        body
+    }
+
+    fn take(history: &mut History, body: &[u8]) -> Report {
+        history.take(&Feedback::parse(body).unwrap())
+    }
+
+    #[test]
+    fn each_packet_is_told_once_across_the_end_of_the_numbers() {
+        let mut history = History { next: 65_530, ..History::default() };
+        for i in 0..10 {
+            history.push(i * 1_000, 100, 0);
+        }
+        assert_eq!(history.next_seq(), 4);
+        let report = take(&mut history, &run(65_530, 4, 0xff_ffff, true));
+        assert_eq!((report.arrived.len(), report.missing), (4, 0));
+        assert_eq!(report.arrived[3].sent_us, 3_000);
+        let first = report.arrived[0].arrival_us;
+        assert_eq!(take(&mut history, &run(65_530, 4, 0xff_ffff, true)).arrived.len(), 0);
+        let report = take(&mut history, &run(65_530, 6, 0, false));
+        assert_eq!((report.arrived.len(), report.missing), (0, 2));
+        // They have come after all, one unit of the wrapped reference time later.
+        let report = take(&mut history, &run(65_534, 6, 0, true));
+        assert_eq!((report.arrived.len(), report.missing), (6, -2));
+        assert_eq!(report.arrived[0].arrival_us - first, REFERENCE_UNIT_US);
+        // What was never sent.
+        assert_eq!(take(&mut history, &run(4, 100, 0, true)).arrived.len(), 0);
+    }
+
+    #[test]
+    fn it_is_bounded_without_answers() {
+        let mut history = History::default();
+        for i in 0..20_000 {
+            history.push(i, 100, 0);
+        }
+        assert_eq!(history.packets.len(), MAX_PACKETS);
+        history.push(20_000 + MAX_AGE_US, 100, 0);
+        assert!(history.packets.len() <= 2, "{}", history.packets.len());
+    }
+}

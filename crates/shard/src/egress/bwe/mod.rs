@@ -1,0 +1,207 @@
+//! What a subscriber can receive, from its transport-wide feedback: Google congestion control
+//! (draft-ietf-rmcat-gcc-02) as libwebrtc has it today. `docs/design/bandwidth.md` names parts, sources and constants.
+//!
+//! Sans-IO: [`Estimator::sent`] is told each packet, [`Estimator::feedback`] each message, both with the time;
+//! [`Estimator::bps`] is the estimate. Probes are sent by whoever owns it: [`Estimator::probe_is_due`] and
+//! [`Estimator::probe_deadline`].
+
+mod acked;
+mod alr;
+mod arrival;
+mod history;
+mod loss;
+mod probe;
+mod rate;
+#[cfg(test)]
+mod tests;
+mod trend;
+
+use antiphon_wire::rtcp::transport::Feedback;
+
+use acked::Acked;
+use alr::Alr;
+use arrival::Groups;
+use history::{Arrived, History};
+use loss::Loss;
+use probe::{Probes, Situation};
+use rate::Rate;
+use trend::{Trend, Usage};
+
+/// Estimates are kept between what a voice needs (libwebrtc: `kCongestionControllerMinBitrate`) and what no slot wants.
+const MIN_BPS: f64 = 5_000.0;
+const MAX_BPS: f64 = 50_000_000.0;
+/// After so long without feedback groups and trend begin anew (`kStreamTimeOut`).
+const TIMEOUT_US: u64 = 2_000_000;
+/// Round trip before there is one.
+const FIRST_RTT_US: u64 = 100_000;
+/// A probe does not take the estimate below this share of what arrives (`kProbeDropThroughputFraction`).
+const PROBE_DROP: f64 = 0.85;
+
+/// The estimator of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Estimator {
+    history: History,
+    groups: Groups,
+    trend: Trend,
+    acked: Acked,
+    rate: Rate,
+    loss: Loss,
+    alr: Alr,
+    probes: Probes,
+    rtt_us: Option<u64>,
+    /// When feedback last came.
+    heard_us: Option<u64>,
+    /// There is something to send for a probe.
+    can_probe: bool,
+}
+
+impl Estimator {
+    /// The transport sequence number of the packet that is being written.
+    pub(crate) fn next_seq(&self) -> u16 {
+        self.history.next_seq()
+    }
+
+    /// That packet has left, with so many bytes.
+    pub(crate) fn sent(&mut self, now_us: u64, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let cluster = self.probes.sent(bytes);
+        self.history.push(now_us, bytes, cluster);
+        if cluster == 0
+            && let Some(bps) = self.estimate()
+            && self.alr.sent(now_us, bytes, bps)
+        {
+            self.acked.expect_change();
+        }
+    }
+
+    /// What the subscriber would be sent if nothing limited it, in bits per second: beyond that nothing is looked for.
+    pub(crate) fn set_demand(&mut self, bps: u64) {
+        self.probes.set_demand(bps as f64);
+    }
+
+    /// The estimate in bits per second; `None`: nothing was measured yet, or nothing limits.
+    pub(crate) fn bps(&self) -> Option<u64> {
+        self.estimate().map(whole)
+    }
+
+    fn estimate(&self) -> Option<f64> {
+        let bound = self.loss.bound();
+        let least = self.rate.bps().map(|rate| bound.map_or(rate, |b| b.min(rate))).or(bound);
+        least.map(|bps| bps.clamp(MIN_BPS, MAX_BPS))
+    }
+
+    /// Whether there is something to send for a probe; no probe begins before.
+    pub(crate) fn set_can_probe(&mut self, can: bool) {
+        self.can_probe = can;
+        if !can {
+            self.probes.give_up();
+        }
+    }
+
+    /// A packet is to be sent now for a probe. To be asked again after it.
+    pub(crate) fn probe_is_due(&mut self, now_us: u64) -> bool {
+        if self.heard_us.is_none() && self.can_probe {
+            let situation = Situation { estimate: None, congested: false, recovered: false };
+            self.probes.consider(now_us, situation);
+        }
+        self.probes.is_due(now_us)
+    }
+
+    /// When that is to be asked next; `None`: after the next feedback.
+    pub(crate) fn probe_deadline(&self, now_us: u64) -> Option<u64> {
+        self.probes.deadline(now_us)
+    }
+
+    /// There is nothing to send for a probe.
+    pub(crate) fn no_probe(&mut self) {
+        self.probes.give_up();
+    }
+
+    /// Takes a message of the peer.
+    pub(crate) fn feedback(&mut self, now_us: u64, feedback: &Feedback<'_>) {
+        let report = self.history.take(feedback);
+        let silent = self.heard_us.replace(now_us).is_some_and(|at| now_us.saturating_sub(at) > TIMEOUT_US);
+        if silent {
+            (self.groups, self.trend) = (Groups::default(), Trend::default());
+        }
+        self.measure_round_trip(now_us, &report.arrived);
+        let before = self.trend.usage();
+        let (mut overused, mut probed) = (false, None);
+        for packet in &report.arrived {
+            self.acked.add(packet, self.alr.is_limited());
+            if let Some(delta) = self.groups.add(now_us, packet) {
+                self.trend.add(packet.arrival_us, delta);
+                overused |= self.trend.usage() == Usage::Over;
+            }
+            if packet.cluster != 0 {
+                probed = self.probes.arrived(packet).or(probed);
+            }
+        }
+        self.control(now_us, overused, probed, !report.arrived.is_empty());
+        let arrived = i64::try_from(report.arrived.len()).unwrap_or(i64::MAX);
+        let told = (arrived, report.missing);
+        self.loss.update(now_us, told, self.estimate(), self.acked.bps(), self.rtt());
+        if let Some(rate) = self.rate.bps() {
+            self.loss.lift(rate);
+        }
+        let usage = self.trend.usage();
+        let situation = Situation {
+            estimate: self.estimate(),
+            congested: usage == Usage::Over || self.loss.is_high(),
+            recovered: before == Usage::Under && usage == Usage::Normal,
+        };
+        if self.can_probe {
+            self.probes.consider(now_us, situation);
+        }
+    }
+
+    /// From the detector, what arrives and what probes have measured to the rate.
+    fn control(&mut self, now_us: u64, overused: bool, probed: Option<f64>, heard: bool) {
+        let (acked, rtt_us) = (self.acked.bps(), self.rtt());
+        if overused || self.loss.is_high() {
+            // Ours, not libwebrtc's: the path has changed, so the filter of what arrives may move, too. Without it the
+            // second decrease after a drop is still taken from the rate before.
+            self.acked.expect_change();
+        }
+        match probed.filter(|_| !overused && self.trend.usage() != Usage::Over) {
+            Some(bps) => {
+                let floor = match (self.rate.bps(), acked) {
+                    (Some(rate), Some(acked)) => rate.min(acked * PROBE_DROP),
+                    _ => 0.0,
+                };
+                let bps = bps.max(floor).min(MAX_BPS);
+                self.rate.set(now_us, bps);
+                self.loss.probed(bps);
+            }
+            None if heard => {
+                let usage = if overused { Usage::Over } else { self.trend.usage() };
+                let acked = if usage == Usage::Over { self.acked.recent_bps() } else { acked };
+                self.rate.update(now_us, usage, acked, rtt_us);
+            }
+            None => {}
+        }
+    }
+
+    fn rtt(&self) -> u64 {
+        self.rtt_us.unwrap_or(FIRST_RTT_US)
+    }
+
+    /// The shortest way of a packet and the message about it, less what the packet waited for the newest one; smoothed
+    /// as in RFC 6298, section 2.
+    fn measure_round_trip(&mut self, now_us: u64, arrived: &[Arrived]) {
+        let Some(newest) = arrived.last().map(|a| a.arrival_us) else { return };
+        let waited = |a: &Arrived| u64::try_from(newest - a.arrival_us).unwrap_or(0);
+        let ways = arrived.iter().map(|a| now_us.saturating_sub(a.sent_us).saturating_sub(waited(a)));
+        let Some(way_us) = ways.min() else { return };
+        self.rtt_us = Some(self.rtt_us.map_or(way_us, |old| (old * 7 + way_us) / 8));
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is between MIN_BPS and MAX_BPS"
+)]
+fn whole(bps: f64) -> u64 {
+    bps as u64
+}
