@@ -1,0 +1,16 @@
+//! Any bytes as a compound RTCP packet: everything in it is looked at, within the bounds that a sender relies on.
+#![no_main]
+
+use antiphon_wire::rtcp::{self, Message};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    rtcp::read(bytes, |message| match message {
+        Message::Nack { lost, .. } => assert!(lost.count() <= 17 * bytes.len() / 4),
+        Message::Report(block) => {
+            let _ = (block.round_trip(0), block.round_trip(u32::MAX));
+        }
+        Message::Transport(feedback) => assert!(feedback.statuses().count() <= 8_192),
+        _ => {}
+    });
+});
