@@ -302,15 +302,18 @@ fn codec(codec: StrCodec) -> Option<Codec> {
     })
 }
 
-/// Three things str0m's answer does not do: one msid for audio slot i and video slot i (lip sync); VP8 first where
-/// the client sends, because every browser decodes it; and where we send no transport-wide feedback unless the client
-/// takes retransmissions to probe with (`estimates`): it tells its bandwidth by REMB then.
+/// Four things str0m's answer does not do: one msid for audio slot i and video slot i (lip sync); VP8 first where
+/// the client sends, because every browser decodes it; DTX for voices (RFC 7587, 7), since who is silent costs everybody
+/// nothing then; and where we send no transport-wide feedback unless the client takes retransmissions to probe with
+/// (`estimates`): it tells its bandwidth by REMB then.
 fn polish(answer: &str, lines: &Lines, estimates: bool) -> String {
     let mut out = String::with_capacity(answer.len());
     for section in sections(answer) {
         let mid = section.lines().find_map(|l| l.strip_prefix("a=mid:")).unwrap_or_default().trim();
         let stream = slot_stream(&lines.slots, mid);
-        let prefer = section.starts_with("m=video") && lines.inputs.iter().any(|i| i.mid.to_string() == mid);
+        let source = lines.inputs.iter().find(|i| i.mid.to_string() == mid).map(|i| i.source);
+        let prefer = section.starts_with("m=video") && source.is_some();
+        let opus = if source == Some(Source::Microphone) { opus_parameters(section) } else { None };
         let first = if prefer { vp8_payload_types(section) } else { Vec::new() };
         let sends_only = section.lines().any(|l| l.trim_end() == "a=sendonly");
         for line in section.split_inclusive("\r\n") {
@@ -323,11 +326,28 @@ fn polish(answer: &str, lines: &Lines, estimates: bool) -> String {
                     out.push_str(&format!("a=msid:{stream} {track}\r\n"));
                 }
                 _ if line.starts_with("m=video") && !first.is_empty() => out.push_str(&reorder(line, &first)),
+                _ if opus.as_ref().is_some_and(|prefix| line.starts_with(prefix)) => {
+                    out.push_str(&with_dtx(line));
+                }
                 _ => out.push_str(line),
             }
         }
     }
     out
+}
+
+/// How the line of Opus' format parameters begins.
+fn opus_parameters(section: &str) -> Option<String> {
+    let pt =
+        section.lines().find_map(|l| l.strip_prefix("a=rtpmap:")?.split_once(" opus/")).map(|(pt, _)| pt)?;
+    Some(format!("a=fmtp:{pt} "))
+}
+
+fn with_dtx(parameters: &str) -> String {
+    match parameters.trim_end() {
+        said if said.contains("usedtx") => parameters.to_owned(),
+        said => format!("{said};usedtx=1\r\n"),
+    }
 }
 
 /// Attributes of transport-wide congestion control (draft-holmer-rmcat-transport-wide-cc-extensions-01).
@@ -392,6 +412,16 @@ mod tests {
         assert_eq!(first, ["96", "97"]);
         let line = reorder("m=video 9 UDP/TLS/RTP/SAVPF 102 103 96 97\r\n", &first);
         assert_eq!(line, "m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 103\r\n");
+    }
+
+    #[test]
+    fn voices_use_dtx() {
+        let section =
+            "m=audio 9 UDP/TLS/RTP/SAVPF 111 0\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10\r\n";
+        assert_eq!(opus_parameters(section).as_deref(), Some("a=fmtp:111 "));
+        assert_eq!(opus_parameters("m=audio 9 X 0\r\na=rtpmap:0 PCMU/8000\r\n"), None);
+        assert_eq!(with_dtx("a=fmtp:111 minptime=10\r\n"), "a=fmtp:111 minptime=10;usedtx=1\r\n");
+        assert_eq!(with_dtx("a=fmtp:111 usedtx=0\r\n"), "a=fmtp:111 usedtx=0\r\n");
     }
 
     #[test]
