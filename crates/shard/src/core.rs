@@ -5,10 +5,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use antiphon_base::RoomName;
-use antiphon_room::KeyframeCause;
+use antiphon_room::{Feed, KeyframeCause, SlotId};
 use antiphon_wire::control::{ClientMessage, ErrorBody, LeaveReason, ServerMessage};
 use antiphon_wire::rtp::{AudioLevel, Descriptor, Packet};
 
@@ -16,11 +17,14 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::connection::{Happening, Ingress};
 use crate::egress::Arena;
-use crate::host::{Host, Member, Routed};
+use crate::home::{Home, Member};
+use crate::host::Host;
 use crate::net::Received;
 use crate::peer::{MAX_ADDRESSES, Peer};
+use crate::seam::Fact;
 use crate::status::{ParticipantStatus, ShardMetrics};
 use crate::stun;
+use crate::table::{Routed, Switched};
 use crate::timers::{Timer, Timers};
 
 /// The arena is sent when it holds so much: a burst to many subscribers stays in the second-level cache, and takes no more
@@ -157,22 +161,18 @@ impl Core {
                 Happening::Connected => self.on_connected(now, place),
                 Happening::ControlOpen => {
                     peer.note(now, "control channel open");
-                    let us = self.clock.us(now);
-                    self.with_room(now, place, |host, key| host.room.connected(now, key, us));
+                    self.tell(now, place, Fact::ControlOpen);
                 }
                 Happening::Control(bytes) => self.on_control(now, place, &bytes),
                 Happening::KeyframeWanted(slot) => {
-                    let feed =
-                        peer.slots.get(usize::from(slot.0)).and_then(antiphon_room::slot::Slot::current);
+                    let (room, closing) = (peer.room, peer.closing.is_some());
+                    let slot = peer.slots.get(usize::from(slot.0));
+                    let feed = slot.and_then(antiphon_room::slot::Slot::current).filter(|_| !closing);
                     if let Some(feed) = feed {
-                        self.with_room(now, place, |host, _| {
-                            host.room.keyframe_wanted(now, feed, KeyframeCause::Repair)
-                        });
+                        self.want_keyframe(now, room, feed, KeyframeCause::Repair);
                     }
                 }
-                Happening::Bandwidth(bps) => {
-                    self.with_room(now, place, |host, key| host.room.bandwidth(now, key, bps));
-                }
+                Happening::Bandwidth(bps) => self.tell(now, place, Fact::Bandwidth(bps)),
                 Happening::Closed => {
                     peer.note(now, "connection closed");
                     self.lose_peer(now, place);
@@ -187,21 +187,20 @@ impl Core {
         let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) else { return };
         peer.connected = true;
         peer.note(now, "connected");
-        let has_control = peer.has_control;
+        let (room, has_control, closing) = (peer.room, peer.has_control, peer.closing.is_some());
         let feeds: Vec<_> = peer.slots.iter().filter_map(antiphon_room::slot::Slot::needs_keyframe).collect();
-        self.with_room(now, place, |host, key| {
-            if !has_control {
-                host.room.connected(now, key, 0);
-            }
-            for feed in feeds {
-                host.room.keyframe_wanted(now, feed, KeyframeCause::Start);
-            }
-        });
+        if closing {
+            return;
+        }
+        self.tell(now, place, Fact::Connected { has_control });
+        for feed in feeds {
+            self.want_keyframe(now, room, feed, KeyframeCause::Start);
+        }
     }
 
     fn on_control(&mut self, now: Instant, place: usize, bytes: &[u8]) {
         match ClientMessage::parse(bytes) {
-            Ok(message) => self.with_room(now, place, |host, key| host.room.request(now, key, message)),
+            Ok(message) => self.tell(now, place, Fact::Request(message)),
             Err(error) => {
                 let kind = antiphon_base::ErrorKind::BadRequest;
                 let reply = ServerMessage::Reply {
@@ -224,27 +223,37 @@ impl Core {
         self.touch(place);
     }
 
-    /// Runs something on the room of a peer.
-    pub(crate) fn with_room(
-        &mut self,
-        now: Instant,
-        place: usize,
-        act: impl FnOnce(&mut Host, antiphon_base::ParticipantKey),
-    ) {
+    /// Tells the room of a peer what happened to it.
+    pub(crate) fn tell(&mut self, now: Instant, place: usize, fact: Fact) {
         let Some(peer) = self.peers.get(place).and_then(Option::as_deref) else { return };
         if peer.closing.is_some() {
             return;
         }
-        let (room, key) = (peer.room, peer.key);
-        self.with_host(now, room, |host| act(host, key));
+        let (room, key, clock) = (peer.room, peer.key, self.clock);
+        self.with_home(now, room, |home| home.learn(now, clock, key, fact));
     }
 
-    /// Runs something on a room; a panic in it ends that room only.
-    pub(crate) fn with_host(&mut self, now: Instant, room: usize, act: impl FnOnce(&mut Host)) {
-        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
+    /// Somebody on this shard needs a keyframe.
+    pub(crate) fn want_keyframe(&mut self, now: Instant, room: usize, feed: Feed, cause: KeyframeCause) {
+        self.with_home(now, room, |home| home.room.keyframe_wanted(now, feed, cause));
+    }
+
+    /// The engine and members of a room that is at home here.
+    pub(crate) fn home(&self, room: usize) -> Option<&Home> {
+        self.hosts.get(room)?.as_deref()?.home.as_deref()
+    }
+
+    /// As [`Core::home`].
+    pub(crate) fn home_mut(&mut self, room: usize) -> Option<&mut Home> {
+        self.hosts.get_mut(room)?.as_deref_mut()?.home.as_deref_mut()
+    }
+
+    /// Runs something on a room that is at home here; a panic in it ends that room only.
+    pub(crate) fn with_home(&mut self, now: Instant, room: usize, act: impl FnOnce(&mut Home)) {
+        let Some(home) = self.home_mut(room) else { return };
         let result = catch_unwind(AssertUnwindSafe(|| {
-            act(host);
-            host.dirty = true;
+            act(home);
+            home.dirty = true;
         }));
         match result {
             Ok(()) => self.mark(room),
@@ -306,38 +315,42 @@ impl Core {
         let observed = catch_unwind(AssertUnwindSafe(|| host.observe(now, &packet, peers)));
         match observed {
             // The room decides first who gets it: the first packets of a voice and the first key frame are not lost.
-            Ok(true) => self.pump(now, room),
-            Ok(false) => {}
+            Ok(observed) if observed.new => self.pump(now, room),
+            Ok(_) => {}
             Err(_) => return self.drop_room(now, room),
         }
-        let Some(mut host) = self.hosts.get_mut(room).and_then(Option::take) else { return };
-        let packet = std::sync::Arc::new(packet);
-        let mut routed = std::mem::take(&mut self.routed);
-        let peers = &mut self.peers;
-        let result = catch_unwind(AssertUnwindSafe(|| host.route(&packet, peers, &mut routed)));
-        if result.is_err() {
-            self.hosts[room] = Some(host);
-            self.drop_room(now, room);
-            return;
+        self.forward(now, room, &Arc::new(packet));
+    }
+
+    /// Gives an observed packet to everybody who gets it.
+    fn forward(&mut self, now: Instant, room: usize, packet: &Arc<Packet>) {
+        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
+        let (peers, routed) = (&mut self.peers, &mut self.routed);
+        let result = catch_unwind(AssertUnwindSafe(|| host.route(packet, peers, routed)));
+        let (Ok(slow), dirty) = (result, host.is_dirty()) else { return self.drop_room(now, room) };
+        self.metrics.packets_forwarded += self.routed.forwarded;
+        self.metrics.packets_unwanted += u64::from(self.routed.unwanted);
+        self.metrics.attach_dropped += slow;
+        for i in 0..self.routed.touched.len() {
+            self.touch(self.routed.touched[i]);
         }
-        self.metrics.packets_forwarded += routed.forwarded;
-        self.metrics.packets_unwanted += u64::from(routed.unwanted);
-        self.metrics.attach_dropped += routed.attach_dropped;
-        for switched in routed.switched.drain(..) {
-            if let Some(peer) = self.peers.get_mut(switched.peer).and_then(Option::as_deref_mut) {
-                host.room.switched(now, peer.key, switched.slot, switched.feed, switched.rtp_time);
-                host.relisten(now, switched.peer, peer, switched.slot);
-                host.dirty = true;
-            }
-        }
-        let dirty = host.dirty;
-        self.hosts[room] = Some(host);
-        for i in 0..routed.touched.len() {
-            self.touch(routed.touched[i]);
-        }
-        self.routed = routed;
         if dirty {
             self.mark(room);
+        }
+        let mut switched = std::mem::take(&mut self.routed.switched);
+        for Switched { peer, slot, feed, rtp_time } in switched.drain(..) {
+            self.tell(now, peer, Fact::Switched { slot, feed, rtp_time });
+            self.relisten(now, room, peer, slot);
+        }
+        self.routed.switched = switched;
+    }
+
+    /// Corrects the table after a slot's wishes changed.
+    pub(crate) fn relisten(&mut self, now: Instant, room: usize, place: usize, slot: SlotId) {
+        if let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut)
+            && let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut)
+        {
+            host.table.relisten(now, place, peer, slot);
         }
     }
 
@@ -357,9 +370,9 @@ impl Core {
                     }
                 }
                 Timer::Room(place) => {
-                    if let Some(host) = self.hosts.get_mut(place).and_then(Option::as_deref_mut) {
-                        host.scheduled = None;
-                        self.with_host(now, place, |host| host.room.handle_timeout(now));
+                    if let Some(home) = self.home_mut(place) {
+                        home.scheduled = None;
+                        self.with_home(now, place, |home| home.room.handle_timeout(now));
                     }
                 }
                 Timer::Housekeeping => {
@@ -388,11 +401,21 @@ impl Core {
             }
         }
         for room in 0..self.hosts.len() {
-            self.with_host(now, room, |host| host.find_stopped_layers(now));
-            if self.hosts[room].as_deref().is_some_and(|h| h.room.is_over()) {
+            self.find_stopped_layers(now, room);
+            if self.home_mut(room).is_some_and(|home| home.room.is_over()) {
                 self.end_room(room);
             }
         }
+    }
+
+    fn find_stopped_layers(&mut self, now: Instant, room: usize) {
+        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
+        let stopped = host.table.find_stopped_layers(now);
+        self.with_home(now, room, |home| {
+            for feed in stopped {
+                home.room.layer_gone(now, feed);
+            }
+        });
     }
 
     /// Ends a round: rooms' outputs, then every touched subscriber writes all it has. What leaves is given to `send`, in
@@ -442,12 +465,8 @@ impl Core {
     /// The connection is gone without good-bye: the room keeps the place for a while.
     pub(crate) fn lose_peer(&mut self, now: Instant, place: usize) {
         let Some(peer) = self.peers.get(place).and_then(Option::as_deref) else { return };
-        let lost = Member::Lost { id: peer.id.clone(), stats: peer.stats(now) };
-        self.with_room(now, place, |host, key| {
-            host.forget_peer(place);
-            host.members.insert(key, lost);
-            host.room.disconnected(now, key);
-        });
+        let lost = Fact::Lost { id: peer.id.clone(), stats: peer.stats(now) };
+        self.tell(now, place, lost);
         self.take_down(now, place);
     }
 
@@ -465,7 +484,7 @@ impl Core {
         }
         self.by_ufrag.remove(&peer.ufrag);
         if let Some(host) = self.hosts.get_mut(peer.room).and_then(Option::as_deref_mut) {
-            host.forget_peer(place);
+            host.table.forget_peer(place);
         }
         self.free_peers.push(place);
         self.metrics.peers = self.metrics.peers.saturating_sub(1);
@@ -489,9 +508,10 @@ impl Core {
     }
 
     /// Forgets a room. Attachments see their rings close.
-    fn end_room(&mut self, room: usize) {
+    pub(crate) fn end_room(&mut self, room: usize) {
         if let Some(host) = self.hosts.get_mut(room).and_then(Option::take) {
-            let attached = host.members.values().filter(|m| matches!(m, Member::Attached(_))).count() as u64;
+            let members = host.home.iter().flat_map(|home| home.members.values());
+            let attached = members.filter(|m| matches!(m, Member::Attached(_))).count() as u64;
             self.metrics.attachments = self.metrics.attachments.saturating_sub(attached);
             self.by_name.remove(&host.name);
             self.free_hosts.push(room);

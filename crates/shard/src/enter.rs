@@ -14,10 +14,12 @@ use crate::attach::{
 };
 use crate::command::Command;
 use crate::core::Core;
-use crate::host::{Attached, Host, Member};
+use crate::home::{Attached, Home, Member};
+use crate::host::Host;
 use crate::inbox;
 use crate::join::{JoinError, Joined, Prepared};
 use crate::peer::{Entry, Peer};
+use crate::seam::{Fact, Order};
 use crate::status::{ParticipantStatus, RoomStatus};
 
 /// Largest payload an attachment may send: what fits into one datagram with everything around it.
@@ -54,7 +56,7 @@ impl Core {
             Command::Drain { deadline } => {
                 self.draining = Some(deadline);
                 for room in 0..self.hosts.len() {
-                    self.with_host(now, room, |host| host.room.drain(now, deadline));
+                    self.with_home(now, room, |home| home.room.drain(now, deadline));
                 }
             }
             Command::Stop => return false,
@@ -84,14 +86,10 @@ impl Core {
     /// The room of that name; made if it is not there.
     fn open_room(&mut self, now: Instant, name: &RoomName) -> Result<usize, JoinError> {
         if let Some(&place) = self.by_name.get(name) {
-            if self.hosts.get(place).and_then(Option::as_deref).is_some_and(|h| !h.room.is_over()) {
+            if self.home_mut(place).is_some_and(|home| !home.room.is_over()) {
                 return Ok(place);
             }
-            if let Some(host) = self.hosts.get_mut(place) {
-                *host = None;
-                self.free_hosts.push(place);
-                self.metrics.rooms = self.metrics.rooms.saturating_sub(1);
-            }
+            self.end_room(place);
         }
         if self.by_name.len() >= self.config.max_rooms {
             return Err(JoinError::new(
@@ -105,7 +103,8 @@ impl Core {
             resume_ttl: self.config.resume_ttl,
             ..antiphon_room::Config::default()
         };
-        let host = Some(Box::new(Host::new(name.clone(), Room::new(name.clone(), config, now))));
+        let home = Home::new(Room::new(name.clone(), config, now));
+        let host = Some(Box::new(Host::new(name.clone(), home)));
         let place = match self.free_hosts.pop() {
             Some(place) => {
                 self.hosts[place] = host;
@@ -130,16 +129,16 @@ impl Core {
             ));
         }
         let room = self.open_room(now, &prepared.room)?;
-        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else {
+        let Some(home) = self.home_mut(room) else {
             return Err(JoinError::new(ErrorKind::Internal, "the room could not be opened"));
         };
         let Prepared { request, negotiated, resume_token, ufrag, .. } = prepared;
         let resumed = request.resume.as_deref().and_then(|token| {
-            host.room.resume(now, token, negotiated.slots.clone(), negotiated.decodes.clone()).ok()
+            home.room.resume(now, token, negotiated.slots.clone(), negotiated.decodes.clone()).ok()
         });
         let key = match resumed {
             Some(key) => key,
-            None => host
+            None => home
                 .room
                 .join(
                     now,
@@ -153,10 +152,12 @@ impl Core {
                 )
                 .map_err(|e| JoinError::new(e.kind(), e.to_string()))?,
         };
-        let id = host.room.participant(key).map_or_else(|| request.id.clone(), |p| p.id);
+        let id = home.room.participant(key).map_or_else(|| request.id.clone(), |p| p.id);
         // Who came back keeps its token.
         let token = request.resume.filter(|_| resumed.is_some()).unwrap_or(resume_token);
-        host.restart_feeds(key, now, &mut self.peers);
+        if resumed.is_some() {
+            self.restart(now, room, key);
+        }
         let mut connection = negotiated.connection;
         connection.enter(self.clock, now);
         let entry = Entry {
@@ -166,27 +167,32 @@ impl Core {
             id: id.clone(),
             grants: request.grants,
             has_control: negotiated.control,
-            ufrag: ufrag.clone(),
+            ufrag,
             plan: negotiated.slots,
         };
         let place = self.place_peer(Peer::new(entry, now));
-        self.by_ufrag.insert(ufrag, place);
-        let host =
-            self.hosts[room].as_deref_mut().expect("it was there three lines ago and nothing removed it");
-        let old = host.members.insert(key, Member::Peer(place));
+        let old = self.home_mut(room).and_then(|home| home.members.insert(key, Member::Peer(place)));
         if let Some(Member::Peer(old)) = old {
-            host.forget_peer(old);
-            self.take_down(now, old);
+            self.obey(now, old, Order::Replace);
         }
         self.mark(room);
         self.touch(place);
         Ok(Joined { id, key, resume_token: token, answer: negotiated.answer })
     }
 
+    /// A publisher begins anew on another connection.
+    fn restart(&mut self, now: Instant, room: usize, key: ParticipantKey) {
+        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
+        for (place, slot) in host.table.restart(key, now, &mut self.peers) {
+            self.tell(now, place, Fact::Switched { slot, feed: None, rtp_time: 0 });
+        }
+    }
+
     fn place_peer(&mut self, peer: Peer) -> usize {
         self.metrics.peers += 1;
+        let ufrag = peer.ufrag.clone();
         let peer = Some(Box::new(peer));
-        match self.free_peers.pop() {
+        let place = match self.free_peers.pop() {
             Some(place) => {
                 self.peers[place] = peer;
                 place
@@ -195,7 +201,9 @@ impl Core {
                 self.peers.push(peer);
                 self.peers.len() - 1
             }
-        }
+        };
+        self.by_ufrag.insert(ufrag, place);
+        place
     }
 
     pub(crate) fn attach(
@@ -207,7 +215,8 @@ impl Core {
     ) -> Result<Attachment, JoinError> {
         self.admit()?;
         let room = self.open_room(now, name)?;
-        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else {
+        let clock = self.clock;
+        let Some(home) = self.home_mut(room) else {
             return Err(JoinError::new(ErrorKind::Internal, "the room could not be opened"));
         };
         let may_publish = request.grants.publish;
@@ -225,13 +234,13 @@ impl Core {
             resume_token: String::new(),
             control: true,
         };
-        let key = host.room.join(now, join).map_err(|e| JoinError::new(e.kind(), e.to_string()))?;
+        let key = home.room.join(now, join).map_err(|e| JoinError::new(e.kind(), e.to_string()))?;
         let (events, events_out) = async_channel::bounded(EVENT_RING);
         let (media, media_out) = async_channel::bounded(MEDIA_RING);
         let dropped = Arc::new(AtomicU64::new(0));
         let attached = Attached { events, media, dropped: dropped.clone(), may_publish };
-        host.members.insert(key, Member::Attached(attached));
-        host.room.connected(now, key, self.clock.us(now));
+        home.members.insert(key, Member::Attached(attached));
+        home.room.connected(now, key, clock.us(now));
         self.metrics.attachments += 1;
         self.mark(room);
         Ok(Attachment {
@@ -248,7 +257,8 @@ impl Core {
     fn attached(&mut self, now: Instant, name: &RoomName, key: ParticipantKey, command: AttachCommand) {
         let Some(&room) = self.by_name.get(name) else { return };
         let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
-        let Some(Member::Attached(attached)) = host.members.get(&key) else { return };
+        let member = host.home.as_deref().and_then(|home| home.members.get(&key));
+        let Some(Member::Attached(attached)) = member else { return };
         match command {
             AttachCommand::Send(out) => {
                 if attached.may_publish && out.payload.len() <= MAX_PAYLOAD_BYTES {
@@ -257,18 +267,17 @@ impl Core {
                     self.route(now, room, packet);
                 }
             }
-            AttachCommand::Tap(taps) => self.with_host(now, room, |h| h.room.set_taps(now, key, taps)),
+            AttachCommand::Tap(taps) => self.with_home(now, room, |h| h.room.set_taps(now, key, taps)),
             AttachCommand::Request { id, request } => {
-                self.with_host(now, room, |h| h.room.request(now, key, ClientMessage { id, request }));
+                self.with_home(now, room, |h| h.room.request(now, key, ClientMessage { id, request }));
             }
             AttachCommand::Keyframe { track, layer } => {
-                if host.is_tapped(key, track, layer) {
-                    self.with_host(now, room, |h| {
-                        h.room.keyframe_wanted(now, Feed { track, layer }, KeyframeCause::Repair);
-                    });
+                let feed = Feed { track, layer };
+                if host.table.is_tapped(key, feed) {
+                    self.want_keyframe(now, room, feed, KeyframeCause::Repair);
                 }
             }
-            AttachCommand::Leave => self.with_host(now, room, |h| h.room.leave(now, key, LeaveReason::Left)),
+            AttachCommand::Leave => self.with_home(now, room, |h| h.room.leave(now, key, LeaveReason::Left)),
         }
     }
 
@@ -292,8 +301,7 @@ impl Core {
 
     fn find(&self, name: &RoomName, id: &ParticipantId) -> Option<(usize, ParticipantKey)> {
         let room = *self.by_name.get(name)?;
-        let host = self.hosts.get(room)?.as_deref()?;
-        Some((room, host.room.key_of(id)?))
+        Some((room, self.home(room)?.room.key_of(id)?))
     }
 
     pub(crate) fn status(
@@ -311,9 +319,9 @@ impl Core {
             }
             return Some(status);
         };
-        let host = self.hosts.get(room)?.as_deref()?;
-        let presence = host.room.participant(key)?.presence;
-        let peer = match host.members.get(&key) {
+        let home = self.home(room)?;
+        let presence = home.room.participant(key)?.presence;
+        let peer = match home.members.get(&key) {
             Some(Member::Peer(place)) => self.peers.get(*place).and_then(Option::as_deref),
             _ => None,
         };
@@ -328,16 +336,15 @@ impl Core {
 
     fn remove(&mut self, now: Instant, name: &RoomName, id: &ParticipantId, reason: LeaveReason) -> bool {
         let Some((room, key)) = self.find(name, id) else { return false };
-        self.with_host(now, room, |host| host.room.leave(now, key, reason));
+        self.with_home(now, room, |home| home.room.leave(now, key, reason));
         self.pump(now, room);
         true
     }
 
     fn dump(&mut self, name: &RoomName, id: &ParticipantId) -> Option<async_channel::Receiver<Vec<u8>>> {
         let (room, key) = self.find(name, id)?;
-        let host = self.hosts.get(room)?.as_deref()?;
-        let Some(Member::Peer(place)) = host.members.get(&key) else { return None };
-        let peer = self.peers.get_mut(*place)?.as_deref_mut()?;
+        let Some(&Member::Peer(place)) = self.home(room)?.members.get(&key) else { return None };
+        let peer = self.peers.get_mut(place)?.as_deref_mut()?;
         let (tx, rx) = async_channel::bounded(crate::dump::DUMP_RING);
         let _ = tx.try_send(antiphon_wire::rtp::dump::pcap_header().to_vec());
         peer.dump = Some(tx);
@@ -347,7 +354,10 @@ impl Core {
     fn rooms(&self) -> Vec<RoomStatus> {
         let hosts = self.hosts.iter().flatten();
         hosts
-            .map(|h| RoomStatus { name: h.name.clone(), participants: h.room.roster().cloned().collect() })
+            .filter_map(|host| {
+                let participants = host.home.as_deref()?.room.roster().cloned().collect();
+                Some(RoomStatus { name: host.name.clone(), participants })
+            })
             .collect()
     }
 }

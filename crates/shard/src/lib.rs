@@ -15,16 +15,20 @@ mod egress;
 pub mod engine;
 mod enter;
 mod handle;
+mod home;
 mod host;
 mod inbox;
 pub mod join;
 mod net;
+mod obey;
 mod outputs;
 mod peer;
 mod run;
 mod sdp;
+mod seam;
 pub mod status;
 mod stun;
+mod table;
 mod timers;
 
 pub use attach::{
