@@ -23,6 +23,19 @@ pub struct Config {
     pub restart_grace: Duration,
     /// Requests that one participant may make per second; more are answered `rate_limited`.
     pub requests_per_second: u32,
+    /// What one participant may send on topics.
+    pub data: DataRates,
+}
+
+/// What one participant may send on topics, per second; a second's worth may be saved up. More is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataRates {
+    /// Messages: several pointers at the rate of the screen.
+    pub messages: u64,
+    /// Bytes sent.
+    pub bytes: u64,
+    /// Bytes that leave the server for them: those sent, times those who get them.
+    pub fan_out_bytes: u64,
 }
 
 impl Default for Config {
@@ -37,6 +50,7 @@ impl Default for Config {
             idle_track: Duration::from_secs(2),
             restart_grace: Duration::from_secs(5),
             requests_per_second: 30,
+            data: DataRates { messages: 300, bytes: 256 * 1024, fan_out_bytes: 8 * 1024 * 1024 },
         }
     }
 }

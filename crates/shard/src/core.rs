@@ -12,6 +12,7 @@ use antiphon_base::RoomName;
 use antiphon_room::{Feed, KeyframeCause, SlotId};
 use antiphon_wire::control::{ClientMessage, ErrorBody, LeaveReason, ServerMessage};
 use antiphon_wire::rtp::{AudioLevel, Descriptor, Packet};
+use antiphon_wire::topic;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -164,6 +165,11 @@ impl Core {
                     self.tell(now, place, Fact::ControlOpen);
                 }
                 Happening::Control(bytes) => self.on_control(now, place, &bytes),
+                Happening::Data(bytes) => self.tell(now, place, Fact::Data(topic::parse(&bytes))),
+                Happening::DataReady => {
+                    peer.flush_topics();
+                    self.touch(place);
+                }
                 Happening::KeyframeWanted(slot) => {
                     let (room, closing) = (peer.room, peer.closing.is_some());
                     let slot = peer.slots.get(usize::from(slot.0));

@@ -271,6 +271,9 @@ impl Core {
             AttachCommand::Request { id, request } => {
                 self.with_home(now, room, |h| h.room.request(now, key, ClientMessage { id, request }));
             }
+            AttachCommand::Publish(publication) => {
+                self.with_home(now, room, |h| h.room.publish_data(now, key, Ok(publication)));
+            }
             AttachCommand::Keyframe { track, layer } => {
                 let feed = Feed { track, layer };
                 if host.table.is_tapped(key, feed) {

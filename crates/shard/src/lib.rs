@@ -30,6 +30,7 @@ pub mod status;
 mod stun;
 mod table;
 mod timers;
+mod topics;
 
 pub use attach::{
     AttachCommand, AttachEvent, AttachRequest, AttachSender, Attachment, OutPacket, TapRequest,
@@ -39,3 +40,4 @@ pub use engine::Engine;
 pub use handle::Shards;
 pub use join::{Grants, JoinError, JoinRequest, Joined, Prepared};
 pub use status::{Metrics, ParticipantStatus, RoomStatus, ShardMetrics};
+pub use topics::TopicQueue;

@@ -15,6 +15,12 @@ impl Core {
     pub(crate) fn obey(&mut self, now: Instant, place: usize, order: Order) {
         match order {
             Order::Say(message) => self.say(now, place, &message),
+            Order::Data(message) => {
+                if let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) {
+                    self.metrics.data_dropped += u64::from(!peer.tell(message));
+                    self.touch(place);
+                }
+            }
             Order::Route { slot, feed } => self.set_route(now, place, slot, feed),
             Order::Demand(bps) => {
                 if let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) {

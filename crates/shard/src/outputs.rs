@@ -1,13 +1,15 @@
 //! What rooms say is done: messages sent, slots routed, taps set, keyframes asked for, connections ended.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Instant;
 
 use antiphon_base::ParticipantKey;
 use antiphon_room::{Feed, Output};
 use antiphon_wire::control::{LeaveReason, ServerMessage};
+use antiphon_wire::topic::Message;
 
-use crate::attach::AttachEvent;
+use crate::attach::{AttachEvent, EVENT_RING};
 use crate::core::Core;
 use crate::home::Member;
 use crate::seam::Order;
@@ -53,6 +55,11 @@ impl Core {
             // The routing table itself knows what nobody wants; telling publishers comes with congestion control.
             Output::Wanted { .. } => {}
             Output::Demand { subscriber, bps } => self.order(now, room, subscriber, Order::Demand(bps)),
+            Output::Data { to, message } => {
+                for key in to {
+                    self.give_data(now, room, key, &message);
+                }
+            }
             Output::Ended { key, reason } => self.end_participant(now, room, key, reason),
             // `enter` has put the new connection in the old one's place already.
             Output::Dropped { .. } => {}
@@ -76,6 +83,18 @@ impl Core {
         // It does not read its events: it would see a roster that is not true. Better none.
         if attached.events.try_send(AttachEvent::Control(message)).is_err() {
             self.with_home(now, room, |home| home.room.leave(now, to, LeaveReason::ProtocolError));
+        }
+    }
+
+    fn give_data(&mut self, now: Instant, room: usize, to: ParticipantKey, message: &Arc<Message>) {
+        let Some(home) = self.home_mut(room) else { return };
+        let Some(Member::Attached(attached)) = home.members.get(&to) else {
+            return self.order(now, room, to, Order::Data(message.clone()));
+        };
+        // Half of the ring is for what must not be lost.
+        let fits = attached.events.len() < EVENT_RING / 2;
+        if !fits || attached.events.try_send(AttachEvent::Data(message.clone())).is_err() {
+            self.metrics.data_dropped += 1;
         }
     }
 

@@ -1,15 +1,20 @@
 //! What passes between the home of a room and the shard of a peer: orders one way, facts the other. On one shard both are
 //! calls; between shards they are messages.
 
+use std::sync::Arc;
+
 use antiphon_base::{ParticipantId, Source};
 use antiphon_room::{Feed, SlotId};
 use antiphon_wire::control::{ClientMessage, LeaveReason, ServerMessage};
+use antiphon_wire::topic;
 
 /// What the room wants done with a peer.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Send a control message.
     Say(Box<ServerMessage>),
+    /// Send a message on a topic.
+    Data(Arc<topic::Message>),
     /// What a slot shall show.
     Route { slot: SlotId, feed: Option<Feed> },
     /// What it would be sent if nothing limited it, in bits per second.
@@ -31,6 +36,8 @@ pub(crate) enum Fact {
     ControlOpen,
     /// A request on the control channel.
     Request(ClientMessage),
+    /// It sent a message on a topic.
+    Data(Result<topic::Publication, topic::TopicError>),
     /// How much it can receive, in bits per second.
     Bandwidth(u64),
     /// What a slot shows now.

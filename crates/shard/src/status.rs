@@ -41,6 +41,8 @@ pub struct ShardMetrics {
     pub packets_unwanted: u64,
     /// Packets dropped because an attachment was slow.
     pub attach_dropped: u64,
+    /// Messages on topics lost because their receiver was slow.
+    pub data_dropped: u64,
     /// Commands refused because the inbox was full.
     pub inbox_dropped: u64,
     /// Keyframes asked of publishers.

@@ -201,6 +201,7 @@ impl Room {
         if self.by_token.get(&p.resume_token) == Some(&key) {
             self.by_token.remove(&p.resume_token);
         }
+        self.topics.forget(key);
         self.dirty.remove(&key);
         self.roster_dirty.remove(&key);
         self.outputs.push_back(Output::Ended { key, reason });

@@ -14,7 +14,9 @@ use crate::participant::Participant;
 use crate::scene::Scene;
 use crate::stats::Stats;
 use crate::timer::{Reason, Timers};
+use crate::topics::Topics;
 
+mod data;
 mod lifecycle;
 mod request;
 mod roster;
@@ -58,6 +60,7 @@ pub struct Room {
     wanted: BTreeMap<TrackKey, u8>,
     wanted_dirty: BTreeSet<TrackKey>,
 
+    topics: Topics,
     keyframes: Coalescer,
     dominance: Dominance,
     audio_ticks: u32,
@@ -96,6 +99,7 @@ impl Room {
             holds: BTreeMap::new(),
             wanted: BTreeMap::new(),
             wanted_dirty: BTreeSet::new(),
+            topics: Topics::default(),
             keyframes: Coalescer::default(),
             audio_ticks: 0,
             speakers: Vec::new(),
