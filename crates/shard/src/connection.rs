@@ -235,11 +235,6 @@ impl Connection {
         channel.write(true, bytes).unwrap_or(false)
     }
 
-    /// Messages on topics can be sent at all.
-    pub(crate) fn has_data(&self) -> bool {
-        self.data.iter().any(Option::is_some)
-    }
-
     /// Asks the peer for a keyframe of a layer it sends. `false`: that layer has not been seen.
     pub(crate) fn request_keyframe(&mut self, source: Source, layer: u8) -> bool {
         let Some(stream) = self.streams.iter().find(|s| s.source == source && s.layer == layer) else {
