@@ -6,7 +6,7 @@ CARGO := cargo
 DATA ?= ./data
 ARGS ?=
 
-.PHONY: help run deps test-deps web build test check bench fuzz sim fmt
+.PHONY: help run deps test-deps web build test check bench fuzz sim crowd fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ fuzz: ## run each fuzz target for FUZZ_SECONDS (default 60); needs nightly Rust 
 
 sim: ## whole rooms under virtual time from SEEDS seeds (default 30); `make test` runs 8
 	ANTIPHON_SIM_SEEDS=$(or $(SEEDS),30) $(CARGO) test --locked -p antiphon-shard --test rooms chaos
+
+crowd: ## one speaker and 3,000 listeners over two shards; `make test` runs 300
+	$(CARGO) test --locked -p antiphon-shard --test rooms crowd -- --ignored --nocapture
 
 fmt: ## format the Rust code
 	$(CARGO) fmt --all

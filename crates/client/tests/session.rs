@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use antiphon_base::{ClockFlags, Clocks, ErrorKind, ParticipantKey, PixelFormat, Source, SpeakerLevel};
 use antiphon_client::{
-    AudioFrame, BotEvent, Error, Event, LeaveReason, MediaSession, Options, Room, SessionUpdate, VideoFrame,
-    connect,
+    AudioFrame, BotEvent, Error, Event, LeaveReason, MediaSession, Options, Publication, Room, SessionUpdate,
+    VideoFrame, connect,
 };
 use antiphon_wire::frame::{self, Format, Header};
 use futures_util::{SinkExt, StreamExt};

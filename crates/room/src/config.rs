@@ -5,8 +5,10 @@ use std::time::Duration;
 /// Settings of one room.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Most participants at a time, hidden ones and lost ones in their resume time included.
+    /// Most participants at a time, lost ones in their resume time included, hidden ones not.
     pub max_participants: usize,
+    /// Most hidden ones at a time: players, taps. Nobody is told of them, so a room can have many more.
+    pub max_hidden: usize,
     /// Most participants with a track at a time; packets of further ones are ignored.
     pub max_publishers: usize,
     /// Most receive slots of one participant: the largest grid, with sound.
@@ -42,6 +44,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_participants: 1_000,
+            max_hidden: 10_000,
             max_publishers: 1_000,
             max_slots: 64,
             resume_ttl: Duration::from_secs(30),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use antiphon_base::RoomName;
-use antiphon_room::{Feed, KeyframeCause, SlotId};
+use antiphon_room::{Feed, KeyframeCause};
 use antiphon_wire::control::{ClientMessage, ErrorBody, LeaveReason, ServerMessage};
 use antiphon_wire::rtp::{AudioLevel, Descriptor, Packet};
 use antiphon_wire::topic;
@@ -20,12 +20,14 @@ use crate::connection::{Happening, Ingress};
 use crate::egress::Arena;
 use crate::home::{Home, Member};
 use crate::host::Host;
+use crate::link::Links;
+use crate::load::Loads;
 use crate::net::Received;
 use crate::peer::{MAX_ADDRESSES, Peer};
-use crate::seam::Fact;
+use crate::seam::{Fact, Message, RoomId};
 use crate::status::{ParticipantStatus, ShardMetrics};
 use crate::stun;
-use crate::table::{Routed, Switched};
+use crate::table::Routed;
 use crate::timers::{Timer, Timers};
 
 /// The arena is sent when it holds so much: a burst to many subscribers stays in the second-level cache, and takes no more
@@ -45,6 +47,7 @@ const MAX_PUMPS: usize = 64;
 
 /// All state of one shard.
 pub(crate) struct Core {
+    pub(crate) shard: u16,
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) peers: Vec<Option<Box<Peer>>>,
@@ -53,7 +56,14 @@ pub(crate) struct Core {
     pub(crate) by_ufrag: HashMap<String, usize>,
     pub(crate) hosts: Vec<Option<Box<Host>>>,
     pub(crate) free_hosts: Vec<usize>,
+    /// Rooms at home here.
     pub(crate) by_name: HashMap<RoomName, usize>,
+    /// All rooms here.
+    pub(crate) by_id: HashMap<RoomId, usize>,
+    /// Rooms that have had their home here.
+    pub(crate) rooms_made: u64,
+    pub(crate) links: Links,
+    pub(crate) loads: Arc<Loads>,
     pub(crate) timers: Timers,
     housekeeping: Option<Instant>,
     touched: Vec<usize>,
@@ -62,12 +72,13 @@ pub(crate) struct Core {
     pub(crate) gone: VecDeque<(RoomName, ParticipantStatus)>,
     pub(crate) metrics: ShardMetrics,
     pub(crate) draining: Option<Duration>,
-    routed: Routed,
+    pub(crate) routed: Routed,
 }
 
 impl Core {
-    pub(crate) fn new(config: Config, clock: Clock, now: Instant) -> Self {
+    pub(crate) fn new(shard: u16, config: Config, loads: Arc<Loads>, clock: Clock, now: Instant) -> Self {
         let mut core = Self {
+            shard,
             config,
             clock,
             peers: Vec::new(),
@@ -77,6 +88,10 @@ impl Core {
             hosts: Vec::new(),
             free_hosts: Vec::new(),
             by_name: HashMap::new(),
+            by_id: HashMap::new(),
+            rooms_made: 0,
+            links: Links::new(shard, loads.shards()),
+            loads,
             timers: Timers::default(),
             housekeeping: None,
             touched: Vec::new(),
@@ -198,6 +213,10 @@ impl Core {
         if closing {
             return;
         }
+        if let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) {
+            host.table.connected(peer);
+        }
+        self.settle_interests(now, room);
         self.tell(now, place, Fact::Connected { has_control });
         for feed in feeds {
             self.want_keyframe(now, room, feed, KeyframeCause::Start);
@@ -206,7 +225,7 @@ impl Core {
 
     fn on_control(&mut self, now: Instant, place: usize, bytes: &[u8]) {
         match ClientMessage::parse(bytes) {
-            Ok(message) => self.tell(now, place, Fact::Request(message)),
+            Ok(message) => self.tell(now, place, Fact::Request(Box::new(message))),
             Err(error) => {
                 let kind = antiphon_base::ErrorKind::BadRequest;
                 let reply = ServerMessage::Reply {
@@ -235,13 +254,29 @@ impl Core {
         if peer.closing.is_some() {
             return;
         }
-        let (room, key, clock) = (peer.room, peer.key, self.clock);
-        self.with_home(now, room, |home| home.learn(now, clock, key, fact));
+        let (room, who, clock) = (peer.room, peer.who, self.clock);
+        if who.room.home == self.shard {
+            self.with_home(now, room, |home| home.learn(now, clock, who.key, fact));
+            return;
+        }
+        let message = Message::Fact { who, fact };
+        let may_be_lost = message.is_data();
+        match self.links.send(who.room.home, message) {
+            true => {}
+            false if may_be_lost => self.metrics.data_dropped += 1,
+            false => self.give_up(now, place),
+        }
     }
 
     /// Somebody on this shard needs a keyframe.
     pub(crate) fn want_keyframe(&mut self, now: Instant, room: usize, feed: Feed, cause: KeyframeCause) {
-        self.with_home(now, room, |home| home.room.keyframe_wanted(now, feed, cause));
+        let Some(host) = self.hosts.get(room).and_then(Option::as_deref) else { return };
+        let id = host.id;
+        if id.home == self.shard {
+            self.with_home(now, room, |home| home.room.keyframe_wanted(now, feed, cause));
+        } else {
+            self.links.want(id.home, id, feed, cause);
+        }
     }
 
     /// The engine and members of a room that is at home here.
@@ -290,7 +325,7 @@ impl Core {
             return;
         }
         self.metrics.packets_in += 1;
-        let track = antiphon_base::TrackKey { participant: peer.key, source: ingress.source };
+        let track = antiphon_base::TrackKey { participant: peer.who.key, source: ingress.source };
         let rtp = ingress.packet;
         let packet = Packet {
             track,
@@ -310,54 +345,8 @@ impl Core {
         if let Some(dump) = &peer.dump {
             crate::dump::record(dump, &packet);
         }
-        let room = peer.room;
-        self.route(now, room, packet);
-    }
-
-    /// Gives a packet of a room's participant to whoever gets it.
-    pub(crate) fn route(&mut self, now: Instant, room: usize, packet: Packet) {
-        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
-        let peers = &self.peers;
-        let observed = catch_unwind(AssertUnwindSafe(|| host.observe(now, &packet, peers)));
-        match observed {
-            // The room decides first who gets it: the first packets of a voice and the first key frame are not lost.
-            Ok(observed) if observed.new => self.pump(now, room),
-            Ok(_) => {}
-            Err(_) => return self.drop_room(now, room),
-        }
-        self.forward(now, room, &Arc::new(packet));
-    }
-
-    /// Gives an observed packet to everybody who gets it.
-    fn forward(&mut self, now: Instant, room: usize, packet: &Arc<Packet>) {
-        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
-        let (peers, routed) = (&mut self.peers, &mut self.routed);
-        let result = catch_unwind(AssertUnwindSafe(|| host.route(packet, peers, routed)));
-        let (Ok(slow), dirty) = (result, host.is_dirty()) else { return self.drop_room(now, room) };
-        self.metrics.packets_forwarded += self.routed.forwarded;
-        self.metrics.packets_unwanted += u64::from(self.routed.unwanted);
-        self.metrics.attach_dropped += slow;
-        for i in 0..self.routed.touched.len() {
-            self.touch(self.routed.touched[i]);
-        }
-        if dirty {
-            self.mark(room);
-        }
-        let mut switched = std::mem::take(&mut self.routed.switched);
-        for Switched { peer, slot, feed, rtp_time } in switched.drain(..) {
-            self.tell(now, peer, Fact::Switched { slot, feed, rtp_time });
-            self.relisten(now, room, peer, slot);
-        }
-        self.routed.switched = switched;
-    }
-
-    /// Corrects the table after a slot's wishes changed.
-    pub(crate) fn relisten(&mut self, now: Instant, room: usize, place: usize, slot: SlotId) {
-        if let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut)
-            && let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut)
-        {
-            host.table.relisten(now, place, peer, slot);
-        }
+        let (room, who) = (peer.room, peer.who);
+        self.route(now, room, who, packet);
     }
 
     /// Handles everything that is due.
@@ -412,16 +401,6 @@ impl Core {
                 self.end_room(room);
             }
         }
-    }
-
-    fn find_stopped_layers(&mut self, now: Instant, room: usize) {
-        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
-        let stopped = host.table.find_stopped_layers(now);
-        self.with_home(now, room, |home| {
-            for feed in stopped {
-                home.room.layer_gone(now, feed);
-            }
-        });
     }
 
     /// Ends a round: rooms' outputs, then every touched subscriber writes all it has. What leaves is given to `send`, in
@@ -489,40 +468,75 @@ impl Core {
             self.by_address.remove(address);
         }
         self.by_ufrag.remove(&peer.ufrag);
-        if let Some(host) = self.hosts.get_mut(peer.room).and_then(Option::as_deref_mut) {
-            host.table.forget_peer(place);
-        }
         self.free_peers.push(place);
+        self.loads.leave(self.shard, peer.slots.len());
         self.metrics.peers = self.metrics.peers.saturating_sub(1);
+        self.vacate(now, place, &peer);
+    }
+
+    /// A peer's seat in its room is free.
+    fn vacate(&mut self, now: Instant, place: usize, peer: &Peer) {
+        let room = peer.room;
+        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
+        if host.id != peer.who.room {
+            return; // Its room has ended before.
+        }
+        host.table.forget_peer(place);
+        if host.seats.get(&peer.who.key) == Some(&place) {
+            host.seats.remove(&peer.who.key);
+        }
+        host.peers -= 1;
+        if host.is_deserted() {
+            self.settle_interests(now, room);
+            self.end_room(room);
+        } else {
+            self.mark(room);
+        }
     }
 
     /// A room has panicked: it ends, with everybody in it; the others go on.
     pub(crate) fn drop_room(&mut self, now: Instant, room: usize) {
+        let Some(host) = self.hosts.get(room).and_then(Option::as_deref) else { return };
+        let id = host.id;
         self.metrics.room_panics += 1;
-        let members = self.hosts.get(room).and_then(Option::as_deref).map(|h| h.name.clone());
-        tracing::error!(room = ?members, "a room panicked and is dropped");
+        tracing::error!(room = %host.name, "a room panicked and is dropped");
+        if id.home == self.shard {
+            self.tell_branches(room, Message::End);
+        } else {
+            self.links.send_always(id.home, Message::Failed(id));
+        }
+        self.close_room(now, room);
+    }
+
+    /// A room ends by a fault: its peers here are told.
+    pub(crate) fn close_room(&mut self, now: Instant, room: usize) {
+        let Some(host) = self.hosts.get(room).and_then(Option::as_deref) else { return };
+        let id = host.id;
         self.end_room(room);
         let places: Vec<usize> = (0..self.peers.len())
-            .filter(|p| self.peers[*p].as_deref().is_some_and(|peer| peer.room == room))
+            .filter(|p| self.peers[*p].as_deref().is_some_and(|peer| peer.who.room == id))
             .collect();
         for place in places {
-            self.say(now, place, &ServerMessage::Closed { reason: LeaveReason::RoomClosed });
             if let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) {
                 peer.closing = Some(now + CLOSE_GRACE);
             }
+            self.say(now, place, &ServerMessage::Closed { reason: LeaveReason::RoomClosed });
         }
     }
 
     /// Forgets a room. Attachments see their rings close.
     pub(crate) fn end_room(&mut self, room: usize) {
-        if let Some(host) = self.hosts.get_mut(room).and_then(Option::take) {
-            let members = host.home.iter().flat_map(|home| home.members.values());
-            let attached = members.filter(|m| matches!(m, Member::Attached(_))).count() as u64;
-            self.metrics.attachments = self.metrics.attachments.saturating_sub(attached);
-            self.by_name.remove(&host.name);
-            self.free_hosts.push(room);
-            self.metrics.rooms = self.metrics.rooms.saturating_sub(1);
-        }
+        let Some(host) = self.hosts.get_mut(room).and_then(Option::take) else { return };
+        self.by_id.remove(&host.id);
+        self.free_hosts.push(room);
+        let Some(home) = host.home else {
+            self.metrics.branches = self.metrics.branches.saturating_sub(1);
+            return;
+        };
+        let attached = home.members.values().filter(|m| matches!(m, Member::Attached(_))).count() as u64;
+        self.metrics.attachments = self.metrics.attachments.saturating_sub(attached);
+        self.by_name.remove(&host.name);
+        self.metrics.rooms = self.metrics.rooms.saturating_sub(1);
     }
 
     /// Keeps the last state of somebody for `GET`.

@@ -12,14 +12,14 @@ use antiphon_wire::rtp::{AudioLevel, Descriptor, Packet};
 use crate::attach::{
     AttachCommand, AttachRequest, AttachSender, Attachment, EVENT_RING, MEDIA_RING, OutPacket,
 };
-use crate::command::Command;
+use crate::command::{Command, Reply};
 use crate::core::Core;
-use crate::home::{Attached, Home, Member};
+use crate::home::{Attached, Away, Home, Member};
 use crate::host::Host;
 use crate::inbox;
 use crate::join::{JoinError, Joined, Prepared};
 use crate::peer::{Entry, Peer};
-use crate::seam::{Fact, Order};
+use crate::seam::{Message, Order, RoomId, Who};
 use crate::status::{ParticipantStatus, RoomStatus};
 
 /// Largest payload an attachment may send: what fits into one datagram with everything around it.
@@ -42,13 +42,13 @@ impl Core {
                 if let Some(&place) = self.by_name.get(&room) {
                     self.pump(now, place);
                 }
-                let _ = reply.try_send(self.status(now, &room, &id, detail));
+                self.answer_status(now, &room, &id, detail, reply);
             }
             Command::Remove { room, id, reason, reply } => {
                 let _ = reply.try_send(self.remove(now, &room, &id, reason));
             }
             Command::Dump { room, id, reply } => {
-                let _ = reply.try_send(self.dump(&room, &id));
+                self.answer_dump(&room, &id, reply);
             }
             Command::Rooms { reply } => {
                 let _ = reply.try_send(self.rooms());
@@ -65,7 +65,7 @@ impl Core {
     }
 
     /// May anybody enter?
-    fn admit(&self) -> Result<(), JoinError> {
+    fn admit(&self, shard: u16) -> Result<(), JoinError> {
         if self.draining.is_some() {
             return Err(JoinError::new(
                 ErrorKind::Draining,
@@ -73,7 +73,7 @@ impl Core {
             ));
         }
         #[expect(clippy::cast_precision_loss, reason = "thousandths")]
-        let busy = self.metrics.busy_permille as f64 / 1_000.0;
+        let busy = self.loads.busy_permille(shard) as f64 / 1_000.0;
         if busy > self.config.max_busy {
             return Err(JoinError::new(
                 ErrorKind::Overloaded,
@@ -99,12 +99,23 @@ impl Core {
         }
         let config = antiphon_room::Config {
             max_participants: self.config.max_participants_per_room,
+            max_hidden: self.config.max_players_per_room,
             max_slots: self.config.max_slots,
             resume_ttl: self.config.resume_ttl,
             ..antiphon_room::Config::default()
         };
+        self.rooms_made += 1;
+        let id = RoomId { home: self.shard, serial: self.rooms_made };
         let home = Home::new(Room::new(name.clone(), config, now));
-        let host = Some(Box::new(Host::new(name.clone(), home)));
+        let place = self.place_host(Host::new(id, name.clone(), Some(home)));
+        self.by_name.insert(name.clone(), place);
+        self.metrics.rooms += 1;
+        Ok(place)
+    }
+
+    pub(crate) fn place_host(&mut self, host: Host) -> usize {
+        let id = host.id;
+        let host = Some(Box::new(host));
         let place = match self.free_hosts.pop() {
             Some(place) => {
                 self.hosts[place] = host;
@@ -115,14 +126,14 @@ impl Core {
                 self.hosts.len() - 1
             }
         };
-        self.by_name.insert(name.clone(), place);
-        self.metrics.rooms += 1;
-        Ok(place)
+        self.by_id.insert(id, place);
+        place
     }
 
     pub(crate) fn join(&mut self, now: Instant, prepared: Prepared) -> Result<Joined, JoinError> {
-        self.admit()?;
-        if self.metrics.peers >= self.config.max_peers as u64 {
+        let shard = u16::try_from(prepared.shard).unwrap_or(self.shard);
+        self.admit(shard)?;
+        if self.loads.peers() >= self.config.max_peers as u64 {
             return Err(JoinError::new(
                 ErrorKind::Overloaded,
                 "this server has as many peers as it may; use another",
@@ -155,42 +166,70 @@ impl Core {
         let id = home.room.participant(key).map_or_else(|| request.id.clone(), |p| p.id);
         // Who came back keeps its token.
         let token = request.resume.filter(|_| resumed.is_some()).unwrap_or(resume_token);
-        if resumed.is_some() {
-            self.restart(now, room, key);
-        }
-        let mut connection = negotiated.connection;
-        connection.enter(self.clock, now);
+        let connection = home.next_connection();
+        let who = Who { room: self.id_of(room), key, connection };
         let entry = Entry {
-            connection,
-            room,
-            key,
+            connection: negotiated.connection,
+            who,
             id: id.clone(),
             grants: request.grants,
             has_control: negotiated.control,
             ufrag,
             plan: negotiated.slots,
         };
-        let place = self.place_peer(Peer::new(entry, now));
-        let old = self.home_mut(room).and_then(|home| home.members.insert(key, Member::Peer(place)));
-        if let Some(Member::Peer(old)) = old {
-            self.obey(now, old, Order::Replace);
+        if resumed.is_some() {
+            self.restart(now, room, who);
+            self.tell_branches(room, |_| Message::Restart(who));
         }
+        self.seat(now, room, shard, entry);
         self.mark(room);
-        self.touch(place);
         Ok(Joined { id, key, resume_token: token, answer: negotiated.answer })
     }
 
-    /// A publisher begins anew on another connection.
-    fn restart(&mut self, now: Instant, room: usize, key: ParticipantKey) {
-        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
-        for (place, slot) in host.table.restart(key, now, &mut self.peers) {
-            self.tell(now, place, Fact::Switched { slot, feed: None, rtp_time: 0 });
+    /// Puts a connection in its place, here or on another shard, instead of an older one of the same participant.
+    fn seat(&mut self, now: Instant, room: usize, shard: u16, mut entry: Entry) {
+        let (who, id) = (entry.who, entry.id.clone());
+        let old = self.home_mut(room).and_then(|home| home.members.remove(&who.key));
+        match old {
+            Some(Member::Peer(old)) => self.obey(now, old, Order::Replace),
+            Some(Member::Away(old)) => {
+                let who = Who { connection: old.connection, ..who };
+                self.links.send_always(old.shard, Message::Order { who, order: Order::Replace });
+            }
+            _ => {}
         }
+        let here = shard == self.shard;
+        let member = if here {
+            entry.connection.enter(self.clock, now);
+            let place = self.place_peer(Peer::new(entry, room, now));
+            self.touch(place);
+            Member::Peer(place)
+        } else {
+            let name = self.hosts[room].as_deref().map(|host| host.name.clone());
+            let name = name.expect("the caller has opened it, and nothing above ends a room");
+            let enter = Message::Enter { name, who, entry: Box::new(entry) };
+            // The first message about a connection is within its budget.
+            let _ = self.links.send(shard, enter);
+            Member::Away(Away { shard, connection: who.connection, id, connected: false })
+        };
+        if let Some(home) = self.home_mut(room) {
+            if !here && !home.branches.contains(&shard) {
+                home.branches.push(shard);
+            }
+            home.members.insert(who.key, member);
+        }
+        self.move_relays(now, room, who.key);
     }
 
-    fn place_peer(&mut self, peer: Peer) -> usize {
+    fn id_of(&self, room: usize) -> RoomId {
+        let none = RoomId { home: self.shard, serial: 0 };
+        self.hosts.get(room).and_then(Option::as_deref).map_or(none, |host| host.id)
+    }
+
+    pub(crate) fn place_peer(&mut self, peer: Peer) -> usize {
         self.metrics.peers += 1;
-        let ufrag = peer.ufrag.clone();
+        self.loads.enter(self.shard, peer.slots.len());
+        let (ufrag, room, key) = (peer.ufrag.clone(), peer.room, peer.who.key);
         let peer = Some(Box::new(peer));
         let place = match self.free_peers.pop() {
             Some(place) => {
@@ -203,6 +242,10 @@ impl Core {
             }
         };
         self.by_ufrag.insert(ufrag, place);
+        if let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) {
+            host.peers += 1;
+            host.seats.insert(key, place);
+        }
         place
     }
 
@@ -213,7 +256,7 @@ impl Core {
         request: AttachRequest,
         inbox: &inbox::Sender,
     ) -> Result<Attachment, JoinError> {
-        self.admit()?;
+        self.admit(self.shard)?;
         let room = self.open_room(now, name)?;
         let clock = self.clock;
         let Some(home) = self.home_mut(room) else {
@@ -264,7 +307,8 @@ impl Core {
                 if attached.may_publish && out.payload.len() <= MAX_PAYLOAD_BYTES {
                     let packet = self.own_packet(now, key, out);
                     self.metrics.packets_in += 1;
-                    self.route(now, room, packet);
+                    let who = Who { room: self.id_of(room), key, connection: 0 };
+                    self.route(now, room, who, packet);
                 }
             }
             AttachCommand::Tap(taps) => self.with_home(now, room, |h| h.room.set_taps(now, key, taps)),
@@ -307,34 +351,66 @@ impl Core {
         Some((room, self.home(room)?.room.key_of(id)?))
     }
 
+    /// The state of a participant, and where the counts of its connection are, if that is on another shard.
     pub(crate) fn status(
         &self,
         now: Instant,
         name: &RoomName,
         id: &ParticipantId,
         detail: bool,
-    ) -> Option<ParticipantStatus> {
+    ) -> Option<(ParticipantStatus, Option<(u16, Who)>)> {
         let Some((room, key)) = self.find(name, id) else {
             let found = self.gone.iter().rev().find(|(n, s)| n == name && s.id == *id)?;
             let mut status = found.1.clone();
             if !detail {
                 status.stats = None;
             }
-            return Some(status);
+            return Some((status, None));
         };
         let home = self.home(room)?;
         let presence = home.room.participant(key)?.presence;
-        let peer = match home.members.get(&key) {
-            Some(Member::Peer(place)) => self.peers.get(*place).and_then(Option::as_deref),
-            _ => None,
+        let (mut connected, mut stats, mut elsewhere) = (true, None, None);
+        match home.members.get(&key) {
+            Some(Member::Peer(place)) => {
+                let peer = self.peers.get(*place).and_then(Option::as_deref);
+                connected = peer.is_none_or(|p| p.connected);
+                stats = peer.filter(|_| detail).map(|p| p.stats(now));
+            }
+            Some(Member::Away(away)) => {
+                connected = away.connected;
+                let who = Who { room: self.id_of(room), key, connection: away.connection };
+                elsewhere = Some((away.shard, who));
+            }
+            Some(Member::Attached(_) | Member::Lost { .. }) | None => {}
+        }
+        let state = match presence {
+            Presence::Reconnecting => "reconnecting",
+            Presence::Connected if connected => "connected",
+            Presence::Connected => "new",
         };
-        let state = match (presence, peer) {
-            (Presence::Reconnecting, _) => "reconnecting",
-            (Presence::Connected, Some(peer)) if !peer.connected => "new",
-            (Presence::Connected, _) => "connected",
+        let (id, presence) = (id.clone(), Some(presence));
+        Some((ParticipantStatus { id, key, state, presence, reason: None, stats }, elsewhere))
+    }
+
+    fn answer_status(
+        &mut self,
+        now: Instant,
+        name: &RoomName,
+        id: &ParticipantId,
+        detail: bool,
+        reply: Reply<Option<ParticipantStatus>>,
+    ) {
+        let Some((status, elsewhere)) = self.status(now, name, id, detail) else {
+            let _ = reply.try_send(None);
+            return;
         };
-        let stats = if detail { peer.map(|p| p.stats(now)) } else { None };
-        Some(ParticipantStatus { id: id.clone(), key, state, presence: Some(presence), reason: None, stats })
+        if let Some((shard, who)) = elsewhere.filter(|_| detail) {
+            let look = Message::Look { who, status: Box::new(status.clone()), reply: reply.clone() };
+            if self.links.send(shard, look) {
+                return;
+            }
+        }
+        let _ = reply.try_send(Some(status));
     }
 
     fn remove(&mut self, now: Instant, name: &RoomName, id: &ParticipantId, reason: LeaveReason) -> bool {
@@ -344,14 +420,45 @@ impl Core {
         true
     }
 
-    fn dump(&mut self, name: &RoomName, id: &ParticipantId) -> Option<async_channel::Receiver<Vec<u8>>> {
-        let (room, key) = self.find(name, id)?;
-        let Some(&Member::Peer(place)) = self.home(room)?.members.get(&key) else { return None };
+    fn answer_dump(
+        &mut self,
+        name: &RoomName,
+        id: &ParticipantId,
+        reply: Reply<Option<async_channel::Receiver<Vec<u8>>>>,
+    ) {
+        let found = self.find(name, id);
+        let member = found.and_then(|(room, key)| Some((room, key, self.home(room)?.members.get(&key)?)));
+        match member {
+            Some((_, _, &Member::Peer(place))) => {
+                let _ = reply.try_send(self.begin_dump(place));
+            }
+            Some((room, key, Member::Away(away))) => {
+                let (shard, connection) = (away.shard, away.connection);
+                let who = Who { room: self.id_of(room), key, connection };
+                // Over its budget it is dropped, and the reply with it: there is nothing to dump.
+                let _ = self.links.send(shard, Message::Dump { who, reply });
+            }
+            _ => {
+                let _ = reply.try_send(None);
+            }
+        }
+    }
+
+    /// Begins a dump of what a peer here sends.
+    pub(crate) fn begin_dump(&mut self, place: usize) -> Option<async_channel::Receiver<Vec<u8>>> {
         let peer = self.peers.get_mut(place)?.as_deref_mut()?;
         let (tx, rx) = async_channel::bounded(crate::dump::DUMP_RING);
         let _ = tx.try_send(antiphon_wire::rtp::dump::pcap_header().to_vec());
         peer.dump = Some(tx);
         Some(rx)
+    }
+
+    /// A room fails here, as by a panic.
+    pub(crate) fn fail_room(&mut self, now: Instant, name: &RoomName) {
+        let mut hosts = self.hosts.iter();
+        if let Some(room) = hosts.position(|h| h.as_deref().is_some_and(|h| h.name == *name)) {
+            self.drop_room(now, room);
+        }
     }
 
     fn rooms(&self) -> Vec<RoomStatus> {

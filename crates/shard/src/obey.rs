@@ -7,8 +7,8 @@ use antiphon_room::{Feed, KeyframeCause, SlotId};
 use antiphon_wire::control::LeaveReason;
 
 use crate::core::{CLOSE_GRACE, Core};
-use crate::seam::{Fact, Order};
-use crate::status::ParticipantStatus;
+use crate::outputs::gone;
+use crate::seam::{Fact, Message, Order};
 
 impl Core {
     /// Does to a peer here what its room says.
@@ -41,6 +41,7 @@ impl Core {
         // Who is not connected yet asks when it is.
         let waits = target.needs_keyframe().filter(|_| peer.connected);
         self.relisten(now, room, place, slot);
+        self.settle_interests(now, room);
         if let Some(feed) = waits {
             self.want_keyframe(now, room, feed, KeyframeCause::Start);
         }
@@ -62,14 +63,17 @@ impl Core {
         let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) else { return };
         peer.closing = Some(now + CLOSE_GRACE);
         peer.note(now, format!("left: {reason:?}"));
-        let (room, key, id) = (peer.room, peer.key, peer.id.clone());
-        let stats = Some(peer.stats(now));
-        let status =
-            ParticipantStatus { id, key, state: "gone", presence: None, reason: Some(reason), stats };
+        let (room, key, id) = (peer.room, peer.who.key, peer.id.clone());
+        let stats = peer.stats(now);
         self.touch(place);
         let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
         host.table.forget_peer(place);
-        let name = host.name.clone();
-        self.remember(name, status);
+        let (name, home) = (host.name.clone(), host.id.home);
+        if host.home.is_some() {
+            self.remember(name, gone(id, key, reason, Some(stats)));
+        } else {
+            self.links.send_always(home, Message::Gone { name, key, stats });
+        }
+        self.mark(room);
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use antiphon_base::{MediaKind, ParticipantId, ParticipantKey};
+use antiphon_base::{MediaKind, ParticipantId};
 use antiphon_room::slot::Slot;
 use antiphon_room::{Feed, SlotPlan};
 use antiphon_wire::rtp::rewrite::Start;
@@ -14,6 +14,7 @@ use rand::Rng;
 
 use crate::connection::Connection;
 use crate::join::Grants;
+use crate::seam::Who;
 use crate::topics::TopicQueue;
 
 /// Addresses one peer may send from: its interfaces while ICE makes up its mind.
@@ -28,7 +29,7 @@ pub(crate) struct Peer {
     pub(crate) connection: Connection,
     /// Place of its room on this shard.
     pub(crate) room: usize,
-    pub(crate) key: ParticipantKey,
+    pub(crate) who: Who,
     pub(crate) id: ParticipantId,
     pub(crate) grants: Grants,
     pub(crate) has_control: bool,
@@ -67,8 +68,7 @@ pub(crate) fn slots(plan: &SlotPlan) -> Vec<Slot> {
 /// What a peer is made of when it enters.
 pub(crate) struct Entry {
     pub(crate) connection: Connection,
-    pub(crate) room: usize,
-    pub(crate) key: ParticipantKey,
+    pub(crate) who: Who,
     pub(crate) id: ParticipantId,
     pub(crate) grants: Grants,
     pub(crate) has_control: bool,
@@ -77,12 +77,12 @@ pub(crate) struct Entry {
 }
 
 impl Peer {
-    pub(crate) fn new(entry: Entry, now: Instant) -> Self {
+    pub(crate) fn new(entry: Entry, room: usize, now: Instant) -> Self {
         let slots = slots(&entry.plan);
         Self {
             connection: entry.connection,
-            room: entry.room,
-            key: entry.key,
+            room,
+            who: entry.who,
             id: entry.id,
             grants: entry.grants,
             has_control: entry.has_control,

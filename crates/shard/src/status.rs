@@ -33,8 +33,14 @@ pub struct ShardMetrics {
     pub datagrams_unknown: u64,
     /// Datagrams the socket would not take.
     pub send_dropped: u64,
-    /// Media packets that came in.
+    /// Media packets that came in, from peers of this shard (each decrypted once) and attachments.
     pub packets_in: u64,
+    /// Media packets handed to other shards, for their subscribers.
+    pub packets_relayed: u64,
+    /// Media packets not handed over because another shard did not keep up.
+    pub relay_dropped: u64,
+    /// Peers dropped because what was to be said about them between shards did not fit.
+    pub link_dropped: u64,
     /// Media packets forwarded to subscribers.
     pub packets_forwarded: u64,
     /// Media packets of unwanted layers, dropped at ingress.
@@ -51,12 +57,40 @@ pub struct ShardMetrics {
     pub room_panics: u64,
     /// WebRTC peers now.
     pub peers: u64,
-    /// Rooms now.
+    /// Rooms at home here now.
     pub rooms: u64,
+    /// Rooms at home on other shards with peers here now.
+    pub branches: u64,
     /// Attachments now.
     pub attachments: u64,
     /// Share of time not waiting, over the last second, in thousandths.
     pub busy_permille: u64,
+}
+
+impl std::iter::Sum for ShardMetrics {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            datagrams_in: a.datagrams_in + b.datagrams_in,
+            datagrams_out: a.datagrams_out + b.datagrams_out,
+            datagrams_unknown: a.datagrams_unknown + b.datagrams_unknown,
+            send_dropped: a.send_dropped + b.send_dropped,
+            packets_in: a.packets_in + b.packets_in,
+            packets_relayed: a.packets_relayed + b.packets_relayed,
+            relay_dropped: a.relay_dropped + b.relay_dropped,
+            link_dropped: a.link_dropped + b.link_dropped,
+            packets_forwarded: a.packets_forwarded + b.packets_forwarded,
+            packets_unwanted: a.packets_unwanted + b.packets_unwanted,
+            attach_dropped: a.attach_dropped + b.attach_dropped,
+            inbox_dropped: a.inbox_dropped + b.inbox_dropped,
+            keyframe_requests: a.keyframe_requests + b.keyframe_requests,
+            room_panics: a.room_panics + b.room_panics,
+            peers: a.peers + b.peers,
+            rooms: a.rooms + b.rooms,
+            branches: a.branches + b.branches,
+            attachments: a.attachments + b.attachments,
+            busy_permille: a.busy_permille.max(b.busy_permille),
+        })
+    }
 }
 
 /// All shards.

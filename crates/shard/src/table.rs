@@ -10,6 +10,7 @@ use antiphon_room::{Feed, SlotId};
 use antiphon_wire::rtp::{AudioLevel, Packet};
 
 use crate::peer::Peer;
+use crate::seam::Who;
 
 /// How often the engine is told that packets still come.
 const ACTIVITY_INTERVAL: Duration = Duration::from_millis(250);
@@ -25,6 +26,8 @@ const NEVER: Duration = Duration::from_secs(3_600);
 #[derive(Default)]
 pub(crate) struct Table {
     feeds: HashMap<Feed, FeedState>,
+    /// Those whose listeners have changed.
+    changed: Vec<Feed>,
     scratch: Vec<Outgoing>,
 }
 
@@ -37,10 +40,16 @@ struct FeedState {
     last: Instant,
     /// The engine was told that it has stopped while its track goes on.
     stopped: bool,
+    /// The newest connection of its publisher, where that came back or is on another shard.
+    connection: u32,
     /// Slots that show it or wait for it.
     routes: Vec<(usize, SlotId)>,
     /// Attachments that take it.
     taps: Vec<ParticipantKey>,
+    /// Other shards on which somebody gets it; empty unless its publisher is on this one.
+    relays: Vec<u16>,
+    /// The home was told that somebody here gets it.
+    interested: bool,
 }
 
 impl FeedState {
@@ -52,9 +61,18 @@ impl FeedState {
             last: now,
             // Until its first packet.
             stopped: true,
+            connection: 0,
             routes: Vec::new(),
             taps: Vec::new(),
+            relays: Vec::new(),
+            interested: false,
         }
+    }
+
+    /// Somebody here gets it, who can receive.
+    fn is_heard(&self, peers: &[Option<Box<Peer>>]) -> bool {
+        let listens = |place: usize| peers.get(place).and_then(Option::as_deref).is_some_and(|p| p.connected);
+        !self.taps.is_empty() || self.routes.iter().any(|(place, _)| listens(*place))
     }
 }
 
@@ -77,8 +95,24 @@ pub(crate) struct Observed {
 impl Observed {
     /// There is something that the engine must hear.
     pub(crate) fn is_news(&self) -> bool {
-        self.new || self.active || self.resolution.is_some() || self.level.is_some() || self.starts
+        self.is_more_than_level() || self.level.is_some() || self.starts
     }
+
+    /// There is something that it must hear beside how loud the packet is.
+    pub(crate) fn is_more_than_level(&self) -> bool {
+        self.new || self.active || self.resolution.is_some() || self.keyframe
+    }
+}
+
+/// How a packet from another shard stands to what this one knows of its publisher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It goes on.
+    Next,
+    /// It is the first of a new connection.
+    Restart,
+    /// Nobody wants it, or it is of an earlier connection.
+    Late,
 }
 
 /// A slot that has switched while a packet was routed.
@@ -98,6 +132,8 @@ pub(crate) struct Routed {
     pub(crate) switched: Vec<Switched>,
     /// Attachments that take it.
     pub(crate) taps: Vec<ParticipantKey>,
+    /// Other shards that take it.
+    pub(crate) relays: Vec<u16>,
 }
 
 impl Routed {
@@ -107,6 +143,7 @@ impl Routed {
         self.touched.clear();
         self.switched.clear();
         self.taps.clear();
+        self.relays.clear();
     }
 }
 
@@ -123,8 +160,7 @@ impl Table {
         let active = quiet >= ACTIVITY_INTERVAL;
         let new = state.stopped || state.codec != packet.codec || quiet >= LAYER_RENEWAL;
         let resolution = packet.descriptor.resolution().filter(|r| state.resolution != Some(*r));
-        let listens = |place: usize| peers.get(place).and_then(Option::as_deref).is_some_and(|p| p.connected);
-        let goes_somewhere = !state.taps.is_empty() || state.routes.iter().any(|(place, _)| listens(*place));
+        let goes_somewhere = !state.relays.is_empty() || state.is_heard(peers);
         if active {
             state.told = now;
         }
@@ -150,7 +186,7 @@ impl Table {
         routed.clear();
         let feed = Feed { track: packet.track, layer: packet.layer };
         let Some(state) = self.feeds.get(&feed) else { return };
-        routed.unwanted = state.routes.is_empty() && state.taps.is_empty();
+        routed.unwanted = state.routes.is_empty() && state.taps.is_empty() && state.relays.is_empty();
         for &(place, slot) in &state.routes {
             let Some(peer) = peers.get_mut(place).and_then(Option::as_deref_mut) else { continue };
             // Without keys str0m would keep all of it, and let it go at once when they come.
@@ -178,6 +214,7 @@ impl Table {
             }
         }
         routed.taps.extend_from_slice(&state.taps);
+        routed.relays.extend_from_slice(&state.relays);
     }
 
     /// Corrects the table after a slot's wishes changed.
@@ -192,13 +229,56 @@ impl Table {
                 && let Some(f) = self.feeds.get_mut(&feed)
             {
                 f.routes.retain(|r| *r != (place, slot));
+                self.changed.push(feed);
             }
         }
         for feed in wanted.into_iter().flatten() {
             let routes = &mut self.feed(feed, now).routes;
             if !routes.contains(&(place, slot)) {
                 routes.push((place, slot));
+                self.changed.push(feed);
             }
+        }
+    }
+
+    /// A peer can receive from now on.
+    pub(crate) fn connected(&mut self, peer: &Peer) {
+        self.changed.extend(peer.listening.iter().flatten().flatten());
+    }
+
+    /// Feeds that somebody here has begun to get, or nobody gets any more. What nobody needs is forgotten.
+    pub(crate) fn interests(&mut self, peers: &[Option<Box<Peer>>]) -> Vec<(Feed, bool)> {
+        let mut interests = Vec::new();
+        for feed in self.changed.drain(..) {
+            let Some(state) = self.feeds.get_mut(&feed) else { continue };
+            let heard = state.is_heard(peers);
+            if heard != state.interested {
+                state.interested = heard;
+                interests.push((feed, heard));
+            }
+            let unused = state.routes.is_empty() && state.taps.is_empty() && state.relays.is_empty();
+            if unused && state.stopped {
+                self.feeds.remove(&feed);
+            }
+        }
+        interests
+    }
+
+    /// Another shard takes a feed that is published here, or does not any more.
+    pub(crate) fn relay(&mut self, now: Instant, feed: Feed, to: u16, on: bool) {
+        let relays = &mut self.feed(feed, now).relays;
+        relays.retain(|shard| *shard != to);
+        if on {
+            relays.push(to);
+        }
+    }
+
+    /// A packet came from another shard, of this connection of its publisher.
+    pub(crate) fn arrival(&self, feed: Feed, connection: u32) -> Arrival {
+        match self.feeds.get(&feed) {
+            Some(state) if connection == state.connection => Arrival::Next,
+            Some(state) if connection > state.connection => Arrival::Restart,
+            _ => Arrival::Late,
         }
     }
 
@@ -220,8 +300,12 @@ impl Table {
 
     /// Forgets a peer's slots.
     pub(crate) fn forget_peer(&mut self, place: usize) {
-        for feed in self.feeds.values_mut() {
-            feed.routes.retain(|(p, _)| *p != place);
+        for (feed, state) in &mut self.feeds {
+            let before = state.routes.len();
+            state.routes.retain(|(p, _)| *p != place);
+            if state.routes.len() != before {
+                self.changed.push(*feed);
+            }
         }
     }
 
@@ -237,13 +321,19 @@ impl Table {
     /// with its next key frame. Those that have become empty by this.
     pub(crate) fn restart(
         &mut self,
-        key: ParticipantKey,
+        who: Who,
         now: Instant,
         peers: &mut [Option<Box<Peer>>],
     ) -> Vec<(usize, SlotId)> {
         let mut listeners = Vec::new();
-        for (feed, state) in self.feeds.iter_mut().filter(|(feed, _)| feed.track.participant == key) {
+        for (feed, state) in &mut self.feeds {
+            if feed.track.participant != who.key || state.connection >= who.connection {
+                continue;
+            }
+            state.connection = who.connection;
             state.told = now.checked_sub(NEVER).unwrap_or(now);
+            state.stopped = true;
+            state.relays.clear();
             listeners.extend(state.routes.iter().map(|(place, slot)| (*place, *slot, *feed)));
         }
         let mut emptied = Vec::new();
@@ -265,6 +355,7 @@ impl Table {
         if on {
             taps.push(subscriber);
         }
+        self.changed.push(feed);
     }
 
     /// Whether a subscriber taps this feed now.

@@ -93,7 +93,11 @@ impl Profile {
         self
     }
 
-    pub(crate) fn request(&self) -> JoinRequest {
+    /// What the server is told of it.
+    ///
+    /// # Panics
+    /// With an id that is none.
+    pub fn request(&self) -> JoinRequest {
         JoinRequest {
             id: ParticipantId::new(&self.id).expect("tests use good ids"),
             name: self.name.clone(),
@@ -189,7 +193,8 @@ pub struct Client {
 
 /// A client that has made its offer.
 pub struct Offering {
-    pub(crate) offer: String,
+    /// The offer.
+    pub offer: String,
     profile: Profile,
     number: u16,
     address: SocketAddr,
@@ -200,8 +205,11 @@ pub struct Offering {
 }
 
 impl Offering {
-    /// Makes an offer.
-    pub(crate) fn new(now: Instant, number: u16, address: SocketAddr, profile: Profile) -> Self {
+    /// Makes the offer of a client at `address`.
+    ///
+    /// # Panics
+    /// Where str0m cannot offer what the profile says.
+    pub fn new(now: Instant, number: u16, address: SocketAddr, profile: Profile) -> Self {
         let config = Rtc::builder()
             .clear_codecs()
             .enable_opus(true, false)
@@ -248,7 +256,10 @@ impl Offering {
     }
 
     /// Takes the answer.
-    pub(crate) fn accept(mut self, now: Instant, joined: Joined) -> Client {
+    ///
+    /// # Panics
+    /// With an answer that does not fit the offer.
+    pub fn accept(mut self, now: Instant, joined: Joined) -> Client {
         let answer = SdpAnswer::from_sdp_string(&joined.answer).expect("our answer parses");
         self.rtc.sdp_api().accept_answer(self.pending, answer).expect("our answer fits the offer");
         Client {

@@ -47,6 +47,8 @@ pub struct Sender {
     pub level: u8,
     /// Frames sent.
     pub frames: u32,
+    /// Packets sent.
+    pub packets: u64,
     /// Width and height told in key frames.
     pub size: (u16, u16),
     /// Bits per second of payload, for video; `None`: few small packets.
@@ -90,6 +92,7 @@ impl Sender {
             keyframes: 0,
             level: 40,
             frames: 0,
+            packets: 0,
             size,
             bps: None,
             publisher,
@@ -146,6 +149,7 @@ impl Sender {
             });
         }
         self.seq += 1;
+        self.packets += 1;
         let mut api = rtc.direct_api();
         if let Some(tx) = api.stream_tx_by_mid(self.line.0, self.rid.map(Rid::from)) {
             tx.write_rtp(write);

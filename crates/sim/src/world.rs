@@ -18,10 +18,12 @@ use crate::check;
 use crate::client::{Client, IDLE, Offering, Profile};
 use crate::net::{Conditions, Datagram, Network};
 
-/// Where the server is.
+/// Where the server is, and its first shard.
 pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 7_701);
 /// The server's clock at the beginning, us since the Unix epoch.
 pub const EPOCH_US: u64 = 1_700_000_000_000_000;
+/// Every client's.
+const CLIENT_PORT: u16 = 40_000;
 /// Rounds at one moment before the world is thought to be in a loop.
 const MAX_ROUNDS_AT_ONCE: u32 = 1_000;
 
@@ -57,6 +59,8 @@ pub struct World {
     pub room: RoomName,
     /// Who makes stamped packets, by the number in the stamps.
     pub publishers: BTreeMap<u16, Publisher>,
+    /// The shard of the next clients; `None`: the one that the server chooses.
+    pub shard: Option<usize>,
     /// For the tests' own choices.
     pub rng: SmallRng,
     /// Keeps copies of everything that clients send to the server.
@@ -78,18 +82,27 @@ impl World {
 
     /// A world with a server of these settings. `ANTIPHON_SIM_SEED` takes the place of `seed`.
     pub fn with(seed: u64, config: Config) -> Self {
+        Self::spread(seed, &config, 1)
+    }
+
+    /// A world whose server has so many shards, at ports from [`SERVER`]'s on. `ANTIPHON_SIM_SEED` takes the place of
+    /// `seed`.
+    pub fn spread(seed: u64, config: &Config, shards: u16) -> Self {
         let given = std::env::var("ANTIPHON_SIM_SEED").ok().and_then(|s| s.parse().ok());
         let seed = given.unwrap_or(seed);
         let now = Instant::now();
+        let locals: Vec<SocketAddr> =
+            (0..shards).map(|i| SocketAddr::new(SERVER.ip(), SERVER.port() + i)).collect();
         Self {
             now,
             base: now,
-            engine: Engine::new(config, SERVER, now, EPOCH_US).expect("the system gives an eventfd"),
+            engine: Engine::spread(config, &locals, now, EPOCH_US).expect("the system gives an eventfd"),
             clients: Vec::new(),
             network: Network::default(),
             conditions: Conditions::default(),
             room: RoomName::new("sim").expect("a good name"),
             publishers: BTreeMap::new(),
+            shard: None,
             rng: SmallRng::seed_from_u64(seed),
             captured: None,
             watch: None,
@@ -98,6 +111,11 @@ impl World {
             out: Vec::new(),
             rounds_at_once: 0,
         }
+    }
+
+    /// How many shards the server has.
+    pub fn shards(&self) -> usize {
+        self.engine.shards()
     }
 
     /// Lets a client join, and hands its number back.
@@ -112,11 +130,14 @@ impl World {
     /// What the server says.
     pub fn try_join(&mut self, profile: Profile) -> Result<usize, JoinError> {
         let number = u16::try_from(self.clients.len()).expect("a world of few");
-        let [high, low] = number.to_be_bytes();
-        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, high, low)), 40_000);
+        let address = address_of(number);
         let (request, publish) = (profile.request(), profile.grants.publish);
         let offering = Offering::new(self.now, number, address, profile);
-        let joined = self.engine.join(self.now, &self.room, &offering.offer, request)?;
+        let (now, offer) = (self.now, &offering.offer);
+        let joined = match self.shard {
+            Some(shard) => self.engine.join_on(now, shard, (&self.room, offer), request)?,
+            None => self.engine.join(now, &self.room, offer, request)?,
+        };
         self.publishers
             .insert(number, Publisher { id: joined.id.clone(), key: joined.key, may_publish: publish });
         let seed = self.rng.random();
@@ -220,12 +241,12 @@ impl World {
     }
 
     fn deliver(&mut self, datagram: &Datagram) {
-        if datagram.destination == SERVER {
+        if datagram.destination.ip() == SERVER.ip() {
             if let Some(captured) = &mut self.captured {
                 captured.push(datagram.clone());
             }
-            self.engine.handle_datagram(self.now, datagram.source, SERVER, &datagram.bytes);
-        } else if let Some(client) = self.clients.iter_mut().find(|c| c.address == datagram.destination) {
+            self.engine.handle_datagram(self.now, datagram.source, datagram.destination, &datagram.bytes);
+        } else if let Some(client) = number_of(datagram.destination).and_then(|n| self.clients.get_mut(n)) {
             client.handle_datagram(self.now, datagram, &mut self.out);
         }
     }
@@ -248,6 +269,22 @@ impl World {
         for datagram in self.out.drain(..) {
             self.network.send(now, datagram);
         }
+    }
+}
+
+fn address_of(number: u16) -> SocketAddr {
+    let [high, low] = number.to_be_bytes();
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, high, low)), CLIENT_PORT)
+}
+
+/// The client at an address.
+fn number_of(address: SocketAddr) -> Option<usize> {
+    match (address.ip(), address.port()) {
+        (IpAddr::V4(ip), CLIENT_PORT) => match ip.octets() {
+            [10, 1, high, low] => Some(usize::from(u16::from_be_bytes([high, low]))),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

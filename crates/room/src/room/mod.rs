@@ -38,6 +38,8 @@ pub struct Room {
     now: Instant,
     next_key: u32,
     participants: BTreeMap<ParticipantKey, Participant>,
+    /// How many of them are hidden.
+    hidden: usize,
     by_id: BTreeMap<ParticipantId, ParticipantKey>,
     by_token: BTreeMap<String, ParticipantKey>,
     timers: Timers,
@@ -83,6 +85,7 @@ impl Room {
             now,
             next_key: 1,
             participants: BTreeMap::new(),
+            hidden: 0,
             by_id: BTreeMap::new(),
             by_token: BTreeMap::new(),
             timers,

@@ -88,9 +88,11 @@ pub(crate) struct Demo {
 pub(crate) struct Rooms {
     pub(crate) max_rooms: usize,
     pub(crate) max_participants: usize,
+    pub(crate) max_players: usize,
     pub(crate) max_peers: usize,
     pub(crate) max_slots: usize,
     pub(crate) max_busy: f64,
+    pub(crate) spread_above: f64,
     pub(crate) resume_ttl_s: u64,
     pub(crate) consent_timeout_s: u64,
 }
@@ -254,9 +256,11 @@ impl Default for Rooms {
         Self {
             max_rooms: shard.max_rooms,
             max_participants: shard.max_participants_per_room,
+            max_players: shard.max_players_per_room,
             max_peers: shard.max_peers,
             max_slots: shard.max_slots,
             max_busy: shard.max_busy,
+            spread_above: shard.spread_above,
             resume_ttl_s: shard.resume_ttl.as_secs(),
             consent_timeout_s: shard.consent_timeout.as_secs(),
         }
@@ -327,10 +331,12 @@ impl Config {
             shards: if self.shards == 0 { default.shards } else { self.shards },
             announce: self.announce.clone(),
             max_participants_per_room: self.rooms.max_participants,
+            max_players_per_room: self.rooms.max_players,
             max_rooms: self.rooms.max_rooms,
             max_peers: self.rooms.max_peers,
             resume_ttl: Duration::from_secs(self.rooms.resume_ttl_s),
             max_busy: self.rooms.max_busy,
+            spread_above: self.rooms.spread_above,
             consent_timeout: Duration::from_secs(self.rooms.consent_timeout_s),
             max_slots: self.rooms.max_slots,
         }

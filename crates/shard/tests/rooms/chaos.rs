@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use antiphon_base::Source;
-use antiphon_shard::Config;
+use antiphon_shard::{Config, Lag};
 use antiphon_sim::net::{Burst, Rate};
 use antiphon_sim::{Conditions, Profile, World};
 use antiphon_wire::control::{Follow, Pin, Policy, Request};
@@ -75,6 +75,8 @@ fn enter(world: &mut World) {
         world.vanish(old);
     }
     world.conditions = conditions(&mut world.rng);
+    let shards = world.shards();
+    world.shard = Some(world.rng.random_range(0..shards)).filter(|_| shards > 1);
     let client = world.join(profile);
     let now = world.now;
     for source in [Source::Microphone, Source::Camera] {
@@ -129,13 +131,16 @@ fn act(world: &mut World) {
 
 #[test]
 fn whatever_they_do_all_is_sound() {
-    let mut total = 0;
+    let (mut total, mut relayed) = (0, 0);
     // The short form; `make sim SEEDS=30` runs the long one.
     let seeds = std::env::var("ANTIPHON_SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(8_u64);
     for seed in 100..100 + seeds {
         let consent_timeout = Duration::from_secs(6);
         let config = Config { consent_timeout, resume_ttl: Duration::from_secs(10), ..Config::default() };
-        let mut world = World::with(seed, config);
+        // Every second room is spread over two shards.
+        let mut world = World::spread(seed, &config, if seed % 2 == 0 { 1 } else { 2 });
+        let mut lag = || Duration::from_micros(world.rng.random_range(0..5_000));
+        world.engine.lag = Lag { messages: lag(), media: lag() };
         for _ in 0..3 {
             enter(&mut world);
         }
@@ -151,8 +156,11 @@ fn whatever_they_do_all_is_sound() {
         println!("seed {seed}: {} clients, {packets} packets", world.clients.len());
         report.assert_sound();
         total += packets;
-        assert_eq!(world.engine.metrics().room_panics, 0);
+        let metrics = world.engine.metrics();
+        assert_eq!((metrics.room_panics, metrics.relay_dropped, metrics.link_dropped), (0, 0, 0));
+        relayed += metrics.packets_relayed;
     }
     // Guards against a test in which nothing flows; the seeds give some 2,000 each.
     assert!(total > 1_000 * seeds, "{total} packets from {seeds} seeds");
+    assert!(relayed > 100 * seeds, "{relayed} packets from shard to shard in {seeds} seeds");
 }

@@ -5,6 +5,7 @@
 mod attached;
 mod bandwidth;
 mod chaos;
+mod crowd;
 mod hostile;
 mod layers;
 mod lossy;
@@ -14,6 +15,7 @@ mod returning;
 mod sealing;
 mod shards;
 mod speakers;
+mod spread;
 mod topics;
 
 use std::time::Duration;
