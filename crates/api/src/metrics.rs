@@ -201,6 +201,7 @@ const COUNTERS: [Field; 14] = [
         m.packets_unwanted
     }),
     ("shard_attach_dropped", "Packets dropped because an attachment was slow", |m| m.attach_dropped),
+    ("shard_data_dropped", "Messages on topics lost because their receiver was slow", |m| m.data_dropped),
     ("shard_inbox_dropped", "Commands refused because the inbox was full", |m| m.inbox_dropped),
     ("shard_keyframe_requests", "Keyframes asked of publishers", |m| m.keyframe_requests),
     ("shard_room_panics", "Rooms ended because of a panic in them", |m| m.room_panics),

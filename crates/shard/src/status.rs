@@ -81,6 +81,7 @@ impl std::iter::Sum for ShardMetrics {
             packets_forwarded: a.packets_forwarded + b.packets_forwarded,
             packets_unwanted: a.packets_unwanted + b.packets_unwanted,
             attach_dropped: a.attach_dropped + b.attach_dropped,
+            data_dropped: a.data_dropped + b.data_dropped,
             inbox_dropped: a.inbox_dropped + b.inbox_dropped,
             keyframe_requests: a.keyframe_requests + b.keyframe_requests,
             room_panics: a.room_panics + b.room_panics,

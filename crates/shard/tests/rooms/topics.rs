@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use antiphon_base::ParticipantKey;
-use antiphon_shard::{AttachCommand, AttachEvent};
+use antiphon_shard::{AttachCommand, AttachEvent, Config};
 use antiphon_sim::net::Rate;
 use antiphon_sim::{Conditions, Profile, World};
 use antiphon_wire::control::{Request, ServerMessage};
@@ -64,6 +64,25 @@ fn people_and_programs_hear_the_topics_they_listen_to() {
         }
     }
     assert_eq!(by_bot, [(from_anna, b"hello".to_vec())]);
+}
+
+#[test]
+fn messages_cross_between_shards() {
+    let mut world = World::spread(85, &Config::default(), 2);
+    let home = world.engine.home(&world.room);
+    let mut on = |shard, id| {
+        world.shard = Some(shard);
+        listener(&mut world, id, &["chat"])
+    };
+    let (anna, ben, cleo) = (on(home, "anna"), on(1 - home, "ben"), on(1 - home, "cleo"));
+    for (client, what) in [(anna, b"a"), (ben, b"b")] {
+        world.clients[client].publish(publication(false, "chat", what));
+        world.run(Duration::from_millis(300));
+    }
+    let (from_anna, from_ben) = (world.clients[anna].key(), world.clients[ben].key());
+    assert_eq!(heard(&world, cleo), [(from_anna, "chat", &b"a"[..]), (from_ben, "chat", b"b")]);
+    assert_eq!(heard(&world, anna), [(from_ben, "chat", &b"b"[..])]);
+    assert_eq!(heard(&world, ben), [(from_anna, "chat", &b"a"[..])]);
 }
 
 #[test]
