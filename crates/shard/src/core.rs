@@ -19,7 +19,7 @@ use crate::egress::Arena;
 use crate::host::{Host, Member, Routed};
 use crate::net::Received;
 use crate::peer::{MAX_ADDRESSES, Peer};
-use crate::status::{ParticipantStatus, ShardMetrics};
+use crate::status::{Holdings, ParticipantStatus, ShardMetrics};
 use crate::stun;
 use crate::timers::{Timer, Timers};
 
@@ -496,6 +496,23 @@ impl Core {
             self.by_name.remove(&host.name);
             self.free_hosts.push(room);
             self.metrics.rooms = self.metrics.rooms.saturating_sub(1);
+        }
+    }
+
+    /// How much there is of everything.
+    pub(crate) fn holdings(&self) -> Holdings {
+        let hosts = || self.hosts.iter().flatten();
+        let feeds = || hosts().flat_map(|h| h.feeds.values());
+        Holdings {
+            peers: self.peers.iter().flatten().count(),
+            addresses: self.by_address.len(),
+            ufrags: self.by_ufrag.len(),
+            rooms: hosts().count(),
+            members: hosts().map(|h| h.members.len()).sum(),
+            feeds: feeds().count(),
+            routes: feeds().map(|f| f.routes.len() + f.taps.len()).sum(),
+            timers: self.timers.len(),
+            gone: self.gone.len(),
         }
     }
 

@@ -31,7 +31,7 @@ use crate::inbox::{self, Inbox, Sender};
 use crate::join::{JoinError, JoinRequest, Joined, Prepared};
 use crate::net::Received;
 use crate::sdp::{Terms, negotiate};
-use crate::status::{ParticipantStatus, ShardMetrics};
+use crate::status::{Holdings, ParticipantStatus, ShardMetrics};
 
 /// One shard, driven by the caller.
 pub struct Engine {
@@ -133,6 +133,11 @@ impl Engine {
     /// Counters.
     pub fn metrics(&self) -> ShardMetrics {
         self.core.metrics
+    }
+
+    /// How much it holds now.
+    pub fn holdings(&self) -> Holdings {
+        self.core.holdings()
     }
 
     /// State of a participant.

@@ -57,6 +57,29 @@ pub struct ShardMetrics {
     pub busy_permille: u64,
 }
 
+/// How much a shard holds now: what a test sees of its memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Connections.
+    pub peers: usize,
+    /// Addresses from which they may send.
+    pub addresses: usize,
+    /// User fragments by which they are found.
+    pub ufrags: usize,
+    /// Rooms.
+    pub rooms: usize,
+    /// Participants of all rooms, lost ones included.
+    pub members: usize,
+    /// Layers of tracks that rooms know of.
+    pub feeds: usize,
+    /// Slots and taps that get or await them.
+    pub routes: usize,
+    /// Deadlines, those that nobody means any more included.
+    pub timers: usize,
+    /// States of gone participants.
+    pub gone: usize,
+}
+
 /// All shards.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Metrics {
