@@ -39,6 +39,7 @@ struct Why {
 pub(crate) enum Refused {
     Connections,
     JoinRate,
+    RoomJoinRate,
     JoinsInProgress,
     GuestRate,
     BotSockets,
@@ -49,6 +50,7 @@ impl Refused {
         match self {
             Self::Connections => "connections",
             Self::JoinRate => "join_rate",
+            Self::RoomJoinRate => "room_join_rate",
             Self::JoinsInProgress => "joins_in_progress",
             Self::GuestRate => "guest_token_rate",
             Self::BotSockets => "bot_sockets",
