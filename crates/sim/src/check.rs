@@ -1,5 +1,11 @@
 //! What must hold of everything that a client receives, found out without asking the code under test.
 
+mod holdings;
+mod reasons;
+pub mod recovery;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -280,6 +286,7 @@ impl<'a> Checker<'a> {
         if next.rtp_time.wrapping_sub(first.rtp_time) > 1 << 31 {
             self.fault(next, "RTP time went back");
         }
+        self.check_gap(a, b);
         let adjacent = a.seqs().1 + 1 == b.seqs().0;
         let switched = a.source() != b.source();
         let restarted = b.first.stamp.key && a.first.stamp.frame + 1 != b.first.stamp.frame;

@@ -159,6 +159,8 @@ pub struct Client {
     pub closed: Option<Instant>,
     /// Neither hears nor says anything any more.
     pub vanished: bool,
+    /// Since when.
+    pub vanished_at: Option<Instant>,
     /// Control messages with the times of their arrival.
     pub messages: Vec<(Instant, ServerMessage)>,
     /// The roster as told.
@@ -254,6 +256,7 @@ impl Offering {
             control_open: None,
             closed: None,
             vanished: false,
+            vanished_at: None,
             messages: Vec::new(),
             roster: BTreeMap::new(),
             roster_holes: 0,
@@ -282,6 +285,12 @@ fn without_transport_feedback(config: RtcConfig) -> RtcConfig {
 }
 
 impl Client {
+    /// How long it has been connected until `now`, or was.
+    pub fn lifetime(&self, now: Instant) -> Duration {
+        let end = self.closed.or(self.vanished_at).unwrap_or(now);
+        self.connected.map_or(Duration::ZERO, |since| end.saturating_duration_since(since))
+    }
+
     /// Its id.
     pub fn id(&self) -> ParticipantId {
         self.joined.id.clone()

@@ -1,8 +1,8 @@
 //! A server and its clients in virtual time. Everything that happens at one moment happens in a fixed order.
 //!
-//! The network, the media and the tests draw from the world's seed. str0m and the server draw ICE credentials, keys and
-//! first sequence numbers from the system's randomness, so a replay has other bytes, with the same sizes, losses and
-//! times.
+//! The network, the media and the tests draw from the world's seed. Inside [`crate::entropy::seeded`] everything else
+//! does, too, but for keys: a replay has the same datagrams at the same times, with the same fate, and the same media in
+//! them ([`World::trace`]).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,7 +16,8 @@ use rand::{Rng, SeedableRng};
 
 use crate::check;
 use crate::client::{Client, IDLE, Offering, Profile};
-use crate::net::{Conditions, Datagram, Network};
+use crate::net::{self, Conditions, Datagram, Network};
+use crate::trace::Trace;
 
 /// Where the server is.
 pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 7_701);
@@ -24,6 +25,11 @@ pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0
 pub const EPOCH_US: u64 = 1_700_000_000_000_000;
 /// Rounds at one moment before the world is thought to be in a loop.
 const MAX_ROUNDS_AT_ONCE: u32 = 1_000;
+
+/// The seed to replay, by `ANTIPHON_SIM_SEED`.
+pub fn given_seed() -> Option<u64> {
+    std::env::var("ANTIPHON_SIM_SEED").ok().and_then(|s| s.parse().ok())
+}
 
 /// Takes a datagram on its way.
 pub type Watch = Box<dyn FnMut(&Datagram) + Send>;
@@ -68,6 +74,7 @@ pub struct World {
     seed: u64,
     out: Vec<Datagram>,
     rounds_at_once: u32,
+    trace: Trace,
 }
 
 impl World {
@@ -78,8 +85,7 @@ impl World {
 
     /// A world with a server of these settings. `ANTIPHON_SIM_SEED` takes the place of `seed`.
     pub fn with(seed: u64, config: Config) -> Self {
-        let given = std::env::var("ANTIPHON_SIM_SEED").ok().and_then(|s| s.parse().ok());
-        let seed = given.unwrap_or(seed);
+        let seed = given_seed().unwrap_or(seed);
         let now = Instant::now();
         Self {
             now,
@@ -97,7 +103,16 @@ impl World {
             seed,
             out: Vec::new(),
             rounds_at_once: 0,
+            trace: Trace::default(),
         }
+    }
+
+    /// A number that two runs share if the same datagrams were sent at the same times and met the same fate, and the
+    /// same media and messages came to every client.
+    pub fn trace(&self) -> u64 {
+        let mut trace = self.trace;
+        self.clients.iter().for_each(|client| trace.client(self.base, client));
+        trace.value()
     }
 
     /// Lets a client join, and hands its number back.
@@ -155,7 +170,8 @@ impl World {
     pub fn vanish(&mut self, client: usize) {
         let client = &mut self.clients[client];
         client.vanished = true;
-        self.network.paths.remove(&client.address);
+        client.vanished_at = client.vanished_at.or(Some(self.now));
+        self.network.remove(client.address);
     }
 
     /// State of a participant.
@@ -233,20 +249,25 @@ impl World {
     /// Puts everything that leaves onto the network.
     pub fn finish(&mut self) {
         let (now, network, strays) = (self.now, &mut self.network, &mut self.strays);
-        let watch = &mut self.watch;
+        let (watch, trace, elapsed) = (&mut self.watch, &mut self.trace, self.now - self.base);
+        let mut send = |network: &mut Network, datagram: Datagram| {
+            let head = (datagram.source, datagram.destination, net::length(&datagram.bytes));
+            let delivery = network.send(now, datagram);
+            trace.datagram(elapsed, head, delivery.map(|d| (d.at - now, d.twice, d.flipped)));
+        };
         self.engine.finish(now, |source, destination, bytes| {
             let datagram = Datagram { source, destination, bytes: bytes.to_vec() };
             if let Some(watch) = watch {
                 watch(&datagram);
             }
             if network.paths.contains_key(&destination) {
-                network.send(now, datagram);
+                send(network, datagram);
             } else {
                 strays.push(datagram);
             }
         });
         for datagram in self.out.drain(..) {
-            self.network.send(now, datagram);
+            send(network, datagram);
         }
     }
 }

@@ -5,7 +5,9 @@
 mod attached;
 mod bandwidth;
 mod chaos;
+mod flood;
 mod hostile;
+mod injections;
 mod layers;
 mod lossy;
 mod meeting;
