@@ -65,6 +65,13 @@ pub(crate) struct FeedState {
     pub(crate) taps: Vec<ParticipantKey>,
 }
 
+impl FeedState {
+    /// Nobody gets it or waits for it.
+    fn is_unused(&self) -> bool {
+        self.routes.is_empty() && self.taps.is_empty()
+    }
+}
+
 /// A slot that has switched while a packet was routed.
 pub(crate) struct Switched {
     pub(crate) peer: usize,
@@ -219,6 +226,9 @@ impl Host {
                 && let Some(f) = self.feeds.get_mut(&feed)
             {
                 f.routes.retain(|r| *r != (place, slot));
+                if f.is_unused() && !self.members.contains_key(&feed.track.participant) {
+                    self.feeds.remove(&feed);
+                }
             }
         }
         for feed in wanted.into_iter().flatten() {
@@ -244,11 +254,13 @@ impl Host {
         }
     }
 
-    /// Forgets a peer's slots.
+    /// Forgets a peer's slots. A slot may have shown somebody who has gone before: nobody else would forget that feed.
     pub(crate) fn forget_peer(&mut self, place: usize) {
-        for feed in self.feeds.values_mut() {
-            feed.routes.retain(|(p, _)| *p != place);
-        }
+        let members = &self.members;
+        self.feeds.retain(|feed, state| {
+            state.routes.retain(|(p, _)| *p != place);
+            !state.is_unused() || members.contains_key(&feed.track.participant)
+        });
     }
 
     /// Forgets a participant that has gone: its feeds and its taps.

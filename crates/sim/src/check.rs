@@ -388,7 +388,10 @@ impl<'a> Checker<'a> {
     fn could_know(&self, packet: &Received) -> bool {
         let open = self.client.messages.first().is_some_and(|(at, _)| *at <= packet.at);
         let end = self.client.closed.unwrap_or(self.world.now);
-        open && !self.client.vanished && end.saturating_duration_since(packet.at) >= TOLD_WITHIN
+        // While one direction is cut, media may come and messages do not: they wait for acknowledgements.
+        let path = self.world.network.path(self.client.address);
+        let hard = path.is_some_and(|p| p.was_hard(packet.at - TOLD_WITHIN, packet.at + TOLD_WITHIN));
+        open && !hard && !self.client.vanished && end.saturating_duration_since(packet.at) >= TOLD_WITHIN
     }
 
     /// The same participant's track stood there just before (another layer, or the first packet was lost).

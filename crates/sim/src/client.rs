@@ -13,6 +13,7 @@ use antiphon_wire::control::{
 use str0m::bwe::Bitrate;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::channel::ChannelId;
+use str0m::config::DtlsCert;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Simulcast, SimulcastLayer};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, RtpPacket, Ssrc};
@@ -196,8 +197,15 @@ pub struct Offering {
 
 impl Offering {
     /// Makes an offer.
-    pub(crate) fn new(now: Instant, number: u16, address: SocketAddr, profile: Profile) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        number: u16,
+        address: SocketAddr,
+        certificate: DtlsCert,
+        profile: Profile,
+    ) -> Self {
         let config = Rtc::builder()
+            .set_dtls_cert(certificate)
             .clear_codecs()
             .enable_opus(true, false)
             .enable_vp8(true)

@@ -91,9 +91,11 @@ impl Conditions {
         Self { delay: self.delay, ..Self::default() }
     }
 
-    /// Something sent may come late, damaged or never, if by nothing else than a full queue.
-    pub fn is_bad(&self) -> bool {
-        *self != self.healed()
+    /// So much is lost that a reliable channel (SCTP) may stand still: its timers double with each loss.
+    pub fn is_hard(&self) -> bool {
+        let bursting = self.burst.is_some_and(|burst| burst.loss > 0.8);
+        let narrow = self.rate.is_some_and(|rate| rate.bps < 300_000);
+        self.cut || self.loss > 0.1 || self.corrupt > 0.05 || bursting || narrow
     }
 }
 
@@ -260,6 +262,8 @@ pub struct Path {
     pub up: Link,
     /// From the server.
     pub down: Link,
+    /// When one of them became [hard](Conditions::is_hard) and when both were good again, if they are.
+    pub hard: Vec<(Instant, Option<Instant>)>,
 }
 
 /// A direction, as the client sees it.
@@ -282,6 +286,21 @@ impl Path {
         if way != Way::Up {
             self.down.set(conditions.clone());
         }
+    }
+
+    fn note_hard(&mut self, now: Instant) {
+        let hard = self.up.conditions.is_hard() || self.down.conditions.is_hard();
+        let open = self.hard.last_mut().filter(|(_, end)| end.is_none());
+        match (hard, open) {
+            (true, None) => self.hard.push((now, None)),
+            (false, Some((_, end))) => *end = Some(now),
+            _ => {}
+        }
+    }
+
+    /// One of them was hard for a time in the given one.
+    pub(crate) fn was_hard(&self, from: Instant, to: Instant) -> bool {
+        self.hard.iter().any(|(begin, end)| *begin <= to && end.is_none_or(|end| end >= from))
     }
 }
 
@@ -309,7 +328,8 @@ struct Change {
 impl Network {
     /// A new client at `address`.
     pub fn add(&mut self, address: SocketAddr, up: Conditions, down: Conditions, seed: u64) {
-        let path = Path { up: Link::new(up, seed), down: Link::new(down, seed ^ 0x9e37_79b9_7f4a_7c15) };
+        let (up, down) = (Link::new(up, seed), Link::new(down, seed ^ 0x9e37_79b9_7f4a_7c15));
+        let path = Path { up, down, hard: Vec::new() };
         self.paths.insert(address, path);
     }
 
@@ -353,6 +373,7 @@ impl Network {
         while let Some(change) = self.changes.pop_front_if(|c| c.at <= now) {
             if let Some(path) = self.paths.get_mut(&change.address) {
                 path.set(change.way, &change.conditions);
+                path.note_hard(now);
             }
         }
     }

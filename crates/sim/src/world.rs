@@ -13,6 +13,8 @@ use antiphon_shard::{AttachRequest, Attachment, Config, Engine, JoinError, Parti
 use antiphon_wire::control::Request;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use str0m::config::DtlsCert;
+use str0m::crypto::from_feature_flags;
 
 use crate::check;
 use crate::client::{Client, IDLE, Offering, Profile};
@@ -75,6 +77,8 @@ pub struct World {
     out: Vec<Datagram>,
     rounds_at_once: u32,
     trace: Trace,
+    /// That all clients share: each of its own would only take time.
+    certificate: DtlsCert,
 }
 
 impl World {
@@ -104,6 +108,7 @@ impl World {
             out: Vec::new(),
             rounds_at_once: 0,
             trace: Trace::default(),
+            certificate: from_feature_flags().dtls_provider.generate_certificate().expect("it can be made"),
         }
     }
 
@@ -130,7 +135,7 @@ impl World {
         let [high, low] = number.to_be_bytes();
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, high, low)), 40_000);
         let (request, publish) = (profile.request(), profile.grants.publish);
-        let offering = Offering::new(self.now, number, address, profile);
+        let offering = Offering::new(self.now, number, address, self.certificate.clone(), profile);
         let joined = self.engine.join(self.now, &self.room, &offering.offer, request)?;
         self.publishers
             .insert(number, Publisher { id: joined.id.clone(), key: joined.key, may_publish: publish });

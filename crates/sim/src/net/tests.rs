@@ -104,5 +104,8 @@ fn changes_come_at_their_times_and_per_direction() {
     // One way only, and for one client only.
     assert!(passes(100, 1, 9) && !passes(100, 9, 1) && passes(100, 9, 2));
     assert!(passes(200, 9, 1));
-    assert_eq!(network.paths[&address(1)].down.harm, [at(100)]);
+    let path = &network.paths[&address(1)];
+    assert_eq!((&path.down.harm, &path.hard), (&vec![at(100)], &vec![(at(100), Some(at(200)))]));
+    assert!(path.was_hard(at(0), at(150)) && path.was_hard(at(200), at(300)));
+    assert!(!path.was_hard(at(0), at(99)) && !path.was_hard(at(201), at(300)));
 }

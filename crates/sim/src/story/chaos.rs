@@ -15,6 +15,8 @@ use crate::world::World;
 const STEPS: u32 = 40;
 /// Most who are there at once: as many names.
 const NAMES: [&str; 6] = ["anna", "ben", "cleo", "dan", "eva", "finn"];
+/// Pictures per second: few, since what is tested is what happens between them.
+const FPS: u32 = 5;
 /// Announcements of the last steps arrive, too.
 const LAST_WORDS: Duration = Duration::from_secs(4);
 
@@ -25,7 +27,7 @@ pub(super) fn play(world: &mut World) -> Vec<String> {
         enter(world, crowd);
     }
     for _ in 0..STEPS {
-        let pause = world.rng.random_range(50..900);
+        let pause = world.rng.random_range(50..1_500);
         world.run(Duration::from_millis(pause));
         act(world, crowd);
         faults.extend(world.excess());
@@ -56,7 +58,7 @@ fn enter(world: &mut World, crowd: usize) {
     let now = world.now;
     for source in [Source::Microphone, Source::Camera] {
         if world.rng.random_bool(0.8) {
-            world.clients[client].start(now, source, 8);
+            world.clients[client].start(now, source, FPS);
         }
     }
     // Few speak at a time: the others' microphones send comfort noise.
@@ -97,7 +99,7 @@ fn do_something(world: &mut World, client: usize, what: u32) {
             let active = world.rng.random_bool(0.7);
             world.say(client, Request::Publish { source, active });
             if active {
-                world.clients[client].start(now, source, 8);
+                world.clients[client].start(now, source, FPS);
             } else {
                 world.clients[client].stop(source);
             }

@@ -43,16 +43,18 @@ pub(super) fn play(world: &mut World) -> Vec<String> {
     let from = world.now;
     let (bad, ms) = (super::bad(&mut world.rng, &good), world.rng.random_range(300..5_000));
     let to = from + Duration::from_millis(ms);
+    let what = format!("{:?} {way:?} {bad:?}", world.clients[victim].profile.id);
     world.network.change(from, address, way, bad);
     world.network.change(to, address, way, good);
     world.run(to - from + recovery::WITHIN);
 
     let mut faults = world.excess();
     for client in 1..world.clients.len() {
-        faults.extend(recovery::check(world, client, from, to));
+        let mut found = recovery::check(world, client, from, to);
         if client != victim && victim != anna {
-            faults.extend(recovery::unaffected(world, client, from, to));
+            found = found.or_else(|| recovery::unaffected(world, client, from, to));
         }
+        faults.extend(found.map(|fault| format!("{fault}; bad was {what}")));
     }
     faults
 }
