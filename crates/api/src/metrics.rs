@@ -39,6 +39,7 @@ struct Why {
 pub(crate) enum Refused {
     Connections,
     JoinRate,
+    RoomJoinRate,
     JoinsInProgress,
     GuestRate,
     BotSockets,
@@ -49,6 +50,7 @@ impl Refused {
         match self {
             Self::Connections => "connections",
             Self::JoinRate => "join_rate",
+            Self::RoomJoinRate => "room_join_rate",
             Self::JoinsInProgress => "joins_in_progress",
             Self::GuestRate => "guest_token_rate",
             Self::BotSockets => "bot_sockets",
@@ -185,7 +187,7 @@ impl Collector for StoreCollector {
 
 type Field = (&'static str, &'static str, fn(&ShardMetrics) -> u64);
 
-const COUNTERS: [Field; 14] = [
+const COUNTERS: [Field; 15] = [
     ("shard_datagrams_in", "Datagrams received", |m| m.datagrams_in),
     ("shard_datagrams_out", "Datagrams sent", |m| m.datagrams_out),
     ("shard_datagrams_unknown", "Datagrams from nobody we know", |m| m.datagrams_unknown),

@@ -25,7 +25,7 @@ use crate::load::Loads;
 use crate::net::Received;
 use crate::peer::{MAX_ADDRESSES, Peer};
 use crate::seam::{Fact, Message, RoomId};
-use crate::status::{ParticipantStatus, ShardMetrics};
+use crate::status::{Holdings, ParticipantStatus, ShardMetrics};
 use crate::stun;
 use crate::table::Routed;
 use crate::timers::{Timer, Timers};
@@ -537,6 +537,23 @@ impl Core {
         self.metrics.attachments = self.metrics.attachments.saturating_sub(attached);
         self.by_name.remove(&host.name);
         self.metrics.rooms = self.metrics.rooms.saturating_sub(1);
+    }
+
+    /// How much there is of everything.
+    pub(crate) fn holdings(&self) -> Holdings {
+        let hosts = || self.hosts.iter().flatten();
+        let homes = hosts().filter_map(|h| h.home.as_deref());
+        Holdings {
+            peers: self.peers.iter().flatten().count(),
+            addresses: self.by_address.len(),
+            ufrags: self.by_ufrag.len(),
+            rooms: hosts().count(),
+            members: homes.map(|h| h.members.len()).sum(),
+            feeds: hosts().map(|h| h.table.feeds()).sum(),
+            routes: hosts().map(|h| h.table.routes()).sum(),
+            timers: self.timers.len(),
+            gone: self.gone.len(),
+        }
     }
 
     /// Keeps the last state of somebody for `GET`.

@@ -35,7 +35,7 @@ use crate::link::{Load, Port};
 use crate::load::{Loads, Placement};
 use crate::net::Received;
 use crate::sdp::{Terms, negotiate};
-use crate::status::{ParticipantStatus, ShardMetrics};
+use crate::status::{Holdings, ParticipantStatus, ShardMetrics};
 
 /// How often shards may answer each other within one round before the rest waits for the next.
 const MAX_EXCHANGES: usize = 64;
@@ -302,6 +302,11 @@ impl Engine {
     /// Counters of one shard.
     pub fn metrics_of(&self, shard: usize) -> ShardMetrics {
         self.cores[shard].metrics
+    }
+
+    /// How much it holds now.
+    pub fn holdings(&self) -> Holdings {
+        self.cores.iter().map(Core::holdings).sum()
     }
 
     /// State of a participant.

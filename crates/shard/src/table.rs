@@ -358,6 +358,16 @@ impl Table {
         self.changed.push(feed);
     }
 
+    /// How many feeds it knows.
+    pub(crate) fn feeds(&self) -> usize {
+        self.feeds.len()
+    }
+
+    /// Slots, taps and shards that get or await them.
+    pub(crate) fn routes(&self) -> usize {
+        self.feeds.values().map(|f| f.routes.len() + f.taps.len() + f.relays.len()).sum()
+    }
+
     /// Whether a subscriber taps this feed now.
     pub(crate) fn is_tapped(&self, subscriber: ParticipantKey, feed: Feed) -> bool {
         self.feeds.get(&feed).is_some_and(|f| f.taps.contains(&subscriber))

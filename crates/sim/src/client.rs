@@ -14,6 +14,7 @@ use antiphon_wire::topic;
 use str0m::bwe::Bitrate;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
+use str0m::config::DtlsCert;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Simulcast, SimulcastLayer};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, RtpPacket, Ssrc};
@@ -164,6 +165,8 @@ pub struct Client {
     pub closed: Option<Instant>,
     /// Neither hears nor says anything any more.
     pub vanished: bool,
+    /// Since when.
+    pub vanished_at: Option<Instant>,
     /// Control messages with the times of their arrival.
     pub messages: Vec<(Instant, ServerMessage)>,
     /// The roster as told.
@@ -209,8 +212,15 @@ impl Offering {
     ///
     /// # Panics
     /// Where str0m cannot offer what the profile says.
-    pub fn new(now: Instant, number: u16, address: SocketAddr, profile: Profile) -> Self {
+    pub fn new(
+        now: Instant,
+        number: u16,
+        address: SocketAddr,
+        certificate: DtlsCert,
+        profile: Profile,
+    ) -> Self {
         let config = Rtc::builder()
+            .set_dtls_cert(certificate)
             .clear_codecs()
             .enable_opus(true, false)
             .enable_vp8(true)
@@ -272,6 +282,7 @@ impl Offering {
             control_open: None,
             closed: None,
             vanished: false,
+            vanished_at: None,
             messages: Vec::new(),
             roster: BTreeMap::new(),
             roster_holes: 0,
@@ -304,6 +315,12 @@ fn without_transport_feedback(config: RtcConfig) -> RtcConfig {
 }
 
 impl Client {
+    /// How long it has been connected until `now`, or was.
+    pub fn lifetime(&self, now: Instant) -> Duration {
+        let end = self.closed.or(self.vanished_at).unwrap_or(now);
+        self.connected.map_or(Duration::ZERO, |since| end.saturating_duration_since(since))
+    }
+
     /// Its id.
     pub fn id(&self) -> ParticipantId {
         self.joined.id.clone()

@@ -11,6 +11,10 @@ use crate::stamp::Stamp;
 
 /// Opus packet time.
 const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
+/// An encoder that has fallen silent sends one packet of so many (Opus' DTX: one in 400 ms).
+const SILENT_INTERVALS: u32 = 20;
+/// Levels from here on are silence, -dBov.
+const SILENCE: u8 = 100;
 /// Bytes of a synthetic audio packet.
 const AUDIO_BYTES: usize = 60;
 /// Bytes of a synthetic video packet: small, since only CPU time is to be saved here.
@@ -118,8 +122,10 @@ impl Sender {
                 MediaKind::Video => self.send_picture(now, rtc),
             }
             self.frames += 1;
-            self.rtp_time = self.rtp_time.wrapping_add(self.ticks);
-            self.next += self.interval;
+            let silent = self.source.kind() == MediaKind::Audio && self.level >= SILENCE;
+            let intervals = if silent { SILENT_INTERVALS } else { 1 };
+            self.rtp_time = self.rtp_time.wrapping_add(self.ticks * intervals);
+            self.next += self.interval * intervals;
         }
     }
 

@@ -1,8 +1,8 @@
 //! A server and its clients in virtual time. Everything that happens at one moment happens in a fixed order.
 //!
-//! The network, the media and the tests draw from the world's seed. str0m and the server draw ICE credentials, keys and
-//! first sequence numbers from the system's randomness, so a replay has other bytes, with the same sizes, losses and
-//! times.
+//! The network, the media and the tests draw from the world's seed. Inside [`crate::entropy::seeded`] everything else
+//! does, too, but for keys: a replay has the same datagrams at the same times, with the same fate, and the same media in
+//! them ([`World::trace`]).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,10 +13,13 @@ use antiphon_shard::{AttachRequest, Attachment, Config, Engine, JoinError, Parti
 use antiphon_wire::control::Request;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use str0m::config::DtlsCert;
+use str0m::crypto::from_feature_flags;
 
 use crate::check;
 use crate::client::{Client, IDLE, Offering, Profile};
-use crate::net::{Conditions, Datagram, Network};
+use crate::net::{self, Conditions, Datagram, Network};
+use crate::trace::Trace;
 
 /// Where the server is, and its first shard.
 pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 7_701);
@@ -26,6 +29,11 @@ pub const EPOCH_US: u64 = 1_700_000_000_000_000;
 const CLIENT_PORT: u16 = 40_000;
 /// Rounds at one moment before the world is thought to be in a loop.
 const MAX_ROUNDS_AT_ONCE: u32 = 1_000;
+
+/// The seed to replay, by `ANTIPHON_SIM_SEED`.
+pub fn given_seed() -> Option<u64> {
+    std::env::var("ANTIPHON_SIM_SEED").ok().and_then(|s| s.parse().ok())
+}
 
 /// Takes a datagram on its way.
 pub type Watch = Box<dyn FnMut(&Datagram) + Send>;
@@ -72,6 +80,9 @@ pub struct World {
     seed: u64,
     out: Vec<Datagram>,
     rounds_at_once: u32,
+    trace: Trace,
+    /// That all clients share: each of its own would only take time.
+    certificate: DtlsCert,
 }
 
 impl World {
@@ -88,8 +99,7 @@ impl World {
     /// A world whose server has so many shards, at ports from [`SERVER`]'s on. `ANTIPHON_SIM_SEED` takes the place of
     /// `seed`.
     pub fn spread(seed: u64, config: &Config, shards: u16) -> Self {
-        let given = std::env::var("ANTIPHON_SIM_SEED").ok().and_then(|s| s.parse().ok());
-        let seed = given.unwrap_or(seed);
+        let seed = given_seed().unwrap_or(seed);
         let now = Instant::now();
         let locals: Vec<SocketAddr> =
             (0..shards).map(|i| SocketAddr::new(SERVER.ip(), SERVER.port() + i)).collect();
@@ -110,12 +120,22 @@ impl World {
             seed,
             out: Vec::new(),
             rounds_at_once: 0,
+            trace: Trace::default(),
+            certificate: from_feature_flags().dtls_provider.generate_certificate().expect("it can be made"),
         }
     }
 
     /// How many shards the server has.
     pub fn shards(&self) -> usize {
         self.engine.shards()
+    }
+
+    /// A number that two runs share if the same datagrams were sent at the same times and met the same fate, and the
+    /// same media and messages came to every client.
+    pub fn trace(&self) -> u64 {
+        let mut trace = self.trace;
+        self.clients.iter().for_each(|client| trace.client(self.base, client));
+        trace.value()
     }
 
     /// Lets a client join, and hands its number back.
@@ -132,7 +152,7 @@ impl World {
         let number = u16::try_from(self.clients.len()).expect("a world of few");
         let address = address_of(number);
         let (request, publish) = (profile.request(), profile.grants.publish);
-        let offering = Offering::new(self.now, number, address, profile);
+        let offering = Offering::new(self.now, number, address, self.certificate.clone(), profile);
         let (now, offer) = (self.now, &offering.offer);
         let joined = match self.shard {
             Some(shard) => self.engine.join_on(now, shard, (&self.room, offer), request)?,
@@ -176,7 +196,8 @@ impl World {
     pub fn vanish(&mut self, client: usize) {
         let client = &mut self.clients[client];
         client.vanished = true;
-        self.network.paths.remove(&client.address);
+        client.vanished_at = client.vanished_at.or(Some(self.now));
+        self.network.remove(client.address);
     }
 
     /// State of a participant.
@@ -254,20 +275,25 @@ impl World {
     /// Puts everything that leaves onto the network.
     pub fn finish(&mut self) {
         let (now, network, strays) = (self.now, &mut self.network, &mut self.strays);
-        let watch = &mut self.watch;
+        let (watch, trace, elapsed) = (&mut self.watch, &mut self.trace, self.now - self.base);
+        let mut send = |network: &mut Network, datagram: Datagram| {
+            let head = (datagram.source, datagram.destination, net::length(&datagram.bytes));
+            let delivery = network.send(now, datagram);
+            trace.datagram(elapsed, head, delivery.map(|d| (d.at - now, d.twice, d.flipped)));
+        };
         self.engine.finish(now, |source, destination, bytes| {
             let datagram = Datagram { source, destination, bytes: bytes.to_vec() };
             if let Some(watch) = watch {
                 watch(&datagram);
             }
             if network.paths.contains_key(&destination) {
-                network.send(now, datagram);
+                send(network, datagram);
             } else {
                 strays.push(datagram);
             }
         });
         for datagram in self.out.drain(..) {
-            self.network.send(now, datagram);
+            send(network, datagram);
         }
     }
 }

@@ -108,6 +108,9 @@ pub(crate) struct Limits {
     pub(crate) joins_in_progress: usize,
     pub(crate) joins_per_second: f64,
     pub(crate) join_burst: u32,
+    pub(crate) room_joins_per_second: f64,
+    pub(crate) room_join_burst: u32,
+    pub(crate) trusted_proxies: Vec<IpAddr>,
 }
 
 /// Limits of bots.
@@ -278,6 +281,9 @@ impl Default for Limits {
             joins_in_progress: api.max_joins_in_progress,
             joins_per_second: api.joins.per_second,
             join_burst: api.joins.burst,
+            room_joins_per_second: api.room_joins.per_second,
+            room_join_burst: api.room_joins.burst,
+            trusted_proxies: api.trusted_proxies,
         }
     }
 }
@@ -353,6 +359,8 @@ impl Config {
             header_timeout: Duration::from_secs(limits.header_timeout_s),
             request_timeout: Duration::from_secs(limits.request_timeout_s),
             joins: Rate { per_second: limits.joins_per_second, burst: limits.join_burst },
+            room_joins: Rate { per_second: limits.room_joins_per_second, burst: limits.room_join_burst },
+            trusted_proxies: limits.trusted_proxies.clone(),
             guest_tokens: Rate { per_second: guests.tokens_per_second, burst: guests.token_burst },
             guest_rooms: guests.rooms.clone(),
             guest_ttl: Duration::from_secs(guests.ttl_s),

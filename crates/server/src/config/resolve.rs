@@ -104,6 +104,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
     check_store(config)?;
     let rates = [
         ("limits.joins_per_second", limits.joins_per_second),
+        ("limits.room_joins_per_second", limits.room_joins_per_second),
         ("guests.tokens_per_second", guests.tokens_per_second),
     ];
     for (key, rate) in rates {
