@@ -85,6 +85,14 @@ pub struct World {
     certificate: DtlsCert,
 }
 
+/// A DTLS certificate for clients.
+///
+/// # Panics
+/// Where the crypto library can make none.
+pub fn certificate() -> DtlsCert {
+    from_feature_flags().dtls_provider.generate_certificate().expect("it can be made")
+}
+
 impl World {
     /// A world with a server of default settings.
     pub fn new(seed: u64) -> Self {
@@ -121,7 +129,7 @@ impl World {
             out: Vec::new(),
             rounds_at_once: 0,
             trace: Trace::default(),
-            certificate: from_feature_flags().dtls_provider.generate_certificate().expect("it can be made"),
+            certificate: certificate(),
         }
     }
 

@@ -8,6 +8,7 @@ use antiphon_shard::{
     AttachCommand, AttachRequest, Attachment, Config, Grants, OutPacket, Shards, TapRequest,
 };
 use antiphon_sim::net::Datagram;
+use antiphon_sim::world::certificate;
 use antiphon_sim::{Client, Offering, Profile};
 use antiphon_wire::control::{LeaveReason, ParticipantKind};
 
@@ -135,7 +136,8 @@ impl Connected {
         let socket = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         let request = profile.request();
-        let offering = Offering::new(Instant::now(), number, socket.local_addr().unwrap(), profile);
+        let address = socket.local_addr().unwrap();
+        let offering = Offering::new(Instant::now(), number, address, certificate(), profile);
         let prepared = shards.prepare(room, &offering.offer, request).unwrap();
         let joined = shards.join(prepared).await.unwrap();
         Self { client: offering.accept(Instant::now(), joined), socket }
