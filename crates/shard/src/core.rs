@@ -112,6 +112,7 @@ impl Core {
             peer.connection.on_datagram(now, received, arena);
             stun && peer.connection.consent() != before
         }));
+        let restarted = peer.connection.sessions.has_retired();
         match result {
             Ok(valid_binding) => {
                 peer.deadline = peer.connection.deadline();
@@ -121,6 +122,9 @@ impl Core {
                 }
                 if valid_binding {
                     self.learn_address(place, received.source);
+                }
+                if restarted {
+                    self.forget_retired(now, place);
                 }
                 self.handle_happenings(now, place);
             }
@@ -463,7 +467,9 @@ impl Core {
         for address in &peer.addresses {
             self.by_address.remove(address);
         }
-        self.by_ufrag.remove(&peer.ufrag);
+        for ufrag in peer.connection.sessions.ufrags() {
+            self.by_ufrag.remove(ufrag);
+        }
         if let Some(host) = self.hosts.get_mut(peer.room).and_then(Option::as_deref_mut) {
             host.forget_peer(place);
         }

@@ -16,9 +16,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use antiphon_base::{ParticipantId, RoomName};
-use antiphon_wire::control::LeaveReason;
-use rand::Rng;
-use rand::distr::Alphanumeric;
+use antiphon_wire::control::{LeaveReason, ParticipantKind};
 use str0m::IceCreds;
 use str0m::config::DtlsCert;
 
@@ -30,6 +28,8 @@ use crate::core::Core;
 use crate::inbox::{self, Inbox, Sender};
 use crate::join::{JoinError, JoinRequest, Joined, Prepared};
 use crate::net::Received;
+use crate::offer::Offered;
+use crate::restart::{IceError, IceRequest, IceUpdate, PWD_CHARACTERS, UFRAG_CHARACTERS, random_text};
 use crate::sdp::{Terms, negotiate};
 use crate::status::{ParticipantStatus, ShardMetrics};
 
@@ -69,6 +69,28 @@ impl Engine {
         self.core.join(now, prepared)
     }
 
+    /// Makes an offer of ours for a player.
+    ///
+    /// # Errors
+    /// As [`crate::Shards::offer`].
+    pub fn offer(
+        &mut self,
+        now: Instant,
+        room: &RoomName,
+        request: JoinRequest,
+    ) -> Result<Offered, JoinError> {
+        let to = Address { shard: 0, candidates: &[self.local] };
+        self.door.offer(to, room, request, now)
+    }
+
+    /// Lets the player of an offer of ours enter.
+    ///
+    /// # Errors
+    /// As [`Offered::accept`] and [`crate::Shards::join`].
+    pub fn answer(&mut self, now: Instant, offered: Offered, answer: &str) -> Result<Joined, JoinError> {
+        self.core.join(now, offered.accept_at(answer, now)?)
+    }
+
     /// Lets a program enter; what it sends is taken at the next [`Engine::handle_timeout`].
     ///
     /// # Errors
@@ -80,6 +102,20 @@ impl Engine {
         request: AttachRequest,
     ) -> Result<Attachment, JoinError> {
         self.core.attach(now, room, request, &self.sender)
+    }
+
+    /// What a participant says of its ICE session.
+    ///
+    /// # Errors
+    /// As [`crate::Shards::ice`].
+    pub fn ice(
+        &mut self,
+        now: Instant,
+        room: &RoomName,
+        id: &ParticipantId,
+        request: &IceRequest,
+    ) -> Result<IceUpdate, IceError> {
+        self.core.ice(now, room, id, request)
     }
 
     /// Takes somebody out of a room. `false`: nobody of that id is there.
@@ -165,6 +201,25 @@ impl Door {
         Ok(Self { certificate, max_slots: config.max_slots })
     }
 
+    fn terms<'a>(&'a self, to: Address<'a>, kind: ParticipantKind) -> Terms<'a> {
+        // The shard stands in the user fragment, so that any shard, and any node, can tell whose datagram it is.
+        let ufrag = format!("{:02x}{}", to.shard, random_text(UFRAG_CHARACTERS));
+        let credentials = IceCreds { ufrag, pass: random_text(PWD_CHARACTERS) };
+        let certificate = &self.certificate;
+        Terms { candidates: to.candidates, certificate, credentials, max_slots: self.max_slots, kind }
+    }
+
+    /// Makes an offer of ours for a player on a shard with these candidates.
+    pub(crate) fn offer(
+        &self,
+        to: Address<'_>,
+        room: &RoomName,
+        request: JoinRequest,
+        now: Instant,
+    ) -> Result<Offered, JoinError> {
+        Offered::new(room, request, &self.terms(to, ParticipantKind::Whep), random_text(32), now)
+    }
+
     /// Makes the answer and the connection for a shard with these candidates.
     pub(crate) fn prepare(
         &self,
@@ -174,18 +229,9 @@ impl Door {
         request: JoinRequest,
         now: Instant,
     ) -> Result<Prepared, JoinError> {
-        // The shard stands in the user fragment, so that any shard, and any node, can tell whose datagram it is.
-        let ufrag = format!("{:02x}{}", to.shard, random_text(10));
-        let credentials = IceCreds { ufrag: ufrag.clone(), pass: random_text(24) };
-        let kind = request.kind;
-        let certificate = &self.certificate;
-        let terms =
-            Terms { candidates: to.candidates, certificate, credentials, max_slots: self.max_slots, kind };
+        let terms = self.terms(to, request.kind);
+        let ufrag = terms.credentials.ufrag.clone();
         let negotiated = negotiate(offer, terms, now)?;
         Ok(Prepared { room: room.clone(), request, negotiated, resume_token: random_text(32), ufrag })
     }
-}
-
-fn random_text(length: usize) -> String {
-    rand::rng().sample_iter(Alphanumeric).take(length).map(char::from).collect()
 }

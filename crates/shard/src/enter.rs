@@ -45,6 +45,9 @@ impl Core {
             Command::Remove { room, id, reason, reply } => {
                 let _ = reply.try_send(self.remove(now, &room, &id, reason));
             }
+            Command::Ice { room, id, request, reply } => {
+                let _ = reply.try_send(self.ice(now, &room, &id, &request));
+            }
             Command::Dump { room, id, reply } => {
                 let _ = reply.try_send(self.dump(&room, &id));
             }
@@ -134,6 +137,7 @@ impl Core {
             return Err(JoinError::new(ErrorKind::Internal, "the room could not be opened"));
         };
         let Prepared { request, negotiated, resume_token, ufrag, .. } = prepared;
+        let ice_session = ufrag.clone();
         let resumed = request.resume.as_deref().and_then(|token| {
             host.room.resume(now, token, negotiated.slots.clone(), negotiated.decodes.clone()).ok()
         });
@@ -166,7 +170,6 @@ impl Core {
             id: id.clone(),
             grants: request.grants,
             has_control: negotiated.control,
-            ufrag: ufrag.clone(),
             plan: negotiated.slots,
         };
         let place = self.place_peer(Peer::new(entry, now));
@@ -180,7 +183,7 @@ impl Core {
         }
         self.mark(room);
         self.touch(place);
-        Ok(Joined { id, key, resume_token: token, answer: negotiated.answer })
+        Ok(Joined { id, key, resume_token: token, answer: negotiated.answer, ice_session })
     }
 
     fn place_peer(&mut self, peer: Peer) -> usize {
@@ -290,7 +293,7 @@ impl Core {
         }
     }
 
-    fn find(&self, name: &RoomName, id: &ParticipantId) -> Option<(usize, ParticipantKey)> {
+    pub(crate) fn find(&self, name: &RoomName, id: &ParticipantId) -> Option<(usize, ParticipantKey)> {
         let room = *self.by_name.get(name)?;
         let host = self.hosts.get(room)?.as_deref()?;
         Some((room, host.room.key_of(id)?))

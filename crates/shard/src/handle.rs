@@ -16,6 +16,8 @@ use crate::engine::{Address, Door};
 use crate::inbox::{self, Sender};
 use crate::join::{JoinError, JoinRequest, Joined, Prepared};
 use crate::net::{Socket, interface_addresses};
+use crate::offer::Offered;
+use crate::restart::{IceError, IceRequest, IceUpdate};
 use crate::run::Runner;
 use crate::status::{Metrics, ParticipantStatus, RoomStatus, ShardMetrics};
 
@@ -84,6 +86,16 @@ impl Shards {
         self.inner.door.prepare(to, room, offer, request, Instant::now())
     }
 
+    /// Makes an offer of ours for a player, who answers with [`Offered::accept`]. Costs milliseconds: not for an async thread.
+    ///
+    /// # Errors
+    /// `internal`.
+    pub fn offer(&self, room: &RoomName, request: JoinRequest) -> Result<Offered, JoinError> {
+        let (index, shard) = self.home(room);
+        let to = Address { shard: index, candidates: &shard.candidates };
+        self.inner.door.offer(to, room, request, Instant::now())
+    }
+
     /// Lets a prepared peer enter.
     ///
     /// # Errors
@@ -122,6 +134,22 @@ impl Shards {
         ask(self.home(room).1, |reply| Command::Remove { room: name, id, reason, reply })
             .await
             .unwrap_or(false)
+    }
+
+    /// What a participant says of its ICE session: candidates, or a restart.
+    ///
+    /// # Errors
+    /// See [`IceError`].
+    pub async fn ice(
+        &self,
+        room: &RoomName,
+        id: &ParticipantId,
+        request: IceRequest,
+    ) -> Result<IceUpdate, IceError> {
+        let (name, id) = (room.clone(), id.clone());
+        ask(self.home(room).1, |reply| Command::Ice { room: name, id, request, reply })
+            .await
+            .unwrap_or(Err(IceError::Busy))
     }
 
     /// Decrypted RTP that a participant sends, as pcap bytes, until the receiver is dropped.

@@ -45,6 +45,8 @@ pub struct ShardMetrics {
     pub inbox_dropped: u64,
     /// Keyframes asked of publishers.
     pub keyframe_requests: u64,
+    /// ICE restarts that peers asked for.
+    pub ice_restarts: u64,
     /// Rooms ended because of a panic in them.
     pub room_panics: u64,
     /// WebRTC peers now.

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use antiphon_base::{MediaKind, ParticipantId, ParticipantKey, Source};
-use antiphon_shard::{Grants, JoinRequest, Joined};
+use antiphon_shard::{Grants, IceParameters, JoinRequest, Joined};
 use antiphon_wire::control::{
     ClientMessage, LeaveReason, ParticipantInfo, ParticipantKind, Policy, Request, ServerMessage,
     SlotAssignment,
 };
 use str0m::bwe::Bitrate;
-use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::ChannelId;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Simulcast, SimulcastLayer};
 use str0m::net::{Protocol, Receive};
@@ -173,6 +173,7 @@ pub struct Client {
     pub senders: Vec<Sender>,
     rtc: Rtc,
     deadline: Instant,
+    restarting: Option<SdpPendingOffer>,
     channel: Option<ChannelId>,
     roster_seq: Option<u64>,
     last_id: u32,
@@ -187,12 +188,33 @@ pub struct Offering {
     number: u16,
     address: SocketAddr,
     rtc: Rtc,
-    pending: SdpPendingOffer,
+    pending: Option<SdpPendingOffer>,
     lines: BTreeMap<Source, Mid>,
     slots: Vec<SlotLog>,
 }
 
 impl Offering {
+    /// Answers an offer of the server's; the answer stands where the offer else does.
+    pub(crate) fn answering(
+        now: Instant,
+        (number, address): (u16, SocketAddr),
+        profile: Profile,
+        theirs: &str,
+    ) -> Self {
+        let config = Rtc::builder().clear_codecs().enable_opus(true, false).enable_vp8(true);
+        let mut rtc = config.set_rtp_mode(true).set_stats_interval(None).build(now);
+        rtc.add_local_candidate(Candidate::host(address, "udp").expect("an address and UDP make one"));
+        let slot = |section: &str| {
+            let kind = if section.starts_with("audio") { MediaKind::Audio } else { MediaKind::Video };
+            let mid = section.lines().find_map(|l| l.strip_prefix("a=mid:")).unwrap_or_default().to_owned();
+            SlotLog { mid, kind, packets: Vec::new(), ssrc: None }
+        };
+        let slots = theirs.split("\r\nm=").skip(1).map(slot).collect();
+        let parsed = SdpOffer::from_sdp_string(theirs).expect("our offer parses");
+        let offer = rtc.sdp_api().accept_offer(parsed).expect("our offer can be taken").to_sdp_string();
+        Self { offer, profile, number, address, rtc, pending: None, lines: BTreeMap::new(), slots }
+    }
+
     /// Makes an offer.
     pub(crate) fn new(now: Instant, number: u16, address: SocketAddr, profile: Profile) -> Self {
         let config = Rtc::builder()
@@ -237,13 +259,24 @@ impl Offering {
             api.add_channel("control".into());
         }
         let (offer, pending) = api.apply().expect("lines were added");
-        Self { offer: offer.to_sdp_string(), profile, number, address, rtc, pending, lines, slots }
+        let (offer, pending) = (offer.to_sdp_string(), Some(pending));
+        Self { offer, profile, number, address, rtc, pending, lines, slots }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn publishes(&self) -> bool {
+        self.profile.grants.publish
     }
 
     /// Takes the answer.
     pub(crate) fn accept(mut self, now: Instant, joined: Joined) -> Client {
-        let answer = SdpAnswer::from_sdp_string(&joined.answer).expect("our answer parses");
-        self.rtc.sdp_api().accept_answer(self.pending, answer).expect("our answer fits the offer");
+        if let Some(pending) = self.pending {
+            let answer = SdpAnswer::from_sdp_string(&joined.answer).expect("our answer parses");
+            self.rtc.sdp_api().accept_answer(pending, answer).expect("our answer fits the offer");
+        }
         Client {
             number: self.number,
             profile: self.profile,
@@ -262,6 +295,7 @@ impl Offering {
             senders: Vec::new(),
             rtc: self.rtc,
             deadline: now,
+            restarting: None,
             channel: None,
             roster_seq: None,
             last_id: 0,
@@ -370,6 +404,33 @@ impl Client {
         let Some(rx) = api.stream_rx(&ssrc) else { return false };
         rx.request_remb(Bitrate::bps(bps));
         true
+    }
+
+    /// Begins an ICE restart; gives its new user fragment and password.
+    pub fn begin_restart(&mut self) -> (String, String) {
+        let mut api = self.rtc.sdp_api();
+        let credentials = api.ice_restart(false);
+        let (_, pending) = api.apply().expect("a restart is to be negotiated");
+        self.restarting = Some(pending);
+        (credentials.ufrag, credentials.pass)
+    }
+
+    /// Takes the server's parameters of the restart that was begun.
+    pub fn end_restart(&mut self, theirs: &IceParameters) {
+        let Some(pending) = self.restarting.take() else { return };
+        let line = |l: &str| match l.split_once(':') {
+            Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{}\r\n", theirs.ufrag),
+            Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{}\r\n", theirs.pwd),
+            _ => format!("{l}\r\n"),
+        };
+        self.answer = self.answer.lines().map(line).collect();
+        let answer = SdpAnswer::from_sdp_string(&self.answer).expect("the answer still parses");
+        self.rtc
+            .sdp_api()
+            .accept_answer(pending, answer)
+            .expect("it is the answer of before with other credentials");
+        let here = Candidate::host(self.address, "udp").expect("an address and UDP make one");
+        self.rtc.add_local_candidate(here);
     }
 
     /// Ends the connection with good-bye.
