@@ -42,6 +42,7 @@ pub(crate) enum Refused {
     JoinsInProgress,
     GuestRate,
     BotSockets,
+    Offers,
 }
 
 impl Refused {
@@ -52,6 +53,7 @@ impl Refused {
             Self::JoinsInProgress => "joins_in_progress",
             Self::GuestRate => "guest_token_rate",
             Self::BotSockets => "bot_sockets",
+            Self::Offers => "offers",
         }
     }
 }
@@ -185,13 +187,14 @@ impl Collector for StoreCollector {
 
 type Field = (&'static str, &'static str, fn(&ShardMetrics) -> u64);
 
-const COUNTERS: [Field; 11] = [
+const COUNTERS: &[Field] = &[
     ("shard_datagrams_in", "Datagrams received", |m| m.datagrams_in),
     ("shard_datagrams_out", "Datagrams sent", |m| m.datagrams_out),
     ("shard_datagrams_unknown", "Datagrams from nobody we know", |m| m.datagrams_unknown),
     ("shard_send_dropped", "Datagrams the socket would not take", |m| m.send_dropped),
     ("shard_packets_in", "Media packets that came in", |m| m.packets_in),
     ("shard_packets_forwarded", "Media packets forwarded to subscribers", |m| m.packets_forwarded),
+    ("shard_ice_restarts", "ICE restarts that peers asked for", |m| m.ice_restarts),
     ("shard_packets_unwanted", "Media packets of unwanted layers, dropped at ingress", |m| {
         m.packets_unwanted
     }),
