@@ -186,7 +186,7 @@ impl Sessions {
         }
         self.spend(now)?;
         let local = following(&self.current.local.ufrag);
-        let candidates = self.candidates.iter().map(Candidate::to_sdp_string).collect();
+        let candidates = self.candidates.iter().map(|c| candidate_of(c, &local.ufrag)).collect();
         let parameters = IceParameters { ufrag: local.ufrag.clone(), pwd: local.pass.clone(), candidates };
         let unused = self.next.replace(Session { local, remote: Some(remote) });
         self.retired.extend(unused.map(|s| s.local.ufrag));
@@ -205,6 +205,13 @@ impl Sessions {
         self.budget = self.budget.checked_sub(1).ok_or(IceError::TooOften)?;
         Ok(())
     }
+}
+
+/// A candidate of a session: str0m's text names the one in which it was gathered, last, and who reads that passes it over.
+fn candidate_of(candidate: &Candidate, ufrag: &str) -> String {
+    let text = candidate.to_sdp_string();
+    let all_but_session = text.split(" ufrag ").next().unwrap_or_default();
+    format!("{all_but_session} ufrag {ufrag}")
 }
 
 /// Other credentials on the same shard.
@@ -293,6 +300,17 @@ mod tests {
         };
         assert_eq!(sessions.take_retired(), [first.ufrag]);
         assert_eq!(sessions.ufrags().collect::<Vec<_>>(), ["03aaaaaaaaaa", second.ufrag.as_str()]);
+    }
+
+    #[test]
+    fn candidates_are_of_the_new_session() {
+        let mut rtc = Rtc::builder().set_ice_lite(true).build(Instant::now());
+        let host = Candidate::host("192.0.2.7:7701".parse().unwrap(), "udp").unwrap();
+        let host = rtc.add_local_candidate(host).unwrap().clone();
+        assert!(host.to_sdp_string().contains(" ufrag "), "else this test says nothing");
+        let text = candidate_of(&host, "new");
+        assert!(text.starts_with("candidate:") && text.contains(" 192.0.2.7 7701 typ host"), "{text}");
+        assert!(text.ends_with(" ufrag new") && text.matches("ufrag").count() == 1, "{text}");
     }
 
     #[test]

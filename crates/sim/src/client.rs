@@ -421,6 +421,8 @@ impl Client {
         let line = |l: &str| match l.split_once(':') {
             Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{}\r\n", theirs.ufrag),
             Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{}\r\n", theirs.pwd),
+            // What is of another session is passed over.
+            _ if l.starts_with("a=candidate:") => String::new(),
             _ => format!("{l}\r\n"),
         };
         self.answer = self.answer.lines().map(line).collect();
@@ -429,6 +431,10 @@ impl Client {
             .sdp_api()
             .accept_answer(pending, answer)
             .expect("it is the answer of before with other credentials");
+        for candidate in &theirs.candidates {
+            let candidate = Candidate::from_sdp_string(candidate).expect("the server's candidates parse");
+            self.rtc.add_remote_candidate(candidate);
+        }
         let here = Candidate::host(self.address, "udp").expect("an address and UDP make one");
         self.rtc.add_local_candidate(here);
     }

@@ -11,7 +11,7 @@ use p224::ecdsa::signature::hazmat::PrehashVerifier;
 use p224::ecdsa::{Signature, VerifyingKey};
 use x509_cert::Certificate;
 use x509_cert::der::asn1::{AnyRef, ObjectIdentifier, UintRef};
-use x509_cert::der::{Decode, Reader, SliceReader};
+use x509_cert::der::{Decode, Reader, SliceReader, Tag, Tagged};
 
 /// Bytes of a coordinate of P-224.
 const FIELD_BYTES: usize = 28;
@@ -70,7 +70,7 @@ fn is_signed(key: &VerifyingKey, data: &[u8], signature: &[u8], hash: HashAlgori
 
 /// A sequence of two integers (RFC 3279, 2.2.3).
 fn read_signature(der: &[u8]) -> Option<Signature> {
-    let sequence = AnyRef::from_der(der).ok()?;
+    let sequence = AnyRef::from_der(der).ok().filter(|any| any.tag() == Tag::Sequence)?;
     let mut reader = SliceReader::new(sequence.value()).ok()?;
     let mut next = || -> Option<[u8; FIELD_BYTES]> {
         let number = UintRef::decode(&mut reader).ok()?;

@@ -31,12 +31,6 @@ fn a_player_that_answers_gets_media() {
     assert!(world.clients[player].connected.is_some());
     assert!(frames_of(&world, player, anna, Source::Camera, 0) > 70);
     assert!(frames_of(&world, player, anna, Source::Microphone, 0) > 180);
-    // And its network may change as anybody's.
-    world.moves(player);
-    world.restart_ice(player).unwrap();
-    let before = frames_of(&world, player, anna, Source::Camera, 0);
-    world.run(Duration::from_secs(3));
-    assert!(frames_of(&world, player, anna, Source::Camera, 0) > before + 40);
     world.check().assert_sound();
 }
 

@@ -103,10 +103,11 @@ fn no_key_sees_an_index_twice() {
     let newest: Vec<u64> = seals.rtp.values().map(|(newest, _)| *newest).collect();
     assert!(wrapped > 0, "no sequence number has passed 65535: {newest:?}, {}", seals.packets);
     assert!(seals.packets > 200_000 && seals.reports > 500, "{} {}", seals.packets, seals.reports);
-    // The receivers' SRTP opens them all: their indices are ours. What is missing was lost on the way, twice and more.
+    // The receivers' SRTP opens them all: their indices are ours. What is missing was lost on the way, twice and more, or was
+    // under way to an address that had been left.
     let report = world.check();
     report.assert_sound();
     let of_watcher = report.of(watcher);
     assert!(of_watcher.packets > 65_000, "{of_watcher:?}");
-    assert!(of_watcher.missing * 100 < of_watcher.packets, "{of_watcher:?}");
+    assert!(of_watcher.missing * 60 < of_watcher.packets, "{of_watcher:?}");
 }
