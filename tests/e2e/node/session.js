@@ -38,10 +38,13 @@ export async function fromFfmpeg(take) {
   say("media", { port: socket.address().port });
 }
 
+/** From the beginning: what comes while nobody listens is lost. */
+const firstLine = new Promise(resolve => process.stdin.once("data", line => resolve(String(line))));
+
 /** Gives a function that passes RTP on to FFmpeg at the port which standard input names. */
 export async function toFfmpeg() {
   const socket = createSocket("udp4");
-  const port = await new Promise(resolve => process.stdin.once("data", line => resolve(Number(String(line)))));
+  const port = Number(await firstLine);
   return packet => {
     packet[1] = (packet[1] & 0x80) | LOCAL_TYPE;
     socket.send(packet, port, "127.0.0.1");

@@ -139,7 +139,8 @@ export async function letPlay(it, client, room, codec, participant) {
     await play(it, page, room, { kind, participant });
     const good = () => {
       const heard = window.__heard("#player");
-      return heard && heard.level > -20 && heard;
+      // Not while it fades in.
+      return heard && heard.level > -17 && Math.abs(heard.frequency / 660 - 1) <= 0.01 && heard;
     };
     const found = isVideo(codec) ? await sees(page, 15, CAMERA.fps) : await page.until("sound", good, undefined, 20_000);
     const used = await codecInUse(page, "inbound-rtp");
