@@ -6,7 +6,7 @@ CARGO := cargo
 DATA ?= ./data
 ARGS ?=
 
-.PHONY: help run deps test-deps web build test check bench fuzz sim crowd fmt
+.PHONY: help run deps test-deps web build test interop check bench fuzz sim crowd fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ build: web ## build everything with the profile for work and tests
 
 test: test-deps build ## run every test; the last line says how many passed
 	@python3 scripts/run-tests.py
+
+interop: test-deps build ## every client, direction and codec of docs/reference/interop.md, with the real clients
+	ANTIPHON_INTEROP=all node --test --test-concurrency=1 --test-reporter=spec tests/e2e/test/interop.test.js
 
 check: web ## formatting, lints, arrows between crates, documentation, types
 	@scripts/check.sh

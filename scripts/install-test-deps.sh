@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need and is missing: two browsers, a sound server, and a Python virtual environment in target/venv.
+# Installs what the tests need and is missing: two browsers, GStreamer, a sound server, and a Python virtual environment in target/venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/apt.sh
@@ -13,6 +13,12 @@ has_any() { for name in "$@"; do command -v "$name" >/dev/null && return 0; done
 [ -n "${FIREFOX:-}" ] || has_any firefox-esr firefox || missing+=(firefox-esr)
 # Firefox starts no AudioContext without a sound device: a null sink of PulseAudio is one.
 command -v pulseaudio >/dev/null || missing+=(pulseaudio)
+# GStreamer's WebRTC with encoders, and its Python binding for the system's own Python.
+gst=(gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
+    gstreamer1.0-libav gstreamer1.0-nice python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 gir1.2-gst-plugins-bad-1.0)
+for package in "${gst[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok' || missing+=("$package")
+done
 apt_install "${missing[@]}"
 
 venv=target/venv

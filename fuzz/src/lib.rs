@@ -30,10 +30,12 @@ pub const TARGETS: &[Target] = &[
     target("rtp_payload", targets::rtp_payload::run, 1_500),
     target("rtp_rewrite", targets::rtp_rewrite::run, 2_048),
     target("sdp_offer", targets::sdp_offer::run, 8_192),
+    target("sdpfrag", targets::sdpfrag::run, 4_096),
     target("store_ingest", targets::store_ingest::run, 4_096),
     target("store_matroska", targets::store_matroska::run, 4_096),
     target("store_objects", targets::store_objects::run, 2_048),
     target("stun", targets::stun::run, 512),
+    target("topic", targets::topic::run, 2_048),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8]), max_bytes: usize) -> Target {

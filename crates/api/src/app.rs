@@ -21,8 +21,9 @@ use crate::auth::Key;
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::metrics::{Metrics, Refused};
+use crate::offers::Offers;
 use crate::web::WebFiles;
-use crate::{bot, guest, health, join, layers, participant, rooms, web, whip};
+use crate::{bot, guest, health, ice, join, layers, options, participant, rooms, web, whip};
 
 /// The HTTP side of a node. Cloning it is a reference count.
 #[derive(Clone)]
@@ -42,6 +43,7 @@ struct Inner {
     guest_tokens: Buckets<IpAddr>,
     joins_in_progress: Arc<Semaphore>,
     negotiating: Arc<Semaphore>,
+    offers: Offers,
     bot_sockets: Arc<Semaphore>,
     connections: Arc<Semaphore>,
 }
@@ -71,6 +73,7 @@ impl App {
             joins_in_progress: Arc::new(Semaphore::new(config.max_joins_in_progress)),
             // One negotiation takes a core for about 9 ms: more at a time only make each other late.
             negotiating: Arc::new(Semaphore::new(cores)),
+            offers: Offers::default(),
             bot_sockets: Arc::new(Semaphore::new(config.max_bot_sockets)),
             connections: Arc::new(Semaphore::new(config.max_connections)),
             metrics: Metrics::new(parts.shards.clone(), parts.bots.clone(), parts.kvs.clone()),
@@ -115,6 +118,10 @@ impl App {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    pub(crate) fn offers(&self) -> &Offers {
+        &self.0.offers
     }
 
     pub(crate) fn negotiating(&self) -> Arc<Semaphore> {
@@ -194,18 +201,18 @@ impl App {
             .route("/v1/rooms", get(rooms::list))
             .route("/v1/rooms/{room}", get(rooms::show))
             .route("/v1/rooms/{room}/guest-token", post(guest::token))
-            .route("/v1/rooms/{room}/participants", post(join::join))
-            .route(participant, get(participant::show).delete(participant::remove))
+            .route("/v1/rooms/{room}/participants", post(join::join).options(options::endpoint))
+            .route(
+                participant,
+                get(participant::show)
+                    .patch(ice::patch)
+                    .delete(participant::remove)
+                    .options(options::session),
+            )
             .route(&format!("{participant}/stats"), get(participant::stats))
             .route(&format!("{participant}/dump"), get(participant::dump))
             .route("/v1/rooms/{room}/bot", get(bot::open))
-            .route("/whip/{room}", post(whip::publish))
-            .route("/whip/{room}/{id}", get(participant::show).delete(participant::remove))
-            .route("/whep/{room}", post(whip::play))
-            .route(
-                "/whep/{room}/{id}",
-                post(whip::play_one).get(participant::show).delete(participant::remove),
-            )
+            .merge(whip::routes())
             .method_not_allowed_fallback(wrong_method)
             .layer(middleware::from_fn(layers::cross_origin));
         let pages = Router::new()

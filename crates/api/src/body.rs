@@ -28,22 +28,32 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Resul
     })
 }
 
-/// An SDP offer.
+/// An SDP offer or answer.
 pub(crate) async fn sdp(headers: &HeaderMap, body: Body, limit: usize) -> Result<String, ApiError> {
     require_type(headers, SDP)?;
-    let bytes = read(headers, body, limit).await?;
-    if bytes.is_empty() {
+    let text = text(headers, body, limit).await?;
+    if text.is_empty() {
         return Err(ApiError::new(ErrorKind::BadSdp, "The body is empty. Send an SDP offer."));
     }
+    Ok(text)
+}
+
+/// Text of an SDP.
+pub(crate) async fn text(headers: &HeaderMap, body: Body, limit: usize) -> Result<String, ApiError> {
+    let bytes = read(headers, body, limit).await?;
     String::from_utf8(bytes.into())
-        .map_err(|_| ApiError::new(ErrorKind::BadSdp, "The body is not UTF-8 text. Send an SDP offer."))
+        .map_err(|_| ApiError::new(ErrorKind::BadSdp, "The body is not UTF-8 text. Send SDP."))
+}
+
+/// Whether the body is said to be of this type. Parameters do not matter.
+pub(crate) fn is_type(headers: &HeaderMap, wanted: &str) -> bool {
+    let found = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    found.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(wanted)
 }
 
 /// 415 unless the body is said to be of this type. Parameters do not matter.
 pub(crate) fn require_type(headers: &HeaderMap, wanted: &str) -> Result<(), ApiError> {
-    let found = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let essence = found.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case(wanted) {
+    if is_type(headers, wanted) {
         return Ok(());
     }
     Err(ApiError::http(

@@ -32,8 +32,21 @@ pub struct Config {
     pub guest_ttl: Duration,
     /// Whether `GET .../dump` gives out decrypted RTP.
     pub rtp_dump: bool,
+    /// STUN and TURN servers of others that clients are told of (`Link: rel="ice-server"`).
+    pub ice_servers: Vec<IceServer>,
     /// How often a silent bot is pinged; after three unanswered ones it is gone.
     pub bot_ping: Duration,
+}
+
+/// A STUN or TURN server, as in `RTCConfiguration` of browsers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IceServer {
+    /// `stun:`, `turn:` or `turns:` addresses (RFC 7064, RFC 7065).
+    pub urls: Vec<String>,
+    /// Of TURN.
+    pub username: Option<String>,
+    /// Password of TURN.
+    pub credential: Option<String>,
 }
 
 /// How often something may be done: a token bucket.
@@ -62,6 +75,7 @@ impl Default for Config {
             guest_rooms: vec!["demo".into()],
             guest_ttl: Duration::from_secs(3_600),
             rtp_dump: false,
+            ice_servers: Vec::new(),
             bot_ping: Duration::from_secs(20),
         }
     }

@@ -13,7 +13,7 @@ use serde::Serialize;
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     body: ErrorBody,
-    /// Where HTTP has a more exact status than the table (405, 408, 415, 426).
+    /// Where HTTP has a more exact status than the table (405, 408, 410, 412, 415, 426, 428).
     status: Option<StatusCode>,
 }
 
@@ -34,6 +34,12 @@ impl ApiError {
     /// A breach of HTTP itself: code `bad_request`, exact status.
     pub(crate) fn http(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status: Some(status), ..Self::bad_request(message) }
+    }
+
+    /// The same where HTTP has a more exact status.
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = Some(status);
+        self
     }
 
     pub(crate) fn kind(&self) -> ErrorKind {

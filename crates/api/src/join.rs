@@ -1,9 +1,10 @@
 //! `POST /v1/rooms/{room}/participants`: one offer, one answer. `docs/reference/join.md` is the page for users.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use antiphon_base::{ErrorKind, ParticipantId, Source};
-use antiphon_shard::{Grants, JoinRequest, Joined};
+use antiphon_shard::{Grants, JoinError, JoinRequest, Joined};
 use antiphon_wire::control::{MAX_MESSAGE_BYTES, ParticipantKind, Policy, check_display_name};
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -15,6 +16,8 @@ use crate::app::App;
 use crate::auth::Access;
 use crate::body;
 use crate::error::ApiError;
+use crate::ice;
+use crate::metrics::Refused;
 
 /// The longest resume token taken.
 const MAX_RESUME_BYTES: usize = 256;
@@ -84,27 +87,64 @@ impl Entry {
         Ok(JoinRequest { id, name, kind, grants, policy, muted, resume: None, only: None })
     }
 
+    /// The same request without its body.
+    pub(crate) fn again(&self) -> Self {
+        let (app, access, headers) = (self.app.clone(), self.access.clone(), self.headers.clone());
+        Self { app, access, peer: self.peer, headers, body: Body::empty() }
+    }
+
+    /// The request has no body: the server shall offer.
+    pub(crate) fn is_empty(&self) -> bool {
+        let length = self.headers.get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes);
+        length.map_or(!self.headers.contains_key(header::TRANSFER_ENCODING), |l| l == b"0")
+    }
+
     /// Negotiates off the async threads and the shards, enters, and answers with a resource `under` this path.
     pub(crate) async fn enter(self, request: JoinRequest, under: &str) -> Result<Response, ApiError> {
         let Self { app, access: Access { room, .. }, peer, headers, body } = self;
         let _place = app.admit_join(peer.ip(), &room)?;
         let sdp = body::sdp(&headers, body, app.config().max_body_bytes).await?;
-        let turn = app.negotiating().acquire_owned().await.map_err(|_| internal())?;
         let (shards, name) = (app.shards().clone(), room.clone());
-        let prepared = tokio::task::spawn_blocking(move || {
-            let prepared = shards.prepare(&name, &sdp, request);
-            drop(turn);
-            prepared
-        })
-        .await
-        .map_err(|e| {
-            tracing::error!(%room, error = %e, "negotiation panicked");
-            internal()
-        })??;
+        let prepared = negotiate(&app, move || shards.prepare(&name, &sdp, request)).await?;
         let joined = app.shards().join(prepared).await?;
         tracing::debug!(%room, participant = %joined.id, "joined");
-        Ok(created(&joined, &format!("{under}/{}", joined.id)))
+        Ok(created(&app, &joined, &format!("{under}/{}", joined.id)))
     }
+
+    /// Makes an offer of ours and keeps it. Gives its text and its entity tag.
+    pub(crate) async fn offer(self, request: JoinRequest) -> Result<(String, String), ApiError> {
+        let Self { app, access: Access { room, .. }, peer, .. } = self;
+        let _place = app.admit_join(peer.ip(), &room)?;
+        let shards = app.shards().clone();
+        let offered = negotiate(&app, move || shards.offer(&room, request)).await?;
+        let said = (offered.text().to_owned(), offered.ice_session().to_owned());
+        if app.offers().put(Instant::now(), offered) {
+            return Ok(said);
+        }
+        app.metrics().refused(Refused::Offers);
+        Err(ApiError::new(
+            ErrorKind::Overloaded,
+            "Too many offers wait for answers. Try again in some seconds.",
+        ))
+    }
+}
+
+/// Does what costs milliseconds, on a blocking thread and in turn.
+pub(crate) async fn negotiate<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce() -> Result<T, JoinError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let turn = app.negotiating().acquire_owned().await.map_err(|_| internal())?;
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    });
+    let done = done.await.map_err(|e| {
+        tracing::error!(error = %e, "negotiation panicked");
+        internal()
+    })?;
+    Ok(done?)
 }
 
 fn internal() -> ApiError {
@@ -112,7 +152,7 @@ fn internal() -> ApiError {
 }
 
 /// 201 with the answer.
-fn created(joined: &Joined, location: &str) -> Response {
+pub(crate) fn created(app: &App, joined: &Joined, location: &str) -> Response {
     let text = |s: &str| HeaderValue::from_str(s).expect("ids and tokens are visible ASCII");
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(body::SDP)),
@@ -120,8 +160,12 @@ fn created(joined: &Joined, location: &str) -> Response {
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (PARTICIPANT, text(joined.id.as_str())),
         (RESUME, text(&joined.resume_token)),
+        (header::ETAG, ice::entity_tag(&joined.ice_session)),
+        (ice::ACCEPT_PATCH, HeaderValue::from_static(ice::SDPFRAG)),
     ];
-    (StatusCode::CREATED, headers, joined.answer.clone()).into_response()
+    let mut response = (StatusCode::CREATED, headers, joined.answer.clone()).into_response();
+    ice::add_links(response.headers_mut(), &app.config().ice_servers);
+    response
 }
 
 /// A header's text, if it is there.

@@ -37,12 +37,15 @@ pub(crate) async fn limit_time(State(app): State<App>, request: Request, next: N
 /// Lets pages of any origin call the API: tokens travel in a header, never in a cookie.
 pub(crate) async fn cross_origin(request: Request, next: Next) -> Response {
     let preflight = request.method() == Method::OPTIONS;
-    let mut response =
-        if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    let mut response = next.run(request).await;
+    if preflight && !response.status().is_success() {
+        // A resource with nothing to say of itself.
+        response = StatusCode::NO_CONTENT.into_response();
+    }
     let headers = response.headers_mut();
     set(headers, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
     if preflight {
-        set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PATCH, DELETE");
+        set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PATCH, DELETE, OPTIONS");
         set(
             headers,
             header::ACCESS_CONTROL_ALLOW_HEADERS,
@@ -54,7 +57,7 @@ pub(crate) async fn cross_origin(request: Request, next: Next) -> Response {
         set(
             headers,
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
-            "Location, Link, ETag, Retry-After, Antiphon-Participant, Antiphon-Resume",
+            "Location, Link, ETag, Accept-Post, Accept-Patch, Allow, Retry-After, Antiphon-Participant, Antiphon-Resume",
         );
     }
     response

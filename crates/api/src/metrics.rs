@@ -43,6 +43,7 @@ pub(crate) enum Refused {
     JoinsInProgress,
     GuestRate,
     BotSockets,
+    Offers,
 }
 
 impl Refused {
@@ -54,6 +55,7 @@ impl Refused {
             Self::JoinsInProgress => "joins_in_progress",
             Self::GuestRate => "guest_token_rate",
             Self::BotSockets => "bot_sockets",
+            Self::Offers => "offers",
         }
     }
 }
@@ -187,7 +189,7 @@ impl Collector for StoreCollector {
 
 type Field = (&'static str, &'static str, fn(&ShardMetrics) -> u64);
 
-const COUNTERS: [Field; 15] = [
+const COUNTERS: &[Field] = &[
     ("shard_datagrams_in", "Datagrams received", |m| m.datagrams_in),
     ("shard_datagrams_out", "Datagrams sent", |m| m.datagrams_out),
     ("shard_datagrams_unknown", "Datagrams from nobody we know", |m| m.datagrams_unknown),
@@ -199,6 +201,7 @@ const COUNTERS: [Field; 15] = [
         m.link_dropped
     }),
     ("shard_packets_forwarded", "Media packets forwarded to subscribers", |m| m.packets_forwarded),
+    ("shard_ice_restarts", "ICE restarts that peers asked for", |m| m.ice_restarts),
     ("shard_packets_unwanted", "Media packets of unwanted layers, dropped at ingress", |m| {
         m.packets_unwanted
     }),

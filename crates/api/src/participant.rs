@@ -30,7 +30,11 @@ pub(crate) async fn stats(
     status(&app, &resource, true).await.map(Json)
 }
 
-async fn status(app: &App, resource: &Resource, detail: bool) -> Result<ParticipantStatus, ApiError> {
+pub(crate) async fn status(
+    app: &App,
+    resource: &Resource,
+    detail: bool,
+) -> Result<ParticipantStatus, ApiError> {
     let found = app.shards().status(&resource.room, &resource.participant, detail).await;
     found.ok_or_else(|| not_here(resource))
 }
@@ -62,7 +66,7 @@ pub(crate) async fn dump(State(app): State<App>, resource: Resource) -> Result<R
     Ok((headers, Body::from_stream(stream)).into_response())
 }
 
-fn not_here(resource: &Resource) -> ApiError {
+pub(crate) fn not_here(resource: &Resource) -> ApiError {
     ApiError::new(
         ErrorKind::NotFound,
         format!("There is no participant {} in room {} (any more).", resource.participant, resource.room),

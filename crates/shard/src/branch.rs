@@ -63,6 +63,9 @@ impl Core {
                 // A reply that nobody waits for any more is not an error.
                 let _ = reply.try_send(Some(*status));
             }
+            Message::Ice { who, request, reply } => {
+                let _ = reply.try_send(self.ice_of(now, who, &request));
+            }
             Message::Dump { who, reply } => {
                 let place = self.place_of(who);
                 let _ = reply.try_send(place.and_then(|place| self.begin_dump(place)));
@@ -95,7 +98,7 @@ impl Core {
     }
 
     /// The place of a connection, if it is here, still.
-    fn place_of(&self, who: Who) -> Option<usize> {
+    pub(crate) fn place_of(&self, who: Who) -> Option<usize> {
         let room = *self.by_id.get(&who.room)?;
         let place = *self.hosts.get(room)?.as_deref()?.seats.get(&who.key)?;
         let peer = self.peers.get(place)?.as_deref()?;

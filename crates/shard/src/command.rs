@@ -7,6 +7,7 @@ use antiphon_wire::control::LeaveReason;
 
 use crate::attach::{AttachCommand, AttachRequest, Attachment};
 use crate::join::{JoinError, Joined, Prepared};
+use crate::restart::{IceError, IceRequest, IceUpdate};
 use crate::status::{ParticipantStatus, RoomStatus};
 
 /// Where an answer goes: a ring of one.
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Status { room: RoomName, id: ParticipantId, detail: bool, reply: Reply<Option<ParticipantStatus>> },
     /// Let somebody go.
     Remove { room: RoomName, id: ParticipantId, reason: LeaveReason, reply: Reply<bool> },
+    /// Somebody says something of its ICE session.
+    Ice { room: RoomName, id: ParticipantId, request: IceRequest, reply: Reply<Result<IceUpdate, IceError>> },
     /// Begin a dump of somebody's decrypted RTP.
     Dump { room: RoomName, id: ParticipantId, reply: Reply<Option<async_channel::Receiver<Vec<u8>>>> },
     /// All rooms.

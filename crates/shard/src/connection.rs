@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::egress::keys::KeySlot;
 use crate::egress::{Arena, Feedback, Path, Sender};
 use crate::net::Received;
+use crate::restart::Sessions;
 use crate::stun;
 
 /// Label of the control channel.
@@ -49,6 +50,8 @@ pub(crate) struct InLine {
 /// One connection.
 pub(crate) struct Connection {
     rtc: Rtc,
+    /// Credentials of ICE.
+    pub(crate) sessions: Sessions,
     /// When str0m wants to be called, or at once.
     rtc_deadline: Instant,
     rtc_waits: bool,
@@ -64,6 +67,8 @@ pub(crate) struct Connection {
     connected: bool,
     /// The datagram at hand nominates the way it came.
     nominates: bool,
+    /// str0m has answered it: it was a valid binding request.
+    answered: bool,
     closing: bool,
     /// SSRCs from which a genuine packet came; new ones are checked before str0m sees them.
     genuine: Vec<u32>,
@@ -145,6 +150,7 @@ impl Connection {
     /// `sender` has all lines that `rtc` sends on, and `rtc` no stream of its own for them; its keys come by `keys`.
     pub(crate) fn new(
         (rtc, keys): (Rtc, KeySlot),
+        sessions: Sessions,
         inputs: Vec<InLine>,
         sender: Sender,
         codecs: Vec<(Pt, Codec)>,
@@ -152,6 +158,7 @@ impl Connection {
     ) -> Self {
         Self {
             rtc,
+            sessions,
             rtc_deadline: now,
             rtc_waits: true,
             inputs,
@@ -161,6 +168,7 @@ impl Connection {
             path_seen: now,
             connected: false,
             nominates: false,
+            answered: false,
             closing: false,
             genuine: Vec::new(),
             feedback: Vec::new(),
@@ -263,6 +271,7 @@ impl Connection {
                     let is_answer = t.contents.starts_with(&STUN_BINDING_SUCCESS);
                     if is_answer {
                         self.consent = now;
+                        self.answered = true;
                     }
                     self.follow(now, path, !is_answer);
                     arena.push(path, &t.contents);
@@ -290,7 +299,8 @@ impl Connection {
             return;
         }
         let silent = now.saturating_duration_since(self.path_seen) > PATH_SILENCE;
-        if (is_nominated || self.nominates) && (!self.connected || silent) {
+        let free = !self.connected || silent || self.sessions.is_settling(now);
+        if (is_nominated || self.nominates) && free {
             self.path = Some(path);
             self.path_seen = now;
         }
@@ -476,18 +486,31 @@ impl Connection {
             self.counters.forged += 1;
             return false;
         }
+        let in_next = stun::is_stun(received.bytes)
+            && self.sessions.choose(&mut self.rtc, stun::local_ufrag(received.bytes));
+        self.nominates = stun::nominates(received.bytes);
+        let mut taken = self.give(now, received, arena);
+        if in_next && self.nominates && self.answered {
+            self.sessions.commit(now, &mut self.rtc);
+            taken = self.give(now, received, arena);
+        }
+        self.nominates = false;
+        taken
+    }
+
+    /// Gives str0m a datagram.
+    fn give(&mut self, now: Instant, received: &Received<'_>, arena: &mut Arena) -> bool {
         let parsed = Receive::new(Protocol::Udp, received.source, received.destination, received.bytes);
         let Ok(receive) = parsed else { return false };
         let input = Input::Receive(now, receive);
         if !self.rtc.accepts(&input) {
             return false;
         }
-        self.nominates = stun::nominates(received.bytes);
+        self.answered = false;
         if let Err(error) = self.rtc.handle_input(input) {
             tracing::debug!(%error, "datagram refused");
         }
         self.settle(now, arena);
-        self.nominates = false;
         true
     }
 

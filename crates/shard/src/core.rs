@@ -132,6 +132,7 @@ impl Core {
             peer.connection.on_datagram(now, received, arena);
             stun && peer.connection.consent() != before
         }));
+        let restarted = peer.connection.sessions.has_retired();
         match result {
             Ok(valid_binding) => {
                 peer.deadline = peer.connection.deadline();
@@ -141,6 +142,9 @@ impl Core {
                 }
                 if valid_binding {
                     self.learn_address(place, received.source);
+                }
+                if restarted {
+                    self.forget_retired(now, place);
                 }
                 self.handle_happenings(now, place);
             }
@@ -467,7 +471,9 @@ impl Core {
         for address in &peer.addresses {
             self.by_address.remove(address);
         }
-        self.by_ufrag.remove(&peer.ufrag);
+        for ufrag in peer.connection.sessions.ufrags() {
+            self.by_ufrag.remove(ufrag);
+        }
         self.free_peers.push(place);
         self.loads.leave(self.shard, peer.slots.len());
         self.metrics.peers = self.metrics.peers.saturating_sub(1);

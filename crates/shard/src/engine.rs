@@ -18,9 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use antiphon_base::{ParticipantId, RoomName};
-use antiphon_wire::control::LeaveReason;
-use rand::Rng;
-use rand::distr::Alphanumeric;
+use antiphon_wire::control::{LeaveReason, ParticipantKind};
 use str0m::IceCreds;
 use str0m::config::DtlsCert;
 
@@ -34,6 +32,8 @@ use crate::join::{JoinError, JoinRequest, Joined, Prepared};
 use crate::link::{Load, Port};
 use crate::load::{Loads, Placement};
 use crate::net::Received;
+use crate::offer::Offered;
+use crate::restart::{IceError, IceRequest, IceUpdate, PWD_CHARACTERS, Seat, UFRAG_CHARACTERS, random_text};
 use crate::sdp::{Terms, negotiate};
 use crate::status::{Holdings, ParticipantStatus, ShardMetrics};
 
@@ -178,6 +178,30 @@ impl Engine {
         self.placement.home(room)
     }
 
+    /// Makes an offer of ours for a player.
+    ///
+    /// # Errors
+    /// As [`crate::Shards::offer`].
+    pub fn offer(
+        &mut self,
+        now: Instant,
+        room: &RoomName,
+        request: JoinRequest,
+    ) -> Result<Offered, JoinError> {
+        let shard = self.placement.choose(room);
+        let to = Address { shard, candidates: &self.locals[shard..=shard] };
+        self.door.offer(to, room, request, now)
+    }
+
+    /// Lets the player of an offer of ours enter.
+    ///
+    /// # Errors
+    /// As [`Offered::accept`] and [`crate::Shards::join`].
+    pub fn answer(&mut self, now: Instant, offered: Offered, answer: &str) -> Result<Joined, JoinError> {
+        let home = self.placement.home(offered.room());
+        self.cores[home].join(now, offered.accept_at(answer, now)?)
+    }
+
     /// Lets a program enter; what it sends is taken at the next [`Engine::handle_timeout`].
     ///
     /// # Errors
@@ -190,6 +214,24 @@ impl Engine {
     ) -> Result<Attachment, JoinError> {
         let home = self.placement.home(room);
         self.cores[home].attach(now, room, request, &self.senders[home])
+    }
+
+    /// What a participant says of its ICE session.
+    ///
+    /// # Errors
+    /// As [`crate::Shards::ice`].
+    pub fn ice(
+        &mut self,
+        now: Instant,
+        room: &RoomName,
+        id: &ParticipantId,
+        request: &IceRequest,
+    ) -> Result<IceUpdate, IceError> {
+        let home = self.placement.home(room);
+        match self.cores[home].find_ice(room, id)? {
+            Seat::Here(place) => self.cores[home].ice(now, place, request),
+            Seat::Away(shard, who) => self.cores[usize::from(shard)].ice_of(now, who, request),
+        }
     }
 
     /// Takes somebody out of a room. `false`: nobody of that id is there.
@@ -343,6 +385,26 @@ impl Door {
         Ok(Self { certificate, max_slots: config.max_slots })
     }
 
+    fn terms<'a>(&'a self, to: Address<'a>, kind: ParticipantKind) -> Terms<'a> {
+        // The shard stands in the user fragment, so that any shard, and any node, can tell whose datagram it is.
+        let ufrag = format!("{:02x}{}", to.shard, random_text(UFRAG_CHARACTERS));
+        let credentials = IceCreds { ufrag, pass: random_text(PWD_CHARACTERS) };
+        let certificate = &self.certificate;
+        Terms { candidates: to.candidates, certificate, credentials, max_slots: self.max_slots, kind }
+    }
+
+    /// Makes an offer of ours for a player on a shard with these candidates.
+    pub(crate) fn offer(
+        &self,
+        to: Address<'_>,
+        room: &RoomName,
+        request: JoinRequest,
+        now: Instant,
+    ) -> Result<Offered, JoinError> {
+        let terms = self.terms(to, ParticipantKind::Whep);
+        Offered::new((room, to.shard), request, &terms, random_text(32), now)
+    }
+
     /// Makes the answer and the connection for a shard with these candidates.
     pub(crate) fn prepare(
         &self,
@@ -352,19 +414,10 @@ impl Door {
         request: JoinRequest,
         now: Instant,
     ) -> Result<Prepared, JoinError> {
-        // The shard stands in the user fragment, so that any shard, and any node, can tell whose datagram it is.
-        let ufrag = format!("{:02x}{}", to.shard, random_text(10));
-        let credentials = IceCreds { ufrag: ufrag.clone(), pass: random_text(24) };
-        let kind = request.kind;
-        let certificate = &self.certificate;
-        let terms =
-            Terms { candidates: to.candidates, certificate, credentials, max_slots: self.max_slots, kind };
+        let terms = self.terms(to, request.kind);
+        let ufrag = terms.credentials.ufrag.clone();
         let negotiated = negotiate(offer, terms, now)?;
         let (room, shard, resume_token) = (room.clone(), to.shard, random_text(32));
         Ok(Prepared { room, shard, request, negotiated, resume_token, ufrag })
     }
-}
-
-fn random_text(length: usize) -> String {
-    rand::rng().sample_iter(Alphanumeric).take(length).map(char::from).collect()
 }

@@ -47,6 +47,9 @@ impl Core {
             Command::Remove { room, id, reason, reply } => {
                 let _ = reply.try_send(self.remove(now, &room, &id, reason));
             }
+            Command::Ice { room, id, request, reply } => {
+                self.answer_ice(now, (&room, &id), request, reply);
+            }
             Command::Dump { room, id, reply } => {
                 self.answer_dump(&room, &id, reply);
             }
@@ -144,6 +147,7 @@ impl Core {
             return Err(JoinError::new(ErrorKind::Internal, "the room could not be opened"));
         };
         let Prepared { request, negotiated, resume_token, ufrag, .. } = prepared;
+        let ice_session = ufrag.clone();
         let resumed = request.resume.as_deref().and_then(|token| {
             home.room.resume(now, token, negotiated.slots.clone(), negotiated.decodes.clone()).ok()
         });
@@ -174,7 +178,6 @@ impl Core {
             id: id.clone(),
             grants: request.grants,
             has_control: negotiated.control,
-            ufrag,
             plan: negotiated.slots,
         };
         if resumed.is_some() {
@@ -183,7 +186,7 @@ impl Core {
         }
         self.seat(now, room, shard, entry);
         self.mark(room);
-        Ok(Joined { id, key, resume_token: token, answer: negotiated.answer })
+        Ok(Joined { id, key, resume_token: token, answer: negotiated.answer, ice_session })
     }
 
     /// Puts a connection in its place, here or on another shard, instead of an older one of the same participant.
@@ -221,7 +224,7 @@ impl Core {
         self.move_relays(now, room, who.key);
     }
 
-    fn id_of(&self, room: usize) -> RoomId {
+    pub(crate) fn id_of(&self, room: usize) -> RoomId {
         let none = RoomId { home: self.shard, serial: 0 };
         self.hosts.get(room).and_then(Option::as_deref).map_or(none, |host| host.id)
     }
@@ -229,7 +232,8 @@ impl Core {
     pub(crate) fn place_peer(&mut self, peer: Peer) -> usize {
         self.metrics.peers += 1;
         self.loads.enter(self.shard, peer.slots.len());
-        let (ufrag, room, key) = (peer.ufrag.clone(), peer.room, peer.who.key);
+        let ufrags: Vec<String> = peer.connection.sessions.ufrags().map(str::to_owned).collect();
+        let (room, key) = (peer.room, peer.who.key);
         let peer = Some(Box::new(peer));
         let place = match self.free_peers.pop() {
             Some(place) => {
@@ -241,7 +245,7 @@ impl Core {
                 self.peers.len() - 1
             }
         };
-        self.by_ufrag.insert(ufrag, place);
+        self.by_ufrag.extend(ufrags.into_iter().map(|ufrag| (ufrag, place)));
         if let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) {
             host.peers += 1;
             host.seats.insert(key, place);
@@ -346,7 +350,7 @@ impl Core {
         }
     }
 
-    fn find(&self, name: &RoomName, id: &ParticipantId) -> Option<(usize, ParticipantKey)> {
+    pub(crate) fn find(&self, name: &RoomName, id: &ParticipantId) -> Option<(usize, ParticipantKey)> {
         let room = *self.by_name.get(name)?;
         Some((room, self.home(room)?.room.key_of(id)?))
     }

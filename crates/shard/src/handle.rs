@@ -18,6 +18,8 @@ use crate::join::{JoinError, JoinRequest, Joined, Prepared};
 use crate::link::Port;
 use crate::load::{Loads, Placement};
 use crate::net::{Socket, interface_addresses};
+use crate::offer::Offered;
+use crate::restart::{IceError, IceRequest, IceUpdate};
 use crate::run::Runner;
 use crate::status::{Metrics, ParticipantStatus, RoomStatus, ShardMetrics};
 
@@ -90,6 +92,16 @@ impl Shards {
         self.inner.door.prepare(to, room, offer, request, Instant::now())
     }
 
+    /// Makes an offer of ours for a player, who answers with [`Offered::accept`]. Costs milliseconds: not for an async thread.
+    ///
+    /// # Errors
+    /// `internal`.
+    pub fn offer(&self, room: &RoomName, request: JoinRequest) -> Result<Offered, JoinError> {
+        let shard = self.inner.placement.choose(room);
+        let to = Address { shard, candidates: &self.inner.shards[shard].candidates };
+        self.inner.door.offer(to, room, request, Instant::now())
+    }
+
     /// Lets a prepared peer enter.
     ///
     /// # Errors
@@ -126,6 +138,22 @@ impl Shards {
     pub async fn remove(&self, room: &RoomName, id: &ParticipantId, reason: LeaveReason) -> bool {
         let (name, id) = (room.clone(), id.clone());
         ask(self.home(room), |reply| Command::Remove { room: name, id, reason, reply }).await.unwrap_or(false)
+    }
+
+    /// What a participant says of its ICE session: candidates, or a restart.
+    ///
+    /// # Errors
+    /// See [`IceError`].
+    pub async fn ice(
+        &self,
+        room: &RoomName,
+        id: &ParticipantId,
+        request: IceRequest,
+    ) -> Result<IceUpdate, IceError> {
+        let (name, id) = (room.clone(), id.clone());
+        ask(self.home(room), |reply| Command::Ice { room: name, id, request, reply })
+            .await
+            .unwrap_or(Err(IceError::Busy))
     }
 
     /// Decrypted RTP that a participant sends, as pcap bytes, until the receiver is dropped.

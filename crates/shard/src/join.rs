@@ -54,6 +54,8 @@ pub struct Joined {
     pub resume_token: String,
     /// The SDP answer.
     pub answer: String,
+    /// Entity tag of the ICE session ([`crate::IceMatch`]).
+    pub ice_session: String,
 }
 
 /// Why somebody could not enter: a kind for programs, a sentence for people that says what to do.

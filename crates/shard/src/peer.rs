@@ -33,7 +33,6 @@ pub(crate) struct Peer {
     pub(crate) id: ParticipantId,
     pub(crate) grants: Grants,
     pub(crate) has_control: bool,
-    pub(crate) ufrag: String,
     pub(crate) addresses: VecDeque<SocketAddr>,
     pub(crate) slots: Vec<Slot>,
     /// For each slot, the feeds whose packets come to it: what it shows, and what it waits for.
@@ -72,7 +71,6 @@ pub(crate) struct Entry {
     pub(crate) id: ParticipantId,
     pub(crate) grants: Grants,
     pub(crate) has_control: bool,
-    pub(crate) ufrag: String,
     pub(crate) plan: SlotPlan,
 }
 
@@ -86,7 +84,6 @@ impl Peer {
             id: entry.id,
             grants: entry.grants,
             has_control: entry.has_control,
-            ufrag: entry.ufrag,
             addresses: VecDeque::new(),
             listening: vec![[None; 2]; slots.len()],
             slots,

@@ -13,13 +13,14 @@ use antiphon_wire::control::ParticipantKind;
 use str0m::change::SdpOffer;
 use str0m::config::DtlsCert;
 use str0m::format::Codec as StrCodec;
-use str0m::media::{Mid, Rid};
+use str0m::media::{Mid, Pt, Rid};
 use str0m::rtp::Extension;
 use str0m::{Candidate, IceCreds, Rtc};
 
 use crate::connection::{Connection, InLine};
 use crate::egress::{LinePlan, PayloadType, Sender, keys};
 use crate::join::JoinError;
+use crate::restart::Sessions;
 
 /// Largest offer: a browser's line has about 4 kB, and an offer has as many lines as slots and a few more.
 const MAX_OFFER_BYTES: usize = 512 * 1024;
@@ -57,49 +58,84 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
     let bad = |what: &dyn std::fmt::Display| {
         JoinError::new(ErrorKind::BadSdp, format!("the SDP offer was refused: {what}"))
     };
-    if offer.len() > MAX_OFFER_BYTES {
-        let message = format!("the SDP offer has {} bytes, more than {MAX_OFFER_BYTES}", offer.len());
-        return Err(JoinError::new(ErrorKind::TooLarge, message));
-    }
+    check_size(offer)?;
     let lines = offer.lines().filter(|l| l.starts_with("m=")).count();
     if lines > terms.max_slots + 8 {
         return Err(bad(&format_args!("{lines} m-lines are more than {}", terms.max_slots + 8)));
     }
+    let offer = &without_one_channel(offer);
     let parsed = SdpOffer::from_sdp_string(offer).map_err(|_| bad(&"it does not parse (RFC 8866)"))?;
     let (mut rtc, keys) = keys::watch(|| build(&terms, now));
-    for &address in terms.candidates {
-        if let Ok(candidate) = Candidate::host(address, "udp") {
-            rtc.add_local_candidate(candidate);
-        }
-    }
+    let candidates = add_candidates(&mut rtc, terms.candidates);
+    let sessions = Sessions::new(terms.credentials.clone(), candidates, offer);
     let answer = rtc.sdp_api().accept_offer(parsed).map_err(|e| bad(&e))?.to_sdp_string();
     // The parser passes over what it cannot read; an answer has the lines of its offer (RFC 3264, 6).
     if answer.lines().filter(|l| l.starts_with("m=")).count() != lines {
         return Err(bad(&"an m-line of it does not parse (RFC 8866)"));
     }
     let mut lines = Lines::sort(&rtc, &answer, terms.kind);
-    if lines.inputs.is_empty() && lines.outputs.is_empty() {
+    let plays = terms.kind == ParticipantKind::Whep;
+    if lines.outputs.is_empty() && (plays || lines.inputs.is_empty()) {
         return Err(no_line(offer));
     }
-    let estimates = lines.outputs.iter().any(|(_, plan)| plan.can_be_probed());
-    if !estimates {
-        lines.outputs.iter_mut().for_each(|(_, plan)| plan.transport_extension = None);
+    if terms.kind == ParticipantKind::Whip && lines.inputs.len() < media_lines(offer) {
+        // RFC 9725, 4.4.3: no partially successful answers.
+        let message = "not every line of the offer can be published: one or two of audio and of video, in Opus, G.711 \
+                       or G.722 and VP8, VP9, AV1 or H.264";
+        return Err(JoinError::new(ErrorKind::NoCommonCodec, message));
     }
+    let estimates = lines.forget_probing();
     let answer = polish(&answer, &lines, estimates);
-    let codecs =
-        rtc.codec_config().params().iter().filter_map(|p| Some((p.pt(), codec(p.spec().codec)?))).collect();
+    let codecs = codecs(&rtc);
     take_streams(&mut rtc, &mut lines.outputs);
     let cname = cname(&answer).unwrap_or("antiphon").to_owned();
     let control = terms.kind != ParticipantKind::Whip
         && terms.kind != ParticipantKind::Whep
         && offer.lines().any(|l| l.starts_with("m=application"));
     let sender = Sender::new(lines.outputs.into_iter().map(|(_, plan)| plan).collect(), cname);
-    let connection = Connection::new((rtc, keys), lines.inputs, sender, codecs, now);
+    let connection = Connection::new((rtc, keys), sessions, lines.inputs, sender, codecs, now);
     Ok(Negotiated { connection, answer, slots: lines.slots, decodes: lines.decodes, control })
 }
 
+/// One channel is what there is unless something else is said (RFC 8866, 6.6). libdatachannel says it, and str0m takes
+/// `PCMU/8000/1` for another codec than `PCMU/8000`.
+pub(crate) fn without_one_channel(offer: &str) -> String {
+    let line = |l: &str| {
+        let said = l.trim_end();
+        let one =
+            said.strip_prefix("a=rtpmap:").is_some_and(|m| m.ends_with("/1") && m.matches('/').count() == 2);
+        if one { format!("{}\r\n", &said[..said.len() - 2]) } else { l.to_owned() }
+    };
+    offer.split_inclusive('\n').map(line).collect()
+}
+
+/// Audio and video lines of an offer.
+fn media_lines(offer: &str) -> usize {
+    offer.lines().filter(|l| l.starts_with("m=audio") || l.starts_with("m=video")).count()
+}
+
+/// Refuses what is too large to be looked at.
+pub(crate) fn check_size(sdp: &str) -> Result<(), JoinError> {
+    if sdp.len() <= MAX_OFFER_BYTES {
+        return Ok(());
+    }
+    let message = format!("the SDP has {} bytes, more than {MAX_OFFER_BYTES}", sdp.len());
+    Err(JoinError::new(ErrorKind::TooLarge, message))
+}
+
+/// Tells the connection where it can be reached; gives what it has taken.
+pub(crate) fn add_candidates(rtc: &mut Rtc, addresses: &[SocketAddr]) -> Vec<Candidate> {
+    let hosts = addresses.iter().filter_map(|address| Candidate::host(*address, "udp").ok());
+    hosts.filter_map(|c| rtc.add_local_candidate(c).cloned()).collect()
+}
+
+/// Payload types of all codecs that are forwarded.
+pub(crate) fn codecs(rtc: &Rtc) -> Vec<(Pt, Codec)> {
+    rtc.codec_config().params().iter().filter_map(|p| Some((p.pt(), codec(p.spec().codec)?))).collect()
+}
+
 /// Why nothing of an offer could be used.
-fn no_line(offer: &str) -> JoinError {
+pub(crate) fn no_line(offer: &str) -> JoinError {
     if !offer.lines().any(|l| l.starts_with("m=audio") || l.starts_with("m=video")) {
         return JoinError::new(ErrorKind::BadSdp, "the SDP offer was refused: no audio or video line");
     }
@@ -109,7 +145,7 @@ fn no_line(offer: &str) -> JoinError {
     )
 }
 
-fn build(terms: &Terms<'_>, now: Instant) -> Rtc {
+pub(crate) fn build(terms: &Terms<'_>, now: Instant) -> Rtc {
     Rtc::builder()
         .set_ice_lite(true)
         .set_rtp_mode(true)
@@ -178,15 +214,24 @@ fn answer_line(section: &str) -> Option<AnswerLine<'_>> {
 }
 
 /// The lines of an offer by what they are for.
-struct Lines {
+pub(crate) struct Lines {
     inputs: Vec<InLine>,
-    outputs: Vec<(Mid, LinePlan)>,
-    slots: SlotPlan,
-    decodes: Vec<VideoCodec>,
+    pub(crate) outputs: Vec<(Mid, LinePlan)>,
+    pub(crate) slots: SlotPlan,
+    pub(crate) decodes: Vec<VideoCodec>,
 }
 
 impl Lines {
-    fn sort(rtc: &Rtc, answer: &str, kind: ParticipantKind) -> Self {
+    /// Whether bandwidth can be probed for. If not, no packet carries a transport-wide number.
+    pub(crate) fn forget_probing(&mut self) -> bool {
+        let estimates = self.outputs.iter().any(|(_, plan)| plan.can_be_probed());
+        if !estimates {
+            self.outputs.iter_mut().for_each(|(_, plan)| plan.transport_extension = None);
+        }
+        estimates
+    }
+
+    pub(crate) fn sort(rtc: &Rtc, answer: &str, kind: ParticipantKind) -> Self {
         let mut inputs: Vec<InLine> = Vec::new();
         let (mut audio, mut video): (Vec<Mid>, Vec<Mid>) = (Vec::new(), Vec::new());
         for line in answer_lines(answer) {
@@ -263,7 +308,7 @@ fn line_plan(rtc: &Rtc, answer: &str, mid: Mid) -> Option<LinePlan> {
 }
 
 /// The SSRCs that str0m has announced are ours from here on: it sends nothing on them, and no report of them.
-fn take_streams(rtc: &mut Rtc, outputs: &mut [(Mid, LinePlan)]) {
+pub(crate) fn take_streams(rtc: &mut Rtc, outputs: &mut [(Mid, LinePlan)]) {
     let mut api = rtc.direct_api();
     for (mid, plan) in outputs {
         let Some(tx) = api.stream_tx_by_mid(*mid, None) else { continue };
@@ -288,7 +333,7 @@ fn extension(section: &str, uri: &str) -> Option<u8> {
 }
 
 /// The CNAME that the answer announces for our SSRCs (RFC 5576, 6.1).
-fn cname(answer: &str) -> Option<&str> {
+pub(crate) fn cname(answer: &str) -> Option<&str> {
     answer.lines().find_map(|l| Some(l.strip_prefix("a=ssrc:")?.split_once(" cname:")?.1.trim()))
 }
 
@@ -426,6 +471,13 @@ mod tests {
         assert_eq!(opus_parameters("m=audio 9 X 0\r\na=rtpmap:0 PCMU/8000\r\n"), None);
         assert_eq!(with_dtx("a=fmtp:111 minptime=10\r\n"), "a=fmtp:111 minptime=10;usedtx=1\r\n");
         assert_eq!(with_dtx("a=fmtp:111 usedtx=0\r\n"), "a=fmtp:111 usedtx=0\r\n");
+    }
+
+    #[test]
+    fn one_channel_need_not_be_said() {
+        let offer =
+            "a=rtpmap:0 PCMU/8000/1\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:96 VP8/90000\r\na=x/1\r\n";
+        assert_eq!(without_one_channel(offer), offer.replace("PCMU/8000/1", "PCMU/8000"));
     }
 
     #[test]

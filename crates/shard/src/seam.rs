@@ -11,6 +11,7 @@ use antiphon_wire::topic;
 
 use crate::command::Reply;
 use crate::peer::Entry;
+use crate::restart::{IceError, IceRequest, IceUpdate};
 use crate::status::ParticipantStatus;
 use crate::table::Observed;
 
@@ -90,6 +91,8 @@ pub(crate) enum Message {
     End(RoomId),
     /// From the home: complete this with the connection's counts, and answer.
     Look { who: Who, status: Box<ParticipantStatus>, reply: Reply<Option<ParticipantStatus>> },
+    /// From the home: what the peer says of its ICE session; answer.
+    Ice { who: Who, request: Box<IceRequest>, reply: Reply<Result<IceUpdate, IceError>> },
     /// From the home: begin a dump.
     Dump { who: Who, reply: Reply<Option<async_channel::Receiver<Vec<u8>>>> },
     /// To the home.
@@ -119,6 +122,7 @@ impl Message {
             | Self::Fact { who, .. }
             | Self::Enter { who, .. }
             | Self::Look { who, .. }
+            | Self::Ice { who, .. }
             | Self::Dump { who, .. } => Some(*who),
             Self::Relay { .. }
             | Self::Restart(_)

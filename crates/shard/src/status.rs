@@ -53,6 +53,8 @@ pub struct ShardMetrics {
     pub inbox_dropped: u64,
     /// Keyframes asked of publishers.
     pub keyframe_requests: u64,
+    /// ICE restarts that peers asked for.
+    pub ice_restarts: u64,
     /// Rooms ended because of a panic in them.
     pub room_panics: u64,
     /// WebRTC peers now.
@@ -83,6 +85,7 @@ impl std::iter::Sum for ShardMetrics {
             attach_dropped: a.attach_dropped + b.attach_dropped,
             data_dropped: a.data_dropped + b.data_dropped,
             inbox_dropped: a.inbox_dropped + b.inbox_dropped,
+            ice_restarts: a.ice_restarts + b.ice_restarts,
             keyframe_requests: a.keyframe_requests + b.keyframe_requests,
             room_panics: a.room_panics + b.room_panics,
             peers: a.peers + b.peers,

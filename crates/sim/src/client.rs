@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use antiphon_base::{MediaKind, ParticipantId, ParticipantKey, Source};
-use antiphon_shard::{Grants, JoinRequest, Joined};
+use antiphon_shard::{Grants, IceParameters, JoinRequest, Joined};
 use antiphon_wire::control::{
     ClientMessage, LeaveReason, ParticipantInfo, ParticipantKind, Policy, Request, ServerMessage,
     SlotAssignment,
 };
 use antiphon_wire::topic;
 use str0m::bwe::Bitrate;
-use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::config::DtlsCert;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Simulcast, SimulcastLayer};
@@ -183,6 +183,7 @@ pub struct Client {
     pub data: Vec<(Instant, topic::Message, u32)>,
     rtc: Rtc,
     deadline: Instant,
+    restarting: Option<SdpPendingOffer>,
     channel: Option<ChannelId>,
     /// For messages on topics: reliable, lossy.
     data_channels: [Option<ChannelId>; 2],
@@ -204,12 +205,38 @@ pub struct Offering {
     number: u16,
     address: SocketAddr,
     rtc: Rtc,
-    pending: SdpPendingOffer,
+    pending: Option<SdpPendingOffer>,
     lines: BTreeMap<Source, Mid>,
     slots: Vec<SlotLog>,
 }
 
 impl Offering {
+    /// Answers an offer of the server's; the answer stands where the offer else does.
+    pub(crate) fn answering(
+        now: Instant,
+        (number, address): (u16, SocketAddr),
+        certificate: DtlsCert,
+        profile: Profile,
+        theirs: &str,
+    ) -> Self {
+        let config = Rtc::builder()
+            .set_dtls_cert(certificate)
+            .clear_codecs()
+            .enable_opus(true, false)
+            .enable_vp8(true);
+        let mut rtc = config.set_rtp_mode(true).set_stats_interval(None).build(now);
+        rtc.add_local_candidate(Candidate::host(address, "udp").expect("an address and UDP make one"));
+        let slot = |section: &str| {
+            let kind = if section.starts_with("audio") { MediaKind::Audio } else { MediaKind::Video };
+            let mid = section.lines().find_map(|l| l.strip_prefix("a=mid:")).unwrap_or_default().to_owned();
+            SlotLog { mid, kind, packets: Vec::new(), ssrc: None }
+        };
+        let slots = theirs.split("\r\nm=").skip(1).map(slot).collect();
+        let parsed = SdpOffer::from_sdp_string(theirs).expect("our offer parses");
+        let offer = rtc.sdp_api().accept_offer(parsed).expect("our offer can be taken").to_sdp_string();
+        Self { offer, profile, number, address, rtc, pending: None, lines: BTreeMap::new(), slots }
+    }
+
     /// Makes the offer of a client at `address`.
     ///
     /// # Panics
@@ -264,7 +291,16 @@ impl Offering {
             api.add_channel("control".into());
         }
         let (offer, pending) = api.apply().expect("lines were added");
-        Self { offer: offer.to_sdp_string(), profile, number, address, rtc, pending, lines, slots }
+        let (offer, pending) = (offer.to_sdp_string(), Some(pending));
+        Self { offer, profile, number, address, rtc, pending, lines, slots }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn publishes(&self) -> bool {
+        self.profile.grants.publish
     }
 
     /// Takes the answer.
@@ -272,8 +308,10 @@ impl Offering {
     /// # Panics
     /// With an answer that does not fit the offer.
     pub fn accept(mut self, now: Instant, joined: Joined) -> Client {
-        let answer = SdpAnswer::from_sdp_string(&joined.answer).expect("our answer parses");
-        self.rtc.sdp_api().accept_answer(self.pending, answer).expect("our answer fits the offer");
+        if let Some(pending) = self.pending {
+            let answer = SdpAnswer::from_sdp_string(&joined.answer).expect("our answer parses");
+            self.rtc.sdp_api().accept_answer(pending, answer).expect("our answer fits the offer");
+        }
         Client {
             number: self.number,
             profile: self.profile,
@@ -294,6 +332,7 @@ impl Offering {
             data: Vec::new(),
             rtc: self.rtc,
             deadline: now,
+            restarting: None,
             channel: None,
             data_channels: [None; 2],
             data_open: [false; 2],
@@ -443,6 +482,39 @@ impl Client {
         let Some(rx) = api.stream_rx(&ssrc) else { return false };
         rx.request_remb(Bitrate::bps(bps));
         true
+    }
+
+    /// Begins an ICE restart; gives its new user fragment and password.
+    pub fn begin_restart(&mut self) -> (String, String) {
+        let mut api = self.rtc.sdp_api();
+        let credentials = api.ice_restart(false);
+        let (_, pending) = api.apply().expect("a restart is to be negotiated");
+        self.restarting = Some(pending);
+        (credentials.ufrag, credentials.pass)
+    }
+
+    /// Takes the server's parameters of the restart that was begun.
+    pub fn end_restart(&mut self, theirs: &IceParameters) {
+        let Some(pending) = self.restarting.take() else { return };
+        let line = |l: &str| match l.split_once(':') {
+            Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{}\r\n", theirs.ufrag),
+            Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{}\r\n", theirs.pwd),
+            // What is of another session is passed over.
+            _ if l.starts_with("a=candidate:") => String::new(),
+            _ => format!("{l}\r\n"),
+        };
+        self.answer = self.answer.lines().map(line).collect();
+        let answer = SdpAnswer::from_sdp_string(&self.answer).expect("the answer still parses");
+        self.rtc
+            .sdp_api()
+            .accept_answer(pending, answer)
+            .expect("it is the answer of before with other credentials");
+        for candidate in &theirs.candidates {
+            let candidate = Candidate::from_sdp_string(candidate).expect("the server's candidates parse");
+            self.rtc.add_remote_candidate(candidate);
+        }
+        let here = Candidate::host(self.address, "udp").expect("an address and UDP make one");
+        self.rtc.add_local_candidate(here);
     }
 
     /// Ends the connection with good-bye.

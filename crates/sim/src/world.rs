@@ -9,7 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use antiphon_base::{ParticipantId, ParticipantKey, RoomName};
-use antiphon_shard::{AttachRequest, Attachment, Config, Engine, JoinError, ParticipantStatus};
+use antiphon_shard::{
+    AttachRequest, Attachment, Config, Engine, IceError, IceMatch, IceRequest, IceUpdate, JoinError, Joined,
+    ParticipantStatus,
+};
 use antiphon_wire::control::Request;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -157,21 +160,42 @@ impl World {
     /// # Errors
     /// What the server says.
     pub fn try_join(&mut self, profile: Profile) -> Result<usize, JoinError> {
-        let number = u16::try_from(self.clients.len()).expect("a world of few");
-        let address = address_of(number);
-        let (request, publish) = (profile.request(), profile.grants.publish);
+        let (number, address) = self.place();
+        let request = profile.request();
         let offering = Offering::new(self.now, number, address, self.certificate.clone(), profile);
         let (now, offer) = (self.now, &offering.offer);
         let joined = match self.shard {
             Some(shard) => self.engine.join_on(now, shard, (&self.room, offer), request)?,
             None => self.engine.join(now, &self.room, offer, request)?,
         };
+        Ok(self.add(number, offering, joined))
+    }
+
+    /// Lets a player in by an offer of the server's.
+    pub fn play(&mut self, profile: Profile) -> usize {
+        let place = self.place();
+        let offered = self.engine.offer(self.now, &self.room, profile.request());
+        let offered = offered.expect("an offer needs nothing");
+        let answering =
+            Offering::answering(self.now, place, self.certificate.clone(), profile, offered.text());
+        let joined = self.engine.answer(self.now, offered, &answering.offer);
+        self.add(place.0, answering, joined.expect("the answer fits the offer"))
+    }
+
+    /// Number and address of the next client.
+    fn place(&self) -> (u16, SocketAddr) {
+        let number = u16::try_from(self.clients.len()).expect("a world of few");
+        (number, address_of(number))
+    }
+
+    fn add(&mut self, number: u16, offering: Offering, joined: Joined) -> usize {
+        let (address, publish) = (offering.address(), offering.publishes());
         self.publishers
             .insert(number, Publisher { id: joined.id.clone(), key: joined.key, may_publish: publish });
         let seed = self.rng.random();
         self.network.add(address, self.conditions.clone(), self.conditions.clone(), seed);
         self.clients.push(offering.accept(self.now, joined));
-        Ok(usize::from(number))
+        usize::from(number)
     }
 
     /// Lets a client join and waits until it has media and control.
@@ -206,6 +230,29 @@ impl World {
         client.vanished = true;
         client.vanished_at = client.vanished_at.or(Some(self.now));
         self.network.remove(client.address);
+    }
+
+    /// A client goes to another network: from now on it is at another port, and nothing reaches the old one.
+    pub fn moves(&mut self, client: usize) {
+        let client = &mut self.clients[client];
+        self.network.paths.remove(&client.address);
+        client.address.set_port(client.address.port() + 1);
+        let seed = self.rng.random();
+        self.network.add(client.address, self.conditions.clone(), self.conditions.clone(), seed);
+    }
+
+    /// A client asks for an ICE restart, and does its part where it is granted.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn restart_ice(&mut self, client: usize) -> Result<(), IceError> {
+        let remote = Some(self.clients[client].begin_restart());
+        let request = IceRequest { session: IceMatch::Any, remote };
+        let id = self.clients[client].id();
+        if let IceUpdate::Restarted(theirs) = self.engine.ice(self.now, &self.room, &id, &request)? {
+            self.clients[client].end_restart(&theirs);
+        }
+        Ok(())
     }
 
     /// State of a participant.

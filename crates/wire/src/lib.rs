@@ -5,6 +5,7 @@
 //! * [`frame`]: the binary frame protocol v1 (`docs/reference/frame-protocol.md`).
 //! * [`rtcp`]: what receivers tell a sender, and sender reports.
 //! * [`rtp`]: payload descriptors, slot rewriting, packetizing and depacketizing.
+//! * [`sdpfrag`]: the ICE part of an SDP, as PATCH requests carry it.
 //! * [`topic`]: messages that participants send each other on topics (`docs/reference/data.md`).
 
 pub mod bot;
@@ -12,4 +13,5 @@ pub mod control;
 pub mod frame;
 pub mod rtcp;
 pub mod rtp;
+pub mod sdpfrag;
 pub mod topic;

@@ -1,13 +1,17 @@
 // One peer connection to the server: one offer by HTTP, one answer, one control channel. A link is never renegotiated;
-// a lost one is replaced by another with the resume token.
+// where its way is interrupted another one is looked for (ICE restart), and a lost one is replaced by another with the
+// resume token.
 
 import { type Policy, parseServerMessage, type ServerMessage, type Source } from "./control.js";
 import type { Draft } from "./draft.js";
 import { AntiphonError, errorOf } from "./error.js";
 import { fitCameraLayers, type Lines, type Slot, slotsOf } from "./lines.js";
+import { restartIce } from "./restart.js";
 
 /** ICE says `disconnected` for passing trouble; past this it is taken as lost. */
 export const DISCONNECT_GRACE_MS = 3_000;
+/** How long an ICE restart may take: a request, and checks on the new way. */
+const RESTART_TIMEOUT_MS = 5_000;
 /** An answer by HTTP takes tens of milliseconds; a server that takes this long is not there. */
 const POST_TIMEOUT_MS = 10_000;
 
@@ -38,6 +42,7 @@ export class Link {
   readonly #options: LinkOptions;
   #grace: ReturnType<typeof setTimeout> | undefined;
   #over = false;
+  #restarting: AbortController | undefined;
 
   /** Takes the draft over. */
   constructor(draft: Draft, options: LinkOptions) {
@@ -50,7 +55,13 @@ export class Link {
     this.#channel.onclose = () => this.#lose("the control channel closed");
     this.pc.onconnectionstatechange = () => this.#watch(this.pc.connectionState);
     this.pc.oniceconnectionstatechange = () => this.#watch(this.pc.iceConnectionState);
+    // Another network: do not wait until the silence of the old one is noticed.
+    globalThis.addEventListener?.("online", this.#online);
   }
+
+  #online = (): void => {
+    if (this.pc.connectionState !== "new") this.#restart();
+  };
 
   /**
    * Posts the offer and applies the answer; resolves before media flows. No waiting for candidates: the server is
@@ -124,6 +135,8 @@ export class Link {
     if (this.#over) return;
     this.#over = true;
     clearTimeout(this.#grace);
+    this.#restarting?.abort();
+    globalThis.removeEventListener?.("online", this.#online);
     if (leave && this.resource) {
       const headers = { Authorization: `Bearer ${this.#options.token}` };
       // Gone already is as good as gone now.
@@ -149,13 +162,35 @@ export class Link {
       clearTimeout(this.#grace);
       this.#grace = undefined;
     } else if (state === "failed") {
-      this.#lose("the media connection failed");
+      if (!this.#restarting) this.#lose("the media connection failed");
     } else if (state === "disconnected") {
-      this.#grace ??= setTimeout(
-        () => this.#lose("the media connection was interrupted"),
-        DISCONNECT_GRACE_MS,
-      );
+      this.#wait(DISCONNECT_GRACE_MS);
+      this.#restart();
     }
+  }
+
+  /** Gives up after a while without connection. */
+  #wait(ms: number): void {
+    this.#grace ??= setTimeout(() => this.#lose("the media connection was interrupted"), ms);
+  }
+
+  /** Looks for another way; one that comes to nothing is as none. */
+  #restart(): void {
+    if (this.#restarting || this.#over || !this.resource) return;
+    const restarting = new AbortController();
+    this.#restarting = restarting;
+    const { token } = this.#options;
+    restartIce(this.pc, this.resource, token, restarting.signal)
+      .then(() => {
+        if (this.#grace === undefined || this.#over) return;
+        clearTimeout(this.#grace);
+        this.#grace = undefined;
+        this.#wait(RESTART_TIMEOUT_MS);
+      })
+      .catch(error => this.#over || console.warn("antiphon: no ICE restart:", error))
+      .finally(() => {
+        this.#restarting = undefined;
+      });
   }
 
   #lose(why: string): void {

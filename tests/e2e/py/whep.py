@@ -12,10 +12,11 @@ PICTURES, FRAMES = 30, 100
 
 
 async def work() -> None:
-    args = arguments(("--who", {"default": ""}))
+    args = arguments(("--who", {"default": ""}), ("--kind", {"default": ""}))
+    kinds = [args.kind] if args.kind else ["audio", "video"]
     pc = RTCPeerConnection()
-    pc.addTransceiver("audio", direction="recvonly")
-    pc.addTransceiver("video", direction="recvonly")
+    for kind in kinds:
+        pc.addTransceiver(kind, direction="recvonly")
     tracks = {}
     pc.on("track", lambda track: tracks.__setitem__(track.kind, track))
     await pc.setLocalDescription(await pc.createOffer())
@@ -48,7 +49,8 @@ async def work() -> None:
         say("seen", pictures=pictures, backwards=backwards, unreadable=unreadable, width=frame.width, height=frame.height)
 
     try:
-        await asyncio.wait_for(asyncio.gather(listen(), look()), args.seconds)
+        work = {"audio": listen, "video": look}
+        await asyncio.wait_for(asyncio.gather(*(work[kind]() for kind in kinds)), args.seconds)
     finally:
         status = await delete(resource, args.token)
         await pc.close()

@@ -7,7 +7,7 @@ import time
 import av
 import synth
 from http_sdp import delete, post_sdp
-from aiortc import AudioStreamTrack, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
+from aiortc import AudioStreamTrack, RTCPeerConnection, RTCRtpSender, RTCSessionDescription, VideoStreamTrack
 from program import arguments, main, say
 
 WIDTH, HEIGHT, FPS = 640, 360, 15
@@ -38,10 +38,15 @@ class Numbers(VideoStreamTrack):
 
 
 async def work() -> None:
-    args = arguments(("--tone", {"type": float, "default": 660}))
+    args = arguments(("--tone", {"type": float, "default": 660}), ("--codec", {"default": ""}))
     pc = RTCPeerConnection()
-    pc.addTrack(Tone(args.tone))
-    pc.addTrack(Numbers())
+    if not args.codec:
+        pc.addTrack(Tone(args.tone))
+        pc.addTrack(Numbers())
+    for kind, track in (("audio", Tone(args.tone)), ("video", Numbers())):
+        codecs = [c for c in RTCRtpSender.getCapabilities(kind).codecs if c.mimeType == f"{kind}/{args.codec}"]
+        if codecs:
+            pc.addTransceiver(track, direction="sendonly").setCodecPreferences(codecs)
     await pc.setLocalDescription(await pc.createOffer())
     answer, resource = await post_sdp(f"{args.url}/whip/{args.room}", args.token, pc.localDescription.sdp)
     await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))

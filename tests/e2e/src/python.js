@@ -14,11 +14,10 @@ export class Program {
   #waiting = new Set();
   #errors = [];
 
-  /** Starts tests/e2e/py/`script`. */
-  constructor(script, args) {
+  /** Starts tests/e2e/py/`script`, or what `command` says: a program and its first argument. */
+  constructor(script, args, [program, file] = [PYTHON, join(SCRIPTS, script)]) {
     this.script = script;
-    const command = [join(SCRIPTS, script), ...args.map(String)];
-    this.#process = spawn(PYTHON, command, { stdio: ["pipe", "pipe", "pipe"] });
+    this.#process = spawn(program, [file, ...args.map(String)], { stdio: ["pipe", "pipe", "pipe"] });
     createInterface(this.#process.stderr).on("line", line => this.#errors.push(line));
     createInterface(this.#process.stdout).on("line", line => this.#take(line));
     this.ended = new Promise(resolve => this.#process.on("close", code => resolve(code)));
@@ -59,6 +58,11 @@ export class Program {
     } finally {
       clearTimeout(limit);
     }
+  }
+
+  /** Says a line to it. */
+  say(line) {
+    this.#process.stdin.write(`${line}\n`);
   }
 
   /** Tells it to end (its standard input closes), and waits until it has. */

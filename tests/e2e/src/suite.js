@@ -42,5 +42,11 @@ export function suite(wanted = {}) {
     programs.push(program);
     return program;
   };
+  /** Starts a program of whatever kind; it ends with the test. */
+  it.start = (script, args, command) => {
+    const program = new Program(script, args, command);
+    programs.push(program);
+    return program;
+  };
   return it;
 }

@@ -122,6 +122,34 @@ test("a lost connection comes back in the same place", { timeout: 90_000 }, asyn
   assert.deepEqual(people.sort(), ["Ada", "Bob"]);
 });
 
+test("a call goes on by another way where its network changes", { timeout: 90_000 }, async () => {
+  const room = it.room();
+  const ada = await it.join(it.chromium, room, "Ada", { fake: { tone: 440 } });
+  const [first, second] = [await Relay.open(), await Relay.open()];
+  relays.push(first, second);
+  const bob = await it.chromium.open(`${it.server.url}/r/${room}`, { fake: { tone: 700 } });
+  await bob.evaluate(port => {
+    window.__viaPort = port;
+  }, first.port);
+  await bob.page.locator("[data-testid=name-input]").fill("Bob");
+  await bob.click("join-button");
+  const port = await bob.until("the answer", () => window.__relayTo);
+  first.to(port);
+  second.to(port);
+  bob.id = await bob.joined();
+  await ada.hears(bob.id, 700);
+  await bob.evaluate(other => {
+    window.__viaPort = other;
+    window.__states = [];
+    window.__antiphon.room.on("state", state => window.__states.push(state));
+  }, second.port);
+  first.cut = true;
+  await bob.until("ICE was restarted", () => window.__viaPort === undefined, undefined, 25_000);
+  await meet(ada, bob, 440, 700);
+  const seen = await bob.evaluate(() => ({ connections: window.__connections.length, states: window.__states }));
+  assert.deepEqual(seen, { connections: 1, states: [] });
+});
+
 test("six at once: two browsers, three bots and aiortc", { timeout: 120_000 }, async () => {
   const room = it.room();
   const ada = await it.join(it.chromium, room, "Ada", { fake: { tone: 440 } });

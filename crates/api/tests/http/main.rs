@@ -7,6 +7,7 @@ mod client;
 mod joining;
 mod pages;
 mod tokens;
+mod whip;
 
 use std::time::Duration;
 

@@ -365,6 +365,7 @@ impl Config {
             guest_rooms: guests.rooms.clone(),
             guest_ttl: Duration::from_secs(guests.ttl_s),
             rtp_dump: self.debug.rtp_dump,
+            ice_servers: Vec::new(),
             bot_ping: Duration::from_secs(self.bots.ping_s),
         }
     }

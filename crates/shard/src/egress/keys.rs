@@ -5,7 +5,7 @@
 //! told whose connection it serves, hence the thread-local set around the build.
 
 use std::cell::RefCell;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use str0m::config::{CryptoProvider, DtlsCert};
@@ -13,6 +13,8 @@ use str0m::crypto::dtls::{
     DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, DtlsVersion, ProtocolVersion, SrtpProfile,
 };
 use str0m::crypto::{CryptoError, from_feature_flags};
+
+use super::peer_key;
 
 /// The keying material of both directions (RFC 5764, 4.2), and what it is for.
 #[derive(Clone)]
@@ -75,14 +77,49 @@ impl DtlsProvider for Watched {
         version: DtlsVersion,
         mtu: Option<usize>,
     ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
-        let inner = from_feature_flags().dtls_provider.new_dtls(cert, now, version, mtu)?;
+        let inner = new_dtls(cert, now, version, mtu)?;
         let slot = BUILDING.with_borrow(Option::clone).unwrap_or_default();
         Ok(Box::new(WatchedInstance { inner, slot }))
     }
 }
 
+/// As str0m makes it, but for signatures of keys that FFmpeg has ([`super::peer_key`]).
+fn new_dtls(
+    cert: &DtlsCert,
+    now: Instant,
+    version: DtlsVersion,
+    mtu: Option<usize>,
+) -> Result<dimpl::Dtls, CryptoError> {
+    let certificate = dimpl::DtlsCertificate {
+        certificate: cert.certificate.clone(),
+        private_key: cert.private_key.clone(),
+    };
+    let config = configuration(mtu)?;
+    Ok(match version {
+        DtlsVersion::Dtls12 => dimpl::Dtls::new_12(config, certificate, now),
+        DtlsVersion::Dtls13 => dimpl::Dtls::new_13(config, certificate, now),
+        _ => dimpl::Dtls::new_auto(config, certificate, now),
+    })
+}
+
+/// Made once: that looks whether all of the cryptography works, which costs as much as a handshake.
+fn configuration(mtu: Option<usize>) -> Result<Arc<dimpl::Config>, CryptoError> {
+    static MADE: OnceLock<(Option<usize>, Arc<dimpl::Config>)> = OnceLock::new();
+    if let Some((_, made)) = MADE.get().filter(|(of, _)| *of == mtu) {
+        return Ok(made.clone());
+    }
+    // DTLS is taken only from where ICE has been: the cookie would show the same again.
+    let config = dimpl::Config::builder().use_server_cookie(false).with_crypto_provider(peer_key::provider());
+    let config = if let Some(mtu) = mtu { config.mtu(mtu) } else { config };
+    let config = config.build().map_err(|e| CryptoError::Other(format!("DTLS configuration: {e}")))?;
+    let config = Arc::new(config);
+    // All connections have one MTU, so the first is the one that is kept.
+    let _ = MADE.set((mtu, config.clone()));
+    Ok(config)
+}
+
 struct WatchedInstance {
-    inner: Box<dyn DtlsInstance>,
+    inner: dimpl::Dtls,
     slot: KeySlot,
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod arena;
 mod bwe;
 pub(crate) mod keys;
 mod line;
+mod peer_key;
 mod sender;
 pub(crate) mod srtp;
 

@@ -13,6 +13,8 @@ mod layers;
 mod lossy;
 mod meeting;
 mod moderation;
+mod offered;
+mod restarting;
 mod returning;
 mod sealing;
 mod shards;

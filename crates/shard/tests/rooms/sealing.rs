@@ -1,7 +1,7 @@
 //! What leaves is sealed, and no (key, SSRC, index) is used twice: the one mistake that gives a key away (RFC 7714, 8.4).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use antiphon_wire::control::{Pin, Policy, Request};
 /// Bytes of an AES-GCM tag; SRTCP's index follows it.
 const INDEX_BYTES: usize = 4;
 
-/// What was sealed so far. A connection (an address of its own here) has one key for each direction.
+/// What was sealed so far. A connection (an IP address of its own here, whose port changes at an ICE restart) has one key for each direction.
 #[derive(Default)]
 struct Seals {
     /// By connection and SSRC: the newest extended sequence number, and the last ones used.
-    rtp: BTreeMap<(SocketAddr, u32), (u64, BTreeSet<u64>)>,
-    rtcp: BTreeSet<(SocketAddr, u32, u32)>,
+    rtp: BTreeMap<(IpAddr, u32), (u64, BTreeSet<u64>)>,
+    rtcp: BTreeSet<(IpAddr, u32, u32)>,
     packets: u64,
     reports: u64,
     repeated: Vec<String>,
@@ -29,7 +29,7 @@ impl Seals {
     fn take(&mut self, datagram: &Datagram) {
         let bytes = &datagram.bytes;
         let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
-        let to = datagram.destination;
+        let to = datagram.destination.ip();
         match bytes.as_slice() {
             [128..=191, 192..=223, ..] => {
                 let index = word(bytes.len() - INDEX_BYTES);
@@ -44,7 +44,7 @@ impl Seals {
         }
     }
 
-    fn take_rtp(&mut self, to: SocketAddr, ssrc: u32, seq: u16) {
+    fn take_rtp(&mut self, to: IpAddr, ssrc: u32, seq: u16) {
         self.packets += 1;
         let (newest, used) = self.rtp.entry((to, ssrc)).or_insert((u64::from(seq), BTreeSet::new()));
         // Nearest to the newest, as a receiver guesses the rollover counter (RFC 3711, 3.3.1).
@@ -57,7 +57,7 @@ impl Seals {
     }
 }
 
-/// Long enough for the sequence numbers to pass 65535, with switches, losses, and everybody coming back once.
+/// Long enough for the sequence numbers to pass 65535, with switches, losses, ICE restarts to other addresses, and one coming back twice.
 #[test]
 fn no_key_sees_an_index_twice() {
     seal(World::new(71));
@@ -94,6 +94,11 @@ fn seal(mut world: World) {
             let pins = vec![Pin { participant, source: Source::Camera, max_height: None }];
             world.say(watcher, Request::Policy { policy: Policy { pins, ..Policy::default() } });
         }
+        if round % 40 == 30 {
+            let client = if round % 80 == 30 { watcher } else { publishers[1] };
+            world.moves(client);
+            world.restart_ice(client).unwrap();
+        }
         if round == 120 || round == 240 {
             let old = publishers[0];
             let resume = Some(world.clients[old].joined.resume_token.clone());
@@ -103,16 +108,18 @@ fn seal(mut world: World) {
             begin(&mut world, publishers[0]);
         }
     }
+    assert_eq!(world.engine.metrics().ice_restarts, 9);
     let seals = seals.lock().unwrap();
     assert_eq!(seals.repeated, Vec::<String>::new());
     let wrapped = seals.rtp.values().filter(|(newest, _)| *newest > 0xffff).count();
     let newest: Vec<u64> = seals.rtp.values().map(|(newest, _)| *newest).collect();
     assert!(wrapped > 0, "no sequence number has passed 65535: {newest:?}, {}", seals.packets);
     assert!(seals.packets > 200_000 && seals.reports > 500, "{} {}", seals.packets, seals.reports);
-    // The receivers' SRTP opens them all: their indices are ours. What is missing was lost on the way, twice and more.
+    // The receivers' SRTP opens them all: their indices are ours. What is missing was lost on the way, twice and more, or was
+    // under way to an address that had been left.
     let report = world.check();
     report.assert_sound();
     let of_watcher = report.of(watcher);
     assert!(of_watcher.packets > 65_000, "{of_watcher:?}");
-    assert!(of_watcher.missing * 100 < of_watcher.packets, "{of_watcher:?}");
+    assert!(of_watcher.missing * 60 < of_watcher.packets, "{of_watcher:?}");
 }

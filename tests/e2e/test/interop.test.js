@@ -1,0 +1,98 @@
+// The interop matrix: each client, publishing and playing, in each codec that it has. A cell without state, a failed cell, and a
+// reason that is not true any more fail it. `make interop` runs all cells; `make test` those of CELLS below, in half the time.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { CODECS, cells, isVideo, letPlay, staleReasons, startPublishing, TABLE, toMarkdown } from "../src/interop.js";
+import { ROOT } from "../src/server.js";
+import { suite } from "../src/suite.js";
+
+const it = suite({ chromium: true, firefox: true });
+const WHOLE = process.env.ANTIPHON_INTEROP === "all";
+/** At once: more than this and two cores are late with pictures. */
+const AT_ONCE = 2;
+const TONE = 660;
+
+test("every cell says something, and the page says the same", async () => {
+  for (const [client, directions] of Object.entries(TABLE)) {
+    for (const direction of ["publish", "play"]) {
+      for (const codec of CODECS) assert.ok(directions[direction]?.[codec], `${client} ${direction} ${codec} is empty`);
+    }
+  }
+  const page = readFileSync(`${ROOT}docs/reference/interop.md`, "utf8");
+  assert.ok(page.includes(toMarkdown()), `docs/reference/interop.md should have:\n\n${toMarkdown()}\n`);
+  assert.deepEqual(await staleReasons(it), []);
+});
+
+/** Each client with one video and one audio codec, each codec with some client. */
+function some(all) {
+  const clients = [...new Set(all.map(cell => cell.client))];
+  const wanted = client => {
+    const own = all.filter(cell => cell.client === client).map(cell => cell.codec);
+    const turn = clients.indexOf(client);
+    const pick = codecs => codecs[turn % codecs.length];
+    return [pick(own.filter(isVideo)), pick(own.filter(codec => !isVideo(codec)))];
+  };
+  return all.filter(cell => WHOLE || wanted(cell.client).includes(cell.codec));
+}
+
+/** Runs all, some at a time; says how each went; fails with those that failed. */
+async function run(t, all, one) {
+  const waiting = [...all];
+  const failed = [];
+  const worker = async () => {
+    for (let cell = waiting.shift(); cell; cell = waiting.shift()) {
+      const begin = performance.now();
+      const name = `${cell.client} ${cell.codec}`;
+      try {
+        await one(cell);
+        t.diagnostic(`${name}: works, ${Math.round(performance.now() - begin)} ms`);
+      } catch (error) {
+        t.diagnostic(`${name}: FAILED`);
+        failed.push(`${name}: ${error.message}`);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  assert.deepEqual(failed, []);
+}
+
+function goodSound(heard) {
+  assert.ok(Math.abs(heard.frequency / TONE - 1) <= 0.01, JSON.stringify(heard));
+}
+
+test("clients publish", { timeout: 600_000 }, async t => {
+  await run(t, some(cells("publish")), async ({ client, codec }) => {
+    const room = it.room();
+    const name = `${client} ${codec}`;
+    const bot = isVideo(codec)
+      ? await it.python("units.py", room, "--who", name, "--form", "encoded", "--seconds", 40)
+      : await it.python("hear.py", room, "--who", name, "--seconds", 3);
+    const publisher = await startPublishing(it, client, room, codec, name);
+    if (isVideo(codec)) {
+      const units = await bot.event("units", 45_000);
+      const text = JSON.stringify(units);
+      assert.deepEqual(units.codecs, [codec.toLowerCase()], text);
+      assert.ok(units.readable >= units.pictures * 0.9 && units.different > 3 && units.backwards === 0, text);
+    } else {
+      goodSound(await bot.event("heard", 45_000));
+    }
+    await Promise.all([bot.stop(), ...publisher.programs.map(p => p.stop?.() ?? p.close())]);
+  });
+});
+
+test("clients play", { timeout: 600_000 }, async t => {
+  // One publisher for all who play a codec: packets of FFmpeg's, a key frame each second.
+  const sources = new Map();
+  const all = some(cells("play"));
+  const room = it.room();
+  for (const codec of new Set(all.map(cell => cell.codec))) {
+    sources.set(codec, await startPublishing(it, "werift", room, codec, codec));
+  }
+  await run(t, all, async ({ client, codec }) => {
+    const found = await letPlay(it, client, room, codec, sources.get(codec).id);
+    if (isVideo(codec)) assert.equal(found.backwards, 0, JSON.stringify(found));
+    else goodSound(found);
+  });
+});
