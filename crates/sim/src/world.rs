@@ -47,6 +47,19 @@ pub struct Publisher {
     pub key: ParticipantKey,
     /// It has the grant.
     pub may_publish: bool,
+    /// The shard that its packets come to.
+    pub shard: usize,
+}
+
+/// A time in which a shard did nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Stall {
+    /// Which.
+    pub shard: usize,
+    /// Since when.
+    pub from: Instant,
+    /// Until when; `None`: still.
+    pub to: Option<Instant>,
 }
 
 /// A server, its clients and the network between them.
@@ -69,6 +82,8 @@ pub struct World {
     pub publishers: BTreeMap<u16, Publisher>,
     /// The shard of the next clients; `None`: the one that the server chooses.
     pub shard: Option<usize>,
+    /// When shards did nothing ([`World::stall`]).
+    pub stalls: Vec<Stall>,
     /// For the tests' own choices.
     pub rng: SmallRng,
     /// Keeps copies of everything that clients send to the server.
@@ -121,6 +136,7 @@ impl World {
             room: RoomName::new("sim").expect("a good name"),
             publishers: BTreeMap::new(),
             shard: None,
+            stalls: Vec::new(),
             rng: SmallRng::seed_from_u64(seed),
             captured: None,
             watch: None,
@@ -162,12 +178,10 @@ impl World {
         let (request, publish) = (profile.request(), profile.grants.publish);
         let offering = Offering::new(self.now, number, address, self.certificate.clone(), profile);
         let (now, offer) = (self.now, &offering.offer);
-        let joined = match self.shard {
-            Some(shard) => self.engine.join_on(now, shard, (&self.room, offer), request)?,
-            None => self.engine.join(now, &self.room, offer, request)?,
-        };
-        self.publishers
-            .insert(number, Publisher { id: joined.id.clone(), key: joined.key, may_publish: publish });
+        let shard = self.shard.unwrap_or_else(|| self.engine.choose(&self.room));
+        let joined = self.engine.join_on(now, shard, (&self.room, offer), request)?;
+        let (id, key) = (joined.id.clone(), joined.key);
+        self.publishers.insert(number, Publisher { id, key, may_publish: publish, shard });
         let seed = self.rng.random();
         self.network.add(address, self.conditions.clone(), self.conditions.clone(), seed);
         self.clients.push(offering.accept(self.now, joined));
@@ -191,7 +205,8 @@ impl World {
         let may_publish = request.grants.publish;
         let attachment = self.engine.attach(self.now, &room, request).expect("nothing keeps it out");
         let (id, key) = (attachment.id.clone(), attachment.key);
-        self.publishers.insert(number, Publisher { id, key, may_publish });
+        let shard = self.engine.home(&room);
+        self.publishers.insert(number, Publisher { id, key, may_publish, shard });
         attachment
     }
 
@@ -206,6 +221,18 @@ impl World {
         client.vanished = true;
         client.vanished_at = client.vanished_at.or(Some(self.now));
         self.network.remove(client.address);
+    }
+
+    /// A shard does nothing from now on, or goes on: what its own peers miss by that has a reason.
+    pub fn stall(&mut self, shard: usize, stalled: bool) {
+        self.engine.stall(shard, stalled);
+        let now = self.now;
+        for stall in self.stalls.iter_mut().filter(|s| s.shard == shard) {
+            stall.to = stall.to.or(Some(now));
+        }
+        if stalled {
+            self.stalls.push(Stall { shard, from: now, to: None });
+        }
     }
 
     /// State of a participant.
