@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use antiphon_base::{Codec, MediaKind};
+use antiphon_base::{Codec, MediaKind, ParticipantKey};
 use antiphon_wire::rtp::Packet;
 use antiphon_wire::rtp::rewrite::{self, Rewritten, SlotRewriter, Start};
 
@@ -295,12 +295,15 @@ impl Slot {
         self.want.is_none() && self.current.is_some() && boundary
     }
 
-    /// The source that stands here begins anew with other numbers (its publisher came back on a new connection): what was
-    /// under way is over. True: the slot has become empty, which the room is to be told.
-    pub fn cut(&mut self) -> bool {
-        self.held.clear();
-        self.early.clear();
-        if self.current.is_none() {
+    /// A publisher begins anew with other numbers (it came back on a new connection): what was under way of it is over,
+    /// and nothing of anybody else. True: the slot has become empty, which the room is to be told.
+    pub fn cut(&mut self, publisher: ParticipantKey) -> bool {
+        let is_of = |feed: Feed| feed.track.participant == publisher;
+        if self.want.is_some_and(is_of) {
+            self.held.clear();
+            self.early.clear();
+        }
+        if !self.current().is_some_and(is_of) {
             return false;
         }
         if self.kind == MediaKind::Video && !self.progress.settled() {

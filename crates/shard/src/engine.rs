@@ -148,8 +148,13 @@ impl Engine {
         offer: &str,
         request: JoinRequest,
     ) -> Result<Joined, JoinError> {
-        let shard = self.placement.choose(room);
+        let shard = self.choose(room);
         self.join_on(now, shard, (room, offer), request)
+    }
+
+    /// The shard for the next peer of a room.
+    pub fn choose(&self, room: &RoomName) -> usize {
+        self.placement.choose(room)
     }
 
     /// As [`Engine::join`], on this shard.

@@ -76,6 +76,11 @@ impl Offered {
         &self.request.id
     }
 
+    /// The shard that it names.
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
     /// In which room.
     pub fn room(&self) -> &RoomName {
         &self.room

@@ -150,7 +150,15 @@ impl Routed {
 impl Table {
     /// Entry of a feed; made when first routed or seen.
     fn feed(&mut self, feed: Feed, now: Instant) -> &mut FeedState {
-        self.feeds.entry(feed).or_insert_with(|| FeedState::new(now))
+        let connection =
+            if self.feeds.contains_key(&feed) { 0 } else { self.connection(feed.track.participant) };
+        self.feeds.entry(feed).or_insert_with(|| FeedState { connection, ..FeedState::new(now) })
+    }
+
+    /// The newest connection known of a publisher: a layer that is new here is no new beginning of the others.
+    fn connection(&self, publisher: ParticipantKey) -> u32 {
+        let of_it = self.feeds.iter().filter(|(feed, _)| feed.track.participant == publisher);
+        of_it.map(|(_, state)| state.connection).max().unwrap_or(0)
     }
 
     /// What the engine must know of a packet of a publisher on this shard.
@@ -344,7 +352,7 @@ impl Table {
         for (place, slot, feed) in listeners {
             let Some(peer) = peers.get_mut(place).and_then(Option::as_deref_mut) else { continue };
             let Some(target) = peer.slots.get_mut(usize::from(slot.0)) else { continue };
-            if [target.current(), target.wanted()].contains(&Some(feed)) && target.cut() {
+            if [target.current(), target.wanted()].contains(&Some(feed)) && target.cut(who.key) {
                 emptied.push((place, slot));
                 self.relisten(now, place, peer, slot);
             }

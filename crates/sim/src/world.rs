@@ -50,6 +50,19 @@ pub struct Publisher {
     pub key: ParticipantKey,
     /// It has the grant.
     pub may_publish: bool,
+    /// The shard that its packets come to.
+    pub shard: usize,
+}
+
+/// A time in which a shard did nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Stall {
+    /// Which.
+    pub shard: usize,
+    /// Since when.
+    pub from: Instant,
+    /// Until when; `None`: still.
+    pub to: Option<Instant>,
 }
 
 /// A server, its clients and the network between them.
@@ -72,6 +85,8 @@ pub struct World {
     pub publishers: BTreeMap<u16, Publisher>,
     /// The shard of the next clients; `None`: the one that the server chooses.
     pub shard: Option<usize>,
+    /// When shards did nothing ([`World::stall`]).
+    pub stalls: Vec<Stall>,
     /// For the tests' own choices.
     pub rng: SmallRng,
     /// Keeps copies of everything that clients send to the server.
@@ -124,6 +139,7 @@ impl World {
             room: RoomName::new("sim").expect("a good name"),
             publishers: BTreeMap::new(),
             shard: None,
+            stalls: Vec::new(),
             rng: SmallRng::seed_from_u64(seed),
             captured: None,
             watch: None,
@@ -164,11 +180,9 @@ impl World {
         let request = profile.request();
         let offering = Offering::new(self.now, number, address, self.certificate.clone(), profile);
         let (now, offer) = (self.now, &offering.offer);
-        let joined = match self.shard {
-            Some(shard) => self.engine.join_on(now, shard, (&self.room, offer), request)?,
-            None => self.engine.join(now, &self.room, offer, request)?,
-        };
-        Ok(self.add(number, offering, joined))
+        let shard = self.shard.unwrap_or_else(|| self.engine.choose(&self.room));
+        let joined = self.engine.join_on(now, shard, (&self.room, offer), request)?;
+        Ok(self.add((number, shard), offering, joined))
     }
 
     /// Lets a player in by an offer of the server's.
@@ -178,8 +192,9 @@ impl World {
         let offered = offered.expect("an offer needs nothing");
         let answering =
             Offering::answering(self.now, place, self.certificate.clone(), profile, offered.text());
+        let shard = offered.shard();
         let joined = self.engine.answer(self.now, offered, &answering.offer);
-        self.add(place.0, answering, joined.expect("the answer fits the offer"))
+        self.add((place.0, shard), answering, joined.expect("the answer fits the offer"))
     }
 
     /// Number and address of the next client.
@@ -188,10 +203,10 @@ impl World {
         (number, address_of(number))
     }
 
-    fn add(&mut self, number: u16, offering: Offering, joined: Joined) -> usize {
+    fn add(&mut self, (number, shard): (u16, usize), offering: Offering, joined: Joined) -> usize {
         let (address, publish) = (offering.address(), offering.publishes());
-        self.publishers
-            .insert(number, Publisher { id: joined.id.clone(), key: joined.key, may_publish: publish });
+        let (id, key) = (joined.id.clone(), joined.key);
+        self.publishers.insert(number, Publisher { id, key, may_publish: publish, shard });
         let seed = self.rng.random();
         self.network.add(address, self.conditions.clone(), self.conditions.clone(), seed);
         self.clients.push(offering.accept(self.now, joined));
@@ -215,7 +230,8 @@ impl World {
         let may_publish = request.grants.publish;
         let attachment = self.engine.attach(self.now, &room, request).expect("nothing keeps it out");
         let (id, key) = (attachment.id.clone(), attachment.key);
-        self.publishers.insert(number, Publisher { id, key, may_publish });
+        let shard = self.engine.home(&room);
+        self.publishers.insert(number, Publisher { id, key, may_publish, shard });
         attachment
     }
 
@@ -253,6 +269,18 @@ impl World {
             self.clients[client].end_restart(&theirs);
         }
         Ok(())
+    }
+
+    /// A shard does nothing from now on, or goes on: what its own peers miss by that has a reason.
+    pub fn stall(&mut self, shard: usize, stalled: bool) {
+        self.engine.stall(shard, stalled);
+        let now = self.now;
+        for stall in self.stalls.iter_mut().filter(|s| s.shard == shard) {
+            stall.to = stall.to.or(Some(now));
+        }
+        if stalled {
+            self.stalls.push(Stall { shard, from: now, to: None });
+        }
     }
 
     /// State of a participant.

@@ -214,14 +214,17 @@ fn stopping_is_at_a_frame_boundary() {
 
 #[test]
 fn a_source_that_begins_anew_is_cut_and_begins_with_a_key_frame() {
-    let (a, _) = senders();
+    let (a, b) = senders();
     let mut slot = showing(&a);
     let last = numbers(&admit(&mut slot, &[a.packet(1, 0, false)]))[0];
+    slot.want(Some(b.feed));
+    assert!(!slot.cut(b.feed.track.participant), "who is only waited for does not end the picture");
+    assert_eq!(slot.current(), Some(a.feed));
     slot.want(None);
     slot.want(Some(a.feed));
-    assert!(slot.cut(), "a frame was under way");
+    assert!(slot.cut(a.feed.track.participant), "a frame was under way");
     assert_eq!((slot.current(), slot.needs_keyframe()), (None, Some(a.feed)));
-    assert!(!slot.cut());
+    assert!(!slot.cut(a.feed.track.participant));
     assert!(admit(&mut slot, &a.frame(1, false)).is_empty(), "nothing of it without a key frame");
     let out = admit(&mut slot, &a.frame(0, true));
     assert!(out[0].switched);

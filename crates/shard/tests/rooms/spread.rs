@@ -1,12 +1,12 @@
 //! A room over two shards: what is said and shown crosses between them, each packet is decrypted once, and what goes wrong on
 //! one shard stays there.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use antiphon_base::{ParticipantId, Source, TrackKey};
+use antiphon_base::{MediaKind, ParticipantId, Source, TrackKey};
 use antiphon_shard::{AttachCommand, AttachRequest, Attachment, Config, Grants, Lag, TapRequest};
 use antiphon_sim::{Profile, World};
-use antiphon_wire::control::{LeaveReason, ParticipantKind, Presence, Request, ServerMessage};
+use antiphon_wire::control::{LeaveReason, ParticipantKind, Pin, Policy, Presence, Request, ServerMessage};
 
 use crate::{frames_of, until_told};
 
@@ -250,13 +250,13 @@ fn a_stalled_shard_loses_its_own() {
         }
     }
     world.run(Duration::from_secs(1));
-    world.engine.stall(1 - home, true);
+    world.stall(1 - home, true);
     let before = frames_of(&world, clients[0], clients[1], Source::Camera, 0);
     world.run(Duration::from_secs(2));
     let metrics = world.engine.metrics_of(home);
     assert!(metrics.relay_dropped > 1_000, "{metrics:?}");
     assert!(frames_of(&world, clients[0], clients[1], Source::Camera, 0) >= before + 36);
-    world.engine.stall(1 - home, false);
+    world.stall(1 - home, false);
     world.run(Duration::from_secs(2));
     // Its peers see pictures again, whole ones.
     assert_flows(&mut world, &clients);
@@ -268,7 +268,7 @@ fn a_stalled_shard_loses_its_own() {
 fn who_says_too_much_to_a_stalled_home_is_dropped() {
     let (mut world, home, [anna, ben, cleo]) = talk(patient_world(214, 6 * CONSENT));
     let dan = enter(&mut world, 1 - home, Profile::new("dan"));
-    world.engine.stall(home, true);
+    world.stall(home, true);
     // A ring and a budget full, and some.
     for _ in 0..6_000 {
         world.say(dan, Request::Sync);
@@ -276,10 +276,56 @@ fn who_says_too_much_to_a_stalled_home_is_dropped() {
     world.run(Duration::from_secs(3));
     let away = world.engine.metrics_of(1 - home);
     assert_eq!((away.link_dropped, away.peers), (1, 1), "{away:?}");
-    world.engine.stall(home, false);
+    world.stall(home, false);
     world.run(Duration::from_secs(2));
     assert_eq!(world.status("dan").unwrap().state, "reconnecting");
     assert_flows(&mut world, &[anna, ben, cleo]);
+}
+
+/// The longest time without video in what came to a client since then.
+fn longest_pause(world: &World, client: usize, since: Instant) -> Duration {
+    let slots = world.clients[client].slots.iter().filter(|s| s.kind == MediaKind::Video);
+    let mut times: Vec<Instant> = slots.flat_map(|s| &s.packets).map(|p| p.at).collect();
+    times.retain(|at| *at >= since);
+    times.sort_unstable();
+    times.push(world.now);
+    times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap()
+}
+
+/// A layer, or a person, that nobody on a shard has seen until now: the picture before stands until its key frame comes.
+#[test]
+fn a_switch_to_what_is_new_on_a_shard_is_no_freeze() {
+    for seed in [216, 217, 218] {
+        let (mut world, home) = world(seed);
+        // Between the request and the key frame many other packets come.
+        world.conditions.delay = Duration::from_millis(150);
+        let [anna, ben] = ["anna", "ben"].map(|name| enter(&mut world, home, Profile::new(name).simulcast()));
+        let policy = |whom: &str, height| {
+            let participant = ParticipantId::new(whom).unwrap();
+            let pin = Pin { participant, source: Source::Camera, max_height: Some(height) };
+            Policy { pins: vec![pin], ..Policy::default() }
+        };
+        let cleo = Profile { policy: policy("anna", 180), ..Profile::new("cleo").listener(1, 1) };
+        let cleo = enter(&mut world, 1 - home, cleo);
+        for client in [anna, ben] {
+            let now = world.now;
+            world.clients[client].start(now, Source::Camera, 20);
+        }
+        world.run(Duration::from_secs(4));
+        for (whom, height, layer) in
+            [("anna", 360, 1), ("anna", 180, 0), ("anna", 360, 1), ("ben", 360, 1), ("anna", 180, 0)]
+        {
+            let (since, number) = (world.now, if whom == "anna" { anna } else { ben });
+            let before = frames_of(&world, cleo, number, Source::Camera, layer);
+            world.say(cleo, Request::Policy { policy: policy(whom, height) });
+            world.run(Duration::from_secs(3));
+            let seen = frames_of(&world, cleo, number, Source::Camera, layer) - before;
+            assert!(seen > 30, "{whom} {height}: {seen}");
+            let pause = longest_pause(&world, cleo, since);
+            assert!(pause < Duration::from_millis(125), "{seed} {whom} {height}: {pause:?}");
+        }
+        world.check().assert_sound();
+    }
 }
 
 fn bot(world: &mut World) -> Attachment {

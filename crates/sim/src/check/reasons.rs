@@ -30,7 +30,10 @@ impl Checker<'_> {
         let times = || a.packets.iter().chain(&b.packets).map(|p| p.at);
         let (Some(from), Some(to)) = (times().min(), times().max()) else { return };
         let sources = [a.first.stamp.publisher, b.first.stamp.publisher];
-        if !self.network_did_harm(from, to, sources) && !self.change_was_told(from, to, sources) {
+        let reason = self.network_did_harm(from, to, sources)
+            || self.shard_was_stalled(from, to, sources)
+            || self.change_was_told(from, to, sources);
+        if !reason {
             let what = format!("a gap without a reason after {:?}, seq {:?}", a.first.stamp, a.seqs());
             self.fault(b.packets[0], &what);
         }
@@ -44,6 +47,19 @@ impl Checker<'_> {
         down || publishers.iter().any(|publisher| {
             let client = self.world.clients.get(usize::from(*publisher));
             client.and_then(|c| network.path(c.address)).is_some_and(|p| harmed(&p.up))
+        })
+    }
+
+    /// The shard of the subscriber or of a publisher did nothing in that time: what was sent to it is lost, and of what
+    /// another had for it no more is kept than a ring.
+    fn shard_was_stalled(&self, from: Instant, to: Instant, publishers: [u16; 2]) -> bool {
+        let passed = |shard: usize| {
+            let place = |number: &u16| self.world.publishers.get(number).map(|p| p.shard);
+            publishers.iter().chain([&self.client.number]).any(|number| place(number) == Some(shard))
+        };
+        self.world.stalls.iter().filter(|stall| passed(stall.shard)).any(|stall| {
+            let goes_on = stall.to.unwrap_or(self.world.now);
+            stall.from <= to && goes_on + UNDER_WAY >= from
         })
     }
 

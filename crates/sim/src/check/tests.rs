@@ -6,6 +6,7 @@ use antiphon_wire::control::ServerMessage;
 use super::*;
 use crate::client::Profile;
 use crate::seeded;
+use crate::world::Stall;
 
 /// Ben sees and hears Anna and Cleo for some seconds, on perfect links.
 fn meeting() -> (World, usize) {
@@ -172,6 +173,17 @@ fn gaps_without_a_reason() {
         w.network.paths.get_mut(&address).unwrap().down.harm.push(when);
     });
     assert!(explained.is_empty(), "{explained:?}");
+    // So was the shard of the one or the other; but not one on which neither is, and not long before.
+    let stall = |w: &mut World, ben: usize, shard: usize, ago: Duration| {
+        let packets = video(w, ben);
+        let when = packets[middle(packets)].at - ago;
+        lose_one(w, ben);
+        w.stalls.push(Stall { shard, from: when, to: Some(when + Duration::from_millis(10)) });
+    };
+    let explained = faults(|w, ben| stall(w, ben, 0, Duration::ZERO));
+    assert!(explained.is_empty(), "{explained:?}");
+    finds("a gap without a reason", |w, ben| stall(w, ben, 1, Duration::ZERO));
+    finds("a gap without a reason", |w, ben| stall(w, ben, 0, Duration::from_secs(4)));
     // It did harm, but to somebody else, or long before.
     finds("a gap without a reason", |w, ben| {
         let begin = w.base;

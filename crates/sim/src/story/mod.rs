@@ -35,12 +35,11 @@ pub struct Outcome {
 /// Tells the story of a seed. The same seed gives the same outcome, in any process.
 pub fn tell(seed: u64) -> Outcome {
     seeded(seed, || {
-        // Connections whose peers have gone end soon, so that a story has the end of many.
-        let config = Config {
-            consent_timeout: Duration::from_secs(6),
-            resume_ttl: Duration::from_secs(10),
-            ..Config::default()
-        };
+        let is_recovery = seed % 4 == 3;
+        // Connections whose peers have gone end soon, so that a story has the end of many; none ends in a recovery.
+        let consent_timeout = if is_recovery { recovery::CONSENT } else { Duration::from_secs(6) };
+        let resume_ttl = Duration::from_secs(10);
+        let config = Config { consent_timeout, resume_ttl, ..Config::default() };
         // Every second room is spread over two shards.
         let shards = if seed % 2 == 0 { 1 } else { 2 };
         let mut world = World::spread(seed, &config, shards);
@@ -48,7 +47,7 @@ pub fn tell(seed: u64) -> Outcome {
             let mut lag = || Duration::from_micros(world.rng.random_range(0..5_000));
             world.engine.lag = Lag { messages: lag(), media: lag() };
         }
-        let mut faults = if seed % 4 == 3 { recovery::play(&mut world) } else { chaos::play(&mut world) };
+        let mut faults = if is_recovery { recovery::play(&mut world) } else { chaos::play(&mut world) };
         let report = world.check();
         faults.extend(report.faults);
         let metrics = world.engine.metrics();

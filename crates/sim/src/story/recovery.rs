@@ -15,6 +15,9 @@ const WARM_UP: Duration = Duration::from_secs(12);
 /// Bits per second of the camera's layers.
 const LAYERS_BPS: [u64; 3] = [100_000, 250_000, 600_000];
 const FPS: u32 = 12;
+/// Longer than any sign of life is missing: a link is cut for up to five seconds, as much as three after the last check of
+/// the peer's ICE, and the first check after it may come three seconds later.
+pub(super) const CONSENT: Duration = Duration::from_secs(12);
 
 pub(super) fn play(world: &mut World) -> Vec<String> {
     let rng = &mut world.rng;
@@ -25,8 +28,10 @@ pub(super) fn play(world: &mut World) -> Vec<String> {
     world.conditions = good.clone();
     let anna = Profile::new("anna").listener(1, 1);
     let anna = Profile { sends: true, ..anna };
+    place(world);
     let anna = world.enter(if simulcast { anna.simulcast() } else { anna });
     for name in ["ben", "cleo"].into_iter().take(watchers) {
+        place(world);
         world.enter(Profile::new(name).listener(1, 1));
     }
     let now = world.now;
@@ -49,6 +54,11 @@ pub(super) fn play(world: &mut World) -> Vec<String> {
     world.run(to - from + recovery::WITHIN);
 
     let mut faults = world.excess();
+    let id = world.clients[victim].profile.id.clone();
+    let state = world.status(&id).map_or("forgotten", |status| status.state);
+    if state != "connected" {
+        faults.push(format!("{id} is {state}; bad was {what}"));
+    }
     for client in 1..world.clients.len() {
         let mut found = recovery::check(world, client, from, to);
         if client != victim && victim != anna {
@@ -57,4 +67,10 @@ pub(super) fn play(world: &mut World) -> Vec<String> {
         faults.extend(found.map(|fault| format!("{fault}; bad was {what}")));
     }
     faults
+}
+
+/// The next one may come to any shard.
+fn place(world: &mut World) {
+    let shards = world.shards();
+    world.shard = (shards > 1).then(|| world.rng.random_range(0..shards));
 }
