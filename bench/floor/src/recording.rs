@@ -48,9 +48,9 @@ fn parse(bytes: &[u8], length_ns: u64) -> Option<Recording> {
         let sizes = sizes.chunks_exact(2).map(|s| u16::from_le_bytes([s[0], s[1]]));
         let gap = at_ns - std::mem::replace(&mut last_ns, at_ns) > GAP_NS;
         let again = |w: &Wakeup| {
-            w.batches.split_last().is_some_and(|((last, _), before)| {
-                *last != peer && before.iter().any(|(p, _)| *p == peer)
-            })
+            w.batches
+                .split_last()
+                .is_some_and(|((last, _), before)| *last != peer && before.iter().any(|(p, _)| *p == peer))
         };
         if gap || wakeups.last().is_none_or(again) {
             wakeups.push(Wakeup { at_ns, batches: vec![] });

@@ -332,8 +332,7 @@ mod tests {
 
     #[test]
     fn packets_are_counted_by_their_clear_headers() {
-        let answer =
-            "a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
+        let answer = "a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
             a=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\n";
         let sh = Shared::new(0);
         let win = Window::of(&sh);
