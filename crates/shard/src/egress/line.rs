@@ -17,6 +17,8 @@ const HISTORY_US: u64 = 1_000_000;
 const MAX_HISTORY: usize = 1_024;
 /// What is too old is forgotten with each so many packets.
 const FORGET_EACH: u32 = 16;
+/// Places for packets at first: a second of 1.3 Mbit/s.
+const FIRST_HISTORY: usize = 192;
 /// Places for packets that are kept free.
 const SPARE_HISTORY: usize = 16;
 /// The MID is sent with so many packets of an SSRC; then the peer knows whose it is (RFC 8843, 9.2).
@@ -204,7 +206,9 @@ impl Line {
         if self.packets.is_multiple_of(FORGET_EACH) || self.history.len() >= MAX_HISTORY {
             self.forget(sent.packet.arrival_us);
         }
-        if self.history.len() == self.history.capacity() {
+        if self.history.capacity() == 0 {
+            self.history.reserve_exact(FIRST_HISTORY);
+        } else if self.history.len() == self.history.capacity() {
             // By an eighth: doubling would leave half of it empty, and there is one for each line of each subscriber.
             self.history.reserve_exact(self.history.len() / 8 + SPARE_HISTORY);
         }
