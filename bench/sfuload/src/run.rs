@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// CPU clocks at one end of the window.
@@ -111,6 +112,21 @@ fn join_all(args: &Args, join: &Joiner, sh: &Shared) -> Joins {
     }
 }
 
+type Worker = JoinHandle<(Vec<Peer>, Option<Batches>)>;
+
+/// Ends the workers; gives their peers, and writes what they have recorded.
+fn collect(workers: Vec<Worker>, args: &Args) -> Result<Vec<Peer>> {
+    let (mut peers, mut batches): (Vec<Peer>, Vec<Batches>) = (vec![], vec![]);
+    for (own, recorded) in workers.into_iter().map(|w| w.join().unwrap()) {
+        peers.extend(own);
+        batches.extend(recorded);
+    }
+    if let Some(path) = &args.batches {
+        Batches::write(&batches, path)?;
+    }
+    Ok(peers)
+}
+
 /// Plays the whole run and prints the report.
 pub fn run(args: &Args) -> Result<()> {
     let (audio, video) = args.kinds();
@@ -155,14 +171,7 @@ pub fn run(args: &Args) -> Result<()> {
     // Packets, and retransmissions, still on their way.
     std::thread::sleep(Duration::from_millis(800));
     sh.stop.store(true, Relaxed);
-    let (mut peers, mut batches): (Vec<Peer>, Vec<Batches>) = (vec![], vec![]);
-    for (own, recorded) in workers.into_iter().map(|w| w.join().unwrap()) {
-        peers.extend(own);
-        batches.extend(recorded);
-    }
-    if let Some(path) = &args.batches {
-        Batches::write(&batches, path)?;
-    }
+    let peers = collect(workers, args)?;
     drop(stop_keepalive);
     for session in join.sessions.lock().unwrap().iter() {
         sig.close(session);
