@@ -108,6 +108,7 @@ def call(binaries: Path, server: Server, token: str, args: argparse.Namespace, l
     command = [
         str(binaries / "sfuload"), "-p", "1", "-s", str(args.subscribers), "-d", str(args.seconds), "--warmup", "0.5",
         "--server-pid", str(server.pid), "--room", ROOM, "--label", label, "--adapter", "whip-whep", "--screen-line",
+        "--decrypt-every", "1",
         *urls, "--token", token,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -8,6 +8,12 @@ const MESSAGES: usize = 64;
 /// Room for one `UDP_SEGMENT` control message, aligned as `cmsghdr` wants it.
 const CONTROL_WORDS: usize = 4;
 
+/// Most segments and bytes of one message (`UDP_MAX_SEGMENTS`; below the 16-bit length of UDP).
+const MAX_SEGMENTS: usize = 64;
+const MAX_SEGMENTED_BYTES: usize = 65_000;
+const RECEIVE_BUFFER: libc::c_int = 4 << 20;
+const UDP_GRO: libc::c_int = 104;
+
 /// How packets are given to the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
@@ -27,87 +33,128 @@ pub fn loopback(port: u16) -> libc::sockaddr_in {
     }
 }
 
-/// The packets of one wake-up: equal sizes, the same number for each receiver.
+/// The receiving side as `sfuload` has it: a large buffer, and joined datagrams if `gro`.
+pub fn prepare_receiver(fd: RawFd, gro: bool) {
+    let set = |level, name, value: libc::c_int| {
+        let size = mem::size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: `value` lives through the call and has the size given.
+        unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), size) }
+    };
+    if set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER) != 0 {
+        set(libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER);
+    }
+    set(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1);
+    set(libc::SOL_UDP, UDP_GRO, libc::c_int::from(gro));
+}
+
+/// The packets of one wake-up, one behind the other.
 pub struct Batch {
     mode: Mode,
     bytes: Vec<u8>,
-    to: Vec<libc::sockaddr_in>,
+    /// Each packet's receiver and where it ends in `bytes`.
+    packets: Vec<(libc::sockaddr_in, usize)>,
+    messages: Vec<Message>,
+    iovecs: Vec<libc::iovec>,
+    headers: Vec<libc::mmsghdr>,
+}
+
+/// Packets of one receiver that leave together.
+struct Message {
+    to: libc::sockaddr_in,
+    bytes: std::ops::Range<usize>,
     size: usize,
-    per_receiver: usize,
+    packets: usize,
     control: [u64; CONTROL_WORDS],
 }
 
 impl Batch {
     pub fn new(mode: Mode) -> Batch {
-        Batch { mode, bytes: vec![], to: vec![], size: 0, per_receiver: 0, control: [0; CONTROL_WORDS] }
+        Batch { mode, bytes: vec![], packets: vec![], messages: vec![], iovecs: vec![], headers: vec![] }
     }
 
-    /// Begins a wake-up: `per_receiver` packets of `size` bytes for each receiver that follows.
-    pub fn start(&mut self, size: usize, per_receiver: usize) {
-        self.bytes.clear();
-        self.to.clear();
-        (self.size, self.per_receiver) = (size, per_receiver);
-    }
-
-    /// Where the next packets go.
+    /// Where the next packet goes.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// The packets appended since the last call are for this receiver.
-    pub fn close_receiver(&mut self, to: libc::sockaddr_in) {
-        self.to.push(to);
+    /// What was appended since the last call is a packet for this receiver.
+    pub fn close_packet(&mut self, to: libc::sockaddr_in) {
+        self.packets.push((to, self.bytes.len()));
     }
 
     /// Sends everything; gives the number of packets.
     pub fn send(&mut self, fd: RawFd) -> u64 {
-        let (message_bytes, per_receiver) = match self.mode {
-            Mode::Gso => (self.size * self.per_receiver, 1),
-            Mode::Sendmmsg => (self.size, self.per_receiver),
-        };
-        let segmented = self.mode == Mode::Gso && self.per_receiver > 1;
-        if segmented {
-            self.write_segment_size();
+        self.form_messages();
+        self.iovecs.clear();
+        self.headers.clear();
+        for m in &self.messages {
+            let part = &mut self.bytes[m.bytes.clone()];
+            self.iovecs.push(libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() });
         }
-        let control = self.control.as_mut_ptr();
-        let mut iovecs: Vec<libc::iovec> = self
-            .bytes
-            .chunks_exact_mut(message_bytes)
-            .map(|m| libc::iovec { iov_base: m.as_mut_ptr().cast(), iov_len: m.len() })
-            .collect();
-        let mut headers: Vec<libc::mmsghdr> = Vec::with_capacity(iovecs.len());
-        for (i, iov) in iovecs.iter_mut().enumerate() {
+        for (m, iov) in self.messages.iter_mut().zip(&mut self.iovecs) {
             // SAFETY: an all-zero mmsghdr (null pointers, zero lengths) is a valid one.
             let mut h: libc::mmsghdr = unsafe { mem::zeroed() };
-            h.msg_hdr.msg_name = (&raw mut self.to[i / per_receiver]).cast();
+            h.msg_hdr.msg_name = (&raw mut m.to).cast();
             h.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_in>() as libc::socklen_t;
             h.msg_hdr.msg_iov = iov;
             h.msg_hdr.msg_iovlen = 1;
-            if segmented {
-                h.msg_hdr.msg_control = control.cast();
+            if m.packets > 1 {
+                write_segment_size(&mut m.control, m.size);
+                h.msg_hdr.msg_control = m.control.as_mut_ptr().cast();
                 h.msg_hdr.msg_controllen = segment_control_bytes() as _;
             }
-            headers.push(h);
+            self.headers.push(h);
         }
         let mut sent = 0;
-        for some in headers.chunks_mut(MESSAGES) {
-            // SAFETY: the headers point at `bytes`, `to`, `control` and `iovecs`, which outlive the call.
-            let n = unsafe { libc::sendmmsg(fd, some.as_mut_ptr(), some.len() as u32, 0) };
-            sent += u64::try_from(n).unwrap_or(0);
+        for (headers, messages) in self.headers.chunks_mut(MESSAGES).zip(self.messages.chunks(MESSAGES)) {
+            // SAFETY: the headers point at `bytes`, `messages` and `iovecs`, which outlive the call.
+            let n = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), headers.len() as u32, 0) };
+            let n = usize::try_from(n).unwrap_or(0);
+            sent += messages[..n].iter().map(|m| m.packets as u64).sum::<u64>();
         }
-        sent * (message_bytes / self.size) as u64
+        self.bytes.clear();
+        self.packets.clear();
+        sent
     }
 
-    fn write_segment_size(&mut self) {
-        let cmsg: *mut libc::cmsghdr = self.control.as_mut_ptr().cast();
-        let size = u16::try_from(self.size).expect("a packet is shorter than a datagram");
-        // SAFETY: `control` is aligned for a cmsghdr and larger than one with two bytes of data.
-        unsafe {
-            (*cmsg).cmsg_level = libc::SOL_UDP;
-            (*cmsg).cmsg_type = libc::UDP_SEGMENT;
-            (*cmsg).cmsg_len = libc::CMSG_LEN(2) as _;
-            libc::CMSG_DATA(cmsg).cast::<u16>().write_unaligned(size);
+    /// Neighbours to one receiver of one size are one message; the last may be shorter.
+    fn form_messages(&mut self) {
+        self.messages.clear();
+        let mut start = 0;
+        for &(to, end) in &self.packets {
+            let size = end - start;
+            let joins = |m: &&mut Message| {
+                self.mode == Mode::Gso
+                    && m.to.sin_port == to.sin_port
+                    && m.bytes.len() == m.size * m.packets
+                    && size <= m.size
+                    && m.packets < MAX_SEGMENTS
+                    && m.bytes.len() + size <= MAX_SEGMENTED_BYTES
+            };
+            match self.messages.last_mut().filter(joins) {
+                Some(m) => {
+                    m.bytes.end = end;
+                    m.packets += 1;
+                }
+                None => {
+                    let control = [0; CONTROL_WORDS];
+                    self.messages.push(Message { to, bytes: start..end, size, packets: 1, control });
+                }
+            }
+            start = end;
         }
+    }
+}
+
+fn write_segment_size(control: &mut [u64; CONTROL_WORDS], size: usize) {
+    let cmsg: *mut libc::cmsghdr = control.as_mut_ptr().cast();
+    let size = u16::try_from(size).expect("a packet is shorter than a datagram");
+    // SAFETY: `control` is aligned for a cmsghdr and larger than one with two bytes of data.
+    unsafe {
+        (*cmsg).cmsg_level = libc::SOL_UDP;
+        (*cmsg).cmsg_type = libc::UDP_SEGMENT;
+        (*cmsg).cmsg_len = libc::CMSG_LEN(2) as _;
+        libc::CMSG_DATA(cmsg).cast::<u16>().write_unaligned(size);
     }
 }
 

@@ -1,8 +1,9 @@
 //! Joining: negotiations over signalling threads, the made peers dealt out to the engine threads.
-use crate::Args;
-use crate::engine::{Negotiation, Peer};
+use crate::engine::Peer;
 use crate::media::{AudioCfg, AudioGen, VideoCfg, VideoGen};
+use crate::negotiation::{Negotiation, Side};
 use crate::signalling::{Session, Signalling, SubSpec};
+use crate::{Args, Offer, Profile};
 use anyhow::Result;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -65,9 +66,9 @@ impl Joiner<'_> {
     /// Let all publishers in; they send as soon as they are connected.
     pub fn publishers(&self, epoch: Instant) {
         let (audio, video) = self.args.kinds();
-        let all: Vec<usize> = (0..self.args.publishers).collect();
+        let all: Vec<usize> = (0..self.args.all_publishers()).collect();
         self.run(&all, |&i| {
-            let mut n = Negotiation::new(self.args.bind, self.args.rcvbuf, Some((audio, video)))?;
+            let mut n = Negotiation::new(self.args.sockets(), Side::Publisher(audio, video))?;
             let session = self.sig.publish(i, &mut n)?;
             // Spread the publishers over the frame interval so that they do not send in phase.
             let start = epoch + Duration::from_micros((i as u64 * 7_919) % 33_000);
@@ -77,6 +78,7 @@ impl Joiner<'_> {
                 fps: self.args.fps,
                 packet: self.args.video_packet,
                 key_factor: self.args.key_factor,
+                spread: if self.args.profile == Profile::Burst { 0.0 } else { 0.8 },
             };
             let peer = n.into_publisher(
                 i,
@@ -89,12 +91,17 @@ impl Joiner<'_> {
 
     /// Let all subscribers in.
     pub fn subscribers(&self, specs: &[SubSpec]) {
-        let (audio, video) = self.args.kinds();
-        let kinds = audio as usize + video as usize;
+        let side = if self.args.offer == Offer::Web { Side::WebClient } else { Side::Subscriber };
         self.run(specs, |spec| {
-            let mut n = Negotiation::new(self.args.bind, self.args.rcvbuf, None)?;
+            let mut n = Negotiation::new(self.args.sockets(), side)?;
             let session = self.sig.subscribe(spec, &mut n)?;
-            Ok((n.into_subscriber(spec.publishers.clone(), kinds), session))
+            let (number, tracks) = (spec.number as u32, self.args.tracks_of(spec.publishers.len()));
+            let decrypts = spec.number % self.args.decrypt_every.max(1) == 0;
+            let peer = match decrypts {
+                true => n.into_subscriber(number, spec.publishers.clone(), tracks),
+                false => n.into_sink(number, tracks),
+            };
+            Ok((peer, session))
         });
     }
 }

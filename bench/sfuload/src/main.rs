@@ -1,13 +1,21 @@
 //! sfuload: one process plays publishers and subscribers against a WebRTC SFU, and prints one JSON object of what arrived.
 #![recursion_limit = "512"]
+mod batches;
+mod decrypting;
 mod engine;
 mod join;
+mod keys;
 mod media;
+mod negotiation;
 mod net;
 mod procstat;
 mod report;
+mod rtcp;
 mod run;
 mod signalling;
+mod sink;
+mod srtcp;
+mod worker;
 
 use clap::{Parser, ValueEnum};
 use std::net::Ipv4Addr;
@@ -17,6 +25,24 @@ use std::net::Ipv4Addr;
 pub enum Adapter {
     Janus,
     WhipWhep,
+}
+
+/// When the packets of a frame are sent.
+#[derive(Clone, Copy, ValueEnum, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Over 80 % of the frame interval, as browsers pace them.
+    Spread,
+    /// At once.
+    Burst,
+}
+
+/// What subscribers offer.
+#[derive(Clone, Copy, ValueEnum, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// One line for each track (WHEP).
+    Lines,
+    /// What the web client of Antiphon offers, posted to --join-url.
+    Web,
 }
 
 /// The command line.
@@ -40,19 +66,39 @@ pub struct Args {
     /// (subscriber, publisher); without: one per subscriber.
     #[arg(long, default_value = "http://127.0.0.1:8080/whep/{room}/{pub}")]
     pub whep_url: String,
-    /// Bearer token for WHIP/WHEP.
-    #[arg(long)]
-    pub token: Option<String>,
+    /// URL template of the join with the web client's offer; knows {room}.
+    #[arg(long, default_value = "http://127.0.0.1:8080/v1/rooms/{room}/participants")]
+    pub join_url: String,
+    /// What subscribers offer (whip-whep only).
+    #[arg(long, value_enum, default_value_t = Offer::Lines)]
+    pub offer: Offer,
+    /// Bearer tokens for WHIP/WHEP: one for all rooms, or one for each (repeat or comma-separate).
+    #[arg(long, value_delimiter = ',')]
+    pub token: Vec<String>,
     /// WHEP: offer one video line more than there are publishers, for servers that keep the last one for a screen.
     #[arg(long)]
     pub screen_line: bool,
-    /// Room (a number for Janus).
-    #[arg(long, default_value = "4242")]
-    pub room: String,
+    /// Rooms (a number for Janus, which takes one); repeat or comma-separate.
+    #[arg(long, value_delimiter = ',', default_value = "4242")]
+    pub room: Vec<String>,
+    /// Publishers of each room.
     #[arg(short = 'p', long, default_value_t = 1)]
     pub publishers: usize,
+    /// Subscribers of each room; all get what all publishers of theirs send.
     #[arg(short = 's', long, default_value_t = 10)]
     pub subscribers: usize,
+    /// Every so many subscribers decrypt what they get and read the stamps; the others count clear headers. 1: all decrypt.
+    #[arg(long, default_value_t = 50)]
+    pub decrypt_every: usize,
+    /// Leave UDP receive offload off.
+    #[arg(long)]
+    pub no_gro: bool,
+    /// Write what came, message by message, for the floor.
+    #[arg(long)]
+    pub batches: Option<std::path::PathBuf>,
+    /// When the packets of a frame are sent.
+    #[arg(long, value_enum, default_value_t = Profile::Spread)]
+    pub profile: Profile,
     #[arg(long)]
     pub no_audio: bool,
     #[arg(long)]
@@ -113,6 +159,24 @@ impl Args {
     /// Whether audio and video are sent.
     pub fn kinds(&self) -> (bool, bool) {
         (!self.no_audio, !self.no_video)
+    }
+
+    pub fn sockets(&self) -> net::SocketPlan {
+        net::SocketPlan { ip: self.bind, rcvbuf: self.rcvbuf, gro: !self.no_gro }
+    }
+
+    pub fn all_publishers(&self) -> usize {
+        self.publishers * self.room.len()
+    }
+
+    /// Tracks that a subscriber of `publishers` gets.
+    pub fn tracks_of(&self, publishers: usize) -> usize {
+        let (audio, video) = self.kinds();
+        let (most_audio, most_video) = match self.offer {
+            Offer::Lines => (publishers, publishers),
+            Offer::Web => (negotiation::WEB_AUDIO_SLOTS, negotiation::WEB_VIDEO_SLOTS),
+        };
+        publishers.min(most_audio) * usize::from(audio) + publishers.min(most_video) * usize::from(video)
     }
 }
 

@@ -54,6 +54,8 @@ pub struct VideoCfg {
     pub packet: usize,
     /// Keyframe size as a multiple of the average frame.
     pub key_factor: f64,
+    /// Over what share of the frame interval its packets are spread: 0 is a burst.
+    pub spread: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -141,8 +143,7 @@ impl VideoGen {
             let per = (size / n).max(STAMP_OFFSET + STAMP_LEN + 4);
             let start = self.next_frame;
             for i in 0..n {
-                // The packets of a frame are spread over 80 % of the frame interval.
-                let at = start + interval.mul_f64(0.8 * i as f64 / n as f64);
+                let at = start + interval.mul_f64(self.cfg.spread * i as f64 / n as f64);
                 self.pending.push_back((at, per, i == 0, i + 1 == n));
             }
             self.next_frame += interval;
@@ -228,7 +229,7 @@ mod tests {
 
     #[test]
     fn video_rate_size_and_keyframes() {
-        let cfg = VideoCfg { bitrate: 1_200_000, fps: 30, packet: 1100, key_factor: 6.0 };
+        let cfg = VideoCfg { bitrate: 1_200_000, fps: 30, packet: 1100, key_factor: 6.0, spread: 0.8 };
         let t0 = Instant::now();
         let mut g = VideoGen::new(cfg, t0, 1);
         let (mut bytes, mut markers, mut keys, mut packets) = (0, 0, 0, 0);

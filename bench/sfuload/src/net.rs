@@ -1,12 +1,16 @@
-//! Thin UDP layer: recvmmsg() with kernel receive timestamps and drop counters.
+//! Thin UDP layer: recvmmsg() with receive offload, kernel receive timestamps and drop counters; sendmmsg().
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
-pub const BATCH: usize = 64;
-const MTU: usize = 1700;
+/// Messages read by one call.
+pub const BATCH: usize = 32;
+/// A message of joined datagrams has at most the length of a UDP datagram.
+const MESSAGE: usize = 1 << 16;
 const CTRL: usize = 128;
+/// `UDP_GRO`, which libc names for Linux only since late.
+const UDP_GRO: i32 = 104;
 
 /// CLOCK_REALTIME in nanoseconds (same clock as SO_TIMESTAMPNS).
 pub fn realtime_ns() -> u64 {
@@ -30,8 +34,18 @@ fn setsockopt_i32(fd: RawFd, level: i32, opt: i32, val: i32) -> bool {
     r == 0
 }
 
+/// How sockets of peers are made.
+#[derive(Clone, Copy)]
+pub struct SocketPlan {
+    pub ip: Ipv4Addr,
+    pub rcvbuf: usize,
+    /// Datagrams that were sent as one segmented message come as one.
+    pub gro: bool,
+}
+
 /// Bind a UDP socket with a large receive buffer, kernel timestamps and drop counter.
-pub fn bind_udp(ip: Ipv4Addr, rcvbuf: usize) -> io::Result<UdpSocket> {
+pub fn bind_udp(plan: SocketPlan) -> io::Result<UdpSocket> {
+    let SocketPlan { ip, rcvbuf, gro } = plan;
     let s = UdpSocket::bind(SocketAddrV4::new(ip, 0))?;
     s.set_nonblocking(true)?;
     let fd = s.as_raw_fd();
@@ -40,20 +54,25 @@ pub fn bind_udp(ip: Ipv4Addr, rcvbuf: usize) -> io::Result<UdpSocket> {
     }
     setsockopt_i32(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1);
     setsockopt_i32(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
+    if gro && !setsockopt_i32(fd, libc::SOL_UDP, UDP_GRO, 1) {
+        return Err(io::Error::last_os_error());
+    }
     Ok(s)
 }
 
 /// Reusable receive buffers for one thread.
 pub struct RecvBatch {
-    bufs: Vec<[u8; MTU]>,
+    bufs: Vec<[u8; MESSAGE]>,
     ctrl: Vec<[u8; CTRL]>,
     addrs: Vec<libc::sockaddr_in>,
     iovs: Vec<libc::iovec>,
     msgs: Vec<libc::mmsghdr>,
 }
 
-pub struct Datagram<'a> {
+pub struct Message<'a> {
     pub data: &'a [u8],
+    /// Bytes of each datagram in it; the last may be shorter.
+    pub segment: usize,
     pub from: SocketAddr,
     /// Kernel receive time, CLOCK_REALTIME ns (0 if absent).
     pub rx_ns: u64,
@@ -61,10 +80,16 @@ pub struct Datagram<'a> {
     pub drops: Option<u32>,
 }
 
+impl<'a> Message<'a> {
+    pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.data.chunks(self.segment.max(1))
+    }
+}
+
 impl RecvBatch {
     pub fn new() -> Self {
         RecvBatch {
-            bufs: vec![[0; MTU]; BATCH],
+            bufs: vec![[0; MESSAGE]; BATCH],
             ctrl: vec![[0; CTRL]; BATCH],
             // SAFETY: an all-zero sockaddr_in is a valid one.
             addrs: vec![unsafe { mem::zeroed() }; BATCH],
@@ -74,11 +99,11 @@ impl RecvBatch {
         }
     }
 
-    /// Returns how many datagrams were read (0 = would block).
+    /// Returns how many messages were read (0 = would block).
     pub fn recv(&mut self, fd: RawFd) -> io::Result<usize> {
         for i in 0..BATCH {
             self.iovs[i] =
-                libc::iovec { iov_base: self.bufs[i].as_mut_ptr() as *mut libc::c_void, iov_len: MTU };
+                libc::iovec { iov_base: self.bufs[i].as_mut_ptr() as *mut libc::c_void, iov_len: MESSAGE };
             let h = &mut self.msgs[i].msg_hdr;
             h.msg_name = &mut self.addrs[i] as *mut _ as *mut libc::c_void;
             h.msg_namelen = mem::size_of::<libc::sockaddr_in>() as u32;
@@ -108,19 +133,23 @@ impl RecvBatch {
         Ok(n as usize)
     }
 
-    pub fn get(&self, i: usize) -> Datagram<'_> {
+    pub fn get(&self, i: usize) -> Message<'_> {
         let m = &self.msgs[i];
         let a = &self.addrs[i];
         let ip = Ipv4Addr::from(u32::from_be(a.sin_addr.s_addr));
         let from = SocketAddr::V4(SocketAddrV4::new(ip, u16::from_be(a.sin_port)));
         let mut rx_ns = 0;
         let mut drops = None;
+        let mut segment = m.msg_len as usize;
         // SAFETY: the kernel filled this header's control buffer; the CMSG macros stay inside its length.
         unsafe {
             let mut c = libc::CMSG_FIRSTHDR(&m.msg_hdr);
             while !c.is_null() {
+                let d = libc::CMSG_DATA(c);
+                if (*c).cmsg_level == libc::SOL_UDP && (*c).cmsg_type == UDP_GRO {
+                    segment = std::ptr::read_unaligned(d as *const i32).max(1) as usize;
+                }
                 if (*c).cmsg_level == libc::SOL_SOCKET {
-                    let d = libc::CMSG_DATA(c);
                     if (*c).cmsg_type == libc::SCM_TIMESTAMPNS {
                         let ts = std::ptr::read_unaligned(d as *const libc::timespec);
                         rx_ns = ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64;
@@ -131,7 +160,44 @@ impl RecvBatch {
                 c = libc::CMSG_NXTHDR(&m.msg_hdr, c);
             }
         }
-        Datagram { data: &self.bufs[i][..m.msg_len as usize], from, rx_ns, drops }
+        Message { data: &self.bufs[i][..m.msg_len as usize], segment, from, rx_ns, drops }
+    }
+}
+
+/// Sends datagrams by as few calls as possible: what is given at once shall arrive at once.
+pub fn send_all(fd: RawFd, datagrams: &mut [(SocketAddr, Vec<u8>)]) {
+    for some in datagrams.chunks_mut(BATCH) {
+        let mut addresses: Vec<libc::sockaddr_in> = some.iter().map(|(to, _)| sockaddr(*to)).collect();
+        let mut iovs: Vec<libc::iovec> = some
+            .iter_mut()
+            .map(|(_, d)| libc::iovec { iov_base: d.as_mut_ptr().cast(), iov_len: d.len() })
+            .collect();
+        let mut msgs: Vec<libc::mmsghdr> = addresses
+            .iter_mut()
+            .zip(&mut iovs)
+            .map(|(address, iov)| {
+                // SAFETY: an all-zero mmsghdr (null pointers, zero lengths) is a valid one.
+                let mut m: libc::mmsghdr = unsafe { mem::zeroed() };
+                m.msg_hdr.msg_name = (&raw mut *address).cast();
+                m.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_in>() as u32;
+                m.msg_hdr.msg_iov = iov;
+                m.msg_hdr.msg_iovlen = 1;
+                m
+            })
+            .collect();
+        // SAFETY: headers, addresses, vectors and bytes live in this frame and the caller's. What the kernel does not take
+        // is lost, as on any full link.
+        unsafe { libc::sendmmsg(fd, msgs.as_mut_ptr(), msgs.len() as u32, 0) };
+    }
+}
+
+fn sockaddr(to: SocketAddr) -> libc::sockaddr_in {
+    let SocketAddr::V4(to) = to else { unreachable!("the sockets are IPv4") };
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: to.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(*to.ip()).to_be() },
+        sin_zero: [0; 8],
     }
 }
 
@@ -157,6 +223,10 @@ impl Epoll {
             return Err(io::Error::last_os_error());
         }
         Ok(())
+    }
+    pub fn remove(&self, fd: RawFd) {
+        // SAFETY: no pointers that matter; the kernel ignores the event.
+        unsafe { libc::epoll_ctl(self.fd, libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
     }
     pub fn wait(&mut self, timeout_ms: i32, out: &mut Vec<usize>) {
         out.clear();

@@ -1,9 +1,11 @@
 //! From what the peers counted to the JSON object on stdout. The README says what each figure means.
 use crate::Args;
-use crate::engine::{PARTS, Peer, Role, SubState, delay_histogram};
+use crate::decrypting::SubState;
+use crate::engine::{PARTS, Peer, Role, delay_histogram};
 use crate::media::Kind;
 use crate::procstat::{self, ProcSample};
 use crate::run::Clocks;
+use crate::sink::Sink;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -44,6 +46,12 @@ pub struct Tally {
     duplicates: u64,
     out_of_order: u64,
     unstamped: u64,
+    /// By sequence numbers, of the subscribers that do not decrypt.
+    sink_expected: u64,
+    sink_received: u64,
+    retransmitted: u64,
+    decrypting: usize,
+    refused: u64,
     socket_drops: u64,
     max_gap_ms: f64,
     track_loss: Vec<f64>,
@@ -86,9 +94,9 @@ fn percent(lost: u64, of: u64) -> f64 {
 }
 
 impl Tally {
-    pub fn of(peers: &[Peer], publishers: usize) -> Tally {
+    pub fn of(peers: &[Peer], args: &Args) -> Tally {
         let mut t = Tally {
-            sent: vec![[0; 2]; publishers],
+            sent: vec![[0; 2]; args.all_publishers()],
             sent_bytes: [0; 2],
             keyframes: (0, 0),
             delay: std::array::from_fn(|_| delay_histogram()),
@@ -100,6 +108,11 @@ impl Tally {
             duplicates: 0,
             out_of_order: 0,
             unstamped: 0,
+            sink_expected: 0,
+            sink_received: 0,
+            retransmitted: 0,
+            decrypting: 0,
+            refused: 0,
             socket_drops: 0,
             max_gap_ms: 0.0,
             track_loss: vec![],
@@ -114,10 +127,14 @@ impl Tally {
         peers.iter().for_each(|p| t.add_sent(p));
         for p in peers {
             t.socket_drops += u64::from(p.drops);
-            if let Role::Subscriber(s) = &p.role {
+            if !matches!(p.role, Role::Publisher { .. }) {
                 t.signalled.push(ms(p.signalled));
                 t.connected.extend(p.connected.map(ms));
-                t.add_received(s);
+            }
+            match &p.role {
+                Role::Publisher { .. } => {}
+                Role::Subscriber(s) => t.add_received(s, args),
+                Role::Sink(s) => t.add_counted(s, p.t0_ns),
             }
         }
         t
@@ -135,7 +152,22 @@ impl Tally {
         self.publisher_connected.extend(p.connected.map(ms));
     }
 
-    fn add_received(&mut self, s: &SubState) {
+    fn add_counted(&mut self, s: &Sink, t0_ns: u64) {
+        let counts = s.counts();
+        self.received += counts.packets;
+        self.received_bytes += counts.bytes;
+        self.sink_expected += counts.expected;
+        self.sink_received += counts.received;
+        self.retransmitted += counts.rtx;
+        self.refused += s.refused;
+        self.per_subscriber.push(counts.packets as f64);
+        let since = |ns: u64| round(ns.saturating_sub(t0_ns) as f64 / 1e6, 2);
+        self.first_media.extend(s.first_media_ns.map(since));
+        self.all_media.extend(s.all_media_ns.map(since));
+    }
+
+    fn add_received(&mut self, s: &SubState, args: &Args) {
+        self.decrypting += 1;
         self.received += s.rx_in_window;
         self.received_bytes += s.rx_bytes_in_window;
         self.unstamped += s.alien;
@@ -147,6 +179,11 @@ impl Tally {
         self.max_gap_ms = self.max_gap_ms.max(s.max_gap_ms);
         self.first_media.extend(s.first_media.map(ms));
         self.all_media.extend(s.all_media.map(ms));
+        let (audio, video) = args.kinds();
+        if !s.expects_all(usize::from(audio) + usize::from(video)) {
+            // Which of the publishers it gets is the server's choice.
+            return;
+        }
         for (slot, publisher) in s.publishers.iter().enumerate() {
             for kind in [Kind::Audio, Kind::Video].map(|k| k as usize) {
                 let track = &s.tracks[slot * 2 + kind];
@@ -194,10 +231,15 @@ pub fn report(run: &Run) -> Value {
     let Run { args, joins, tally, window_s, .. } = run;
     let (audio, video) = args.kinds();
     let window_s = *window_s;
-    let (lost, expected) = (tally.lost(0) + tally.lost(1), tally.expected[0] + tally.expected[1]);
+    let sinks_lost = tally.sink_expected.saturating_sub(tally.sink_received);
+    let lost = tally.lost(0) + tally.lost(1) + sinks_lost;
+    let expected = tally.expected[0] + tally.expected[1] + tally.sink_expected;
     let mut out = json!({
         "label": args.label,
         "adapter": format!("{:?}", args.adapter).to_lowercase(),
+        "rooms": args.room.len(), "profile": format!("{:?}", args.profile).to_lowercase(),
+        "offer": format!("{:?}", args.offer).to_lowercase(),
+        "decrypting": tally.decrypting, "gro": !args.no_gro,
         "publishers": args.publishers, "publishers_connected": joins.publishers_connected,
         "subscribers": args.subscribers, "subscriber_pcs": joins.subscriber_pcs,
         "subscriber_pcs_with_media": tally.first_media.len(), "subscriber_pcs_complete": tally.all_media.len(),
@@ -205,7 +247,7 @@ pub fn report(run: &Run) -> Value {
         "audio": audio, "video": video, "video_kbps": if video { args.video_kbps } else { 0 },
         "window_s": round(window_s, 3),
         "packets_ingress": tally.sent.iter().flatten().sum::<u64>(), "ingress": tally.ingress(window_s),
-        "packets_forwarded": tally.received,
+        "packets_forwarded": tally.received, "packets_retransmitted": tally.retransmitted,
         "packets_forwarded_per_s": round(tally.received as f64 / window_s, 1),
         "egress_mbit_s": round(tally.received_bytes as f64 * 8.0 / window_s / 1e6, 3),
         "packets_per_subscriber_pc": quantiles(tally.per_subscriber.clone()),
@@ -214,6 +256,7 @@ pub fn report(run: &Run) -> Value {
         "loss_pct_video": percent(tally.lost(1), tally.expected[1]),
         "loss_pct_per_track": quantiles(tally.track_loss.clone()),
         "out_of_order": tally.out_of_order, "duplicates": tally.duplicates, "unstamped": tally.unstamped,
+        "rtcp_refused": tally.refused,
         "max_gap_ms": round(tally.max_gap_ms, 1),
         "delay_us": tally.delay(), "delay_app_us": hist(&tally.delay_app),
         "join_ms": {"signalled": quantiles(tally.signalled.clone()), "dtls_connected": quantiles(tally.connected.clone()),
@@ -248,7 +291,7 @@ fn server(run: &Run) -> Option<(Value, f64)> {
         "cpu_sys_us_per_forwarded_packet": us(sys),
         "rss_idle_kb": idle.rss_kb, "rss_after_publishers_kb": publishers.rss_kb, "rss_end_kb": b.rss_kb,
         "rss_per_publisher_kb": per(publishers.rss_kb, idle.rss_kb, run.joins.publishers_connected),
-        "rss_per_subscriber_kb": per(b.rss_kb, publishers.rss_kb, run.args.subscribers),
+        "rss_per_subscriber_kb": per(b.rss_kb, publishers.rss_kb, run.args.subscribers * run.args.room.len()),
         "threads_idle": idle.threads, "threads_end": b.threads,
     });
     Some((value, user + sys))

@@ -1,15 +1,17 @@
 //! One run from the first join to the report: publishers, subscribers, the measured window, the end.
-use crate::engine::{self, Peer, Shared};
+use crate::batches::Batches;
+use crate::engine::{Peer, Shared};
 use crate::join::{Joiner, wait_for};
 use crate::net;
 use crate::procstat::{self, ProcSample};
 use crate::report::{self, Joins};
 use crate::signalling::{self, MediaPlan, Signalling, SubSpec};
-use crate::{Adapter, Args};
+use crate::{Adapter, Args, Offer, worker};
 use anyhow::{Result, bail};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// CPU clocks at one end of the window.
@@ -31,18 +33,24 @@ impl Clocks {
 
 fn signalling_for(args: &Args) -> Result<Arc<dyn Signalling>> {
     Ok(match args.adapter {
-        Adapter::Janus => Arc::new(signalling::janus::Janus::new(
-            &args.janus_url,
-            args.room.parse()?,
-            serde_json::from_str(&args.janus_room_opts)?,
-        )),
-        Adapter::WhipWhep => Arc::new(signalling::whip_whep::WhipWhep::new(
-            &args.whip_url,
-            &args.whep_url,
-            &args.room,
-            args.token.clone(),
-            args.screen_line,
-        )),
+        Adapter::Janus => {
+            if args.room.len() != 1 || args.offer == Offer::Web {
+                bail!("Janus is measured with one room and its own offers");
+            }
+            let options = serde_json::from_str(&args.janus_room_opts)?;
+            Arc::new(signalling::janus::Janus::new(&args.janus_url, args.room[0].parse()?, options))
+        }
+        Adapter::WhipWhep => {
+            let token = |i: usize| args.token.get(i).or(args.token.first()).cloned();
+            let rooms = args.room.iter().enumerate().map(|(i, room)| (room.clone(), token(i))).collect();
+            let urls = signalling::whip_whep::Urls {
+                whip: args.whip_url.clone(),
+                whep: args.whep_url.clone(),
+                join: (args.offer == Offer::Web).then(|| args.join_url.clone()),
+            };
+            let screen_line = args.screen_line;
+            Arc::new(signalling::whip_whep::WhipWhep::new(urls, rooms, args.publishers, screen_line))
+        }
     })
 }
 
@@ -65,14 +73,14 @@ fn measure(args: &Args, sh: &Shared) -> (Clocks, Clocks, f64) {
 /// Brings everybody in. Returns what the report needs to know about it.
 fn join_all(args: &Args, join: &Joiner, sh: &Shared) -> Joins {
     join.publishers(Instant::now());
-    let there = args.publishers - join.failed();
+    let there = args.all_publishers() - join.failed();
     let publishers_failed = join.failed();
     if !wait_for(Duration::from_secs(15), || sh.connected.load(Relaxed) >= there) || there == 0 {
         let connected = sh.connected.load(Relaxed);
         let errors = join.errors.lock().unwrap();
         eprintln!(
             "sfuload: only {connected} of {} publishers connected; errors: {errors:?}",
-            args.publishers
+            args.all_publishers()
         );
     }
     let publishers_connected = sh.connected.load(Relaxed);
@@ -80,12 +88,16 @@ fn join_all(args: &Args, join: &Joiner, sh: &Shared) -> Joins {
     std::thread::sleep(Duration::from_millis(500));
     let rss_publishers = procstat::sample(&args.server_pid);
 
-    let publishers: Vec<usize> = (0..args.publishers).collect();
-    let per_subscriber = join.sig.split(&publishers);
-    let spec = |subscriber, publishers| SubSpec { subscriber, publishers };
-    let specs: Vec<SubSpec> = (0..args.subscribers)
-        .flat_map(|s| per_subscriber.clone().into_iter().map(move |publishers| spec(s, publishers)))
-        .collect();
+    let mut specs = vec![];
+    for room in 0..args.room.len() {
+        let publishers: Vec<usize> = (room * args.publishers..(room + 1) * args.publishers).collect();
+        let per_subscriber = join.sig.split(&publishers);
+        for subscriber in 0..args.subscribers {
+            for publishers in &per_subscriber {
+                specs.push(SubSpec { subscriber, number: specs.len(), publishers: publishers.clone() });
+            }
+        }
+    }
     let started = Instant::now();
     join.subscribers(&specs);
     let want = specs.len() - (join.failed() - publishers_failed);
@@ -100,6 +112,21 @@ fn join_all(args: &Args, join: &Joiner, sh: &Shared) -> Joins {
     }
 }
 
+type Worker = JoinHandle<(Vec<Peer>, Option<Batches>)>;
+
+/// Ends the workers; gives their peers, and writes what they have recorded.
+fn collect(workers: Vec<Worker>, args: &Args) -> Result<Vec<Peer>> {
+    let (mut peers, mut batches): (Vec<Peer>, Vec<Batches>) = (vec![], vec![]);
+    for (own, recorded) in workers.into_iter().map(|w| w.join().unwrap()) {
+        peers.extend(own);
+        batches.extend(recorded);
+    }
+    if let Some(path) = &args.batches {
+        Batches::write(&batches, path)?;
+    }
+    Ok(peers)
+}
+
 /// Plays the whole run and prints the report.
 pub fn run(args: &Args) -> Result<()> {
     let (audio, video) = args.kinds();
@@ -109,22 +136,22 @@ pub fn run(args: &Args) -> Result<()> {
     if args.publishers == 0 {
         bail!("need at least one publisher");
     }
-    str0m::crypto::from_feature_flags().install_process_default();
     let sig = signalling_for(args)?;
     let rss_idle = procstat::sample(&args.server_pid);
     if !args.server_pid.is_empty() && rss_idle.is_none() {
         bail!("cannot read /proc for server pid(s) {:?}", args.server_pid);
     }
-    sig.prepare(&MediaPlan { publishers: args.publishers, audio, video })?;
+    sig.prepare(&MediaPlan { publishers: args.all_publishers(), audio, video })?;
 
     let sh = Arc::new(Shared::new(args.tick_us));
     let mut tx = vec![];
     let mut workers = vec![];
+    let record = args.batches.is_some();
     for _ in 0..args.threads.max(1) {
         let (t, r) = channel();
         tx.push(t);
         let sh = sh.clone();
-        workers.push(std::thread::spawn(move || engine::worker(r, sh)));
+        workers.push(std::thread::spawn(move || worker::worker(r, sh, record)));
     }
     let (stop_keepalive, ended) = channel::<()>();
     let keepalive = {
@@ -144,7 +171,7 @@ pub fn run(args: &Args) -> Result<()> {
     // Packets, and retransmissions, still on their way.
     std::thread::sleep(Duration::from_millis(800));
     sh.stop.store(true, Relaxed);
-    let peers: Vec<Peer> = workers.into_iter().flat_map(|w| w.join().unwrap()).collect();
+    let peers = collect(workers, args)?;
     drop(stop_keepalive);
     for session in join.sessions.lock().unwrap().iter() {
         sig.close(session);
@@ -152,7 +179,7 @@ pub fn run(args: &Args) -> Result<()> {
     sig.finish();
     let _ = keepalive.join();
 
-    let tally = report::Tally::of(&peers, args.publishers);
+    let tally = report::Tally::of(&peers, args);
     let errors = join.errors.lock().unwrap();
     let out = report::report(&report::Run {
         args,

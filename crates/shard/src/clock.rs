@@ -23,10 +23,11 @@ impl Clock {
 
     /// Microseconds since the Unix epoch at `at`.
     pub(crate) fn us(&self, at: Instant) -> u64 {
-        let forward = at.saturating_duration_since(self.base).as_micros();
-        let back = self.base.saturating_duration_since(at).as_micros();
-        let us = i128::from(self.base_us) + forward.cast_signed() - back.cast_signed();
-        u64::try_from(us).unwrap_or(0)
+        let whole = |d: std::time::Duration| d.as_secs() * 1_000_000 + u64::from(d.subsec_micros());
+        match at.checked_duration_since(self.base) {
+            Some(after) => self.base_us + whole(after),
+            None => self.base_us.saturating_sub(whole(self.base - at)),
+        }
     }
 }
 

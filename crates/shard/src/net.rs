@@ -10,6 +10,7 @@
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::egress::Arena;
@@ -35,6 +36,7 @@ pub(crate) struct Socket {
     socket: UdpSocket,
     local: SocketAddr,
     recv: RecvBuffers,
+    out: SendBuffers,
     /// Datagrams the kernel would not take.
     pub(crate) send_dropped: u64,
     segmentation: bool,
@@ -46,11 +48,26 @@ struct RecvBuffers {
     addresses: Vec<libc::sockaddr_storage>,
     vectors: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
+    /// How many headers the kernel has written to since they were prepared.
+    used: usize,
 }
 
-// SAFETY: the raw pointers in `vectors` and `headers` point into the sibling vectors, are written anew before each
-// call, and never outlive it.
+// SAFETY: the raw pointers in `vectors` and `headers` point into the buffers of the sibling vectors, which are never
+// resized and move with them.
 unsafe impl Send for RecvBuffers {}
+
+/// What one `sendmmsg` is given, kept for the next.
+#[derive(Default)]
+struct SendBuffers {
+    messages: Vec<Range<usize>>,
+    control: Vec<[u64; CONTROL_BYTES / 8]>,
+    addresses: Vec<(libc::sockaddr_storage, libc::socklen_t)>,
+    vectors: Vec<libc::iovec>,
+    headers: Vec<libc::mmsghdr>,
+}
+
+// SAFETY: the raw pointers in `vectors` and `headers` are written anew before each call, and never outlive it.
+unsafe impl Send for SendBuffers {}
 
 /// A received datagram.
 pub(crate) struct Received<'a> {
@@ -79,7 +96,8 @@ impl Socket {
             set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         }
         let local = socket.local_addr()?;
-        Ok(Self { socket, local, recv: RecvBuffers::new(), send_dropped: 0, segmentation: true })
+        let (recv, out) = (RecvBuffers::new(), SendBuffers::default());
+        Ok(Self { socket, local, recv, out, send_dropped: 0, segmentation: true })
     }
 
     /// The bound address.
@@ -101,7 +119,10 @@ impl Socket {
             )
         };
         match usize::try_from(n) {
-            Ok(n) => Ok(n),
+            Ok(n) => {
+                self.recv.used = n;
+                Ok(n)
+            }
             Err(_) => {
                 let e = io::Error::last_os_error();
                 match e.raw_os_error() {
@@ -125,57 +146,58 @@ impl Socket {
     /// not take is dropped and counted, as on any full link.
     pub(crate) fn send(&mut self, arena: &Arena) {
         let datagrams = arena.datagrams();
-        let mut messages: Vec<std::ops::Range<usize>> = Vec::with_capacity(SEND_BATCH);
+        let mut out = mem::take(&mut self.out);
         let mut at = 0;
         while at < datagrams.len() {
-            messages.clear();
-            while messages.len() < SEND_BATCH && at < datagrams.len() {
+            out.messages.clear();
+            while out.messages.len() < SEND_BATCH && at < datagrams.len() {
                 let end = if self.segmentation { run_end(datagrams, at) } else { at + 1 };
-                messages.push(at..end);
+                out.messages.push(at..end);
                 at = end;
             }
-            self.send_messages(arena, &messages);
+            self.send_messages(arena, &mut out);
         }
+        self.out = out;
     }
 
-    fn send_messages(&mut self, arena: &Arena, messages: &[std::ops::Range<usize>]) {
+    /// Sends `out.messages`.
+    fn send_messages(&mut self, arena: &Arena, out: &mut SendBuffers) {
         let datagrams = arena.datagrams();
-        let mut vectors: Vec<libc::iovec> = Vec::with_capacity(messages.len());
-        let mut addresses: Vec<libc::sockaddr_storage> = Vec::with_capacity(messages.len());
-        let mut control = vec![[0u64; CONTROL_BYTES / 8]; messages.len()];
-        let mut headers: Vec<libc::mmsghdr> = Vec::with_capacity(messages.len());
-        for (i, range) in messages.iter().enumerate() {
+        out.addresses.clear();
+        out.vectors.clear();
+        out.headers.clear();
+        if out.control.len() < out.messages.len() {
+            out.control.resize(out.messages.len(), [0; CONTROL_BYTES / 8]);
+        }
+        for range in &out.messages {
             let first = &datagrams[range.start];
             // Neighbours lie next to each other in the arena: one piece of memory holds the whole run.
             let run = &arena.bytes()[first.range.start..datagrams[range.end - 1].range.end];
-            vectors.push(libc::iovec { iov_base: run.as_ptr() as *mut _, iov_len: run.len() });
-            let (address, length) = write_address(first.destination);
-            addresses.push(address);
-            let segment = (range.len() > 1).then_some(first.range.len());
+            out.vectors.push(libc::iovec { iov_base: run.as_ptr() as *mut _, iov_len: run.len() });
+            out.addresses.push(write_address(first.destination));
+        }
+        // Bound to one address, the kernel knows the source: naming it again costs a route lookup per message.
+        let names_source = self.local.ip().is_unspecified();
+        let parts = out.addresses.iter_mut().zip(&mut out.vectors).zip(&mut out.control);
+        for (range, ((address, vector), control)) in out.messages.iter().zip(parts) {
+            let first = &datagrams[range.start];
             // SAFETY: all-zero is a valid mmsghdr.
             let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
-            header.msg_hdr.msg_namelen = length;
-            // Capacity was reserved above: the pointers stay valid while more is pushed.
-            header.msg_hdr.msg_name = (&raw mut addresses[i]).cast();
-            header.msg_hdr.msg_iov = &raw mut vectors[i];
+            header.msg_hdr.msg_name = (&raw mut address.0).cast();
+            header.msg_hdr.msg_namelen = address.1;
+            header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = control[i].as_mut_ptr().cast();
+            header.msg_hdr.msg_control = control.as_mut_ptr().cast();
             header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
-            // Bound to one address, the kernel knows the source: naming it again costs a route lookup per message.
-            let bound = self.local.ip();
-            let source = if bound.is_unspecified() { first.source } else { Ipv4Addr::UNSPECIFIED.into() };
+            let source = if names_source { first.source } else { Ipv4Addr::UNSPECIFIED.into() };
+            let segment = (range.len() > 1).then_some(first.range.len());
             header.msg_hdr.msg_controllen = write_control(&mut header.msg_hdr, source, segment) as _;
-            headers.push(header);
+            out.headers.push(header);
         }
-        self.send_headers(arena, messages, &mut headers);
+        self.send_headers(arena, &out.messages, &mut out.headers);
     }
 
-    fn send_headers(
-        &mut self,
-        arena: &Arena,
-        messages: &[std::ops::Range<usize>],
-        headers: &mut [libc::mmsghdr],
-    ) {
+    fn send_headers(&mut self, arena: &Arena, messages: &[Range<usize>], headers: &mut [libc::mmsghdr]) {
         let mut done = 0;
         while done < headers.len() {
             // SAFETY: headers, vectors, addresses and control live in the caller's frame for the length of the call.
@@ -197,8 +219,8 @@ impl Socket {
             if error == Some(libc::EIO) && range.len() > 1 {
                 // The interface cannot segment: this once by hand, and never again in one message.
                 self.segmentation = false;
-                let singles: Vec<_> = range.map(|i| i..i + 1).collect();
-                self.send_messages(arena, &singles);
+                let messages = range.map(|i| i..i + 1).collect();
+                self.send_messages(arena, &mut SendBuffers { messages, ..SendBuffers::default() });
             } else if error != Some(libc::EINTR) {
                 self.send_dropped += range.len() as u64;
             } else {
@@ -239,25 +261,30 @@ impl RecvBuffers {
     fn new() -> Self {
         // SAFETY: all-zero is a valid value of these C structs.
         let (address, vector, header) = unsafe { (mem::zeroed(), mem::zeroed(), mem::zeroed()) };
-        Self {
+        let mut new = Self {
             bytes: vec![[0; RECV_BYTES]; RECV_BATCH],
             control: vec![[0; CONTROL_BYTES / 8]; RECV_BATCH],
             addresses: vec![address; RECV_BATCH],
             vectors: vec![vector; RECV_BATCH],
             headers: vec![header; RECV_BATCH],
+            used: RECV_BATCH,
+        };
+        for i in 0..RECV_BATCH {
+            new.vectors[i] = libc::iovec { iov_base: new.bytes[i].as_mut_ptr().cast(), iov_len: RECV_BYTES };
+            let h = &mut new.headers[i].msg_hdr;
+            h.msg_name = (&raw mut new.addresses[i]).cast();
+            h.msg_iov = &raw mut new.vectors[i];
+            h.msg_iovlen = 1;
+            h.msg_control = new.control[i].as_mut_ptr().cast();
         }
+        new
     }
 
+    /// Gives back to the headers what the last call has changed.
     fn prepare(&mut self) {
-        for i in 0..RECV_BATCH {
-            self.vectors[i] =
-                libc::iovec { iov_base: self.bytes[i].as_mut_ptr().cast(), iov_len: RECV_BYTES };
+        for i in 0..mem::take(&mut self.used) {
             let h = &mut self.headers[i].msg_hdr;
-            h.msg_name = (&raw mut self.addresses[i]).cast();
             h.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as u32;
-            h.msg_iov = &raw mut self.vectors[i];
-            h.msg_iovlen = 1;
-            h.msg_control = self.control[i].as_mut_ptr().cast();
             h.msg_controllen = CONTROL_BYTES as _;
             h.msg_flags = 0;
         }
@@ -405,11 +432,12 @@ impl EventFd {
         let _ = unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
     }
 
-    /// Back to quiet.
-    pub(crate) fn clear(&self) {
+    /// Back to quiet. `false`: it was.
+    pub(crate) fn clear(&self) -> bool {
         let mut count = 0u64;
         // SAFETY: eight bytes are written into a live u64. Nothing to read is fine.
-        let _ = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
+        let read = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
+        read == 8
     }
 }
 

@@ -5,35 +5,55 @@
 //! with one recvonly m-line per publisher and kind.
 use super::{MediaPlan, SdpPeer, Session, Signalling, SubSpec, http_agent};
 use anyhow::{Context, Result, bail};
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 pub struct WhipWhep {
-    whip: String,
-    whep: String,
-    room: String,
-    token: Option<String>,
+    pub urls: Urls,
+    /// Rooms with their tokens; publisher `i` is in room `i / publishers_per_room`.
+    pub rooms: Vec<(String, Option<String>)>,
+    pub publishers_per_room: usize,
     /// The server takes the last of several video lines for a screen: offer one more than there are cameras.
-    screen_line: bool,
+    pub screen_line: bool,
     agent: ureq::Agent,
     plan: Mutex<MediaPlan>,
+    /// The token of each session, to leave with.
+    sessions: Mutex<HashMap<Session, Option<String>>>,
+}
+
+/// URL templates.
+pub struct Urls {
+    pub whip: String,
+    pub whep: String,
+    /// Where subscribers join with the web client's offer, instead of by WHEP.
+    pub join: Option<String>,
 }
 
 impl WhipWhep {
-    pub fn new(whip: &str, whep: &str, room: &str, token: Option<String>, screen_line: bool) -> Self {
+    pub fn new(
+        urls: Urls,
+        rooms: Vec<(String, Option<String>)>,
+        publishers_per_room: usize,
+        screen_line: bool,
+    ) -> Self {
         WhipWhep {
-            whip: whip.into(),
-            whep: whep.into(),
-            room: room.into(),
-            token,
+            urls,
+            rooms,
+            publishers_per_room,
             screen_line,
             agent: http_agent(),
             plan: Mutex::new(MediaPlan { publishers: 0, audio: true, video: true }),
+            sessions: Mutex::default(),
         }
     }
 
-    fn post(&self, url: &str, offer: String) -> Result<(String, String)> {
+    fn room_of(&self, publisher: usize) -> &(String, Option<String>) {
+        &self.rooms[(publisher / self.publishers_per_room.max(1)).min(self.rooms.len() - 1)]
+    }
+
+    fn post(&self, url: &str, token: &Option<String>, offer: String) -> Result<(String, String)> {
         let mut req = self.agent.post(url).header("Content-Type", "application/sdp");
-        if let Some(t) = &self.token {
+        if let Some(t) = token {
             req = req.header("Authorization", format!("Bearer {t}"));
         }
         let mut r = req.send(offer).with_context(|| format!("POST {url}"))?;
@@ -43,7 +63,9 @@ impl WhipWhep {
         if status != 201 && status != 200 {
             bail!("POST {url}: status {status}: {body}");
         }
-        Ok((body, absolute(url, &loc)))
+        let session = absolute(url, &loc);
+        self.sessions.lock().unwrap().insert(session.clone(), token.clone());
+        Ok((body, session))
     }
 }
 
@@ -68,15 +90,16 @@ impl Signalling for WhipWhep {
     }
 
     fn publish(&self, publisher: usize, peer: &mut dyn SdpPeer) -> Result<Session> {
-        let url = self.whip.replace("{room}", &self.room).replace("{pub}", &publisher.to_string());
+        let (room, token) = self.room_of(publisher);
+        let url = self.urls.whip.replace("{room}", room).replace("{pub}", &publisher.to_string());
         let offer = peer.make_offer(0, 0)?;
-        let (answer, loc) = self.post(&url, offer)?;
+        let (answer, loc) = self.post(&url, token, offer)?;
         peer.accept_answer(&answer)?;
         Ok(loc)
     }
 
     fn split(&self, publishers: &[usize]) -> Vec<Vec<usize>> {
-        if self.whep.contains("{pub}") {
+        if self.urls.whep.contains("{pub}") {
             publishers.iter().map(|&p| vec![p]).collect()
         } else {
             vec![publishers.to_vec()]
@@ -85,14 +108,16 @@ impl Signalling for WhipWhep {
 
     fn subscribe(&self, spec: &SubSpec, peer: &mut dyn SdpPeer) -> Result<Session> {
         let plan = *self.plan.lock().unwrap();
-        let mut url = self.whep.replace("{room}", &self.room).replace("{sub}", &spec.subscriber.to_string());
+        let (room, token) = self.room_of(spec.publishers.first().copied().unwrap_or(0));
+        let template = self.urls.join.as_ref().unwrap_or(&self.urls.whep);
+        let mut url = template.replace("{room}", room).replace("{sub}", &spec.subscriber.to_string());
         if let [p] = spec.publishers[..] {
             url = url.replace("{pub}", &p.to_string());
         }
         let n = spec.publishers.len();
         let video = n + usize::from(self.screen_line && n > 1);
         let offer = peer.make_offer(if plan.audio { n } else { 0 }, if plan.video { video } else { 0 })?;
-        let (answer, loc) = self.post(&url, offer)?;
+        let (answer, loc) = self.post(&url, token, offer)?;
         peer.accept_answer(&answer)?;
         Ok(loc)
     }
@@ -102,7 +127,7 @@ impl Signalling for WhipWhep {
             return;
         }
         let mut req = self.agent.delete(session);
-        if let Some(t) = &self.token {
+        if let Some(Some(t)) = self.sessions.lock().unwrap().get(session) {
             req = req.header("Authorization", format!("Bearer {t}"));
         }
         let _ = req.call();

@@ -12,9 +12,15 @@ use antiphon_wire::rtp::header::{Fixed, Writer};
 use antiphon_wire::rtp::rewrite::PicturePatch;
 
 /// For how long what was sent may be asked for again: later it is of no use to a player.
-const HISTORY: Duration = Duration::from_secs(1);
+const HISTORY_US: u64 = 1_000_000;
 /// Packets remembered at most: a second of 10 Mbit/s.
 const MAX_HISTORY: usize = 1_024;
+/// What is too old is forgotten with each so many packets.
+const FORGET_EACH: u32 = 16;
+/// Places for packets at first: a second of 1.3 Mbit/s.
+const FIRST_HISTORY: usize = 192;
+/// Places for packets that are kept free.
+const SPARE_HISTORY: usize = 16;
 /// The MID is sent with so many packets of an SSRC; then the peer knows whose it is (RFC 8843, 9.2).
 const MID_PACKETS: u32 = 500;
 /// What was sent lately and serves as padding: as many of the newest packets.
@@ -80,6 +86,8 @@ struct Position {
 /// One line.
 pub(crate) struct Line {
     pub(crate) plan: LinePlan,
+    /// Of the last packet.
+    current: Option<PayloadType>,
     history: VecDeque<Sent>,
     /// The next retransmission's extended sequence number.
     rtx_seq: u64,
@@ -104,6 +112,7 @@ impl Line {
     pub(crate) fn new(plan: LinePlan, rtx_seq: u16) -> Self {
         Self {
             plan,
+            current: None,
             history: VecDeque::new(),
             rtx_seq: u64::from(rtx_seq),
             padding: 0,
@@ -118,12 +127,20 @@ impl Line {
         self.plan.payload_types.iter().find(|p| p.codec == codec).copied()
     }
 
+    /// That of the packet that is written, which nearly always has the codec of the last one.
+    fn current_payload_type(&mut self, codec: Codec) -> Option<PayloadType> {
+        if self.current.is_none_or(|p| p.codec != codec) {
+            self.current = self.payload_type(codec);
+        }
+        self.current
+    }
+
     /// Writes a packet behind what stands in `out`, and remembers it if it may be asked for again. `None`: the line has
     /// no payload type for its codec; nothing was written. `transport`: its transport sequence number, written where
     /// that was negotiated.
     pub(crate) fn write(&mut self, outgoing: Outgoing, transport: u16, out: &mut Vec<u8>) -> Option<Written> {
         let Outgoing { packet, rewritten, marker, .. } = outgoing;
-        let payload_type = self.payload_type(packet.codec)?;
+        let payload_type = self.current_payload_type(packet.codec)?;
         let sent = Sent {
             seq: rewritten.seq,
             rtp_time: rewritten.rtp_time,
@@ -185,14 +202,40 @@ impl Line {
     }
 
     fn remember(&mut self, sent: Sent) {
-        let arrival = sent.packet.arrival;
-        let old = |s: &Sent| arrival.saturating_duration_since(s.packet.arrival) > HISTORY;
-        while self.history.len() >= MAX_HISTORY || self.history.front().is_some_and(old) {
-            self.history.pop_front();
+        // Several at once: what is a second old lies in no cache, and neighbours come together.
+        if self.packets.is_multiple_of(FORGET_EACH) || self.history.len() >= MAX_HISTORY {
+            self.forget(sent.packet.arrival_us);
+        }
+        if self.history.capacity() == 0 {
+            self.history.reserve_exact(FIRST_HISTORY);
+        } else if self.history.len() == self.history.capacity() {
+            // By an eighth: doubling would leave half of it empty, and there is one for each line of each subscriber.
+            self.history.reserve_exact(self.history.len() / 8 + SPARE_HISTORY);
         }
         // Nearly always the newest; a late packet goes to its place.
-        let behind = self.history.iter().rev().take_while(|s| s.seq > sent.seq).count();
-        self.history.insert(self.history.len() - behind, sent);
+        if self.history.back().is_none_or(|newest| newest.seq < sent.seq) {
+            self.history.push_back(sent);
+        } else {
+            let behind = self.history.iter().rev().take_while(|s| s.seq > sent.seq).count();
+            self.history.insert(self.history.len() - behind, sent);
+        }
+    }
+
+    fn forget(&mut self, now_us: u64) {
+        let oldest_us = now_us.saturating_sub(HISTORY_US);
+        while self.history.len() >= MAX_HISTORY
+            || self.history.front().is_some_and(|s| s.packet.arrival_us < oldest_us)
+        {
+            self.history.pop_front();
+        }
+    }
+
+    /// Gives back the memory that a burst took. To be called now and then.
+    pub(crate) fn trim(&mut self) {
+        let enough = self.history.len() / 8 + self.history.len() + SPARE_HISTORY;
+        if self.history.capacity() > enough + SPARE_HISTORY {
+            self.history.shrink_to(enough);
+        }
     }
 
     /// Writes a packet once more, as RTX (RFC 4588, section 4). `None`: it is not remembered, or was sent again within
@@ -279,3 +322,6 @@ fn low16(seq: u64) -> u16 {
 fn low32(ticks: i128) -> u32 {
     ticks as u32
 }
+
+#[cfg(test)]
+mod tests;

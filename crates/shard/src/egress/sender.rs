@@ -16,6 +16,8 @@ use crate::clock::Clock;
 
 /// Packets queued for one flush: a key frame of 4 Mbit/s and the voices beside it. Beyond it they are dropped and counted.
 const MAX_QUEUE: usize = 1_024;
+/// Places of the queue that are kept: what comes in a round without a key frame.
+const SMALL_QUEUE: usize = 8;
 /// Sender reports of lines with traffic (RFC 3550, 6.2 allows what is below 5 % of the bandwidth).
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The first report of a line comes soon: without it a player cannot align sound and picture.
@@ -277,7 +279,9 @@ impl Sender {
     /// One compound packet with the reports of all lines that sent something (RFC 3550, 6.1), in as many datagrams as needed.
     fn report(&mut self, now_us: u64, sealer: &mut Sealer, path: Path, arena: &mut Arena) {
         let mut first = None;
+        self.queue.shrink_to(SMALL_QUEUE);
         for line in self.lines.iter_mut().filter(|l| l.active) {
+            line.trim();
             let Some(info) = line.report(now_us) else { continue };
             line.active = false;
             rtcp::write_sender_report(arena.buffer(), &info);

@@ -29,7 +29,7 @@ const RTCP: u8 = 3;
 
 /// One direction of one protocol.
 enum Cipher {
-    Gcm { key: Box<LessSafeKey>, salt: [u8; 12] },
+    Gcm { key: LessSafeKey, salt: [u8; 12] },
     CmSha1 { key: Box<EncryptingKey>, auth: Box<hmac::Key>, salt: [u8; 14] },
 }
 
@@ -124,7 +124,7 @@ impl<'a> Master<'a> {
         let algorithm = if key.len() == 32 { &AES_256_GCM } else { &AES_128_GCM };
         let mut salt = [0; 12];
         self.derive(LABEL_SALT + protocol, &mut salt)?;
-        Ok(Cipher::Gcm { key: Box::new(LessSafeKey::new(UnboundKey::new(algorithm, key)?)), salt })
+        Ok(Cipher::Gcm { key: LessSafeKey::new(UnboundKey::new(algorithm, key)?), salt })
     }
 }
 

@@ -76,58 +76,63 @@ pub struct Fixed {
     pub csrc: u32,
 }
 
+/// Bytes of the fixed part and the CSRC.
+const FIXED_BYTES: usize = 16;
+/// Of a whole header; what does not fit is left out. Room for three elements of the longest kind.
+const MAX_HEADER_BYTES: usize = 96;
+
 /// Writes a header with one CSRC and one-byte extensions behind what stands in a buffer; allocates nothing by itself.
 #[derive(Debug)]
 pub struct Writer<'a> {
     out: &'a mut Vec<u8>,
-    start: usize,
-    /// Where the extension block begins.
-    extensions: Option<usize>,
+    /// Written here first, since each growth of `out` costs more than the bytes.
+    header: [u8; MAX_HEADER_BYTES],
+    length: usize,
 }
 
 impl<'a> Writer<'a> {
     /// Writes the fixed part and the CSRC.
+    #[inline]
     pub fn new(out: &'a mut Vec<u8>, fixed: &Fixed) -> Self {
-        let start = out.len();
-        out.extend([0x81, u8::from(fixed.marker) << 7 | fixed.payload_type & 0x7f]);
-        out.extend(fixed.seq.to_be_bytes());
-        out.extend(fixed.rtp_time.to_be_bytes());
-        out.extend(fixed.ssrc.to_be_bytes());
-        out.extend(fixed.csrc.to_be_bytes());
-        Self { out, start, extensions: None }
+        let mut header = [0; MAX_HEADER_BYTES];
+        let [b0, b1, s0, s1, t0, t1, t2, t3, x0, x1, x2, x3, c0, c1, c2, c3, ..] = &mut header;
+        (*b0, *b1) = (0x81, u8::from(fixed.marker) << 7 | fixed.payload_type & 0x7f);
+        [*s0, *s1] = fixed.seq.to_be_bytes();
+        [*t0, *t1, *t2, *t3] = fixed.rtp_time.to_be_bytes();
+        [*x0, *x1, *x2, *x3] = fixed.ssrc.to_be_bytes();
+        [*c0, *c1, *c2, *c3] = fixed.csrc.to_be_bytes();
+        Self { out, header, length: FIXED_BYTES }
     }
 
     /// Adds an element (RFC 8285, 4.2): `id` from 1 to 14, 1 to 16 bytes. Anything else is left out.
+    #[inline]
     pub fn extension(&mut self, id: u8, value: &[u8]) {
         let Some(length) = value.len().checked_sub(1).and_then(|l| u8::try_from(l).ok()).filter(|l| *l < 16)
         else {
             return;
         };
-        if !(1..=14).contains(&id) {
+        let at = self.length.max(FIXED_BYTES + 4);
+        let Some(element) = self.header.get_mut(at..at + 1 + value.len()) else { return };
+        let Some((first, rest)) = element.split_first_mut().filter(|_| (1..=14).contains(&id)) else {
             return;
-        }
-        if self.extensions.is_none() {
-            self.extensions = Some(self.out.len());
-            self.out.extend([0xbe, 0xde, 0, 0]);
-        }
-        self.out.push(id << 4 | length);
-        self.out.extend_from_slice(value);
+        };
+        *first = id << 4 | length;
+        rest.copy_from_slice(value);
+        self.length = at + 1 + value.len();
     }
 
     /// Ends the header; gives its length in bytes.
-    pub fn finish(self) -> usize {
-        if let Some(at) = self.extensions {
-            let words = (self.out.len() - at - 4).div_ceil(4);
-            self.out.resize(at + 4 + 4 * words, 0);
-            let words = u16::try_from(words).unwrap_or(0).to_be_bytes();
-            if let Some(first) = self.out.get_mut(self.start) {
-                *first |= 0x10;
-            }
-            if let Some(length) = self.out.get_mut(at + 2..at + 4) {
-                length.copy_from_slice(&words);
-            }
+    #[inline]
+    pub fn finish(mut self) -> usize {
+        if self.length > FIXED_BYTES {
+            let words = (self.length - FIXED_BYTES - 4).div_ceil(4);
+            self.length = FIXED_BYTES + 4 + 4 * words;
+            let [w0, w1] = u16::try_from(words).unwrap_or(0).to_be_bytes();
+            self.header[0] |= 0x10;
+            self.header[FIXED_BYTES..FIXED_BYTES + 4].copy_from_slice(&[0xbe, 0xde, w0, w1]);
         }
-        self.out.len() - self.start
+        self.out.extend_from_slice(self.header.get(..self.length).unwrap_or(&self.header));
+        self.length
     }
 }
 

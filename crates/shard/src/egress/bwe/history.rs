@@ -75,7 +75,8 @@ impl History {
     /// Takes a message. Numbers that were never given, or are forgotten, or were answered before do not count.
     pub(super) fn take(&mut self, feedback: &Feedback<'_>) -> Report {
         let base_us = self.unwrap(feedback.reference) * REFERENCE_UNIT_US;
-        let mut report = Report::default();
+        let most = usize::from(feedback.count).min(self.packets.len());
+        let mut report = Report { arrived: Vec::with_capacity(most), missing: 0 };
         for status in feedback.statuses() {
             let behind = usize::from(self.next_seq().wrapping_sub(status.seq));
             let Some(at) = self.packets.len().checked_sub(behind).filter(|_| behind > 0) else { continue };

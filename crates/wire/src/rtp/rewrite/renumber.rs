@@ -24,6 +24,8 @@ pub(super) struct Renumber<const W: usize> {
     shift: u64,
     /// Bit `i`: `newest - i` was left out.
     dropped: [u64; W],
+    /// A bit of `dropped` is set.
+    any_dropped: bool,
     /// Largest outgoing number that was given.
     last_sent: u64,
 }
@@ -35,7 +37,14 @@ impl<const W: usize> Renumber<W> {
     /// The first outgoing number will be `start`.
     pub(super) fn new(start: u64) -> Self {
         let last_sent = start.wrapping_sub(1);
-        Self { first: 0, newest: u64::MAX, shift: last_sent.wrapping_add(1), dropped: [0; W], last_sent }
+        Self {
+            first: 0,
+            newest: u64::MAX,
+            shift: last_sent.wrapping_add(1),
+            dropped: [0; W],
+            any_dropped: false,
+            last_sent,
+        }
     }
 
     /// A source begins at `first`: it gets the number after the last one sent, leaving `gap` numbers out.
@@ -44,6 +53,7 @@ impl<const W: usize> Renumber<W> {
         self.newest = first.wrapping_sub(1);
         self.shift = self.last_sent.wrapping_add(gap).wrapping_sub(self.newest);
         self.dropped = [0; W];
+        self.any_dropped = false;
     }
 
     /// The next outgoing number is never given. Takes effect with the next [`Self::restart`].
@@ -101,6 +111,7 @@ impl<const W: usize> Renumber<W> {
         let behind = usize::try_from(self.newest.wrapping_sub(number)).ok()?;
         if let Some(word) = self.dropped.get_mut(behind / 64) {
             *word |= 1 << (behind % 64);
+            self.any_dropped = true;
             self.shift = self.shift.wrapping_sub(1);
         }
         None
@@ -114,6 +125,9 @@ impl<const W: usize> Renumber<W> {
         let Ok(behind) = usize::try_from(self.newest.wrapping_sub(number)) else {
             return Mapped::TooOld;
         };
+        if !self.any_dropped {
+            return Mapped::To(number.wrapping_add(self.shift));
+        }
         if self.is_dropped(behind) {
             return Mapped::Dropped;
         }
@@ -123,6 +137,10 @@ impl<const W: usize> Renumber<W> {
     /// Moves the window so that its newest number is `by` further.
     fn advance(&mut self, by: u64) {
         self.newest = self.newest.wrapping_add(by);
+        // Nearly always nothing was left out: there is nothing to move, nor to look at.
+        if !self.any_dropped {
+            return;
+        }
         let words = usize::try_from(by / 64).unwrap_or(usize::MAX);
         let bits = by % 64;
         for i in (0..W).rev() {
@@ -137,6 +155,7 @@ impl<const W: usize> Renumber<W> {
                 *word = low << bits | carried;
             }
         }
+        self.any_dropped = self.dropped.iter().any(|word| *word != 0);
     }
 
     fn is_dropped(&self, behind: usize) -> bool {
