@@ -38,17 +38,6 @@ pub struct Config {
     pub bot_ping: Duration,
 }
 
-/// A STUN or TURN server, as in `RTCConfiguration` of browsers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IceServer {
-    /// `stun:`, `turn:` or `turns:` addresses (RFC 7064, RFC 7065).
-    pub urls: Vec<String>,
-    /// Of TURN.
-    pub username: Option<String>,
-    /// Password of TURN.
-    pub credential: Option<String>,
-}
-
 /// How often something may be done: a token bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {

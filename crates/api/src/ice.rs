@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use crate::app::App;
 use crate::auth::Resource;
 use crate::body;
-use crate::config::IceServer;
+use crate::ice_server::IceServer;
 use crate::error::ApiError;
 
 /// Media type of ICE fragments (RFC 8840, 9.1).
@@ -124,11 +124,11 @@ fn refused(error: IceError, resource: &Resource) -> ApiError {
 }
 
 /// Adds the ICE servers that clients may use, one field each (RFC 9725, 4.6).
-pub(crate) fn add_links(headers: &mut HeaderMap, servers: &[IceServer]) {
-    for server in servers {
+pub(crate) fn add_links(headers: &mut HeaderMap, servers: &[IceServer], client: &str) {
+    for server in servers.iter().map(|s| s.for_client(unix_now(), client)) {
         for url in &server.urls {
             // What a URI may not contain would end the reference early; the configuration was checked, so nothing is lost.
-            if let Ok(value) = HeaderValue::from_str(&link(url, server)) {
+            if let Ok(value) = HeaderValue::from_str(&link(url, &server)) {
                 headers.append(header::LINK, value);
             }
         }

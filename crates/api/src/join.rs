@@ -164,7 +164,7 @@ pub(crate) fn created(app: &App, joined: &Joined, location: &str) -> Response {
         (ice::ACCEPT_PATCH, HeaderValue::from_static(ice::SDPFRAG)),
     ];
     let mut response = (StatusCode::CREATED, headers, joined.answer.clone()).into_response();
-    ice::add_links(response.headers_mut(), &app.config().ice_servers);
+    ice::add_links(response.headers_mut(), &app.config().ice_servers, joined.id.as_str());
     response
 }
 

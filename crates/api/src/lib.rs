@@ -15,6 +15,7 @@ pub mod fuzzing;
 mod guest;
 mod health;
 mod ice;
+mod ice_server;
 mod id;
 mod join;
 mod layers;
@@ -30,5 +31,6 @@ mod whip;
 
 pub use app::App;
 pub use auth::{Claims, Grant, Key};
-pub use config::{Config, IceServer};
+pub use config::Config;
+pub use ice_server::{IceServer, SharedSecret};
 pub use serve::serve;

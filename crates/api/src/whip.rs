@@ -122,7 +122,8 @@ async fn offer(
     status: StatusCode,
     under: &str,
 ) -> Result<Response, ApiError> {
-    let location = format!("{under}/{}", request.id);
+    let client = request.id.clone();
+    let location = format!("{under}/{client}");
     let app = entry.app.clone();
     let (text, session) = entry.offer(request).await?;
     let headers = [
@@ -133,7 +134,7 @@ async fn offer(
         (ice::ACCEPT_PATCH, HeaderValue::from_static(options::PLAYER_PATCH)),
     ];
     let mut response = (status, headers, text).into_response();
-    ice::add_links(response.headers_mut(), &app.config().ice_servers);
+    ice::add_links(response.headers_mut(), &app.config().ice_servers, client.as_str());
     Ok(response)
 }
 

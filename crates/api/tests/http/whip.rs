@@ -46,6 +46,7 @@ impl Rig {
             urls: vec!["stun:turn.example.net".into(), "turn:turn.example.net?transport=udp".into()],
             username: Some("user".into()),
             credential: Some("secret".into()),
+            ..IceServer::default()
         };
         let config = Config { ice_servers: vec![turn], ..Config::default() };
         let server = Server::with(config, |_| {}).await;

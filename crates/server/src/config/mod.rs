@@ -26,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) shards: usize,
     pub(crate) data: PathBuf,
     pub(crate) announce: Vec<IpAddr>,
+    /// Told to clients.
+    pub(crate) ice_servers: Vec<IceServer>,
     pub(crate) tls: Tls,
     pub(crate) log: Log,
     pub(crate) guests: Guests,
@@ -38,6 +40,47 @@ pub(crate) struct Config {
     pub(crate) kvs: Kvs,
     pub(crate) stop: Stop,
     pub(crate) debug: Debug,
+}
+
+/// A STUN or TURN server for clients; see `default.toml`.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IceServer {
+    pub(crate) urls: Vec<String>,
+    #[serde(default)]
+    pub(crate) username: String,
+    #[serde(default)]
+    pub(crate) credential: String,
+    /// Shared with the TURN server: passwords are made of it.
+    #[serde(default)]
+    pub(crate) secret: String,
+    #[serde(default = "IceServer::ttl_s")]
+    pub(crate) ttl_s: u64,
+}
+
+impl IceServer {
+    /// A working day.
+    fn ttl_s() -> u64 {
+        12 * 3_600
+    }
+
+    fn for_clients(&self) -> antiphon_api::IceServer {
+        let given = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
+        let ttl = Duration::from_secs(self.ttl_s);
+        antiphon_api::IceServer {
+            urls: self.urls.clone(),
+            username: given(&self.username),
+            credential: given(&self.credential),
+            shared: given(&self.secret).map(|secret| antiphon_api::SharedSecret { secret, ttl }),
+        }
+    }
+}
+
+impl std::fmt::Debug for IceServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Secrets stay out of whatever prints a configuration.
+        f.debug_struct("IceServer").field("urls", &self.urls).finish_non_exhaustive()
+    }
 }
 
 /// Certificate files; empty: plain HTTP.
@@ -213,6 +256,7 @@ impl Default for Config {
             shards: 0,
             data: "data".into(),
             announce: Vec::new(),
+            ice_servers: Vec::new(),
             tls: Tls::default(),
             log: Log::default(),
             guests: Guests::default(),
@@ -365,7 +409,7 @@ impl Config {
             guest_rooms: guests.rooms.clone(),
             guest_ttl: Duration::from_secs(guests.ttl_s),
             rtp_dump: self.debug.rtp_dump,
-            ice_servers: Vec::new(),
+            ice_servers: self.ice_servers.iter().map(IceServer::for_clients).collect(),
             bot_ping: Duration::from_secs(self.bots.ping_s),
         }
     }

@@ -102,6 +102,8 @@ fn check(config: &Config) -> anyhow::Result<()> {
         }
     }
     check_store(config)?;
+    config.ice_servers.iter().try_for_each(check_ice_server)?;
+    ensure!(config.ice_servers.len() <= MAX_ICE_SERVERS, "ice_servers: at most {MAX_ICE_SERVERS}");
     let rates = [
         ("limits.joins_per_second", limits.joins_per_second),
         ("limits.room_joins_per_second", limits.room_joins_per_second),
@@ -138,6 +140,23 @@ fn check(config: &Config) -> anyhow::Result<()> {
     {
         ensure!(value <= MAX_SECONDS, "{key}: at most {MAX_SECONDS}");
     }
+    Ok(())
+}
+
+fn check_ice_server(server: &IceServer) -> anyhow::Result<()> {
+    let known = ["stun:", "stuns:", "turn:", "turns:"];
+    let good =
+        |url: &String| known.iter().any(|k| url.starts_with(k)) && url.bytes().all(|b| b.is_ascii_graphic());
+    ensure!(
+        !server.urls.is_empty() && server.urls.iter().all(good),
+        "ice_servers: urls are stun:... or turn:..."
+    );
+    ensure!(
+        server.username.is_empty() == server.credential.is_empty()
+            && (server.username.is_empty() || server.secret.is_empty()),
+        "ice_servers: either username and credential, or secret"
+    );
+    ensure!((1..=MAX_SECONDS).contains(&server.ttl_s), "ice_servers: ttl_s is 1 to {MAX_SECONDS}");
     Ok(())
 }
 

@@ -78,7 +78,8 @@ fn two_percent_of_loss_tear_no_picture() {
         }
         let (packets, missing, incomplete, switches) = video;
         println!("client {client}: video {video:?}, audio {audio:?}, heard {heard}");
-        assert!(switches >= 5, "{switches} switches");
+        // Each of the three others at least; how often layers change is the estimator's affair.
+        assert!(switches >= 3, "{switches} switches");
         // Repaired, but for what is late at a switch; without repair it would be four of a hundred.
         assert!(missing * 60 < packets, "{missing} of {packets} video packets missing");
         assert!(incomplete * 100 < packets, "{incomplete} pictures incomplete");
