@@ -39,7 +39,10 @@ impl Core {
                 }
             }
             Message::Relay { room, feed, to, on } => {
-                if let Some(host) = self.host_of(room) {
+                // Its publisher may have been lost meanwhile.
+                if let Some(host) = self.host_of(room)
+                    && host.seats.contains_key(&feed.track.participant)
+                {
                     host.table.relay(now, feed, to, on);
                 }
             }

@@ -490,6 +490,7 @@ impl Core {
         host.table.forget_peer(place);
         if host.seats.get(&peer.who.key) == Some(&place) {
             host.seats.remove(&peer.who.key);
+            host.table.unrelay(peer.who.key);
         }
         host.peers -= 1;
         if host.is_deserted() {

@@ -163,7 +163,12 @@ impl Table {
 
     /// What the engine must know of a packet of a publisher on this shard.
     pub(crate) fn observe(&mut self, now: Instant, packet: &Packet, peers: &[Option<Box<Peer>>]) -> Observed {
-        let state = self.feed(Feed { track: packet.track, layer: packet.layer }, now);
+        let feed = Feed { track: packet.track, layer: packet.layer };
+        // One look-up for each packet.
+        let state = match self.feeds.get_mut(&feed) {
+            Some(state) => state,
+            None => self.feed(feed, now),
+        };
         let quiet = now.saturating_duration_since(state.told);
         let active = quiet >= ACTIVITY_INTERVAL;
         let new = state.stopped || state.codec != packet.codec || quiet >= LAYER_RENEWAL;
@@ -278,6 +283,17 @@ impl Table {
         relays.retain(|shard| *shard != to);
         if on {
             relays.push(to);
+        }
+    }
+
+    /// A publisher is not on this shard any more: nothing of it is to be relayed from here. On its next connection the home
+    /// says anew who takes what.
+    pub(crate) fn unrelay(&mut self, publisher: ParticipantKey) {
+        for (feed, state) in self.feeds.iter_mut().filter(|(feed, _)| feed.track.participant == publisher) {
+            if !state.relays.is_empty() {
+                state.relays.clear();
+                self.changed.push(*feed);
+            }
         }
     }
 

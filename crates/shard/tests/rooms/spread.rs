@@ -282,6 +282,28 @@ fn who_says_too_much_to_a_stalled_home_is_dropped() {
     assert_flows(&mut world, &[anna, ben, cleo]);
 }
 
+/// A publisher is lost, then the one on the other shard leaves to whom its packets went: nothing of that stays, though its
+/// place is kept.
+#[test]
+fn nothing_is_relayed_of_one_who_is_lost() {
+    for (seed, at_home) in [(219, true), (220, false)] {
+        let (mut world, home) = world(seed);
+        let (here, there) = if at_home { (home, 1 - home) } else { (1 - home, home) };
+        let anna = enter(&mut world, here, Profile::new("anna"));
+        let cleo = enter(&mut world, there, Profile::new("cleo").listener(1, 1));
+        start(&mut world, anna);
+        world.run(Duration::from_secs(2));
+        assert!(frames_of(&world, cleo, anna, Source::Camera, 0) > 20);
+        world.vanish(anna);
+        world.run(CONSENT + Duration::from_secs(3));
+        world.say(cleo, Request::Leave);
+        world.run(Duration::from_secs(2));
+        assert_eq!(world.status("anna").unwrap().state, "reconnecting");
+        let held = world.engine.holdings();
+        assert_eq!((held.peers, held.routes), (0, 0), "{held:?}");
+    }
+}
+
 /// The longest time without video in what came to a client since then.
 fn longest_pause(world: &World, client: usize, since: Instant) -> Duration {
     let slots = world.clients[client].slots.iter().filter(|s| s.kind == MediaKind::Video);
