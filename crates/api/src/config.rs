@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::ice_server::IceServer;
+
 /// Settings of the HTTP side.
 #[derive(Debug, Clone)]
 pub struct Config {

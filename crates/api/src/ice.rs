@@ -10,10 +10,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
-use crate::auth::Resource;
+use crate::auth::{Resource, unix_now};
 use crate::body;
-use crate::ice_server::IceServer;
 use crate::error::ApiError;
+use crate::ice_server::IceServer;
 
 /// Media type of ICE fragments (RFC 8840, 9.1).
 pub(crate) const SDPFRAG: &str = "application/trickle-ice-sdpfrag";
@@ -178,9 +178,14 @@ mod tests {
             urls: vec![url.to_owned()],
             username: Some("u".into()),
             credential: Some("p\"w\\".into()),
+            ..IceServer::default()
         };
         let mut headers = HeaderMap::new();
-        add_links(&mut headers, &[server("stun:s.example.net"), server("turn:t.example.net?transport=udp")]);
+        add_links(
+            &mut headers,
+            &[server("stun:s.example.net"), server("turn:t.example.net?transport=udp")],
+            "ada",
+        );
         let links: Vec<_> = headers.get_all(header::LINK).iter().map(|v| v.to_str().unwrap()).collect();
         assert_eq!(links[0], "<stun:s.example.net>; rel=\"ice-server\"");
         assert_eq!(

@@ -46,8 +46,9 @@ pub(crate) async fn either(State(app): State<App>, access: Result<Access, ApiErr
 }
 
 fn add_links(app: &App, access: Result<Access, ApiError>, headers: &mut HeaderMap) {
-    if access.is_ok() {
-        ice::add_links(headers, &app.config().ice_servers);
+    if let Ok(access) = access {
+        // No session is there yet whose id could name the client.
+        ice::add_links(headers, &app.config().ice_servers, access.room.as_str());
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, IceServer};
 
 /// A server has fewer cores than this.
 const MAX_SHARDS: usize = 512;
@@ -188,6 +188,8 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
 
 /// A year: what is longer is a mistake, and would overflow some clock.
 const MAX_SECONDS: u64 = 366 * 86_400;
+/// TURN servers told to clients: each makes a join's answer longer, and browsers try them all.
+const MAX_ICE_SERVERS: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -252,6 +254,8 @@ mod tests {
             ("[kvs]\naccess_key_id = 'a'", "kvs"),
             ("[s3]\nbucket = 'a'", "s3"),
             ("[kvs]\naccess_key_id = 'a'\nsecret_access_key = 'b'", "store.enabled"),
+            ("ice_servers = [{ urls = ['http://x'] }]", "ice_servers"),
+            ("ice_servers = [{ urls = ['turn:x'], username = 'u' }]", "ice_servers"),
             ("media = '0.0.0.0:65535'\nshards = 2", "media"),
         ] {
             let error = error(file, None, &[]);
