@@ -333,6 +333,14 @@ impl Network {
         self.paths.insert(address, path);
     }
 
+    /// A client goes to another address: its links stay as they are, and what is under way to the old address is lost.
+    pub fn move_to(&mut self, now: Instant, old: SocketAddr, new: SocketAddr) {
+        let Some(mut path) = self.paths.remove(&old) else { return };
+        path.up.note_harm(now);
+        path.down.note_harm(now);
+        self.paths.insert(new, path);
+    }
+
     /// A client is not there any more.
     pub fn remove(&mut self, address: SocketAddr) {
         self.gone.extend(self.paths.remove(&address).map(|path| (address, path)));

@@ -251,10 +251,9 @@ impl World {
     /// A client goes to another network: from now on it is at another port, and nothing reaches the old one.
     pub fn moves(&mut self, client: usize) {
         let client = &mut self.clients[client];
-        self.network.paths.remove(&client.address);
-        client.address.set_port(client.address.port() + 1);
-        let seed = self.rng.random();
-        self.network.add(client.address, self.conditions.clone(), self.conditions.clone(), seed);
+        let old = client.address;
+        client.address.set_port(old.port() + 1);
+        self.network.move_to(self.now, old, client.address);
     }
 
     /// A client asks for an ICE restart, and does its part where it is granted.
@@ -350,7 +349,9 @@ impl World {
                 captured.push(datagram.clone());
             }
             self.engine.handle_datagram(self.now, datagram.source, datagram.destination, &datagram.bytes);
-        } else if let Some(client) = number_of(datagram.destination).and_then(|n| self.clients.get_mut(n)) {
+        } else if let Some(client) = number_of(datagram.destination).and_then(|n| self.clients.get_mut(n))
+            && client.address == datagram.destination
+        {
             client.handle_datagram(self.now, datagram, &mut self.out);
         }
     }
@@ -386,13 +387,11 @@ fn address_of(number: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, high, low)), CLIENT_PORT)
 }
 
-/// The client at an address.
+/// The client of an address, at whatever port it is now.
 fn number_of(address: SocketAddr) -> Option<usize> {
-    match (address.ip(), address.port()) {
-        (IpAddr::V4(ip), CLIENT_PORT) => match ip.octets() {
-            [10, 1, high, low] => Some(usize::from(u16::from_be_bytes([high, low]))),
-            _ => None,
-        },
+    let IpAddr::V4(ip) = address.ip() else { return None };
+    match ip.octets() {
+        [10, 1, high, low] => Some(usize::from(u16::from_be_bytes([high, low]))),
         _ => None,
     }
 }
