@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use crate::ice_server::{IceServer, SharedSecret};
+
 /// Settings of the HTTP side.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -29,6 +31,8 @@ pub struct Config {
     pub rtp_dump: bool,
     /// How often a silent bot is pinged; after three unanswered ones it is gone.
     pub bot_ping: Duration,
+    /// STUN and TURN servers told to clients.
+    pub ice_servers: Vec<IceServer>,
 }
 
 /// How often something may be done from one address: a token bucket.
@@ -55,6 +59,7 @@ impl Default for Config {
             guest_ttl: Duration::from_secs(3_600),
             rtp_dump: false,
             bot_ping: Duration::from_secs(20),
+            ice_servers: Vec::new(),
         }
     }
 }
