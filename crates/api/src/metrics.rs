@@ -185,11 +185,16 @@ impl Collector for StoreCollector {
 
 type Field = (&'static str, &'static str, fn(&ShardMetrics) -> u64);
 
-const COUNTERS: [Field; 11] = [
+const COUNTERS: [Field; 16] = [
     ("shard_datagrams_in", "Datagrams received", |m| m.datagrams_in),
     ("shard_datagrams_out", "Datagrams sent", |m| m.datagrams_out),
     ("shard_datagrams_unknown", "Datagrams from nobody we know", |m| m.datagrams_unknown),
     ("shard_send_dropped", "Datagrams the socket would not take", |m| m.send_dropped),
+    ("shard_tcp_accepted", "TCP connections accepted", |m| m.tcp_accepted),
+    ("shard_tcp_refused", "TCP connections ended because of a bound", |m| m.tcp_refused),
+    ("shard_tcp_strangers", "TCP connections of nobody we know, ended", |m| m.tcp_strangers),
+    ("shard_tcp_handed", "TCP connections given to the shard of their peer", |m| m.tcp_handed),
+    ("shard_tcp_dropped", "Packets for peers that read TCP too slowly", |m| m.tcp_dropped),
     ("shard_packets_in", "Media packets that came in", |m| m.packets_in),
     ("shard_packets_forwarded", "Media packets forwarded to subscribers", |m| m.packets_forwarded),
     ("shard_packets_unwanted", "Media packets of unwanted layers, dropped at ingress", |m| {
@@ -201,8 +206,9 @@ const COUNTERS: [Field; 11] = [
     ("shard_room_panics", "Rooms ended because of a panic in them", |m| m.room_panics),
 ];
 
-const GAUGES: [Field; 4] = [
+const GAUGES: [Field; 5] = [
     ("shard_peers", "WebRTC peers", |m| m.peers),
+    ("shard_tcp_connections", "TCP connections of peers", |m| m.tcp_connections),
     ("shard_rooms", "Rooms", |m| m.rooms),
     ("shard_attachments", "Attachments: bots and taps", |m| m.attachments),
     ("shard_busy_permille", "Time not waiting over the last second, in thousandths", |m| m.busy_permille),

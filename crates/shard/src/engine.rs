@@ -13,6 +13,7 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use antiphon_base::{ParticipantId, RoomName};
@@ -25,19 +26,35 @@ use str0m::config::DtlsCert;
 use crate::attach::{AttachRequest, Attachment};
 use crate::clock::Clock;
 use crate::command::Command;
-use crate::config::Config;
+use crate::config::{Config, Tcp};
 use crate::core::Core;
 use crate::inbox::{self, Inbox, Sender};
 use crate::join::{JoinError, JoinRequest, Joined, Prepared};
 use crate::net::Received;
+use crate::reach::{self, Reach};
 use crate::sdp::{Terms, negotiate};
 use crate::status::{ParticipantStatus, ShardMetrics};
+use crate::transport::Transport;
+
+/// A packet that leaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Transmit<'a> {
+    /// As a datagram, or framed in a stream.
+    pub transport: Transport,
+    /// From where.
+    pub source: SocketAddr,
+    /// To where.
+    pub destination: SocketAddr,
+    /// What.
+    pub bytes: &'a [u8],
+}
 
 /// One shard, driven by the caller.
 pub struct Engine {
     core: Core,
     door: Door,
     local: SocketAddr,
+    reach: Arc<Reach>,
     sender: Sender,
     inbox: Inbox,
 }
@@ -50,7 +67,12 @@ impl Engine {
     pub fn new(config: Config, local: SocketAddr, now: Instant, epoch_us: u64) -> std::io::Result<Self> {
         let (sender, inbox) = inbox::inbox()?;
         let door = Door::new(&config)?;
-        Ok(Self { core: Core::new(config, Clock::at(now, epoch_us), now), door, local, sender, inbox })
+        let to = &config.reach;
+        let addresses = reach::addresses(to, local.ip(), &[]);
+        let (udp, tcp) = (to.udp.then_some(local.port()), (to.tcp != Tcp::Off).then_some(local.port()));
+        let tcp = tcp.map(|port| to.tcp_announce_port.unwrap_or(port));
+        let reach = Arc::new(Reach::new(&addresses, &to.external, udp, tcp));
+        Ok(Self { reach, core: Core::new(config, Clock::at(now, epoch_us), now), door, local, sender, inbox })
     }
 
     /// Answers an offer and lets the peer enter.
@@ -64,7 +86,7 @@ impl Engine {
         offer: &str,
         request: JoinRequest,
     ) -> Result<Joined, JoinError> {
-        let to = Address { shard: 0, candidates: &[self.local] };
+        let to = Address { shard: 0, reach: &self.reach };
         let prepared = self.door.prepare(to, room, offer, request, now)?;
         self.core.join(now, prepared)
     }
@@ -103,7 +125,22 @@ impl Engine {
         destination: SocketAddr,
         bytes: &[u8],
     ) {
-        self.core.handle_datagram(now, &Received { bytes, source, destination });
+        self.core.handle_datagram(now, &Received { transport: Transport::Udp, bytes, source, destination });
+    }
+
+    /// A packet came by the TCP connection that `source` has opened.
+    pub fn handle_tcp(&mut self, now: Instant, source: SocketAddr, destination: SocketAddr, bytes: &[u8]) {
+        self.core.handle_datagram(now, &Received { transport: Transport::Tcp, bytes, source, destination });
+    }
+
+    /// The TCP connection that `source` had opened has ended.
+    pub fn tcp_ended(&mut self, source: SocketAddr) {
+        self.core.pipe_ended(source);
+    }
+
+    /// TCP connections that are to be closed: nobody is behind them any more.
+    pub fn ended_tcp(&mut self) -> Vec<SocketAddr> {
+        self.core.take_ended_pipes()
     }
 
     /// Commands of attachments, and everything that is due.
@@ -120,12 +157,23 @@ impl Engine {
         self.core.poll_timeout()
     }
 
-    /// Ends a round: everything that leaves is given to `send` as source, destination, bytes.
+    /// Ends a round: all datagrams that leave are given to `send` as source, destination, bytes.
     pub fn finish(&mut self, now: Instant, mut send: impl FnMut(SocketAddr, SocketAddr, &[u8])) {
+        self.finish_all(now, |t| {
+            if t.transport == Transport::Udp {
+                send(t.source, t.destination, t.bytes);
+            }
+        });
+    }
+
+    /// As [`Engine::finish`], with what leaves by TCP.
+    pub fn finish_all(&mut self, now: Instant, mut send: impl FnMut(Transmit<'_>)) {
         let port = self.local.port();
         self.core.finish(now, |arena| {
-            for d in arena.datagrams() {
-                send(SocketAddr::new(d.source, port), d.destination, arena.contents(d));
+            let udp = arena.datagrams().iter().map(|d| (Transport::Udp, d));
+            for (transport, d) in udp.chain(arena.by_tcp().iter().map(|d| (Transport::Tcp, d))) {
+                let source = SocketAddr::new(d.source, port);
+                send(Transmit { transport, source, destination: d.destination, bytes: arena.contents(d) });
             }
         });
     }
@@ -145,7 +193,7 @@ impl Engine {
 #[derive(Clone, Copy)]
 pub(crate) struct Address<'a> {
     pub(crate) shard: usize,
-    pub(crate) candidates: &'a [SocketAddr],
+    pub(crate) reach: &'a Arc<Reach>,
 }
 
 /// Where offers are answered; needs no shard thread.
@@ -179,8 +227,7 @@ impl Door {
         let credentials = IceCreds { ufrag: ufrag.clone(), pass: random_text(24) };
         let kind = request.kind;
         let certificate = &self.certificate;
-        let terms =
-            Terms { candidates: to.candidates, certificate, credentials, max_slots: self.max_slots, kind };
+        let terms = Terms { reach: to.reach, certificate, credentials, max_slots: self.max_slots, kind };
         let negotiated = negotiate(offer, terms, now)?;
         Ok(Prepared { room: room.clone(), request, negotiated, resume_token: random_text(32), ufrag })
     }

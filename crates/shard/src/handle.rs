@@ -1,7 +1,7 @@
 //! [`Shards`]: the running set, as other crates see it.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use antiphon_base::{ErrorKind, ParticipantId, RoomName};
@@ -10,14 +10,16 @@ use antiphon_wire::control::LeaveReason;
 use crate::attach::{AttachRequest, Attachment};
 use crate::clock::Clock;
 use crate::command::{Command, Reply};
-use crate::config::Config;
+use crate::config::{Config, Tcp};
 use crate::core::Core;
 use crate::engine::{Address, Door};
 use crate::inbox::{self, Sender};
 use crate::join::{JoinError, JoinRequest, Joined, Prepared};
-use crate::net::{Socket, interface_addresses};
+use crate::net::{self, Socket};
+use crate::reach::{self, Reach};
 use crate::run::Runner;
 use crate::status::{Metrics, ParticipantStatus, RoomStatus, ShardMetrics};
+use crate::tcp::{Others, Pipes};
 
 /// All shards of this process. Cheap to clone; the threads end with [`Shards::stop`].
 #[derive(Clone)]
@@ -33,8 +35,9 @@ struct Inner {
 
 struct Shard {
     inbox: Sender,
-    candidates: Vec<SocketAddr>,
+    reach: Arc<Reach>,
     local: SocketAddr,
+    tcp: Option<SocketAddr>,
     metrics: Arc<Mutex<ShardMetrics>>,
 }
 
@@ -45,21 +48,27 @@ impl Shards {
     /// A port that cannot be bound, a thread that cannot be started.
     pub fn start(config: Config) -> std::io::Result<Self> {
         let door = Door::new(&config)?;
-        let addresses = announced(&config)?;
-        // One clock for all shards, so that their times compare.
-        let clock = Clock::new(Instant::now());
+        let shared = Shared::new(&config)?;
         let (mut shards, mut threads) = (Vec::new(), Vec::new());
         for index in 0..config.shards.max(1) {
-            let (shard, thread) = start_shard(index, &config, &addresses, clock)?;
+            let (shard, thread) = start_shard(index, &config, &shared)?;
             shards.push(shard);
             threads.push(thread);
         }
+        let _ = shared.others.set(shards.iter().map(|s| s.inbox.clone()).collect());
         Ok(Self { inner: Arc::new(Inner { shards, door, threads: Mutex::new(threads) }) })
     }
 
     /// The bound UDP addresses, one per shard.
     pub fn media_addresses(&self) -> Vec<SocketAddr> {
         self.inner.shards.iter().map(|s| s.local).collect()
+    }
+
+    /// The bound TCP addresses: none, one for all shards, or one per shard.
+    pub fn tcp_addresses(&self) -> Vec<SocketAddr> {
+        let mut all: Vec<_> = self.inner.shards.iter().filter_map(|s| s.tcp).collect();
+        all.dedup();
+        all
     }
 
     /// The home of a room: the same on every call, whoever asks.
@@ -80,7 +89,7 @@ impl Shards {
     /// `bad_sdp`, `no_common_codec`.
     pub fn prepare(&self, room: &RoomName, offer: &str, request: JoinRequest) -> Result<Prepared, JoinError> {
         let (index, shard) = self.home(room);
-        let to = Address { shard: index, candidates: &shard.candidates };
+        let to = Address { shard: index, reach: &shard.reach };
         self.inner.door.prepare(to, room, offer, request, Instant::now())
     }
 
@@ -182,39 +191,79 @@ async fn ask<T>(shard: &Shard, command: impl FnOnce(Reply<T>) -> Command) -> Opt
     rx.recv().await.ok()
 }
 
-/// Addresses told to peers.
-fn announced(config: &Config) -> std::io::Result<Vec<IpAddr>> {
-    if !config.announce.is_empty() {
-        return Ok(config.announce.clone());
+/// What all shards have in common.
+struct Shared {
+    /// One clock, so that their times compare.
+    clock: Clock,
+    /// Addresses told to peers.
+    addresses: Vec<IpAddr>,
+    /// The TCP port of all shards.
+    listener: Option<TcpListener>,
+    /// Their inboxes, once they are there.
+    others: Others,
+}
+
+impl Shared {
+    fn new(config: &Config) -> std::io::Result<Self> {
+        let addresses = reach::addresses(&config.reach, config.media.ip(), &net::interfaces()?);
+        if addresses.is_empty() {
+            return Err(std::io::Error::other("no interface has an address to tell: see reach.interfaces"));
+        }
+        let listener = match config.reach.tcp {
+            Tcp::At(address) => Some(net::listen(address).map_err(|e| named("TCP", address, &e))?),
+            Tcp::Off | Tcp::SamePort => None,
+        };
+        Ok(Self { clock: Clock::new(Instant::now()), addresses, listener, others: Arc::new(OnceLock::new()) })
     }
-    let ip = config.media.ip();
-    if !ip.is_unspecified() {
-        return Ok(vec![ip]);
+}
+
+fn named(protocol: &str, address: SocketAddr, error: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("{protocol} {address}: {error}"))
+}
+
+/// How often a free port is looked for that is free in both protocols.
+const MAX_PORT_TRIES: usize = 16;
+
+/// The sockets of a shard.
+fn bind(index: usize, config: &Config, shared: &Shared) -> std::io::Result<(Socket, Option<TcpListener>)> {
+    let offset = u16::try_from(index).map_err(std::io::Error::other)?;
+    let any = config.media.port() == 0;
+    let port = if any { Some(0) } else { config.media.port().checked_add(offset) };
+    let port = port.ok_or_else(|| std::io::Error::other("media port plus shards is above 65535"))?;
+    let address = SocketAddr::new(config.media.ip(), port);
+    for _ in 0..MAX_PORT_TRIES {
+        let socket = Socket::bind(address).map_err(|e| named("UDP", address, &e))?;
+        if config.reach.tcp != Tcp::SamePort {
+            return Ok((socket, shared.listener.as_ref().map(TcpListener::try_clone).transpose()?));
+        }
+        match net::listen(socket.local()) {
+            Ok(listener) => return Ok((socket, Some(listener))),
+            // Somebody else has that number in TCP: with a free choice, the next.
+            Err(e) if any && e.kind() == std::io::ErrorKind::AddrInUse => {}
+            Err(e) => return Err(named("TCP", socket.local(), &e)),
+        }
     }
-    Ok(interface_addresses()?.into_iter().filter(|a| a.is_ipv4() == ip.is_ipv4()).collect())
+    Err(std::io::Error::other("no port was found that is free for UDP and TCP"))
 }
 
 fn start_shard(
     index: usize,
     config: &Config,
-    addresses: &[IpAddr],
-    clock: Clock,
+    shared: &Shared,
 ) -> std::io::Result<(Shard, std::thread::JoinHandle<()>)> {
-    let offset = u16::try_from(index).map_err(std::io::Error::other)?;
-    let port = config.media.port();
-    let port = if port == 0 {
-        0
-    } else {
-        port.checked_add(offset)
-            .ok_or_else(|| std::io::Error::other("media port plus shards is above 65535"))?
-    };
-    let socket = Socket::bind(SocketAddr::new(config.media.ip(), port))?;
+    let (socket, listener) = bind(index, config, shared)?;
     let local = socket.local();
+    let tcp = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let to = &config.reach;
+    let tcp_port = tcp.map(|a| to.tcp_announce_port.unwrap_or(a.port()));
+    let reach = Reach::new(&shared.addresses, &to.external, to.udp.then_some(local.port()), tcp_port);
     let (sender, inbox) = inbox::inbox()?;
     let metrics = Arc::new(Mutex::new(ShardMetrics::default()));
+    let now = Instant::now();
     let runner = Runner {
-        core: Core::new(config.clone(), clock, Instant::now()),
+        core: Core::new(config.clone(), shared.clock, now),
         socket,
+        pipes: Pipes::new(index, listener, to.tcp_connections, shared.others.clone(), now)?,
         inbox,
         sender: sender.clone(),
         metrics: metrics.clone(),
@@ -224,6 +273,5 @@ fn start_shard(
             tracing::error!(%error, index, "a shard has ended");
         }
     })?;
-    let candidates = addresses.iter().map(|ip| SocketAddr::new(*ip, local.port())).collect();
-    Ok((Shard { inbox: sender, candidates, local, metrics }, thread))
+    Ok((Shard { inbox: sender, reach: Arc::new(reach), local, tcp, metrics }, thread))
 }

@@ -1,4 +1,4 @@
-//! The packet threads: UDP sockets, WebRTC peers (str0m), timers; they host the room engines.
+//! The packet threads: sockets, WebRTC peers (str0m), timers; they host the room engines.
 //!
 //! A [`Shards`] is the running set. A WebRTC peer enters by [`Shards::prepare`] (SDP, on the caller's thread) and
 //! [`Shards::join`]; a program in this process enters by [`Shards::attach`]. No SDP, no codec, no async runtime and no
@@ -21,17 +21,21 @@ pub mod join;
 mod net;
 mod outputs;
 mod peer;
+mod reach;
 mod run;
 mod sdp;
 pub mod status;
 mod stun;
+mod tcp;
 mod timers;
+mod transport;
 
 pub use attach::{
     AttachCommand, AttachEvent, AttachRequest, AttachSender, Attachment, OutPacket, TapRequest,
 };
 pub use config::Config;
-pub use engine::Engine;
+pub use engine::{Engine, Transmit};
 pub use handle::Shards;
 pub use join::{Grants, JoinError, JoinRequest, Joined, Prepared};
 pub use status::{Metrics, ParticipantStatus, RoomStatus, ShardMetrics};
+pub use transport::Transport;

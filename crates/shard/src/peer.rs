@@ -1,7 +1,6 @@
 //! One WebRTC participant on a shard: its connection, its slots, its place in the room.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use antiphon_base::{MediaKind, ParticipantId, ParticipantKey};
@@ -12,6 +11,7 @@ use rand::Rng;
 
 use crate::connection::Connection;
 use crate::join::Grants;
+use crate::transport::Remote;
 
 /// Addresses one peer may send from: its interfaces while ICE makes up its mind.
 pub(crate) const MAX_ADDRESSES: usize = 8;
@@ -30,7 +30,7 @@ pub(crate) struct Peer {
     pub(crate) grants: Grants,
     pub(crate) has_control: bool,
     pub(crate) ufrag: String,
-    pub(crate) addresses: VecDeque<SocketAddr>,
+    pub(crate) addresses: VecDeque<Remote>,
     pub(crate) slots: Vec<Slot>,
     /// For each slot, the feeds whose packets come to it: what it shows, and what it waits for.
     pub(crate) listening: Vec<[Option<Feed>; 2]>,

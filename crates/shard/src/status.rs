@@ -33,6 +33,18 @@ pub struct ShardMetrics {
     pub datagrams_unknown: u64,
     /// Datagrams the socket would not take.
     pub send_dropped: u64,
+    /// TCP connections of peers now.
+    pub tcp_connections: u64,
+    /// TCP connections accepted.
+    pub tcp_accepted: u64,
+    /// TCP connections ended because of a bound.
+    pub tcp_refused: u64,
+    /// TCP connections ended because nobody we know spoke by them.
+    pub tcp_strangers: u64,
+    /// TCP connections given to the shard that their peer is on.
+    pub tcp_handed: u64,
+    /// Packets that did not leave by TCP because the peer reads too slowly or has gone.
+    pub tcp_dropped: u64,
     /// Media packets that came in.
     pub packets_in: u64,
     /// Media packets forwarded to subscribers.

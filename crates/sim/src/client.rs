@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use antiphon_base::{MediaKind, ParticipantId, ParticipantKey, Source};
-use antiphon_shard::{Grants, JoinRequest, Joined};
+use antiphon_shard::{Grants, JoinRequest, Joined, Transport};
 use antiphon_wire::control::{
     ClientMessage, LeaveReason, ParticipantInfo, ParticipantKind, Policy, Request, ServerMessage,
     SlotAssignment,
@@ -14,7 +14,7 @@ use str0m::bwe::Bitrate;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::channel::ChannelId;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Simulcast, SimulcastLayer};
-use str0m::net::{Protocol, Receive};
+use str0m::net::{Protocol, Receive, TcpType};
 use str0m::rtp::{Extension, RtpPacket, Ssrc};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
@@ -53,6 +53,8 @@ pub struct Profile {
     pub only: Option<ParticipantId>,
     /// Offers transport-wide feedback; as browsers do.
     pub transport_feedback: bool,
+    /// By which protocol it comes.
+    pub transport: Transport,
 }
 
 impl Profile {
@@ -73,6 +75,7 @@ impl Profile {
             resume: None,
             only: None,
             transport_feedback: true,
+            transport: Transport::Udp,
         }
     }
 
@@ -92,7 +95,8 @@ impl Profile {
         self
     }
 
-    pub(crate) fn request(&self) -> JoinRequest {
+    /// How it asks to join.
+    pub fn request(&self) -> JoinRequest {
         JoinRequest {
             id: ParticipantId::new(&self.id).expect("tests use good ids"),
             name: self.name.clone(),
@@ -182,7 +186,8 @@ pub struct Client {
 
 /// A client that has made its offer.
 pub struct Offering {
-    pub(crate) offer: String,
+    /// The offer.
+    pub offer: String,
     profile: Profile,
     number: u16,
     address: SocketAddr,
@@ -194,7 +199,7 @@ pub struct Offering {
 
 impl Offering {
     /// Makes an offer.
-    pub(crate) fn new(now: Instant, number: u16, address: SocketAddr, profile: Profile) -> Self {
+    pub fn new(now: Instant, number: u16, address: SocketAddr, profile: Profile) -> Self {
         let config = Rtc::builder()
             .clear_codecs()
             .enable_opus(true, false)
@@ -203,7 +208,7 @@ impl Offering {
             .set_stats_interval(None);
         let config = if profile.transport_feedback { config } else { without_transport_feedback(config) };
         let mut rtc = config.build(now);
-        rtc.add_local_candidate(Candidate::host(address, "udp").expect("an address and UDP make one"));
+        rtc.add_local_candidate(candidate(address, profile.transport));
         let mut api = rtc.sdp_api();
         let mut lines = BTreeMap::new();
         let mut slots = Vec::new();
@@ -241,7 +246,7 @@ impl Offering {
     }
 
     /// Takes the answer.
-    pub(crate) fn accept(mut self, now: Instant, joined: Joined) -> Client {
+    pub fn accept(mut self, now: Instant, joined: Joined) -> Client {
         let answer = SdpAnswer::from_sdp_string(&joined.answer).expect("our answer parses");
         self.rtc.sdp_api().accept_answer(self.pending, answer).expect("our answer fits the offer");
         Client {
@@ -269,6 +274,14 @@ impl Offering {
             lines: self.lines,
         }
     }
+}
+
+fn candidate(address: SocketAddr, transport: Transport) -> Candidate {
+    let made = match transport {
+        Transport::Udp => Candidate::host(address, "udp"),
+        Transport::Tcp => Candidate::builder().tcp().host(address).tcptype(TcpType::Active).build(),
+    };
+    made.expect("an address and a protocol make one")
 }
 
 /// str0m's usual extensions but those for bandwidth.
@@ -388,7 +401,11 @@ impl Client {
 
     /// A datagram came.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &Datagram, out: &mut Vec<Datagram>) {
-        let receive = Receive::new(Protocol::Udp, datagram.source, self.address, &datagram.bytes);
+        let protocol = match self.profile.transport {
+            Transport::Udp => Protocol::Udp,
+            Transport::Tcp => Protocol::Tcp,
+        };
+        let receive = Receive::new(protocol, datagram.source, self.address, &datagram.bytes);
         let Ok(receive) = receive else { return };
         if self.vanished || self.closed.is_some() {
             return;

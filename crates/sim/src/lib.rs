@@ -23,6 +23,6 @@ pub mod sender;
 pub mod stamp;
 pub mod world;
 
-pub use client::{Client, Profile};
-pub use net::Conditions;
-pub use world::World;
+pub use client::{Client, Offering, Profile};
+pub use net::{Conditions, Datagram};
+pub use world::{SERVER, World};

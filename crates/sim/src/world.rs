@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use antiphon_base::{ParticipantId, ParticipantKey, RoomName};
-use antiphon_shard::{AttachRequest, Attachment, Config, Engine, JoinError, ParticipantStatus};
+use antiphon_shard::{AttachRequest, Attachment, Config, Engine, JoinError, ParticipantStatus, Transport};
 use antiphon_wire::control::Request;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -63,6 +63,8 @@ pub struct World {
     pub captured: Option<Vec<Datagram>>,
     /// Sees everything that leaves the server.
     pub watch: Option<Watch>,
+    /// What a NAT before the server is reached at.
+    pub nat: Option<SocketAddr>,
     /// Keeps everything that the server sends to addresses without client.
     pub strays: Vec<Datagram>,
     seed: u64,
@@ -93,6 +95,7 @@ impl World {
             rng: SmallRng::seed_from_u64(seed),
             captured: None,
             watch: None,
+            nat: None,
             strays: Vec::new(),
             seed,
             out: Vec::new(),
@@ -220,11 +223,16 @@ impl World {
     }
 
     fn deliver(&mut self, datagram: &Datagram) {
-        if datagram.destination == SERVER {
+        let tcp = |c: &Client| c.address == datagram.source && c.profile.transport == Transport::Tcp;
+        if datagram.destination == self.nat.unwrap_or(SERVER) {
             if let Some(captured) = &mut self.captured {
                 captured.push(datagram.clone());
             }
-            self.engine.handle_datagram(self.now, datagram.source, SERVER, &datagram.bytes);
+            if self.clients.iter().any(tcp) {
+                self.engine.handle_tcp(self.now, datagram.source, SERVER, &datagram.bytes);
+            } else {
+                self.engine.handle_datagram(self.now, datagram.source, SERVER, &datagram.bytes);
+            }
         } else if let Some(client) = self.clients.iter_mut().find(|c| c.address == datagram.destination) {
             client.handle_datagram(self.now, datagram, &mut self.out);
         }
@@ -233,9 +241,17 @@ impl World {
     /// Puts everything that leaves onto the network.
     pub fn finish(&mut self) {
         let (now, network, strays) = (self.now, &mut self.network, &mut self.strays);
-        let watch = &mut self.watch;
-        self.engine.finish(now, |source, destination, bytes| {
-            let datagram = Datagram { source, destination, bytes: bytes.to_vec() };
+        let (watch, clients) = (&mut self.watch, &self.clients);
+        let nat = self.nat;
+        self.engine.finish_all(now, |t| {
+            // Behind a NAT the machine's own address is the only one that it may send from.
+            assert_eq!(t.source, SERVER);
+            let (source, destination) = (nat.unwrap_or(SERVER), t.destination);
+            let client = clients.iter().find(|c| c.address == destination);
+            if client.is_some_and(|c| c.profile.transport != t.transport) {
+                return strays.push(Datagram { source, destination, bytes: t.bytes.to_vec() });
+            }
+            let datagram = Datagram { source, destination, bytes: t.bytes.to_vec() };
             if let Some(watch) = watch {
                 watch(&datagram);
             }

@@ -7,8 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use antiphon_api::config::Rate;
+use antiphon_api::config::{Rate, SharedSecret};
 use antiphon_base::RoomName;
+use antiphon_shard::config as shard;
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use resolve::load;
@@ -26,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) shards: usize,
     pub(crate) data: PathBuf,
     pub(crate) announce: Vec<IpAddr>,
+    pub(crate) ice_servers: Vec<IceServer>,
+    pub(crate) reach: Reach,
     pub(crate) tls: Tls,
     pub(crate) log: Log,
     pub(crate) guests: Guests,
@@ -38,6 +42,63 @@ pub(crate) struct Config {
     pub(crate) kvs: Kvs,
     pub(crate) stop: Stop,
     pub(crate) debug: Debug,
+}
+
+/// How peers reach the media ports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Reach {
+    pub(crate) udp: bool,
+    /// A [`shard::Tcp`].
+    pub(crate) tcp: String,
+    /// 0: the one listened at.
+    pub(crate) tcp_announce_port: u16,
+    pub(crate) tcp_connections: usize,
+    /// [`shard::External`]s.
+    pub(crate) external_ip: Vec<String>,
+    pub(crate) interfaces: Vec<String>,
+    pub(crate) exclude_interfaces: Vec<String>,
+}
+
+/// A STUN or TURN server told to clients.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IceServer {
+    pub(crate) urls: Vec<String>,
+    #[serde(default)]
+    pub(crate) username: String,
+    #[serde(default)]
+    pub(crate) credential: String,
+    /// Shared with the TURN server: passwords are made of it.
+    #[serde(default)]
+    pub(crate) secret: String,
+    #[serde(default = "IceServer::ttl_s")]
+    pub(crate) ttl_s: u64,
+}
+
+impl IceServer {
+    /// A working day.
+    fn ttl_s() -> u64 {
+        12 * 3_600
+    }
+
+    fn for_clients(&self) -> antiphon_api::IceServer {
+        let given = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
+        let ttl = Duration::from_secs(self.ttl_s);
+        antiphon_api::IceServer {
+            urls: self.urls.clone(),
+            username: given(&self.username),
+            credential: given(&self.credential),
+            shared: given(&self.secret).map(|secret| SharedSecret { secret, ttl }),
+        }
+    }
+}
+
+impl std::fmt::Debug for IceServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Secrets stay out of whatever prints a configuration.
+        f.debug_struct("IceServer").field("urls", &self.urls).finish_non_exhaustive()
+    }
 }
 
 /// Certificate files; empty: plain HTTP.
@@ -208,6 +269,8 @@ impl Default for Config {
             shards: 0,
             data: "data".into(),
             announce: Vec::new(),
+            ice_servers: Vec::new(),
+            reach: Reach::default(),
             tls: Tls::default(),
             log: Log::default(),
             guests: Guests::default(),
@@ -220,6 +283,21 @@ impl Default for Config {
             kvs: Kvs::default(),
             stop: Stop::default(),
             debug: Debug::default(),
+        }
+    }
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        let reach = shard::Reachability::default();
+        Self {
+            udp: reach.udp,
+            tcp: "same".into(),
+            tcp_announce_port: reach.tcp_announce_port.unwrap_or(0),
+            tcp_connections: reach.tcp_connections,
+            external_ip: Vec::new(),
+            interfaces: reach.interfaces.include,
+            exclude_interfaces: reach.interfaces.exclude,
         }
     }
 }
@@ -319,13 +397,37 @@ impl Default for Stop {
 }
 
 impl Config {
+    /// How peers reach the packet threads.
+    ///
+    /// # Errors
+    /// A text that is not what it should be, with its key.
+    pub(crate) fn reachability(&self) -> anyhow::Result<shard::Reachability> {
+        let reach = &self.reach;
+        let external = reach.external_ip.iter().map(|text| text.parse().with_context(|| format!("{text:?}")));
+        Ok(shard::Reachability {
+            udp: reach.udp,
+            tcp: reach.tcp.parse().context("reach.tcp")?,
+            tcp_announce_port: (reach.tcp_announce_port != 0).then_some(reach.tcp_announce_port),
+            tcp_connections: reach.tcp_connections,
+            announce: self.announce.clone(),
+            external: external.collect::<Result<_, _>>().context("reach.external_ip")?,
+            interfaces: shard::Interfaces {
+                include: reach.interfaces.clone(),
+                exclude: reach.exclude_interfaces.clone(),
+            },
+        })
+    }
+
     /// The part of the packet threads.
-    pub(crate) fn shard(&self) -> antiphon_shard::Config {
+    ///
+    /// # Errors
+    /// As [`Config::reachability`].
+    pub(crate) fn shard(&self) -> anyhow::Result<antiphon_shard::Config> {
         let default = antiphon_shard::Config::default();
-        antiphon_shard::Config {
+        Ok(antiphon_shard::Config {
             media: self.media,
             shards: if self.shards == 0 { default.shards } else { self.shards },
-            announce: self.announce.clone(),
+            reach: self.reachability()?,
             max_participants_per_room: self.rooms.max_participants,
             max_rooms: self.rooms.max_rooms,
             max_peers: self.rooms.max_peers,
@@ -333,7 +435,7 @@ impl Config {
             max_busy: self.rooms.max_busy,
             consent_timeout: Duration::from_secs(self.rooms.consent_timeout_s),
             max_slots: self.rooms.max_slots,
-        }
+        })
     }
 
     /// The part of HTTP.
@@ -352,6 +454,7 @@ impl Config {
             guest_ttl: Duration::from_secs(guests.ttl_s),
             rtp_dump: self.debug.rtp_dump,
             bot_ping: Duration::from_secs(self.bots.ping_s),
+            ice_servers: self.ice_servers.iter().map(IceServer::for_clients).collect(),
         }
     }
 

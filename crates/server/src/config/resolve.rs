@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
+use antiphon_shard::config::Tcp;
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::Config;
 
-/// A server has fewer cores than this.
-const MAX_SHARDS: usize = 512;
+/// A shard's number is two hexadecimal digits in the user fragments of its peers.
+const MAX_SHARDS: usize = 256;
+/// STUN and TURN servers told to a client: browsers warn of five.
+const MAX_ICE_SERVERS: usize = 8;
 
 /// Reads the file and the environment; flags are keys with their text.
 pub(crate) fn load(file: Option<&Path>, flags: &[(&str, String)]) -> anyhow::Result<Config> {
@@ -88,7 +91,7 @@ fn set(config: &Config, key: &str, text: &str) -> anyhow::Result<Config> {
 fn check(config: &Config) -> anyhow::Result<()> {
     let Config { tls, rooms, limits, bots, guests, .. } = config;
     ensure!(config.shards <= MAX_SHARDS, "shards: at most {MAX_SHARDS}");
-    let shards = config.shard().shards;
+    let shards = config.shard()?.shards;
     let last = usize::from(config.media.port()) + shards - 1;
     ensure!(config.media.port() == 0 || last <= 65_535, "media: {shards} shards need ports up to {last}");
     ensure!(tls.cert.as_os_str().is_empty() == tls.key.as_os_str().is_empty(), "tls: set both cert and key");
@@ -101,6 +104,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
         }
     }
     check_store(config)?;
+    check_reach(config)?;
     let rates = [
         ("limits.joins_per_second", limits.joins_per_second),
         ("guests.tokens_per_second", guests.tokens_per_second),
@@ -134,6 +138,35 @@ fn check(config: &Config) -> anyhow::Result<()> {
         [("stop.deadline_s", config.stop.deadline_s), ("rooms.resume_ttl_s", rooms.resume_ttl_s)]
     {
         ensure!(value <= MAX_SECONDS, "{key}: at most {MAX_SECONDS}");
+    }
+    Ok(())
+}
+
+fn check_reach(config: &Config) -> anyhow::Result<()> {
+    let reach = config.reachability()?;
+    ensure!(reach.udp || reach.tcp != Tcp::Off, "reach: without udp and tcp nobody can be reached");
+    ensure!(reach.tcp_connections > 0, "reach.tcp_connections: at least 1");
+    let outside = reach.external.iter().map(|e| e.outside);
+    for ip in reach.announce.iter().copied().chain(outside) {
+        let usable = !ip.is_unspecified() && !ip.is_multicast();
+        ensure!(usable, "announce, reach.external_ip: nobody can send to {ip}");
+    }
+    ensure!(config.ice_servers.len() <= MAX_ICE_SERVERS, "ice_servers: at most {MAX_ICE_SERVERS}");
+    for server in &config.ice_servers {
+        let known = ["stun:", "stuns:", "turn:", "turns:"];
+        let good = |url: &String| {
+            known.iter().any(|k| url.starts_with(k)) && url.bytes().all(|b| b.is_ascii_graphic())
+        };
+        ensure!(
+            !server.urls.is_empty() && server.urls.iter().all(good),
+            "ice_servers: urls are stun:... or turn:..."
+        );
+        ensure!(
+            server.username.is_empty() == server.credential.is_empty()
+                && (server.username.is_empty() || server.secret.is_empty()),
+            "ice_servers: either username and credential, or secret"
+        );
+        ensure!((1..=MAX_SECONDS).contains(&server.ttl_s), "ice_servers: ttl_s is 1 to {MAX_SECONDS}");
     }
     Ok(())
 }
@@ -231,6 +264,12 @@ mod tests {
             ("[s3]\nbucket = 'a'", "s3"),
             ("[kvs]\naccess_key_id = 'a'\nsecret_access_key = 'b'", "store.enabled"),
             ("media = '0.0.0.0:65535'\nshards = 2", "media"),
+            ("[reach]\ntcp = 'on'", "reach.tcp"),
+            ("[reach]\nudp = false\ntcp = 'off'", "reach"),
+            ("[reach]\nexternal_ip = ['10.0.0.1/x']", "reach.external_ip"),
+            ("announce = ['0.0.0.0']", "announce"),
+            ("ice_servers = [{ urls = ['http://x'] }]", "ice_servers"),
+            ("ice_servers = [{ urls = ['turn:x'], username = 'u' }]", "ice_servers"),
         ] {
             let error = error(file, None, &[]);
             assert!(error.contains(part), "{file}: {error}");
