@@ -5,14 +5,17 @@
 mod attached;
 mod bandwidth;
 mod chaos;
+mod golden;
 mod hostile;
 mod layers;
 mod lossy;
 mod meeting;
 mod moderation;
+mod reach;
 mod returning;
 mod sealing;
 mod shards;
+mod sockets;
 mod speakers;
 
 use std::time::Duration;
