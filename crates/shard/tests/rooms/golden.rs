@@ -189,9 +189,12 @@ fn check(offer: &str, answer: &str) -> usize {
 #[test]
 fn offers_of_browsers_are_answered_by_the_rules() {
     let offers = offers();
-    // Those of Firefox, and Chromium's for WHIP and WHEP, are to be recorded: see the README there.
-    for (browser, kind) in [("chromium", CLIENT), ("safari", CLIENT), ("safari", WHIP), ("safari", WHEP)] {
-        assert!(offers.iter().any(|(n, k, _)| n.starts_with(browser) && *k == kind), "{browser} {kind:?}");
+    for browser in ["chromium", "firefox", "safari"] {
+        for kind in [CLIENT, WHIP, WHEP] {
+            let is =
+                |(name, k, _): &(String, ParticipantKind, String)| name.starts_with(browser) && *k == kind;
+            assert!(offers.iter().any(is), "{browser} {kind:?}");
+        }
     }
     for (name, kind, offer) in offers {
         let lines = offer.lines().filter(|l| l.starts_with("m=")).count();
