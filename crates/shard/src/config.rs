@@ -13,8 +13,10 @@ pub struct Config {
     pub shards: usize,
     /// How peers reach us.
     pub reach: Reachability,
-    /// Most participants in a room, hidden ones included.
+    /// Most participants in a room, bots included.
     pub max_participants_per_room: usize,
+    /// Most players (WHEP) and other hidden ones in a room, beside its participants.
+    pub max_players_per_room: usize,
     /// Most rooms on this node.
     pub max_rooms: usize,
     /// Most WebRTC peers on this node.
@@ -23,6 +25,9 @@ pub struct Config {
     pub resume_ttl: Duration,
     /// A shard busier than this (0 to 1) refuses joins.
     pub max_busy: f64,
+    /// A shard loaded for more than this (0 to 1) gives new peers to less loaded ones: rooms spread. 0: they take turns; 1:
+    /// never.
+    pub spread_above: f64,
     /// A peer without a valid STUN binding for this long is gone.
     pub consent_timeout: Duration,
     /// Receive slots that an offer may have.
@@ -53,6 +58,8 @@ pub struct Reachability {
 pub enum Tcp {
     /// Nowhere.
     Off,
+    /// As [`Tcp::SamePort`], but a shard whose number is taken goes without.
+    IfFree,
     /// Each shard at the number of its UDP port.
     SamePort,
     /// All shards at one address.
@@ -88,10 +95,12 @@ impl FromStr for Tcp {
     fn from_str(text: &str) -> Result<Self, NotThat> {
         match text {
             "off" => Ok(Self::Off),
+            "auto" => Ok(Self::IfFree),
             "same" => Ok(Self::SamePort),
-            at => {
-                at.parse().map(Self::At).map_err(|_| NotThat("\"same\", \"off\" or an address with a port"))
-            }
+            at => at
+                .parse()
+                .map(Self::At)
+                .map_err(|_| NotThat("\"auto\", \"same\", \"off\" or an address with a port")),
         }
     }
 }
@@ -119,7 +128,7 @@ impl Default for Reachability {
     fn default() -> Self {
         Self {
             udp: true,
-            tcp: Tcp::SamePort,
+            tcp: Tcp::IfFree,
             tcp_announce_port: None,
             tcp_connections: 10_000,
             announce: Vec::new(),
@@ -144,10 +153,12 @@ impl Default for Config {
             shards: std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1).max(1)),
             reach: Reachability::default(),
             max_participants_per_room: 1_000,
+            max_players_per_room: 10_000,
             max_rooms: 10_000,
             max_peers: 10_000,
             resume_ttl: Duration::from_secs(30),
             max_busy: 0.85,
+            spread_above: 0.25,
             consent_timeout: Duration::from_secs(30),
             max_slots: 64,
         }

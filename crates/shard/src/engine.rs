@@ -1,4 +1,4 @@
-//! A shard without thread and socket: what [`crate::Shards`] runs, for tests under virtual time (`sim`).
+//! Shards without threads and sockets: what [`crate::Shards`] runs, for tests under virtual time (`sim`).
 //!
 //! ```
 //! use std::time::Instant;
@@ -12,6 +12,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,14 +27,16 @@ use str0m::config::DtlsCert;
 use crate::attach::{AttachRequest, Attachment};
 use crate::clock::Clock;
 use crate::command::Command;
-use crate::config::{Config, Tcp};
+use crate::config::{Config, Reachability, Tcp};
 use crate::core::Core;
 use crate::inbox::{self, Inbox, Sender};
 use crate::join::{JoinError, JoinRequest, Joined, Prepared};
+use crate::link::{Load, Port};
+use crate::load::{Loads, Placement};
 use crate::net::Received;
 use crate::reach::{self, Reach};
 use crate::sdp::{Terms, negotiate};
-use crate::status::{ParticipantStatus, ShardMetrics};
+use crate::status::{Holdings, ParticipantStatus, ShardMetrics};
 use crate::transport::Transport;
 
 /// A packet that leaves.
@@ -49,14 +52,62 @@ pub struct Transmit<'a> {
     pub bytes: &'a [u8],
 }
 
-/// One shard, driven by the caller.
+/// How often shards may answer each other within one round before the rest waits for the next.
+const MAX_EXCHANGES: usize = 64;
+
+/// One shard or several, driven by the caller.
 pub struct Engine {
-    core: Core,
+    cores: Vec<Core>,
     door: Door,
-    local: SocketAddr,
-    reach: Arc<Reach>,
-    sender: Sender,
-    inbox: Inbox,
+    placement: Placement,
+    locals: Vec<SocketAddr>,
+    reach: Vec<Arc<Reach>>,
+    senders: Vec<Sender>,
+    inboxes: Vec<Inbox>,
+    ports: Vec<Port>,
+    flights: Flights,
+    /// How long what goes from shard to shard is under way.
+    pub lag: Lag,
+    stalled: Vec<bool>,
+}
+
+/// How long what goes from shard to shard is under way: for real threads, some microseconds while they are idle, and a
+/// round of the other one while it is busy. Both kinds keep their order, but not with each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Messages.
+    pub messages: Duration,
+    /// Packets.
+    pub media: Duration,
+}
+
+/// What is between the shards: when it arrives, from whom, for whom.
+#[derive(Default)]
+struct Flights {
+    messages: VecDeque<Flight>,
+    media: VecDeque<Flight>,
+}
+
+struct Flight {
+    due: Instant,
+    from: u16,
+    to: usize,
+    load: Load,
+}
+
+impl Flights {
+    fn next(&self) -> Option<Instant> {
+        let first = |queue: &VecDeque<Flight>| queue.front().map(|f| f.due);
+        [first(&self.messages), first(&self.media)].into_iter().flatten().min()
+    }
+
+    fn pop(&mut self, now: Instant) -> Option<Flight> {
+        let is_due = |queue: &VecDeque<Flight>| queue.front().is_some_and(|f| f.due <= now);
+        if is_due(&self.messages) {
+            return self.messages.pop_front();
+        }
+        if is_due(&self.media) { self.media.pop_front() } else { None }
+    }
 }
 
 impl Engine {
@@ -65,14 +116,42 @@ impl Engine {
     /// # Errors
     /// When the system gives no eventfd.
     pub fn new(config: Config, local: SocketAddr, now: Instant, epoch_us: u64) -> std::io::Result<Self> {
-        let (sender, inbox) = inbox::inbox()?;
-        let door = Door::new(&config)?;
-        let to = &config.reach;
-        let addresses = reach::addresses(to, local.ip(), &[]);
-        let (udp, tcp) = (to.udp.then_some(local.port()), (to.tcp != Tcp::Off).then_some(local.port()));
-        let tcp = tcp.map(|port| to.tcp_announce_port.unwrap_or(port));
-        let reach = Arc::new(Reach::new(&addresses, &to.external, udp, tcp));
-        Ok(Self { reach, core: Core::new(config, Clock::at(now, epoch_us), now), door, local, sender, inbox })
+        Self::spread(&config, &[local], now, epoch_us)
+    }
+
+    /// One shard for each of these addresses, whose ports differ.
+    ///
+    /// # Errors
+    /// When the system gives no eventfd.
+    pub fn spread(
+        config: &Config,
+        locals: &[SocketAddr],
+        now: Instant,
+        epoch_us: u64,
+    ) -> std::io::Result<Self> {
+        let loads = Arc::new(Loads::new(locals.len()));
+        let clock = Clock::at(now, epoch_us);
+        let (mut senders, mut inboxes, mut cores) = (Vec::new(), Vec::new(), Vec::new());
+        for shard in 0..locals.len() {
+            let (sender, inbox) = inbox::inbox()?;
+            senders.push(sender);
+            inboxes.push(inbox);
+            let shard = u16::try_from(shard).map_err(std::io::Error::other)?;
+            cores.push(Core::new(shard, config.clone(), loads.clone(), clock, now));
+        }
+        Ok(Self {
+            cores,
+            door: Door::new(config)?,
+            placement: Placement::new(loads, config.spread_above, config.max_rooms),
+            reach: locals.iter().map(|local| reach_of(&config.reach, *local)).collect(),
+            locals: locals.to_vec(),
+            ports: Port::all(&senders),
+            senders,
+            inboxes,
+            flights: Flights::default(),
+            lag: Lag::default(),
+            stalled: vec![false; locals.len()],
+        })
     }
 
     /// Answers an offer and lets the peer enter.
@@ -86,9 +165,34 @@ impl Engine {
         offer: &str,
         request: JoinRequest,
     ) -> Result<Joined, JoinError> {
-        let to = Address { shard: 0, reach: &self.reach };
+        let shard = self.placement.choose(room);
+        self.join_on(now, shard, (room, offer), request)
+    }
+
+    /// As [`Engine::join`], on this shard.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn join_on(
+        &mut self,
+        now: Instant,
+        shard: usize,
+        (room, offer): (&RoomName, &str),
+        request: JoinRequest,
+    ) -> Result<Joined, JoinError> {
+        let to = Address { shard, reach: &self.reach[shard] };
         let prepared = self.door.prepare(to, room, offer, request, now)?;
-        self.core.join(now, prepared)
+        self.cores[self.placement.home(room)].join(now, prepared)
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// The shard on which a room is at home.
+    pub fn home(&self, room: &RoomName) -> usize {
+        self.placement.home(room)
     }
 
     /// Lets a program enter; what it sends is taken at the next [`Engine::handle_timeout`].
@@ -101,20 +205,34 @@ impl Engine {
         room: &RoomName,
         request: AttachRequest,
     ) -> Result<Attachment, JoinError> {
-        self.core.attach(now, room, request, &self.sender)
+        let home = self.placement.home(room);
+        self.cores[home].attach(now, room, request, &self.senders[home])
     }
 
     /// Takes somebody out of a room. `false`: nobody of that id is there.
     pub fn remove(&mut self, now: Instant, room: &RoomName, id: &ParticipantId, reason: LeaveReason) -> bool {
         let (reply, answer) = async_channel::bounded(1);
         let command = Command::Remove { room: room.clone(), id: id.clone(), reason, reply };
-        self.core.handle_command(now, command, &self.sender);
+        let home = self.placement.home(room);
+        self.cores[home].handle_command(now, command, &self.senders[home]);
         answer.try_recv().unwrap_or(false)
     }
 
     /// Tells everybody to join elsewhere within `deadline` and refuses joins.
     pub fn drain(&mut self, now: Instant, deadline: Duration) {
-        self.core.handle_command(now, Command::Drain { deadline }, &self.sender);
+        for (core, sender) in self.cores.iter_mut().zip(&self.senders) {
+            core.handle_command(now, Command::Drain { deadline }, sender);
+        }
+    }
+
+    /// A room fails on a shard, as by a panic there.
+    pub fn fail_room(&mut self, now: Instant, shard: usize, room: &RoomName) {
+        self.cores[shard].fail_room(now, room);
+    }
+
+    /// A shard does nothing for a while, as a thread does that gets no processor; what is sent to it is lost.
+    pub fn stall(&mut self, shard: usize, stalled: bool) {
+        self.stalled[shard] = stalled;
     }
 
     /// A datagram came.
@@ -125,36 +243,56 @@ impl Engine {
         destination: SocketAddr,
         bytes: &[u8],
     ) {
-        self.core.handle_datagram(now, &Received { transport: Transport::Udp, bytes, source, destination });
+        self.take(now, Transport::Udp, (source, destination), bytes);
     }
 
     /// A packet came by the TCP connection that `source` has opened.
     pub fn handle_tcp(&mut self, now: Instant, source: SocketAddr, destination: SocketAddr, bytes: &[u8]) {
-        self.core.handle_datagram(now, &Received { transport: Transport::Tcp, bytes, source, destination });
+        self.take(now, Transport::Tcp, (source, destination), bytes);
+    }
+
+    fn take(
+        &mut self,
+        now: Instant,
+        transport: Transport,
+        (source, destination): (SocketAddr, SocketAddr),
+        bytes: &[u8],
+    ) {
+        let shard = self.locals.iter().position(|local| local.port() == destination.port());
+        if let Some(shard) = shard.filter(|shard| !self.stalled[*shard]) {
+            self.cores[shard].handle_datagram(now, &Received { transport, bytes, source, destination });
+        }
     }
 
     /// The TCP connection that `source` had opened has ended.
     pub fn tcp_ended(&mut self, source: SocketAddr) {
-        self.core.pipe_ended(source);
+        self.cores.iter_mut().for_each(|core| core.pipe_ended(source));
     }
 
     /// TCP connections that are to be closed: nobody is behind them any more.
     pub fn ended_tcp(&mut self) -> Vec<SocketAddr> {
-        self.core.take_ended_pipes()
+        self.cores.iter_mut().flat_map(Core::take_ended_pipes).collect()
     }
 
-    /// Commands of attachments, and everything that is due.
+    /// Commands of attachments, what comes from shard to shard, and everything that is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.inbox.answer();
-        while let Some(command) = self.inbox.next() {
-            self.core.handle_command(now, command, &self.sender);
+        while let Some(Flight { from, to, mut load, .. }) = self.flights.pop(now) {
+            self.cores[to].handle_load(now, from, &mut load);
         }
-        self.core.handle_timeout(now);
+        for shard in (0..self.cores.len()).filter(|shard| !self.stalled[*shard]) {
+            let (core, inbox) = (&mut self.cores[shard], &self.inboxes[shard]);
+            inbox.answer();
+            while let Some(command) = inbox.next() {
+                core.handle_command(now, command, &self.senders[shard]);
+            }
+            core.handle_timeout(now);
+        }
     }
 
     /// When to call [`Engine::handle_timeout`] at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.core.poll_timeout()
+        let running = self.cores.iter().zip(&self.stalled).filter(|(_, stalled)| !**stalled);
+        running.filter_map(|(core, _)| core.poll_timeout()).chain(self.flights.next()).min()
     }
 
     /// Ends a round: all datagrams that leave are given to `send` as source, destination, bytes.
@@ -168,25 +306,78 @@ impl Engine {
 
     /// As [`Engine::finish`], with what leaves by TCP.
     pub fn finish_all(&mut self, now: Instant, mut send: impl FnMut(Transmit<'_>)) {
-        let port = self.local.port();
-        self.core.finish(now, |arena| {
-            let udp = arena.datagrams().iter().map(|d| (Transport::Udp, d));
-            for (transport, d) in udp.chain(arena.by_tcp().iter().map(|d| (Transport::Tcp, d))) {
-                let source = SocketAddr::new(d.source, port);
-                send(Transmit { transport, source, destination: d.destination, bytes: arena.contents(d) });
+        for _ in 0..MAX_EXCHANGES {
+            for shard in (0..self.cores.len()).filter(|shard| !self.stalled[*shard]) {
+                let port = self.locals[shard].port();
+                self.cores[shard].finish(now, |arena| {
+                    let udp = arena.datagrams().iter().map(|d| (Transport::Udp, d));
+                    for (transport, d) in udp.chain(arena.by_tcp().iter().map(|d| (Transport::Tcp, d))) {
+                        let (source, destination) = (SocketAddr::new(d.source, port), d.destination);
+                        send(Transmit { transport, source, destination, bytes: arena.contents(d) });
+                    }
+                });
             }
-        });
+            if !self.exchange(now) {
+                return;
+            }
+        }
     }
 
-    /// Counters.
+    /// Moves what shards have for each other. `false`: nothing has arrived.
+    fn exchange(&mut self, now: Instant) -> bool {
+        let mut arrived = Vec::new();
+        for shard in (0..self.cores.len()).filter(|shard| !self.stalled[*shard]) {
+            self.cores[shard].flush(&self.ports[shard]);
+        }
+        for to in (0..self.cores.len()).filter(|shard| !self.stalled[*shard]) {
+            self.ports[to].take(|from, load| arrived.push((from, to, std::mem::take(load))));
+        }
+        let any = !arrived.is_empty() && self.lag == Lag::default();
+        for (from, to, mut load) in arrived {
+            if any {
+                self.cores[to].handle_load(now, from, &mut load);
+                continue;
+            }
+            let media = Load { media: load.media, messages: Vec::new() };
+            let messages = Load { messages: load.messages, media: Vec::new() };
+            self.flights.media.push_back(Flight { due: now + self.lag.media, from, to, load: media });
+            let due = now + self.lag.messages;
+            self.flights.messages.push_back(Flight { due, from, to, load: messages });
+        }
+        any
+    }
+
+    /// Counters of all shards together.
     pub fn metrics(&self) -> ShardMetrics {
-        self.core.metrics
+        self.cores.iter().map(|core| core.metrics).sum()
+    }
+
+    /// Counters of one shard.
+    pub fn metrics_of(&self, shard: usize) -> ShardMetrics {
+        self.cores[shard].metrics
+    }
+
+    /// How much it holds now.
+    pub fn holdings(&self) -> Holdings {
+        self.cores.iter().map(Core::holdings).sum()
     }
 
     /// State of a participant.
     pub fn status(&self, now: Instant, room: &RoomName, id: &ParticipantId) -> Option<ParticipantStatus> {
-        self.core.status(now, room, id, true)
+        let (mut status, elsewhere) = self.cores[self.placement.home(room)].status(now, room, id, true)?;
+        if let Some((shard, who)) = elsewhere {
+            status.stats = self.cores[usize::from(shard)].stats_of(now, who);
+        }
+        Some(status)
     }
+}
+
+/// What peers of a shard at this address are told.
+fn reach_of(to: &Reachability, local: SocketAddr) -> Arc<Reach> {
+    let addresses = reach::addresses(to, local.ip(), &[]);
+    let (udp, tcp) = (to.udp.then_some(local.port()), (to.tcp != Tcp::Off).then_some(local.port()));
+    let tcp = tcp.map(|port| to.tcp_announce_port.unwrap_or(port));
+    Arc::new(Reach::new(&addresses, &to.external, udp, tcp))
 }
 
 /// The shard that a peer is to enter.
@@ -229,7 +420,8 @@ impl Door {
         let certificate = &self.certificate;
         let terms = Terms { reach: to.reach, certificate, credentials, max_slots: self.max_slots, kind };
         let negotiated = negotiate(offer, terms, now)?;
-        Ok(Prepared { room: room.clone(), request, negotiated, resume_token: random_text(32), ufrag })
+        let (room, shard, resume_token) = (room.clone(), to.shard, random_text(32));
+        Ok(Prepared { room, shard, request, negotiated, resume_token, ufrag })
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`Shards`]: the running set, as other crates see it.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use antiphon_base::{ErrorKind, ParticipantId, RoomName};
@@ -13,8 +13,10 @@ use crate::command::{Command, Reply};
 use crate::config::{Config, Tcp};
 use crate::core::Core;
 use crate::engine::{Address, Door};
-use crate::inbox::{self, Sender};
+use crate::inbox::{self, Inbox, Sender};
 use crate::join::{JoinError, JoinRequest, Joined, Prepared};
+use crate::link::Port;
+use crate::load::{Loads, Placement};
 use crate::net::{self, Socket};
 use crate::reach::{self, Reach};
 use crate::run::Runner;
@@ -29,6 +31,7 @@ pub struct Shards {
 
 struct Inner {
     shards: Vec<Shard>,
+    placement: Placement,
     door: Door,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
@@ -48,15 +51,23 @@ impl Shards {
     /// A port that cannot be bound, a thread that cannot be started.
     pub fn start(config: Config) -> std::io::Result<Self> {
         let door = Door::new(&config)?;
-        let shared = Shared::new(&config)?;
+        let count = config.shards.max(1);
+        let loads = Arc::new(Loads::new(count));
+        let inboxes = (0..count).map(|_| inbox::inbox()).collect::<std::io::Result<Vec<_>>>()?;
+        let (senders, inboxes): (Vec<_>, Vec<_>) = inboxes.into_iter().unzip();
+        let ports = Port::all(&senders);
+        let shared = Shared::new(&config, senders)?;
         let (mut shards, mut threads) = (Vec::new(), Vec::new());
-        for index in 0..config.shards.max(1) {
-            let (shard, thread) = start_shard(index, &config, &shared)?;
+        for (index, (inbox, port)) in inboxes.into_iter().zip(ports).enumerate() {
+            let core =
+                Core::new(index_u16(index)?, config.clone(), loads.clone(), shared.clock, Instant::now());
+            let (shard, thread) = start_shard(index, &config, &shared, Parts { core, port, inbox })?;
             shards.push(shard);
             threads.push(thread);
         }
-        let _ = shared.others.set(shards.iter().map(|s| s.inbox.clone()).collect());
-        Ok(Self { inner: Arc::new(Inner { shards, door, threads: Mutex::new(threads) }) })
+        let placement = Placement::new(loads, config.spread_above, config.max_rooms);
+        let threads = Mutex::new(threads);
+        Ok(Self { inner: Arc::new(Inner { shards, placement, door, threads }) })
     }
 
     /// The bound UDP addresses, one per shard.
@@ -71,25 +82,19 @@ impl Shards {
         all
     }
 
-    /// The home of a room: the same on every call, whoever asks.
-    fn home(&self, room: &RoomName) -> (usize, &Shard) {
-        // FNV-1a: spreads names, needs no state, and is the same in every build.
-        let hash = room
-            .as_str()
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-        let count = self.inner.shards.len();
-        let index = usize::try_from(hash % count as u64).expect("a remainder of a usize is one");
-        (index, &self.inner.shards[index])
+    /// The shard on which a room is at home.
+    fn home(&self, room: &RoomName) -> &Shard {
+        &self.inner.shards[self.inner.placement.home(room)]
     }
 
-    /// Parses the offer and makes the answer and the connection. Costs milliseconds: not for an async thread.
+    /// Parses the offer and makes the answer and the connection, for the shard that has room for it. Costs milliseconds: not
+    /// for an async thread.
     ///
     /// # Errors
     /// `bad_sdp`, `no_common_codec`.
     pub fn prepare(&self, room: &RoomName, offer: &str, request: JoinRequest) -> Result<Prepared, JoinError> {
-        let (index, shard) = self.home(room);
-        let to = Address { shard: index, reach: &shard.reach };
+        let shard = self.inner.placement.choose(room);
+        let to = Address { shard, reach: &self.inner.shards[shard].reach };
         self.inner.door.prepare(to, room, offer, request, Instant::now())
     }
 
@@ -98,7 +103,7 @@ impl Shards {
     /// # Errors
     /// `room_full`, `overloaded`, `draining`.
     pub async fn join(&self, prepared: Prepared) -> Result<Joined, JoinError> {
-        let shard = self.home(&prepared.room).1;
+        let shard = self.home(&prepared.room);
         let prepared = Box::new(prepared);
         ask(shard, |reply| Command::Join { prepared, reply }).await.unwrap_or_else(|| Err(busy()))
     }
@@ -109,7 +114,7 @@ impl Shards {
     /// `room_full`, `overloaded`, `draining`.
     pub async fn attach(&self, room: &RoomName, request: AttachRequest) -> Result<Attachment, JoinError> {
         let name = room.clone();
-        ask(self.home(room).1, |reply| Command::Attach { room: name, request, reply })
+        ask(self.home(room), |reply| Command::Attach { room: name, request, reply })
             .await
             .unwrap_or_else(|| Err(busy()))
     }
@@ -122,15 +127,13 @@ impl Shards {
         detail: bool,
     ) -> Option<ParticipantStatus> {
         let (name, id) = (room.clone(), id.clone());
-        ask(self.home(room).1, |reply| Command::Status { room: name, id, detail, reply }).await.flatten()
+        ask(self.home(room), |reply| Command::Status { room: name, id, detail, reply }).await.flatten()
     }
 
     /// Takes somebody out of a room. `false`: nobody of that id is there.
     pub async fn remove(&self, room: &RoomName, id: &ParticipantId, reason: LeaveReason) -> bool {
         let (name, id) = (room.clone(), id.clone());
-        ask(self.home(room).1, |reply| Command::Remove { room: name, id, reason, reply })
-            .await
-            .unwrap_or(false)
+        ask(self.home(room), |reply| Command::Remove { room: name, id, reason, reply }).await.unwrap_or(false)
     }
 
     /// Decrypted RTP that a participant sends, as pcap bytes, until the receiver is dropped.
@@ -140,7 +143,7 @@ impl Shards {
         id: &ParticipantId,
     ) -> Option<async_channel::Receiver<Vec<u8>>> {
         let (name, id) = (room.clone(), id.clone());
-        ask(self.home(room).1, |reply| Command::Dump { room: name, id, reply }).await.flatten()
+        ask(self.home(room), |reply| Command::Dump { room: name, id, reply }).await.flatten()
     }
 
     /// All rooms.
@@ -199,21 +202,21 @@ struct Shared {
     addresses: Vec<IpAddr>,
     /// The TCP port of all shards.
     listener: Option<TcpListener>,
-    /// Their inboxes, once they are there.
+    /// Their inboxes.
     others: Others,
 }
 
 impl Shared {
-    fn new(config: &Config) -> std::io::Result<Self> {
+    fn new(config: &Config, senders: Vec<Sender>) -> std::io::Result<Self> {
         let addresses = reach::addresses(&config.reach, config.media.ip(), &net::interfaces()?);
         if addresses.is_empty() {
             return Err(std::io::Error::other("no interface has an address to tell: see reach.interfaces"));
         }
         let listener = match config.reach.tcp {
             Tcp::At(address) => Some(net::listen(address).map_err(|e| named("TCP", address, &e))?),
-            Tcp::Off | Tcp::SamePort => None,
+            Tcp::Off | Tcp::SamePort | Tcp::IfFree => None,
         };
-        Ok(Self { clock: Clock::new(Instant::now()), addresses, listener, others: Arc::new(OnceLock::new()) })
+        Ok(Self { clock: Clock::new(Instant::now()), addresses, listener, others: senders.into() })
     }
 }
 
@@ -233,23 +236,40 @@ fn bind(index: usize, config: &Config, shared: &Shared) -> std::io::Result<(Sock
     let address = SocketAddr::new(config.media.ip(), port);
     for _ in 0..MAX_PORT_TRIES {
         let socket = Socket::bind(address).map_err(|e| named("UDP", address, &e))?;
-        if config.reach.tcp != Tcp::SamePort {
+        if !matches!(config.reach.tcp, Tcp::SamePort | Tcp::IfFree) {
             return Ok((socket, shared.listener.as_ref().map(TcpListener::try_clone).transpose()?));
         }
         match net::listen(socket.local()) {
             Ok(listener) => return Ok((socket, Some(listener))),
             // Somebody else has that number in TCP: with a free choice, the next.
             Err(e) if any && e.kind() == std::io::ErrorKind::AddrInUse => {}
+            // Nobody has asked for it: who comes by UDP is served all the same.
+            Err(error) if config.reach.tcp == Tcp::IfFree && config.reach.udp => {
+                tracing::warn!(%error, port = socket.local().port(), "no TCP for peers: the port is not free");
+                return Ok((socket, None));
+            }
             Err(e) => return Err(named("TCP", socket.local(), &e)),
         }
     }
     Err(std::io::Error::other("no port was found that is free for UDP and TCP"))
 }
 
+/// What a shard's thread gets.
+struct Parts {
+    core: Core,
+    port: Port,
+    inbox: Inbox,
+}
+
+fn index_u16(index: usize) -> std::io::Result<u16> {
+    u16::try_from(index).map_err(std::io::Error::other)
+}
+
 fn start_shard(
     index: usize,
     config: &Config,
     shared: &Shared,
+    Parts { core, port, inbox }: Parts,
 ) -> std::io::Result<(Shard, std::thread::JoinHandle<()>)> {
     let (socket, listener) = bind(index, config, shared)?;
     let local = socket.local();
@@ -257,17 +277,11 @@ fn start_shard(
     let to = &config.reach;
     let tcp_port = tcp.map(|a| to.tcp_announce_port.unwrap_or(a.port()));
     let reach = Reach::new(&shared.addresses, &to.external, to.udp.then_some(local.port()), tcp_port);
-    let (sender, inbox) = inbox::inbox()?;
     let metrics = Arc::new(Mutex::new(ShardMetrics::default()));
-    let now = Instant::now();
-    let runner = Runner {
-        core: Core::new(config.clone(), shared.clock, now),
-        socket,
-        pipes: Pipes::new(index, listener, to.tcp_connections, shared.others.clone(), now)?,
-        inbox,
-        sender: sender.clone(),
-        metrics: metrics.clone(),
-    };
+    let sender = shared.others[index].clone();
+    let pipes = Pipes::new(index, listener, to.tcp_connections, shared.others.clone(), Instant::now())?;
+    let runner =
+        Runner { core, socket, pipes, port, inbox, sender: sender.clone(), metrics: metrics.clone() };
     let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
         if let Err(error) = runner.run() {
             tracing::error!(%error, index, "a shard has ended");

@@ -5,6 +5,7 @@
 //! blocking call is on a shard thread.
 
 pub mod attach;
+mod branch;
 mod clock;
 mod command;
 pub mod config;
@@ -14,28 +15,38 @@ mod dump;
 mod egress;
 pub mod engine;
 mod enter;
+mod forward;
+pub mod fuzzing;
 mod handle;
+mod home;
 mod host;
 mod inbox;
 pub mod join;
+mod link;
+mod load;
 mod net;
+mod obey;
 mod outputs;
 mod peer;
 mod reach;
 mod run;
 mod sdp;
+mod seam;
 pub mod status;
 mod stun;
+mod table;
 mod tcp;
 mod timers;
+mod topics;
 mod transport;
 
 pub use attach::{
     AttachCommand, AttachEvent, AttachRequest, AttachSender, Attachment, OutPacket, TapRequest,
 };
 pub use config::Config;
-pub use engine::{Engine, Transmit};
+pub use engine::{Engine, Lag, Transmit};
 pub use handle::Shards;
 pub use join::{Grants, JoinError, JoinRequest, Joined, Prepared};
-pub use status::{Metrics, ParticipantStatus, RoomStatus, ShardMetrics};
+pub use status::{Holdings, Metrics, ParticipantStatus, RoomStatus, ShardMetrics};
+pub use topics::TopicQueue;
 pub use transport::Transport;

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 use crate::command::Command;
 use crate::core::Core;
 use crate::inbox::{Inbox, Sender};
+use crate::link::Port;
 use crate::net::{Epoll, RECV_BATCH, Socket};
 use crate::status::ShardMetrics;
 use crate::tcp::Pipes;
 
+/// Until messages are offered again to a shard whose ring was full: it is busy, and has thousands of them.
+const RETRY: Duration = Duration::from_millis(1);
 /// Longest wait without anything due.
 const IDLE: Duration = Duration::from_secs(1);
 /// Batches read before the subscribers are finished: beyond this, latency costs more than batching gains.
@@ -29,6 +32,7 @@ pub(crate) struct Runner {
     pub(crate) core: Core,
     pub(crate) socket: Socket,
     pub(crate) pipes: Pipes,
+    pub(crate) port: Port,
     pub(crate) inbox: Inbox,
     pub(crate) sender: Sender,
     /// Where metrics are left for readers, once per second.
@@ -49,8 +53,10 @@ impl Runner {
         let mut busy = Busy { since: Instant::now(), busy: Duration::ZERO };
         loop {
             let start = Instant::now();
+            // What waits for another shard is offered again soon.
+            let idle = if self.core.links.waits() { RETRY } else { IDLE };
             let next =
-                self.core.poll_timeout().map_or(IDLE, |at| at.saturating_duration_since(start).min(IDLE));
+                self.core.poll_timeout().map_or(idle, |at| at.saturating_duration_since(start).min(idle));
             // Without a wait nobody has said that there is nothing.
             let mut pipes_ready = next.is_zero();
             if !next.is_zero() {
@@ -77,6 +83,8 @@ impl Runner {
                 command => go_on &= self.core.handle_command(now, command, &self.sender),
             }
         }
+        let core = &mut self.core;
+        self.port.take(|from, load| core.handle_load(now, from, load));
         for _ in 0..MAX_BATCHES {
             let n = match self.socket.recv() {
                 Ok(n) => n,
@@ -98,10 +106,13 @@ impl Runner {
             self.pipes.poll(now, &mut self.core);
         }
         self.core.handle_timeout(now);
+        // Other shards begin with what came in while this one serves its own.
+        self.core.flush(&self.port);
         self.core.finish(now, |arena| {
             self.socket.send(arena);
             self.pipes.send(arena);
         });
+        self.core.flush(&self.port);
         let ended = self.core.take_ended_pipes();
         self.pipes.end_all(&ended, &mut self.core);
         self.pipes.sweep(now, &mut self.core);
@@ -116,6 +127,7 @@ impl Runner {
         let permille = busy.busy.as_micros() * 1_000 / window.as_micros().max(1);
         let metrics = &mut self.core.metrics;
         metrics.busy_permille = u64::try_from(permille).unwrap_or(1_000);
+        self.core.loads.set_busy(self.core.shard, metrics.busy_permille);
         metrics.send_dropped = self.socket.send_dropped;
         metrics.inbox_dropped = self.inbox.dropped();
         let tcp = self.pipes.counters;

@@ -6,6 +6,7 @@
 //! * [`framing`]: packets in a TCP stream.
 //! * [`rtcp`]: what receivers tell a sender, and sender reports.
 //! * [`rtp`]: payload descriptors, slot rewriting, packetizing and depacketizing.
+//! * [`topic`]: messages that participants send each other on topics (`docs/reference/data.md`).
 
 pub mod bot;
 pub mod control;
@@ -13,3 +14,4 @@ pub mod frame;
 pub mod framing;
 pub mod rtcp;
 pub mod rtp;
+pub mod topic;

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::command::Command;
@@ -50,8 +50,8 @@ pub(crate) struct Handed {
     since: Instant,
 }
 
-/// The inboxes of all shards, once they are there.
-pub(crate) type Others = Arc<OnceLock<Vec<Sender>>>;
+/// The inboxes of all shards.
+pub(crate) type Others = Arc<[Sender]>;
 
 /// What happened to TCP connections since the start.
 #[derive(Debug, Clone, Copy, Default)]
@@ -237,7 +237,7 @@ impl Pipes {
         let said = pipe.take_said();
         let Pipe { stream, remote, local, since, .. } = *pipe;
         let _ = self.epoll.remove(stream.as_raw_fd());
-        let Some(other) = self.others.get().and_then(|all| all.get(to)) else {
+        let Some(other) = self.others.get(to) else {
             self.counters.strangers += 1;
             return;
         };

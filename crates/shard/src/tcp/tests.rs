@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::egress::Path;
 use crate::inbox::{self, Inbox};
+use crate::load::Loads;
 
 /// Two shards' worth of pipes; the second has no listener.
 struct Rig {
@@ -26,13 +27,12 @@ impl Rig {
         let listener = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let at = listener.local_addr().unwrap();
         let (senders, inboxes): (Vec<_>, Vec<_>) = (0..2).map(|_| inbox::inbox().unwrap()).unzip();
-        let others: Others = Arc::default();
-        assert!(others.set(senders).is_ok());
+        let loads = Arc::new(Loads::new(senders.len()));
         Self {
             now,
             at,
-            core: Core::new(Config::default(), Clock::at(now, 0), now),
-            pipes: Pipes::new(0, Some(listener), max, others, now).unwrap(),
+            core: Core::new(0, Config::default(), loads, Clock::at(now, 0), now),
+            pipes: Pipes::new(0, Some(listener), max, senders.into(), now).unwrap(),
             inboxes,
         }
     }

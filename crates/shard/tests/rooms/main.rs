@@ -5,8 +5,11 @@
 mod attached;
 mod bandwidth;
 mod chaos;
+mod crowd;
+mod flood;
 mod golden;
 mod hostile;
+mod injections;
 mod layers;
 mod lossy;
 mod meeting;
@@ -17,6 +20,8 @@ mod sealing;
 mod shards;
 mod sockets;
 mod speakers;
+mod spread;
+mod topics;
 
 use std::time::Duration;
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use antiphon_base::{RoomName, Source};
 use antiphon_shard::config::{Reachability, Tcp};
 use antiphon_shard::{Config, Shards, Transport};
+use antiphon_sim::world::certificate;
 use antiphon_sim::{Client, Datagram, Offering, Profile};
 use antiphon_wire::framing::{self, Deframer};
 
@@ -42,7 +43,7 @@ impl Peer {
             Transport::Tcp => Wire::Tcp(HashMap::new()),
         };
         let request = profile.request();
-        let offering = Offering::new(now, 0, address, profile);
+        let offering = Offering::new(now, 0, address, certificate(), profile);
         let prepared = shards.prepare(&RoomName::new(room).unwrap(), &offering.offer, request).unwrap();
         let joined = shards.join(prepared).await.unwrap();
         Self { client: offering.accept(now, joined), wire, ip }
@@ -179,6 +180,23 @@ fn one_socket_takes_both_families() {
         meet(&set, room, (ip("::1"), transport), (ip("127.0.0.1"), transport));
         meet(&set, &format!("{room}-back"), (ip("127.0.0.1"), transport), (ip("::1"), transport));
     }
+    stop(&set);
+}
+
+#[test]
+fn a_start_fails_for_a_taken_tcp_port_only_where_it_was_asked_for() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let media = taken.local_addr().unwrap();
+    let start = |tcp, udp| {
+        let reach = Reachability { tcp, udp, ..Reachability::default() };
+        Shards::start(Config { media, shards: 1, reach, ..Config::default() })
+    };
+    assert!(start(Tcp::SamePort, true).is_err());
+    assert!(start(Tcp::IfFree, false).is_err(), "nobody could come");
+    let set = start(Tcp::IfFree, true).unwrap();
+    assert_eq!((set.media_addresses(), set.tcp_addresses()), (vec![media], vec![]));
+    let at = (ip("127.0.0.1"), Transport::Udp);
+    meet(&set, "udp", at, at);
     stop(&set);
 }
 
