@@ -1,6 +1,6 @@
 //! What the operator decides about the packet threads. Filled by `server`; defaults are here and nowhere else.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -149,7 +149,7 @@ impl Default for Interfaces {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            media: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 7701),
+            media: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7701),
             shards: std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1).max(1)),
             reach: Reachability::default(),
             max_participants_per_room: 1_000,
