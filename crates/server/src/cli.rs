@@ -47,7 +47,7 @@ pub(crate) struct Serve {
     /// Address and port of HTTP [default: 0.0.0.0:7700]
     #[arg(long, value_name = "ADDR:PORT")]
     http: Option<String>,
-    /// First UDP address and port for media, one port per shard from there [default: [::]:7701]
+    /// First UDP address and port for media, one port per shard from there [default: 0.0.0.0:7701]
     #[arg(long, value_name = "ADDR:PORT")]
     media: Option<String>,
     /// Packet threads [default: one less than there are cores]
