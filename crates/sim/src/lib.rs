@@ -19,6 +19,7 @@
 pub mod check;
 pub mod client;
 pub mod net;
+pub mod playout;
 pub mod sender;
 pub mod stamp;
 pub mod world;

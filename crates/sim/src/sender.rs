@@ -51,6 +51,9 @@ pub struct Sender {
     pub size: (u16, u16),
     /// Bits per second of payload, for video; `None`: few small packets.
     pub bps: Option<u64>,
+    /// Audio repeats the packet before it, under this payload type.
+    pub red: Option<Pt>,
+    before: Vec<u8>,
     publisher: u16,
     line: (Mid, Pt),
     interval: Duration,
@@ -92,6 +95,8 @@ impl Sender {
             frames: 0,
             size,
             bps: None,
+            red: None,
+            before: Vec::new(),
             publisher,
             line,
             interval,
@@ -154,7 +159,20 @@ impl Sender {
 
     fn send_audio(&mut self, now: Instant, rtc: &mut Rtc) {
         let payload = self.stamp(0, 1, true).opus(AUDIO_BYTES);
-        self.write(now, rtc, payload, false);
+        let Some(red) = self.red else { return self.write(now, rtc, payload, false) };
+        let before = std::mem::replace(&mut self.before, payload.clone());
+        let mut wrapped = Vec::new();
+        if !before.is_empty() {
+            let length = u32::try_from(before.len()).expect("a packet of a test");
+            let head = 1 << 31 | u32::from(*self.line.1) << 24 | self.ticks << 10 | length;
+            wrapped.extend(head.to_be_bytes());
+        }
+        wrapped.push(*self.line.1);
+        wrapped.extend(before);
+        wrapped.extend(payload);
+        let plain = std::mem::replace(&mut self.line.1, red);
+        self.write(now, rtc, wrapped, false);
+        self.line.1 = plain;
     }
 
     /// Packets of a picture and bytes of each.
