@@ -158,6 +158,9 @@ impl Core {
         let token = request.resume.filter(|_| resumed.is_some()).unwrap_or(resume_token);
         host.restart_feeds(key, now, &mut self.peers);
         let mut connection = negotiated.connection;
+        if let Some(bps) = connection.start_bps() {
+            host.room.bandwidth(now, key, bps);
+        }
         connection.enter(self.clock, now);
         let entry = Entry {
             connection,

@@ -21,6 +21,7 @@ pub mod join;
 mod net;
 mod outputs;
 mod peer;
+mod redundancy;
 mod run;
 mod sdp;
 pub mod status;

@@ -12,6 +12,7 @@ mod meeting;
 mod moderation;
 mod returning;
 mod sealing;
+mod service;
 mod shards;
 mod speakers;
 
