@@ -197,7 +197,9 @@ fn ten_percent_of_loss_on_the_way_to_the_server() {
     let heard = stage.heard(stage.cleo);
     let recovered = stage.world.status("anna").unwrap().stats.unwrap()["transport"]["in"].take();
     println!("{freezes:?}, heard {heard:.3}, {recovered}");
-    assert!(freezes.total < 60 * SECOND / 50, "{freezes:?}");
+    // Not always the two percent that hold towards a subscriber: str0m gives up a packet after five requests, and then it
+    // takes a key frame.
+    assert!(freezes.total < 60 * SECOND / 20, "{freezes:?}");
     assert!(heard > 0.97, "{heard}");
     stage.world.check().assert_sound();
 }

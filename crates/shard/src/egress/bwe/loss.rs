@@ -55,6 +55,12 @@ impl Loss {
         self.windows.back().copied().unwrap_or(self.share)
     }
 
+    /// What was lost over the last seconds.
+    pub(super) fn mean(&self) -> f64 {
+        let sum: f64 = self.windows.iter().sum();
+        if self.windows.is_empty() { self.share } else { sum / self.windows.len() as f64 }
+    }
+
     fn inherent(&self) -> f64 {
         let least = self.windows.iter().copied().fold(MAX_INHERENT, f64::min);
         if self.windows.is_empty() { 0.0 } else { least }

@@ -53,8 +53,10 @@ const FULL_US: u64 = 60_000;
 const FRESH_US: u64 = 500_000;
 /// Video is held for the path's queue to drain, not longer than this.
 const MAX_HOLD_US: u64 = 250_000;
-/// On a path that loses so much no more is looked for: a picture of many packets is rarely whole there.
+/// On a path that loses so much over seconds no more than this is told, which is the lowest layers, and no more is looked
+/// for: a picture of many packets is rarely whole there.
 const MUCH_LOSS: f64 = 0.2;
+const MUCH_LOSS_BPS: f64 = 300_000.0;
 /// A probe does not take the estimate below this share of what arrives (`kProbeDropThroughputFraction`).
 const PROBE_DROP: f64 = 0.85;
 
@@ -167,7 +169,8 @@ impl Estimator {
 
     /// The estimate in bits per second; `None`: nothing was measured yet, or nothing limits.
     pub(crate) fn bps(&self) -> Option<u64> {
-        self.estimate().map(whole)
+        let lossy = self.loss.mean() > MUCH_LOSS;
+        self.estimate().map(|bps| whole(if lossy { bps.min(MUCH_LOSS_BPS) } else { bps }))
     }
 
     fn estimate(&self) -> Option<f64> {
@@ -246,7 +249,7 @@ impl Estimator {
             estimate: self.estimate(),
             congested: usage == Usage::Over
                 || self.loss.is_high()
-                || self.loss.share() > MUCH_LOSS
+                || self.loss.mean() > MUCH_LOSS
                 || narrowed.is_some(),
             recovered: before == Usage::Under && usage == Usage::Normal,
         };
