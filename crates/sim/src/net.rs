@@ -12,6 +12,8 @@ use rand::{Rng, SeedableRng};
 
 /// Harm is remembered in steps of so long: a minute of it is six hundred entries.
 const HARM_STEP: Duration = Duration::from_millis(100);
+/// A queue that a sender may take for a link that is full: some datagrams of a picture more than jitter is.
+const QUEUE: Duration = Duration::from_millis(30);
 
 /// How a link treats datagrams. Shares are 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -137,6 +139,8 @@ pub struct Link {
     pub counters: Counters,
     /// When it did harm (lost, damaged, held up), each tenth of a second once.
     pub harm: Vec<Instant>,
+    /// When a queue stood at its bottleneck for so long that a sender sees it, each tenth of a second once.
+    pub stood: Vec<Instant>,
 }
 
 impl Link {
@@ -150,6 +154,7 @@ impl Link {
             last: None,
             counters: Counters::default(),
             harm: Vec::new(),
+            stood: Vec::new(),
         }
     }
 
@@ -165,9 +170,7 @@ impl Link {
     }
 
     fn note_harm(&mut self, now: Instant) {
-        if self.harm.last().is_none_or(|last| now - *last >= HARM_STEP) {
-            self.harm.push(now);
-        }
+        note(&mut self.harm, now);
     }
 
     fn is_lost(&mut self) -> bool {
@@ -189,6 +192,9 @@ impl Link {
         }
         let end = begin + Duration::from_micros(bytes * 8_000_000 / rate.bps);
         self.free = Some(end);
+        if end - now >= QUEUE {
+            note(&mut self.stood, now);
+        }
         Some(end)
     }
 
@@ -218,6 +224,12 @@ impl Link {
             self.note_harm(now);
         }
         Some(Delivery { at, twice: self.rng.random_bool(self.conditions.duplicate), flipped })
+    }
+}
+
+fn note(moments: &mut Vec<Instant>, now: Instant) {
+    if moments.last().is_none_or(|last| now - *last >= HARM_STEP) {
+        moments.push(now);
     }
 }
 

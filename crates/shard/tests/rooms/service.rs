@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use antiphon_base::{MediaKind, Source};
-use antiphon_sim::net::Rate;
+use antiphon_sim::net::{Rate, Way};
 use antiphon_sim::playout::{self, Freezes, Shown};
 use antiphon_sim::{Conditions, Profile, World, seeded};
 
@@ -53,9 +53,9 @@ impl Stage {
     }
 
     fn set(&mut self, client: usize, up: &Conditions, down: &Conditions) {
-        let path = self.world.network.paths.get_mut(&self.world.clients[client].address).unwrap();
-        path.up.set(up.clone());
-        path.down.set(down.clone());
+        let (now, address) = (self.world.now, self.world.clients[client].address);
+        self.world.network.change(now, address, Way::Up, up.clone());
+        self.world.network.change(now, address, Way::Down, down.clone());
     }
 
     fn narrow(&mut self, bps: u64) {
