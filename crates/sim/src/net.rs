@@ -135,11 +135,12 @@ pub struct Link {
     free: Option<Instant>,
     /// The latest delivery in order.
     last: Option<Instant>,
+    shortest: Option<Duration>,
     /// What it did.
     pub counters: Counters,
     /// When it did harm (lost, damaged, held up), each tenth of a second once.
     pub harm: Vec<Instant>,
-    /// When a queue stood at its bottleneck for so long that a sender sees it, each tenth of a second once.
+    /// When datagrams took so much longer than the shortest way that a sender sees a queue, each tenth of a second once.
     pub stood: Vec<Instant>,
 }
 
@@ -152,6 +153,7 @@ impl Link {
             bad: false,
             free: None,
             last: None,
+            shortest: None,
             counters: Counters::default(),
             harm: Vec::new(),
             stood: Vec::new(),
@@ -192,9 +194,6 @@ impl Link {
         }
         let end = begin + Duration::from_micros(bytes * 8_000_000 / rate.bps);
         self.free = Some(end);
-        if end - now >= QUEUE {
-            note(&mut self.stood, now);
-        }
         Some(end)
     }
 
@@ -216,6 +215,11 @@ impl Link {
         } else {
             at = self.last.map_or(at, |last| last.max(at));
             self.last = Some(at);
+        }
+        let shortest = self.shortest.map_or(at - now, |shortest| shortest.min(at - now));
+        self.shortest = Some(shortest);
+        if at - now >= shortest + QUEUE {
+            note(&mut self.stood, now);
         }
         let flipped =
             self.rng.random_bool(self.conditions.corrupt).then(|| self.rng.random_range(0..bytes.max(1) * 8));

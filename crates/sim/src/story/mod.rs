@@ -42,7 +42,7 @@ pub fn tell(seed: u64) -> Outcome {
             ..Config::default()
         };
         // Every second room is spread over two shards.
-        let shards = if seed % 2 == 0 { 1 } else { 2 };
+        let shards = if seed.is_multiple_of(2) { 1 } else { 2 };
         let mut world = World::spread(seed, &config, shards);
         if shards > 1 {
             let mut lag = || Duration::from_micros(world.rng.random_range(0..5_000));

@@ -46,6 +46,9 @@ const SILENCE_SHARE: f64 = 0.7;
 const SILENCE_MIN_BPS: f64 = 100_000.0;
 /// Media leaves at most so much faster than the estimate (libwebrtc: `kDefaultPaceMultiplier`).
 const PACING_FACTOR: f64 = 2.5;
+/// Media leaves so fast at least: the room sends the lowest layer whatever the estimate is (its `assumed_bps`), and a pace
+/// below that only tears it. Estimates are lower where little was sent.
+const MIN_PACE_BPS: f64 = 150_000.0;
 /// A path whose queue is longer is full: what leaves faster than the estimate only waits there, where nothing can be
 /// taken back or overtaken.
 const FULL_US: u64 = 60_000;
@@ -129,7 +132,7 @@ impl Estimator {
         // The estimate may be low because little was to be sent; what arrives without a queue is not too much.
         let free = estimate.max(self.acked.bps().unwrap_or(0.0)) * PACING_FACTOR;
         let bps = if full { estimate.max(self.acked.last_bps()) } else { free };
-        Some(Pace { bps, full })
+        Some(Pace { bps: bps.max(MIN_PACE_BPS), full })
     }
 
     /// The link has narrowed since this was asked last: video is better held for so long, in us.
