@@ -1,9 +1,14 @@
-//! The RTP header (RFC 3550, 5.1) and one-byte header extensions (RFC 8285, 4.2): written from fields, and read.
+//! The RTP header (RFC 3550, 5.1) and its extensions (RFC 8285, 4.2 and 4.3): written from fields, and read.
 
 use super::bits::Bytes;
 
 /// Most CSRCs of one packet: the header counts them in four bits.
 pub const MAX_CSRCS: usize = 15;
+/// Most bytes of an element in a block of one-byte headers.
+pub const MAX_ONE_BYTE: usize = 16;
+/// How a block of one-byte headers begins, and one of two-byte headers (its low four bits are free for applications).
+const ONE_BYTE: u16 = 0xbede;
+const TWO_BYTE: u16 = 0x1000;
 
 /// Fields of an RTP header.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,6 +27,8 @@ pub struct Header {
     pub csrcs: Vec<u32>,
     /// RFC 6464 level and voice flag, with the extension's id (1 to 14).
     pub audio_level: Option<(u8, super::AudioLevel)>,
+    /// A dependency descriptor, with the extension's id.
+    pub dependency: Option<(u8, Vec<u8>)>,
 }
 
 /// Why bytes are not an RTP packet.
@@ -42,9 +49,8 @@ pub enum Error {
 pub fn serialize(header: &Header, payload: &[u8]) -> Vec<u8> {
     let csrcs = header.csrcs.get(..MAX_CSRCS).unwrap_or(&header.csrcs);
     let count = u8::try_from(csrcs.len()).expect("at most fifteen");
-    let extension = header.audio_level.filter(|(id, _)| (1..=14).contains(id));
     let mut out = Vec::with_capacity(12 + 4 * csrcs.len() + 8 + payload.len());
-    out.push(0x80 | u8::from(extension.is_some()) << 4 | count);
+    out.push(0x80 | count);
     out.push(u8::from(header.marker) << 7 | header.payload_type & 0x7f);
     out.extend(header.seq.to_be_bytes());
     out.extend(header.rtp_time.to_be_bytes());
@@ -52,9 +58,15 @@ pub fn serialize(header: &Header, payload: &[u8]) -> Vec<u8> {
     for csrc in csrcs {
         out.extend(csrc.to_be_bytes());
     }
-    if let Some((id, level)) = extension {
-        out.extend([0xbe, 0xde, 0, 1, id << 4, u8::from(level.voice) << 7 | level.level & 0x7f, 0, 0]);
+    let mut writer = Writer { out: &mut out, start: 0, extensions: None, two_byte: false };
+    writer.two_byte = header.dependency.as_ref().is_some_and(|(_, bytes)| bytes.len() > MAX_ONE_BYTE);
+    if let Some((id, level)) = header.audio_level {
+        writer.extension(id, &[u8::from(level.voice) << 7 | level.level & 0x7f]);
     }
+    if let Some((id, bytes)) = &header.dependency {
+        writer.extension(*id, bytes);
+    }
+    writer.finish();
     out.extend_from_slice(payload);
     out
 }
@@ -76,13 +88,14 @@ pub struct Fixed {
     pub csrc: u32,
 }
 
-/// Writes a header with one CSRC and one-byte extensions behind what stands in a buffer; allocates nothing by itself.
+/// Writes a header with one CSRC and extensions behind what stands in a buffer; allocates nothing by itself.
 #[derive(Debug)]
 pub struct Writer<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
     /// Where the extension block begins.
     extensions: Option<usize>,
+    two_byte: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -94,24 +107,47 @@ impl<'a> Writer<'a> {
         out.extend(fixed.rtp_time.to_be_bytes());
         out.extend(fixed.ssrc.to_be_bytes());
         out.extend(fixed.csrc.to_be_bytes());
-        Self { out, start, extensions: None }
+        Self { out, start, extensions: None, two_byte: false }
     }
 
-    /// Adds an element (RFC 8285, 4.2): `id` from 1 to 14, 1 to 16 bytes. Anything else is left out.
+    /// All elements get two-byte headers: for one that is longer than [`MAX_ONE_BYTE`]. To be said before the first; only
+    /// to a receiver that takes both forms in one stream (RFC 8285, 4.1.2: `extmap-allow-mixed`).
+    pub fn two_byte(&mut self) {
+        self.two_byte |= self.extensions.is_none();
+    }
+
+    /// Adds an element: `id` from 1 to 14, 1 to 16 bytes, or up to 255 with two-byte headers. Anything else is left out.
     pub fn extension(&mut self, id: u8, value: &[u8]) {
-        let Some(length) = value.len().checked_sub(1).and_then(|l| u8::try_from(l).ok()).filter(|l| *l < 16)
-        else {
-            return;
-        };
+        self.extension_by(id, |out| out.extend_from_slice(value));
+    }
+
+    /// Likewise an element whose value `write` appends to the buffer.
+    pub fn extension_by(&mut self, id: u8, write: impl FnOnce(&mut Vec<u8>)) {
         if !(1..=14).contains(&id) {
             return;
         }
+        let head = self.out.len();
         if self.extensions.is_none() {
-            self.extensions = Some(self.out.len());
-            self.out.extend([0xbe, 0xde, 0, 0]);
+            let form = if self.two_byte { TWO_BYTE } else { ONE_BYTE };
+            self.out.extend(form.to_be_bytes());
+            self.out.extend([0, 0]);
         }
-        self.out.push(id << 4 | length);
-        self.out.extend_from_slice(value);
+        let at = self.out.len();
+        self.out.extend([id, 0].get(..if self.two_byte { 2 } else { 1 }).unwrap_or_default());
+        let value = self.out.len();
+        write(self.out);
+        let longest = if self.two_byte { usize::from(u8::MAX) } else { MAX_ONE_BYTE };
+        let length = u8::try_from(self.out.len() - value).ok();
+        let Some(length) = length.filter(|l| (1..=longest).contains(&usize::from(*l))) else {
+            self.out.truncate(head);
+            return;
+        };
+        match self.out.get_mut(at..value) {
+            Some([_, second]) => *second = length,
+            Some([first]) => *first = id << 4 | (length - 1),
+            _ => {}
+        }
+        self.extensions = self.extensions.or(Some(head));
     }
 
     /// Ends the header; gives its length in bytes.
@@ -171,6 +207,33 @@ fn read(packet: &[u8]) -> Option<(Header, &[u8])> {
     Some((header, r.rest()))
 }
 
+/// The value of an extension of a packet, in either form.
+pub fn extension(packet: &[u8], id: u8) -> Option<&[u8]> {
+    let mut r = Bytes::new(packet);
+    let first = r.u8()?;
+    r.take(11 + 4 * usize::from(first & 0x0f))?;
+    if first & 0x10 == 0 {
+        return None;
+    }
+    let form = r.u16()?;
+    let words = usize::from(r.u16()?);
+    let mut block = Bytes::new(r.take(4 * words)?);
+    loop {
+        let head = block.u8()?;
+        let (found, length) = match form {
+            _ if head == 0 => continue, // padding
+            ONE_BYTE if head >> 4 == 15 => return None,
+            ONE_BYTE => (head >> 4, usize::from(head & 0x0f) + 1),
+            _ if form & 0xfff0 == TWO_BYTE => (head, usize::from(block.u8()?)),
+            _ => return None,
+        };
+        let value = block.take(length)?;
+        if found == id {
+            return Some(value);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +262,28 @@ mod tests {
     }
 
     #[test]
+    fn a_long_element_gives_all_of_them_two_byte_headers() {
+        let fixed = Fixed { marker: false, payload_type: 45, seq: 1, rtp_time: 2, ssrc: 3, csrc: 4 };
+        let long = [7; 90];
+        let mut out = Vec::new();
+        let mut writer = Writer::new(&mut out, &fixed);
+        writer.two_byte();
+        writer.extension(3, &[1, 2]);
+        writer.extension(12, &long);
+        assert_eq!(writer.finish(), 16 + 4 + 4 + 92);
+        out.extend(b"obu");
+        assert_eq!(parse(&out).unwrap().1, b"obu");
+        assert_eq!(extension(&out, 3), Some(&[1, 2][..]));
+        assert_eq!(extension(&out, 12), Some(&long[..]));
+        assert_eq!(extension(&out, 5), None);
+        for len in 0..out.len() {
+            extension(&out[..len], 12);
+        }
+        let header = Header { dependency: Some((12, long.to_vec())), ..Header::default() };
+        assert_eq!(extension(&serialize(&header, b"x"), 12), Some(&long[..]));
+    }
+
+    #[test]
     fn what_is_written_reads_back() {
         let header = Header {
             marker: true,
@@ -208,6 +293,7 @@ mod tests {
             ssrc: 7,
             csrcs: vec![1, 2],
             audio_level: Some((1, AudioLevel { level: 30, voice: true })),
+            dependency: None,
         };
         let bytes = serialize(&header, b"opus");
         let (read, payload) = parse(&bytes).unwrap();
