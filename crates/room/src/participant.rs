@@ -31,6 +31,8 @@ pub(crate) struct Media {
     /// Bit `n`: layer `n` is sent.
     pub(crate) layers: u8,
     pub(crate) heights: [Option<u16>; MAX_LAYERS as usize],
+    /// The layers are spatial layers of one RTP stream, each with all below it.
+    pub(crate) nested: bool,
     pub(crate) last: Instant,
     /// Of a publisher without control channel: packets have stopped.
     pub(crate) idle: bool,
