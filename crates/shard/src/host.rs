@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use antiphon_base::{Codec, ParticipantKey, RoomName, TrackKey};
 use antiphon_room::slot::Outgoing;
-use antiphon_room::{Feed, Room, SlotId};
-use antiphon_wire::rtp::Packet;
+use antiphon_room::{Feed, MAX_LAYERS, Room, SlotId};
+use antiphon_wire::rtp::{Descriptor, Packet};
 
 use crate::attach::AttachEvent;
 use crate::peer::Peer;
@@ -93,6 +93,40 @@ impl Routed {
     }
 }
 
+/// The layer of its track that a packet is of.
+fn feed_of(packet: &Packet) -> Feed {
+    let layer = if packet.spatial_layers > 1 { packet.spatial_id() } else { packet.layer };
+    Feed { track: packet.track, layer }
+}
+
+/// The layers of which a packet is a part: whoever listens to one of them gets it. Of spatial layers each slot gets all,
+/// also those that it leaves out: it closes their numbers.
+fn layers_with(packet: &Packet) -> impl Iterator<Item = Feed> + use<> {
+    let track = packet.track;
+    let (first, count) =
+        if packet.spatial_layers > 1 { (0, packet.spatial_layers) } else { (packet.layer, 1) };
+    (first..first.saturating_add(count)).map(move |layer| Feed { track, layer })
+}
+
+/// The packet tells what spatial layers its stream has.
+fn tells_layers(packet: &Packet) -> bool {
+    match (&packet.dependency, &packet.descriptor) {
+        (Some(d), _) => d.attached,
+        (None, Descriptor::Vp9(d)) => d.spatial_layers.is_some(),
+        _ => false,
+    }
+}
+
+/// For each spatial layer of a packet's stream the height of its pictures, where the packet tells it.
+fn spatial_heights(packet: &Packet) -> Vec<Option<u16>> {
+    let told: Vec<(u16, u16)> = match (&packet.dependency, &packet.descriptor) {
+        (Some(d), _) if !d.structure.resolutions.is_empty() => d.structure.resolutions.clone(),
+        (_, Descriptor::Vp9(d)) => d.sizes(&packet.payload),
+        _ => Vec::new(),
+    };
+    (0..usize::from(packet.spatial_layers)).map(|i| told.get(i).map(|(_, height)| *height)).collect()
+}
+
 impl Host {
     pub(crate) fn new(name: RoomName, room: Room) -> Self {
         Self {
@@ -123,14 +157,17 @@ impl Host {
 
     /// Tells the engine what it must know of a packet. True: it is the first of a layer, which the room does not know yet.
     pub(crate) fn observe(&mut self, now: Instant, packet: &Packet, peers: &[Option<Box<Peer>>]) -> bool {
-        let feed = Feed { track: packet.track, layer: packet.layer };
+        let feed = feed_of(packet);
+        let listens = |place: usize| peers.get(place).and_then(Option::as_deref).is_some_and(|p| p.connected);
+        let goes_somewhere = layers_with(packet)
+            .filter_map(|f| self.feeds.get(&f))
+            .any(|state| !state.taps.is_empty() || state.routes.iter().any(|(place, _)| listens(*place)));
         let state = self.feed(feed, now);
         let silent = now.saturating_duration_since(state.told) >= ACTIVITY_INTERVAL;
         let new = state.codec != packet.codec
+            || state.stopped
             || now.saturating_duration_since(state.told) >= Duration::from_secs(2);
         let resolution = packet.descriptor.resolution().filter(|r| state.resolution != Some(*r));
-        let listens = |place: usize| peers.get(place).and_then(Option::as_deref).is_some_and(|p| p.connected);
-        let goes_somewhere = !state.taps.is_empty() || state.routes.iter().any(|(place, _)| listens(*place));
         if silent {
             state.told = now;
         }
@@ -145,17 +182,21 @@ impl Host {
         } else if silent {
             self.room.activity(now, packet.track);
         }
-        if let Some((width, height)) = resolution {
+        let is_key = packet.codec.kind() == antiphon_base::MediaKind::Video && packet.starts_keyframe();
+        if packet.layer == 0 && (is_key || tells_layers(packet)) {
+            self.room.spatial_seen(now, packet.track, &spatial_heights(packet));
+        }
+        if let Some((width, height)) = resolution.filter(|_| packet.spatial_layers <= 1) {
             self.room.layer_resolution(now, feed, width, height);
         }
         if let Some(level) = packet.audio_level {
             self.room.audio_level(now, packet.track, level.level, level.voice);
         }
         // One that nobody gets must not keep the next from being asked for.
-        let is_key = packet.codec.kind() == antiphon_base::MediaKind::Video && packet.starts_keyframe();
         if is_key && goes_somewhere {
             self.room.keyframe_seen(now, feed);
         }
+        self.dirty |= tells_layers(packet);
         self.dirty |=
             new || silent || resolution.is_some() || packet.audio_level.is_some() || packet.starts_keyframe();
         new
@@ -169,16 +210,35 @@ impl Host {
         routed: &mut Routed,
     ) {
         routed.clear();
-        let feed = Feed { track: packet.track, layer: packet.layer };
+        routed.unwanted = true;
+        for feed in layers_with(packet) {
+            self.route_to(feed, packet, peers, routed);
+        }
+    }
+
+    /// Gives a packet to those who listen to one of the feeds that it is of, and to no lower one of them.
+    fn route_to(
+        &mut self,
+        feed: Feed,
+        packet: &Arc<Packet>,
+        peers: &mut [Option<Box<Peer>>],
+        routed: &mut Routed,
+    ) {
         let Some(state) = self.feeds.get(&feed) else { return };
-        routed.unwanted = state.routes.is_empty() && state.taps.is_empty();
+        routed.unwanted &= state.routes.is_empty() && state.taps.is_empty();
+        let lower = |other: &Feed| other.track == feed.track && other.layer < feed.layer;
+        let nested = packet.spatial_layers > 1;
         for &(place, slot) in &state.routes {
             let Some(peer) = peers.get_mut(place).and_then(Option::as_deref_mut) else { continue };
             // Without keys str0m would keep all of it, and let it go at once when they come.
             if !peer.connected {
                 continue;
             }
-            let Some(target) = peer.slots.get_mut(usize::from(slot.0)) else { continue };
+            let at = usize::from(slot.0);
+            if nested && peer.listening.get(at).is_some_and(|l| l.iter().flatten().any(lower)) {
+                continue;
+            }
+            let Some(target) = peer.slots.get_mut(at) else { continue };
             if target.admit(packet, &mut self.scratch) {
                 routed.switched.push(Switched { peer: place, slot, feed: None, rtp_time: 0 });
             }
@@ -188,17 +248,19 @@ impl Host {
             routed.touched.push(place);
             for outgoing in self.scratch.drain(..) {
                 routed.forwarded += 1;
-                if outgoing.switched {
-                    // Not always the packet's own feed: the end of the old one lets the held key frame of the new one go.
-                    let p = &outgoing.packet;
-                    let feed = Some(Feed { track: p.track, layer: p.layer });
-                    let rtp_time = outgoing.rewritten.rtp_time;
+                // Not always the packet's own feed: the end of the old one lets the held key frame of the new one go.
+                if outgoing.switched.is_some() {
+                    let (feed, rtp_time) = (outgoing.switched, outgoing.rewritten.rtp_time);
                     routed.switched.push(Switched { peer: place, slot, feed, rtp_time });
                 }
                 peer.connection.forward(slot, outgoing);
             }
         }
         for key in &state.taps {
+            let lower = (0..feed.layer).map(|layer| Feed { layer, ..feed });
+            if nested && lower.filter_map(|f| self.feeds.get(&f)).any(|f| f.taps.contains(key)) {
+                continue;
+            }
             let Some(Member::Attached(attached)) = self.members.get(key) else { continue };
             if attached.media.try_send(packet.clone()).is_err() {
                 attached.dropped.fetch_add(1, Ordering::Relaxed);
@@ -294,8 +356,10 @@ impl Host {
         }
     }
 
-    /// Feeds of a track that somebody gets now (for keyframes of a tapped track).
+    /// Somebody gets this layer of a track now, or, of spatial layers, another one (for keyframes of a tapped track).
     pub(crate) fn is_tapped(&self, subscriber: ParticipantKey, track: TrackKey, layer: u8) -> bool {
-        self.feeds.get(&Feed { track, layer }).is_some_and(|f| f.taps.contains(&subscriber))
+        let taps =
+            |layer| self.feeds.get(&Feed { track, layer }).is_some_and(|f| f.taps.contains(&subscriber));
+        taps(layer) || (layer == 0 && (1..MAX_LAYERS).any(taps))
     }
 }

@@ -14,6 +14,7 @@ mod dump;
 mod egress;
 pub mod engine;
 mod enter;
+mod extension;
 mod handle;
 mod host;
 mod inbox;

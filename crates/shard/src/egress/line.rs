@@ -8,6 +8,7 @@ use antiphon_base::Codec;
 use antiphon_room::slot::Outgoing;
 use antiphon_wire::rtcp::SenderInfo;
 use antiphon_wire::rtp::Packet;
+use antiphon_wire::rtp::dependency;
 use antiphon_wire::rtp::header::{Fixed, Writer};
 use antiphon_wire::rtp::rewrite::PicturePatch;
 
@@ -42,6 +43,8 @@ pub(crate) struct LinePlan {
     pub(crate) level_extension: Option<u8>,
     /// Of the transport-wide sequence number (draft-holmer-rmcat-transport-wide-cc-extensions-01, section 2).
     pub(crate) transport_extension: Option<u8>,
+    /// Of the dependency descriptor, where the peer takes one-byte and two-byte extensions mixed.
+    pub(crate) dependency_extension: Option<u8>,
 }
 
 impl LinePlan {
@@ -57,6 +60,7 @@ struct Sent {
     seq: u64,
     rtp_time: u32,
     picture: PicturePatch,
+    dependency: Option<dependency::Patch>,
     marker: bool,
     /// Milliseconds from its arrival to when it was last sent again, and one; 0: never.
     resent_ms: u16,
@@ -128,6 +132,7 @@ impl Line {
             seq: rewritten.seq,
             rtp_time: rewritten.rtp_time,
             picture: rewritten.picture,
+            dependency: rewritten.dependency,
             marker,
             resent_ms: 0,
             packet,
@@ -162,6 +167,11 @@ impl Line {
             csrc: sent.packet.track.participant.0,
         };
         let mut writer = Writer::new(out, &fixed);
+        let descriptor = sent.packet.dependency.as_deref().zip(sent.dependency.as_ref());
+        let descriptor = self.plan.dependency_extension.zip(descriptor);
+        if descriptor.is_some_and(|(_, (d, patch))| d.is_long(patch)) {
+            writer.two_byte();
+        }
         if let (Some(id), Some(level)) = (self.plan.level_extension, sent.packet.audio_level) {
             writer.extension(id, &[u8::from(level.voice) << 7 | level.level.min(127)]);
         }
@@ -170,6 +180,11 @@ impl Line {
         }
         if let Some(id) = self.plan.transport_extension {
             writer.extension(id, &transport.to_be_bytes());
+        }
+        if let Some((id, (dependency, patch))) = descriptor {
+            writer.extension_by(id, |out| {
+                dependency.write(patch, out);
+            });
         }
         writer.finish()
     }
@@ -278,4 +293,95 @@ fn low16(seq: u64) -> u16 {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "RTP time is modulo 2^32")]
 fn low32(ticks: i128) -> u32 {
     ticks as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use antiphon_base::{ParticipantKey, Source, TrackKey, VideoCodec};
+    use antiphon_wire::rtp::dependency::{
+        Dependency, Indication, Indications, Patch, Reader, References, Structure, Template,
+    };
+    use antiphon_wire::rtp::rewrite::Rewritten;
+    use antiphon_wire::rtp::{Descriptor, header};
+
+    use super::*;
+
+    fn packet(dependency: Dependency) -> Arc<Packet> {
+        let codec = Codec::Video(VideoCodec::Av1);
+        let payload = [0x18, 0x0a, 1, 2];
+        Arc::new(Packet {
+            track: TrackKey { participant: ParticipantKey(9), source: Source::Camera },
+            layer: 0,
+            codec,
+            seq: 1,
+            rtp_time: 2,
+            marker: true,
+            descriptor: Descriptor::parse(codec, &payload),
+            payload: payload.as_slice().into(),
+            arrival: Instant::now(),
+            arrival_us: 0,
+            capture_us: 0,
+            capture_estimated: false,
+            audio_level: None,
+            dependency: Some(Arc::new(dependency)),
+            spatial_layers: 1,
+        })
+    }
+
+    #[test]
+    fn a_descriptor_goes_out_with_the_numbers_of_the_slot_also_when_sent_again() {
+        let indications = Indications::default().with(0, Indication::Switch);
+        let references = References::default();
+        let template = Template { spatial_id: 0, temporal_id: 0, indications, references, chains: vec![] };
+        let structure = Arc::new(Structure {
+            first_template: 3,
+            targets: 1,
+            templates: vec![template; 20],
+            chains: 0,
+            protected_by: vec![],
+            resolutions: vec![(640, 360)],
+        });
+        let plan = LinePlan {
+            mid: "3".into(),
+            ssrc: 11,
+            rtx_ssrc: Some(12),
+            payload_types: vec![PayloadType {
+                codec: Codec::Video(VideoCodec::Av1),
+                number: 45,
+                rtx: Some(46),
+            }],
+            mid_extension: Some(4),
+            level_extension: None,
+            transport_extension: Some(3),
+            dependency_extension: Some(12),
+        };
+        let mut line = Line::new(plan.clone(), 1);
+        let dependency = Dependency::of_template(&structure, 0, 500, (true, true), true).unwrap();
+        let patch = Patch { frame_number: 7, template_shift: 1, active: None, attach: true };
+        let rewritten =
+            |seq| Rewritten { seq, rtp_time: 5, picture: PicturePatch::None, dependency: Some(patch) };
+        let outgoing = Outgoing {
+            packet: packet(dependency.clone()),
+            rewritten: rewritten(100),
+            switched: None,
+            marker: true,
+        };
+        let (mut sent, mut again) = (Vec::new(), Vec::new());
+        assert!(line.write(outgoing.clone(), 1, &mut sent).is_some());
+        let round_trip = Duration::from_millis(1);
+        assert!(line.write_again(Instant::now(), (100, round_trip), 2, &mut again).is_some());
+        for bytes in [&sent, &again] {
+            let raw = header::extension(bytes, 12).unwrap();
+            assert!(raw.len() > 16, "longer than a one-byte header can say");
+            let seen = Reader::new().read(raw).unwrap();
+            assert_eq!((seen.frame_number, seen.template, seen.attached), (7, 4, true));
+            assert_eq!(header::extension(bytes, 4), Some(&b"3"[..]));
+        }
+        assert_eq!(header::extension(&again, 3), Some(&[0, 2][..]));
+        let mut line = Line::new(LinePlan { dependency_extension: None, ..plan }, 1);
+        let mut plain = Vec::new();
+        assert!(line.write(outgoing, 1, &mut plain).is_some());
+        assert_eq!(header::extension(&plain, 12), None, "not to who did not ask");
+        assert_eq!(header::extension(&plain, 3), Some(&[0, 1][..]));
+    }
 }
