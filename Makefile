@@ -6,7 +6,7 @@ CARGO := cargo
 DATA ?= ./data
 ARGS ?=
 
-.PHONY: help run deps test-deps web build test check bench fuzz sim fmt
+.PHONY: help run deps test-deps web build test check bench fuzz sim crowd fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,11 +36,15 @@ check: web ## formatting, lints, arrows between crates, documentation, types
 bench: web ## measure forwarding, join and bot latency beside their floor (see docs/benchmarks.md)
 	@bench/run $(ARGS)
 
-fuzz: ## run each fuzz target for FUZZ_SECONDS (default 60); needs nightly Rust and cargo-fuzz
-	@scripts/fuzz.sh
+fuzz: ## feed each fuzz target INPUTS changed inputs (default 1,000,000; TARGETS="rtcp stun", SEED=1)
+	$(CARGO) run --locked -p antiphon-fuzz -- --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1) $(TARGETS)
 
-sim: ## whole rooms under virtual time from SEEDS seeds (default 30); `make test` runs 8
-	ANTIPHON_SIM_SEEDS=$(or $(SEEDS),30) $(CARGO) test --locked -p antiphon-shard --test rooms chaos
+sim: ## stories of whole rooms under virtual time: SEEDS=1000 FROM=0, or one again by SEED=N; `make test` tells 200
+	$(if $(SEED),ANTIPHON_SIM_SEED=$(SEED) )ANTIPHON_SIM_FROM=$(or $(FROM),0) ANTIPHON_SIM_SEEDS=$(or $(SEEDS),1000) \
+		$(CARGO) test --locked -p antiphon-shard --test rooms stories -- --nocapture
+
+crowd: ## one speaker and 3,000 listeners over two shards; `make test` runs 300
+	$(CARGO) test --locked -p antiphon-shard --test rooms crowd -- --ignored --nocapture
 
 fmt: ## format the Rust code
 	$(CARGO) fmt --all

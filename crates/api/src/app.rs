@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use antiphon_base::ErrorKind;
+use antiphon_base::{ErrorKind, RoomName};
 use antiphon_bot::Bots;
 use antiphon_kvs::Kvs;
 use antiphon_shard::Shards;
@@ -16,7 +16,7 @@ use axum::middleware;
 use axum::routing::{get, post};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::admission::Buckets;
+use crate::admission::{Buckets, network};
 use crate::auth::Key;
 use crate::config::Config;
 use crate::error::ApiError;
@@ -37,8 +37,9 @@ struct Inner {
     kvs: Option<Kvs>,
     metrics: Metrics,
     draining: AtomicBool,
-    joins: Buckets,
-    guest_tokens: Buckets,
+    joins: Buckets<IpAddr>,
+    room_joins: Buckets<RoomName>,
+    guest_tokens: Buckets<IpAddr>,
     joins_in_progress: Arc<Semaphore>,
     negotiating: Arc<Semaphore>,
     bot_sockets: Arc<Semaphore>,
@@ -65,6 +66,7 @@ impl App {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self(Arc::new(Inner {
             joins: Buckets::new(config.joins),
+            room_joins: Buckets::new(config.room_joins),
             guest_tokens: Buckets::new(config.guest_tokens),
             joins_in_progress: Arc::new(Semaphore::new(config.max_joins_in_progress)),
             // One negotiation takes a core for about 9 ms: more at a time only make each other late.
@@ -124,12 +126,12 @@ impl App {
     }
 
     /// A place among the joins in progress, or the error that says why not.
-    pub(crate) fn admit_join(&self, address: IpAddr) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.refuse_if_draining()?;
-        if !self.0.joins.take(address, Instant::now()) {
-            self.metrics().refused(Refused::JoinRate);
-            return Err(too_often("joins"));
-        }
+    pub(crate) fn admit_join(
+        &self,
+        address: IpAddr,
+        room: &RoomName,
+    ) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.refuse_often(address, room)?;
         self.0.joins_in_progress.clone().try_acquire_owned().map_err(|_| {
             self.metrics().refused(Refused::JoinsInProgress);
             ApiError::new(
@@ -140,12 +142,12 @@ impl App {
     }
 
     /// A place among the bots' sockets.
-    pub(crate) fn admit_bot(&self, address: IpAddr) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.refuse_if_draining()?;
-        if !self.0.joins.take(address, Instant::now()) {
-            self.metrics().refused(Refused::JoinRate);
-            return Err(too_often("joins"));
-        }
+    pub(crate) fn admit_bot(
+        &self,
+        address: IpAddr,
+        room: &RoomName,
+    ) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.refuse_often(address, room)?;
         self.0.bot_sockets.clone().try_acquire_owned().map_err(|_| {
             self.metrics().refused(Refused::BotSockets);
             ApiError::new(
@@ -156,11 +158,26 @@ impl App {
     }
 
     pub(crate) fn admit_guest(&self, address: IpAddr) -> Result<(), ApiError> {
-        if self.0.guest_tokens.take(address, Instant::now()) {
+        if self.0.guest_tokens.take(network(address), Instant::now()) {
             return Ok(());
         }
         self.metrics().refused(Refused::GuestRate);
-        Err(too_often("guest tokens"))
+        Err(too_often("guest tokens from this address"))
+    }
+
+    /// The address first: who is over its own limit takes nothing from the room's.
+    fn refuse_often(&self, address: IpAddr, room: &RoomName) -> Result<(), ApiError> {
+        self.refuse_if_draining()?;
+        let now = Instant::now();
+        if !self.0.joins.take(network(address), now) {
+            self.metrics().refused(Refused::JoinRate);
+            return Err(too_often("joins from this address"));
+        }
+        if !self.0.room_joins.take(room.clone(), now) {
+            self.metrics().refused(Refused::RoomJoinRate);
+            return Err(too_often("joins of this room"));
+        }
+        Ok(())
     }
 
     fn refuse_if_draining(&self) -> Result<(), ApiError> {
@@ -213,10 +230,7 @@ impl App {
 }
 
 fn too_often(what: &str) -> ApiError {
-    ApiError::new(
-        ErrorKind::RateLimited,
-        format!("Too many {what} from this address. Try again in a second."),
-    )
+    ApiError::new(ErrorKind::RateLimited, format!("Too many {what}. Try again in a second."))
 }
 
 async fn wrong_method() -> ApiError {

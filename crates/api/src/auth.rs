@@ -135,7 +135,7 @@ impl Key {
     }
 
     /// Checks the signature and the shape, not the time.
-    fn read(&self, token: &str) -> Result<Claims, ApiError> {
+    pub(crate) fn read(&self, token: &str) -> Result<Claims, ApiError> {
         let unauthenticated = |m: &str| ApiError::new(ErrorKind::Unauthenticated, m);
         if token.len() > MAX_TOKEN_BYTES {
             return Err(unauthenticated("The token is longer than any this server makes. Get a new one."));
@@ -297,7 +297,7 @@ pub(crate) fn room_name(text: &str) -> Result<RoomName, ApiError> {
 }
 
 /// The token of `Authorization: Bearer`, or of the WebSocket subprotocol `bearer.<token>`.
-fn bearer(headers: &HeaderMap) -> Result<String, ApiError> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<String, ApiError> {
     let missing = || {
         ApiError::new(
             ErrorKind::Unauthenticated,

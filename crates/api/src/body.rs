@@ -40,7 +40,7 @@ pub(crate) async fn sdp(headers: &HeaderMap, body: Body, limit: usize) -> Result
 }
 
 /// 415 unless the body is said to be of this type. Parameters do not matter.
-fn require_type(headers: &HeaderMap, wanted: &str) -> Result<(), ApiError> {
+pub(crate) fn require_type(headers: &HeaderMap, wanted: &str) -> Result<(), ApiError> {
     let found = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let essence = found.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case(wanted) {

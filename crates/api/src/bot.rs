@@ -55,7 +55,7 @@ pub(crate) async fn open(
 ) -> Result<Response, ApiError> {
     access.need(Grant::Bot)?;
     let key = handshake(request.method(), request.headers())?;
-    let place = app.admit_bot(peer.ip())?;
+    let place = app.admit_bot(peer.ip(), &access.room)?;
     let identity = Identity {
         id: access.identity(&app),
         name: display_name(request.headers(), &access)?,

@@ -1,5 +1,6 @@
 //! What the operator decides about HTTP. Filled by `server`; defaults are here and nowhere else.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Settings of the HTTP side.
@@ -19,6 +20,10 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Joins per address.
     pub joins: Rate,
+    /// Joins per room, of all addresses together.
+    pub room_joins: Rate,
+    /// Proxies before this server, whose `X-Forwarded-For` says whose request it is. Nobody else's is looked at.
+    pub trusted_proxies: Vec<IpAddr>,
     /// Guest tokens per address.
     pub guest_tokens: Rate,
     /// Rooms that anybody may enter as a guest; `*` means all.
@@ -31,7 +36,7 @@ pub struct Config {
     pub bot_ping: Duration,
 }
 
-/// How often something may be done from one address: a token bucket.
+/// How often something may be done: a token bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
     /// Sustained, per second.
@@ -50,6 +55,9 @@ impl Default for Config {
             header_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             joins: Rate { per_second: 100.0, burst: 1_000 },
+            // A room as large as may be fills at once.
+            room_joins: Rate { per_second: 100.0, burst: 1_000 },
+            trusted_proxies: Vec::new(),
             guest_tokens: Rate { per_second: 2.0, burst: 100 },
             guest_rooms: vec!["demo".into()],
             guest_ttl: Duration::from_secs(3_600),

@@ -87,7 +87,7 @@ impl Entry {
     /// Negotiates off the async threads and the shards, enters, and answers with a resource `under` this path.
     pub(crate) async fn enter(self, request: JoinRequest, under: &str) -> Result<Response, ApiError> {
         let Self { app, access: Access { room, .. }, peer, headers, body } = self;
-        let _place = app.admit_join(peer.ip())?;
+        let _place = app.admit_join(peer.ip(), &room)?;
         let sdp = body::sdp(&headers, body, app.config().max_body_bytes).await?;
         let turn = app.negotiating().acquire_owned().await.map_err(|_| internal())?;
         let (shards, name) = (app.shards().clone(), room.clone());
@@ -135,18 +135,37 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
 
 /// The name of the header, else of the token, else its identity.
 pub(crate) fn display_name(headers: &HeaderMap, access: &Access) -> Result<String, ApiError> {
-    let bad = |why: String| ApiError::bad_request(format!("The header `{NAME}` is wrong: {why}."));
-    let Some(encoded) = text(headers, &NAME)? else {
+    let Some(name) = named(headers)? else {
         let claims = &access.claims;
         let identity = || claims.sub.as_ref().map(|s| s.as_str().to_owned());
         let name = claims.name.clone().or_else(identity).unwrap_or_default();
         return Ok(if check_display_name(&name).is_ok() { name } else { String::new() });
     };
+    Ok(name)
+}
+
+/// The name of the header.
+fn named(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let bad = |why: String| ApiError::bad_request(format!("The header `{NAME}` is wrong: {why}."));
+    let Some(encoded) = text(headers, &NAME)? else { return Ok(None) };
     let name = percent_decode_str(encoded)
         .decode_utf8()
         .map_err(|_| bad("it is not percent-encoded UTF-8 (encodeURIComponent makes that)".into()))?;
     check_display_name(&name).map_err(|e| bad(e.to_string()))?;
-    Ok(name.trim().to_owned())
+    Ok(Some(name.trim().to_owned()))
+}
+
+/// Reads every header that a join may have: what the fuzz target calls.
+pub(crate) fn read_all(headers: &HeaderMap) {
+    let name = named(headers);
+    assert!(!matches!(name, Ok(Some(name)) if check_display_name(&name).is_err()));
+    if let Ok(policy) = policy(headers) {
+        assert!(policy.check().is_ok());
+    }
+    if let Ok(muted) = muted(headers) {
+        assert!(muted.len() <= Source::ALL.len());
+    }
+    let _ = resume(headers);
 }
 
 fn policy(headers: &HeaderMap) -> Result<Policy, ApiError> {

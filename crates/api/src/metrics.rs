@@ -39,6 +39,7 @@ struct Why {
 pub(crate) enum Refused {
     Connections,
     JoinRate,
+    RoomJoinRate,
     JoinsInProgress,
     GuestRate,
     BotSockets,
@@ -49,6 +50,7 @@ impl Refused {
         match self {
             Self::Connections => "connections",
             Self::JoinRate => "join_rate",
+            Self::RoomJoinRate => "room_join_rate",
             Self::JoinsInProgress => "joins_in_progress",
             Self::GuestRate => "guest_token_rate",
             Self::BotSockets => "bot_sockets",
@@ -185,25 +187,32 @@ impl Collector for StoreCollector {
 
 type Field = (&'static str, &'static str, fn(&ShardMetrics) -> u64);
 
-const COUNTERS: [Field; 11] = [
+const COUNTERS: [Field; 15] = [
     ("shard_datagrams_in", "Datagrams received", |m| m.datagrams_in),
     ("shard_datagrams_out", "Datagrams sent", |m| m.datagrams_out),
     ("shard_datagrams_unknown", "Datagrams from nobody we know", |m| m.datagrams_unknown),
     ("shard_send_dropped", "Datagrams the socket would not take", |m| m.send_dropped),
     ("shard_packets_in", "Media packets that came in", |m| m.packets_in),
+    ("shard_packets_relayed", "Media packets handed to other shards", |m| m.packets_relayed),
+    ("shard_relay_dropped", "Media packets not handed to a shard that did not keep up", |m| m.relay_dropped),
+    ("shard_link_dropped", "Peers dropped because a shard did not take what was said of them", |m| {
+        m.link_dropped
+    }),
     ("shard_packets_forwarded", "Media packets forwarded to subscribers", |m| m.packets_forwarded),
     ("shard_packets_unwanted", "Media packets of unwanted layers, dropped at ingress", |m| {
         m.packets_unwanted
     }),
     ("shard_attach_dropped", "Packets dropped because an attachment was slow", |m| m.attach_dropped),
+    ("shard_data_dropped", "Messages on topics lost because their receiver was slow", |m| m.data_dropped),
     ("shard_inbox_dropped", "Commands refused because the inbox was full", |m| m.inbox_dropped),
     ("shard_keyframe_requests", "Keyframes asked of publishers", |m| m.keyframe_requests),
     ("shard_room_panics", "Rooms ended because of a panic in them", |m| m.room_panics),
 ];
 
-const GAUGES: [Field; 4] = [
+const GAUGES: [Field; 5] = [
     ("shard_peers", "WebRTC peers", |m| m.peers),
-    ("shard_rooms", "Rooms", |m| m.rooms),
+    ("shard_rooms", "Rooms at home here", |m| m.rooms),
+    ("shard_branches", "Rooms at home on other shards with peers here", |m| m.branches),
     ("shard_attachments", "Attachments: bots and taps", |m| m.attachments),
     ("shard_busy_permille", "Time not waiting over the last second, in thousandths", |m| m.busy_permille),
 ];

@@ -21,6 +21,7 @@ use tower_service::Service;
 
 use crate::app::App;
 use crate::metrics::Refused;
+use crate::proxy;
 
 /// Bytes of a request's header at most: a policy of 64 pins and a token fit twice.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
@@ -111,8 +112,10 @@ impl Connection {
 
     async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
         let Self { app, router, peer, mut stop, _place } = self;
+        let trusted = app.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(peer);
+            let client = proxy::client(peer.ip(), request.headers(), &trusted.config().trusted_proxies);
+            request.extensions_mut().insert(SocketAddr::new(client, peer.port()));
             router.clone().call(request.map(Body::new))
         });
         let connection = http1::Builder::new()

@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use antiphon_base::{ClockFlags, Clocks, ParticipantId, ParticipantKey, Source, SpeakerLevel};
+use antiphon_shard::TopicQueue;
 use antiphon_wire::bot::{BotEvent, StreamForm, StreamStats};
 use antiphon_wire::frame::{Format, Header};
+use antiphon_wire::topic::Message;
 
 use crate::limits::Limits;
 use crate::transport::{CLOSE_TOO_SLOW, Outbound};
@@ -100,6 +102,7 @@ pub(crate) struct Outbox {
     limits: Limits,
     epoch_us: u64,
     events: VecDeque<Outbound>,
+    topics: TopicQueue,
     streams: BTreeMap<u32, Stream>,
     next_stream: u32,
     next_place: u64,
@@ -114,6 +117,7 @@ impl Outbox {
             limits,
             epoch_us,
             events: VecDeque::new(),
+            topics: TopicQueue::default(),
             streams: BTreeMap::new(),
             next_stream: 1,
             next_place: 0,
@@ -138,10 +142,18 @@ impl Outbox {
         self.events.push_back(Outbound::Text(event.to_json()));
     }
 
+    /// Queues a message on a topic; a slow bot loses some.
+    pub(crate) fn data(&mut self, message: Arc<Message>) {
+        if !self.closing {
+            self.topics.push(message);
+        }
+    }
+
     /// Queues the end. Media that waits is thrown away.
     pub(crate) fn close(&mut self, code: u16, reason: String) {
         if !std::mem::replace(&mut self.closing, true) {
             self.streams.clear();
+            self.topics = TopicQueue::default();
             self.events.push_back(Outbound::Close { code, reason });
         }
     }
@@ -228,6 +240,10 @@ impl Outbox {
     pub(crate) fn pop(&mut self) -> Option<Outbound> {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
+        }
+        if let Some((message, lost)) = self.topics.pop() {
+            let (head, payload) = (message.to_head(lost), message.payload.clone());
+            return Some(Outbound::Binary { head, payload });
         }
         let first = |audio: bool| {
             let of_lane = self.streams.iter().filter(move |(_, s)| (s.info.lane == Lane::Audio) == audio);

@@ -147,6 +147,13 @@ impl Connection {
                 self.session.attached(result);
             }
             Action::Event(event) => self.mailbox.with(|o| o.event(&event)),
+            Action::Data(message) => self.mailbox.with(|o| o.data(message)),
+            Action::Publish(publication) => {
+                if let Some(place) = &self.place {
+                    // What the shard's full inbox does not take is lost, and counted there.
+                    (place.say)(AttachCommand::Publish(publication));
+                }
+            }
             Action::Listen(media) => self.listen(media).await,
             Action::Speak { source, spoken } => self.speak(source, &spoken),
             Action::SpeakOpus { source, packet } => self.speak_opus(source, &packet),

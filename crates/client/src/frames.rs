@@ -6,6 +6,7 @@ use antiphon_base::{AudioCodec, Clocks, Codec, PixelFormat, Source, VideoCodec};
 use antiphon_wire::bot::BotEvent;
 use antiphon_wire::control::ParticipantInfo;
 use antiphon_wire::frame::{self, Format, FrameError, Header};
+use antiphon_wire::topic::Message;
 use tokio_tungstenite::tungstenite::Bytes;
 
 use crate::roster::Roster;
@@ -19,8 +20,21 @@ pub enum Event {
     Video(VideoFrame),
     /// An access unit as its sender coded it.
     Encoded(EncodedFrame),
+    /// Somebody sent a message on a topic that the bot listens to.
+    Data(Data),
     /// Something happened: roster, dominant speakers, streams, queues.
     Room(BotEvent),
+}
+
+/// A message on a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Data {
+    /// Whose, by the server's word; `None`: the roster does not know the number.
+    pub sender: Option<Arc<ParticipantInfo>>,
+    /// Topic, payload, and how it was sent.
+    pub message: Message,
+    /// Messages of its kind (lossy or not) that were lost since the one before, on the way or here.
+    pub lost_before: u32,
 }
 
 /// What all frames have.

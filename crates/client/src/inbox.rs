@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use antiphon_base::MediaKind;
 use antiphon_wire::bot::BotEvent;
 use antiphon_wire::frame::Format;
+use antiphon_wire::topic::Message;
 
 use crate::frames::Received;
 
@@ -16,6 +17,8 @@ const MAX_PICTURES: usize = 4;
 const MAX_ENCODED: usize = 120;
 /// Events that wait: several times a full room coming and going.
 const MAX_EVENTS: usize = 1024;
+/// Messages on topics that wait: as many as the server keeps for a bot.
+const MAX_DATA: usize = 1024;
 
 /// One thing taken out.
 #[derive(Debug)]
@@ -24,12 +27,15 @@ pub(crate) enum Item {
     Frame(Received, u32),
     /// An event.
     Event(Box<BotEvent>),
+    /// A message on a topic, and how many were lost before it.
+    Data(Message, u32),
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Turn {
     Stream(u32),
     Event,
+    Data,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +51,7 @@ pub(crate) struct Inbox {
     turns: VecDeque<Turn>,
     streams: HashMap<u32, Waiting>,
     events: VecDeque<Box<BotEvent>>,
+    data: VecDeque<(Message, u32)>,
     /// Events dropped in all.
     pub(crate) lost_events: u64,
 }
@@ -77,10 +84,25 @@ impl Inbox {
         self.events.push_back(Box::new(event));
     }
 
+    /// A message on a topic has come; so many were lost on the way before it.
+    pub(crate) fn put_data(&mut self, message: Message, lost: u32) {
+        if self.data.len() >= MAX_DATA {
+            let gone = self.data.pop_front().map_or(0, |(_, lost)| lost);
+            // The next one tells of it.
+            if let Some((_, lost)) = self.data.front_mut() {
+                *lost = lost.saturating_add(gone).saturating_add(1);
+            }
+        } else {
+            self.turns.push_back(Turn::Data);
+        }
+        self.data.push_back((message, lost));
+    }
+
     /// The next thing.
     pub(crate) fn take(&mut self) -> Option<Item> {
         match self.turns.pop_front()? {
             Turn::Event => self.events.pop_front().map(Item::Event),
+            Turn::Data => self.data.pop_front().map(|(message, lost)| Item::Data(message, lost)),
             Turn::Stream(stream) => {
                 let waiting = self.streams.get_mut(&stream)?;
                 let frame = waiting.frames.pop_front()?;
@@ -144,6 +166,25 @@ mod tests {
         }
         assert_eq!(voices, (0..10).map(|i| (i, 0)).collect::<Vec<_>>());
         assert_eq!(pictures, [(6, 6), (7, 0), (8, 0), (9, 0)]);
+    }
+
+    #[test]
+    fn messages_are_bounded_and_the_next_one_tells_of_the_lost() {
+        let mut inbox = Inbox::default();
+        for i in 0..u32::try_from(MAX_DATA).unwrap() + 5 {
+            let (topic, payload) = ("t".into(), i.to_le_bytes().as_slice().into());
+            let message = Message {
+                from: antiphon_base::ParticipantKey(1),
+                lossy: false,
+                addressed: false,
+                topic,
+                payload,
+            };
+            inbox.put_data(message, 0);
+        }
+        let Some(Item::Data(first, lost)) = inbox.take() else { panic!("a message waits") };
+        assert_eq!((&*first.payload, lost), (&5u32.to_le_bytes()[..], 5));
+        assert!(matches!(inbox.take(), Some(Item::Data(_, 0))));
     }
 
     #[test]

@@ -41,8 +41,9 @@ pub use antiphon_wire::bot::{
 };
 pub use antiphon_wire::control::{LeaveReason, ParticipantInfo, ParticipantKind, Presence, TrackInfo};
 
+pub use antiphon_wire::topic::{Message, Publication};
 pub use error::Error;
-pub use frames::{AudioFrame, EncodedFrame, Event, Meta, Speaker, VideoFrame};
+pub use frames::{AudioFrame, Data, EncodedFrame, Event, Meta, Speaker, VideoFrame};
 pub use options::{Options, TOKEN_VARIABLE};
 pub use output::{AudioOutput, Flushed, MarkPlayed, VideoOutput};
 pub use room::{Room, connect};

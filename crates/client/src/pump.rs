@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use antiphon_base::Source;
 use antiphon_wire::bot::{BotEvent, QueueState};
+use antiphon_wire::topic;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -35,6 +36,15 @@ where
 {
     let end = loop {
         match socket.next().await {
+            Some(Ok(Message::Binary(message))) if message.get(1) == Some(&topic::KIND) => {
+                match topic::Message::parse(&message) {
+                    Ok((message, lost)) => {
+                        lock(&shared.inbox).put_data(message, lost);
+                        shared.arrived.notify_one();
+                    }
+                    Err(_) => skip(&shared),
+                }
+            }
             Some(Ok(Message::Binary(message))) => match frames::parse(&message) {
                 Ok(frame) => {
                     lock(&shared.inbox).put_frame(frame);

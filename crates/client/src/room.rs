@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use antiphon_base::{ParticipantId, ParticipantKey, RoomName, Source};
 use antiphon_wire::bot::{BotEvent, BotMessage, MediaSession, PROTOCOL, SessionUpdate, StreamStats};
 use antiphon_wire::control::{LeaveReason, ParticipantInfo};
+use antiphon_wire::topic::Publication;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -14,7 +15,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::dial::{dial, within};
 use crate::error::Error;
-use crate::frames::Event;
+use crate::frames::{Data, Event};
 use crate::inbox::Item;
 use crate::options::Options;
 use crate::output::{AudioOutput, VideoOutput};
@@ -108,6 +109,10 @@ impl Room {
                 }
                 (None, Some(Error::Closed(_))) => return Ok(None),
                 (None, Some(error)) => return Err(error),
+                (Some(Item::Data(message, lost_before)), _) => {
+                    let sender = lock(&self.shared.roster).at(message.from);
+                    return Ok(Some(Event::Data(Data { sender, message, lost_before })));
+                }
                 // A permit is kept if something has come meanwhile.
                 (None, None) => self.shared.arrived.notified().await,
             }
@@ -173,6 +178,17 @@ impl Room {
     /// Asks the sender of an encoded stream for a keyframe.
     pub async fn request_keyframe(&self, stream: u32) -> Result<(), Error> {
         self.shared.request(|id| BotMessage::RequestKeyframe { id, stream }).await.map(drop)
+    }
+
+    /// Listens to these topics and no others (`*`: all); messages come by [`Room::recv`].
+    pub async fn listen(&self, topics: impl IntoIterator<Item = impl Into<String>>) -> Result<(), Error> {
+        let topics = topics.into_iter().map(Into::into).collect();
+        self.shared.request(|id| BotMessage::Topics { id, topics }).await.map(drop)
+    }
+
+    /// Sends a message to those who listen to its topic. What the server refuses is told by `BotEvent::DataRefused`.
+    pub async fn publish(&self, publication: &Publication) -> Result<(), Error> {
+        self.shared.send(Message::Binary(publication.to_bytes().into())).await
     }
 
     /// Why the server let the bot go, once it has.

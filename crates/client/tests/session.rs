@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use antiphon_base::{ClockFlags, Clocks, ErrorKind, ParticipantKey, PixelFormat, Source, SpeakerLevel};
 use antiphon_client::{
-    AudioFrame, BotEvent, Error, Event, LeaveReason, MediaSession, Options, Room, SessionUpdate, VideoFrame,
-    connect,
+    AudioFrame, BotEvent, Error, Event, LeaveReason, MediaSession, Options, Publication, Room, SessionUpdate,
+    VideoFrame, connect,
 };
 use antiphon_wire::frame::{self, Format, Header};
 use futures_util::{SinkExt, StreamExt};
@@ -111,7 +111,7 @@ async fn frames(room: &mut Room) -> (Vec<AudioFrame>, Vec<VideoFrame>, Vec<BotEv
         match event {
             Event::Audio(f) => audio.push(f),
             Event::Video(f) => video.push(f),
-            Event::Encoded(f) => panic!("{f:?} was not sent"),
+            Event::Encoded(_) | Event::Data(_) => panic!("{event:?} was not sent"),
             Event::Room(e) => events.push(e),
         }
     }
@@ -298,4 +298,40 @@ async fn read_request(socket: &mut TcpStream) -> String {
 async fn answer(mut socket: TcpStream, status: &str, body: &str) {
     let text = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     socket.write_all(text.as_bytes()).await.unwrap();
+}
+
+#[tokio::test]
+async fn messages_on_topics_come_and_go() {
+    let server = |mut peer: Peer, _start: Value| async move {
+        let request = peer.text().await;
+        assert_eq!((&request["type"], &request["topics"]), (&json!("topics"), &json!(["chat"])));
+        peer.say(json!({"type": "reply", "id": request["id"]})).await;
+        let message = [&[1, 5, 1, 4, 0, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0][..], b"chathello"].concat();
+        peer.0.send(Message::binary(message)).await.unwrap();
+        peer.0.send(Message::binary(vec![1, 5, 0])).await.unwrap();
+        let Some(Ok(Message::Binary(said))) = peer.0.next().await else { panic!("a binary message") };
+        assert_eq!(
+            said[..],
+            [&[1, 5, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0][..], b"chathi"].concat()
+        );
+        peer.close().await;
+    };
+    let client = |mut room: Room| async move {
+        room.listen(["chat"]).await.unwrap();
+        let data = loop {
+            match room.recv().await.unwrap() {
+                Some(Event::Data(data)) => break data,
+                Some(_) => {}
+                None => panic!("it ended"),
+            }
+        };
+        let sender = data.sender.unwrap();
+        assert_eq!((sender.id.as_str(), data.lost_before, data.message.lossy), ("pa_ann", 2, true));
+        assert_eq!((&*data.message.topic, &*data.message.payload), ("chat", &b"hello"[..]));
+        let (topic, payload) = ("chat".into(), b"hi".as_slice().into());
+        room.publish(&Publication { lossy: false, to: vec![sender.key], topic, payload }).await.unwrap();
+        while let Ok(Some(_)) = room.recv().await {}
+        assert_eq!(room.malformed(), 1);
+    };
+    check(server, client, Options::new("", "").session).await;
 }

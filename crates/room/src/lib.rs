@@ -58,8 +58,9 @@ mod scene;
 pub mod slot;
 mod stats;
 mod timer;
+mod topics;
 
-pub use config::Config;
+pub use config::{Config, DataRates};
 pub use join::{Grants, Join, JoinError, SlotPlan};
 pub use keyframe::KeyframeCause;
 pub use output::{Feed, MAX_LAYERS, Output, SlotId, TapRequest};

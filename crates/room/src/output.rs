@@ -1,7 +1,10 @@
 //! What the engine tells its host.
 
+use std::sync::Arc;
+
 use antiphon_base::{ParticipantKey, TrackKey};
 use antiphon_wire::control::{LeaveReason, ServerMessage};
+use antiphon_wire::topic;
 
 /// The most layers of a track: they are counted in a mask of eight bits.
 pub const MAX_LAYERS: u8 = 8;
@@ -78,6 +81,13 @@ pub enum Output {
         subscriber: ParticipantKey,
         /// Bits per second; 0: there is no choice of layers.
         bps: u64,
+    },
+    /// A message on a topic to these, who may be slow: where it does not fit it is dropped and counted.
+    Data {
+        /// To whom.
+        to: Vec<ParticipantKey>,
+        /// What.
+        message: Arc<topic::Message>,
     },
     /// A participant is out: close its connection, forget its slots, taps and tracks.
     Ended {

@@ -11,6 +11,7 @@ use antiphon_wire::control::{ParticipantInfo, ParticipantKind, Policy, Presence,
 use crate::join::{Grants, Join, SlotPlan};
 use crate::loudness::Loudness;
 use crate::output::{Feed, MAX_LAYERS};
+use crate::topics::Allowance;
 
 /// Whether a source is published, as far as its owner has said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -135,6 +136,7 @@ pub(crate) struct Participant {
     /// Since when somebody is louder than the quietest occupant of its audio slots.
     pub(crate) contested: Option<Instant>,
     pub(crate) rate: Rate,
+    pub(crate) data: Allowance,
 }
 
 impl Participant {
@@ -165,6 +167,7 @@ impl Participant {
             demand: 0,
             contested: None,
             rate: Rate { since: now, count: 0 },
+            data: Allowance::default(),
         }
     }
 

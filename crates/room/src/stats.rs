@@ -29,6 +29,10 @@ pub struct Stats {
     pub layers_refused: u64,
     /// Taps over the limit.
     pub taps_refused: u64,
+    /// Messages on topics that were given to those who get them.
+    pub data_messages: u64,
+    /// Messages on topics that were refused.
+    pub data_refused: u64,
     /// Changes of the dominant-speaker set.
     pub dominant_changes: u64,
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use antiphon_base::{Codec, ParticipantId, ParticipantKey, RoomName, Source, TrackKey};
 use antiphon_wire::control::{ParticipantKind, Request, ServerMessage};
 use antiphon_wire::rtp::Packet;
+use antiphon_wire::topic;
 
 use crate::join::Grants;
 
@@ -74,6 +75,8 @@ impl Drop for Attachment {
 pub enum AttachEvent {
     /// A control message, as a browser would get it: roster, dominant speakers, screen share, replies, end.
     Control(ServerMessage),
+    /// A message on a topic that this attachment listens to. While its events wait it may lose some; shards count them.
+    Data(Arc<topic::Message>),
     /// The room needs a keyframe of a track that this attachment publishes.
     Keyframe(Source),
 }
@@ -92,6 +95,8 @@ pub enum AttachCommand {
         /// What.
         request: Request,
     },
+    /// A message on a topic.
+    Publish(topic::Publication),
     /// A packet of a track of this attachment. The first one of a source publishes the track.
     Send(OutPacket),
     /// Ask the publisher of a tapped track for a keyframe.

@@ -24,6 +24,12 @@ use crate::stun;
 
 /// Label of the control channel.
 const CONTROL_LABEL: &str = "control";
+/// Labels of the channels for messages on topics: reliable ones, and those that may be lost.
+const DATA_LABEL: &str = "data";
+const LOSSY_LABEL: &str = "data-lossy";
+/// Bytes of messages on topics that wait in SCTP, by lossy or not. What is lossy waits where the freshest wins; what is
+/// reliable leaves room for control messages.
+const DATA_BUFFERED: [usize; 2] = [64 * 1024, 4 * 1024];
 /// Events between two drains of the shard: one datagram gives a handful.
 const MAX_EVENTS: usize = 4_096;
 /// A way by which no binding request came for so long is given up for another: browsers check at least every 6 s
@@ -69,6 +75,8 @@ pub(crate) struct Connection {
     codecs: Vec<(Pt, Codec)>,
     events: VecDeque<Happening>,
     control: Option<ChannelId>,
+    /// For messages on topics, reliable and lossy.
+    data: [Option<ChannelId>; 2],
     clock: Clock,
     /// When the last valid binding request came.
     consent: Instant,
@@ -147,6 +155,10 @@ pub(crate) enum Happening {
     ControlOpen,
     /// A control message.
     Control(Vec<u8>),
+    /// A message on a topic, as it came.
+    Data(Vec<u8>),
+    /// A channel for messages on topics takes more.
+    DataReady,
     /// Media.
     Media(Box<Ingress>),
     /// The peer asks for a keyframe in a slot.
@@ -184,6 +196,7 @@ impl Connection {
             codecs,
             events: VecDeque::new(),
             control: None,
+            data: [None; 2],
             clock: Clock::new(now),
             consent: now,
             ntp_offset_us: None,
@@ -221,6 +234,33 @@ impl Connection {
         self.rtc_waits = true;
         let Some(mut channel) = self.rtc.channel(id) else { return false };
         channel.write(false, text.as_bytes()).unwrap_or(false)
+    }
+
+    fn open_data(&mut self, id: ChannelId, lossy: bool) {
+        self.data[usize::from(lossy)] = Some(id);
+        if let Some(mut channel) = self.rtc.channel(id) {
+            channel.set_buffered_amount_low_threshold(DATA_BUFFERED[usize::from(lossy)] / 2);
+        }
+        self.push(Happening::DataReady);
+    }
+
+    fn forget_channel(&mut self, id: ChannelId) {
+        for known in self.data.iter_mut().chain([&mut self.control]).filter(|known| **known == Some(id)) {
+            *known = None;
+        }
+    }
+
+    /// Writes a message on a topic. `false`: there is no channel for it, or enough waits in it.
+    pub(crate) fn write_data(&mut self, lossy: bool, bytes: &[u8]) -> bool {
+        // Who opened one channel only gets everything by it.
+        let Some(id) = self.data[usize::from(lossy)].or(self.data[usize::from(!lossy)]) else { return false };
+        self.rtc_waits = true;
+        let Some(mut channel) = self.rtc.channel(id) else { return false };
+        let waiting = channel.buffered_amount();
+        if waiting > 0 && waiting + bytes.len() > DATA_BUFFERED[usize::from(lossy)] {
+            return false;
+        }
+        channel.write(true, bytes).unwrap_or(false)
     }
 
     /// Asks the peer for a keyframe of a layer it sends. `false`: that layer has not been seen.
@@ -307,10 +347,22 @@ impl Connection {
                 self.control = Some(id);
                 self.push(Happening::ControlOpen);
             }
+            Event::ChannelOpen(id, label) if label == DATA_LABEL && self.data[0].is_none() => {
+                self.open_data(id, false);
+            }
+            Event::ChannelOpen(id, label) if label == LOSSY_LABEL && self.data[1].is_none() => {
+                self.open_data(id, true);
+            }
             Event::ChannelData(data) if Some(data.id) == self.control => {
                 self.push(Happening::Control(data.data))
             }
-            Event::ChannelClose(id) if Some(id) == self.control => self.control = None,
+            Event::ChannelData(data) if self.data.contains(&Some(data.id)) => {
+                self.push(Happening::Data(data.data));
+            }
+            Event::ChannelBufferedAmountLow(id) if self.data.contains(&Some(id)) => {
+                self.push(Happening::DataReady);
+            }
+            Event::ChannelClose(id) => self.forget_channel(id),
             Event::RtpPacket(packet) => self.on_rtp(packet),
             Event::SenderFeedback(report) => {
                 self.on_report(report.received_at, report.sender_info.ntp_time);

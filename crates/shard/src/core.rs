@@ -5,22 +5,29 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use antiphon_base::RoomName;
-use antiphon_room::KeyframeCause;
+use antiphon_room::{Feed, KeyframeCause};
 use antiphon_wire::control::{ClientMessage, ErrorBody, LeaveReason, ServerMessage};
 use antiphon_wire::rtp::{AudioLevel, Packet};
+use antiphon_wire::topic;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connection::{Happening, Ingress};
 use crate::egress::Arena;
-use crate::host::{Host, Member, Routed};
+use crate::home::{Home, Member};
+use crate::host::Host;
+use crate::link::Links;
+use crate::load::Loads;
 use crate::net::Received;
 use crate::peer::{MAX_ADDRESSES, Peer};
-use crate::status::{ParticipantStatus, ShardMetrics};
+use crate::seam::{Fact, Message, RoomId};
+use crate::status::{Holdings, ParticipantStatus, ShardMetrics};
 use crate::stun;
+use crate::table::Routed;
 use crate::timers::{Timer, Timers};
 
 /// The arena is sent when it holds so much: a burst to many subscribers stays in the second-level cache, and takes no more
@@ -40,6 +47,7 @@ const MAX_PUMPS: usize = 64;
 
 /// All state of one shard.
 pub(crate) struct Core {
+    pub(crate) shard: u16,
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) peers: Vec<Option<Box<Peer>>>,
@@ -48,7 +56,14 @@ pub(crate) struct Core {
     pub(crate) by_ufrag: HashMap<String, usize>,
     pub(crate) hosts: Vec<Option<Box<Host>>>,
     pub(crate) free_hosts: Vec<usize>,
+    /// Rooms at home here.
     pub(crate) by_name: HashMap<RoomName, usize>,
+    /// All rooms here.
+    pub(crate) by_id: HashMap<RoomId, usize>,
+    /// Rooms that have had their home here.
+    pub(crate) rooms_made: u64,
+    pub(crate) links: Links,
+    pub(crate) loads: Arc<Loads>,
     pub(crate) timers: Timers,
     housekeeping: Option<Instant>,
     touched: Vec<usize>,
@@ -57,12 +72,13 @@ pub(crate) struct Core {
     pub(crate) gone: VecDeque<(RoomName, ParticipantStatus)>,
     pub(crate) metrics: ShardMetrics,
     pub(crate) draining: Option<Duration>,
-    routed: Routed,
+    pub(crate) routed: Routed,
 }
 
 impl Core {
-    pub(crate) fn new(config: Config, clock: Clock, now: Instant) -> Self {
+    pub(crate) fn new(shard: u16, config: Config, loads: Arc<Loads>, clock: Clock, now: Instant) -> Self {
         let mut core = Self {
+            shard,
             config,
             clock,
             peers: Vec::new(),
@@ -72,6 +88,10 @@ impl Core {
             hosts: Vec::new(),
             free_hosts: Vec::new(),
             by_name: HashMap::new(),
+            by_id: HashMap::new(),
+            rooms_made: 0,
+            links: Links::new(shard, loads.shards()),
+            loads,
             timers: Timers::default(),
             housekeeping: None,
             touched: Vec::new(),
@@ -157,22 +177,23 @@ impl Core {
                 Happening::Connected => self.on_connected(now, place),
                 Happening::ControlOpen => {
                     peer.note(now, "control channel open");
-                    let us = self.clock.us(now);
-                    self.with_room(now, place, |host, key| host.room.connected(now, key, us));
+                    self.tell(now, place, Fact::ControlOpen);
                 }
                 Happening::Control(bytes) => self.on_control(now, place, &bytes),
+                Happening::Data(bytes) => self.tell(now, place, Fact::Data(topic::parse(&bytes))),
+                Happening::DataReady => {
+                    peer.flush_topics();
+                    self.touch(place);
+                }
                 Happening::KeyframeWanted(slot) => {
-                    let feed =
-                        peer.slots.get(usize::from(slot.0)).and_then(antiphon_room::slot::Slot::current);
+                    let (room, closing) = (peer.room, peer.closing.is_some());
+                    let slot = peer.slots.get(usize::from(slot.0));
+                    let feed = slot.and_then(antiphon_room::slot::Slot::current).filter(|_| !closing);
                     if let Some(feed) = feed {
-                        self.with_room(now, place, |host, _| {
-                            host.room.keyframe_wanted(now, feed, KeyframeCause::Repair)
-                        });
+                        self.want_keyframe(now, room, feed, KeyframeCause::Repair);
                     }
                 }
-                Happening::Bandwidth(bps) => {
-                    self.with_room(now, place, |host, key| host.room.bandwidth(now, key, bps));
-                }
+                Happening::Bandwidth(bps) => self.tell(now, place, Fact::Bandwidth(bps)),
                 Happening::Closed => {
                     peer.note(now, "connection closed");
                     self.lose_peer(now, place);
@@ -187,21 +208,24 @@ impl Core {
         let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) else { return };
         peer.connected = true;
         peer.note(now, "connected");
-        let has_control = peer.has_control;
+        let (room, has_control, closing) = (peer.room, peer.has_control, peer.closing.is_some());
         let feeds: Vec<_> = peer.slots.iter().filter_map(antiphon_room::slot::Slot::needs_keyframe).collect();
-        self.with_room(now, place, |host, key| {
-            if !has_control {
-                host.room.connected(now, key, 0);
-            }
-            for feed in feeds {
-                host.room.keyframe_wanted(now, feed, KeyframeCause::Start);
-            }
-        });
+        if closing {
+            return;
+        }
+        if let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) {
+            host.table.connected(peer);
+        }
+        self.settle_interests(now, room);
+        self.tell(now, place, Fact::Connected { has_control });
+        for feed in feeds {
+            self.want_keyframe(now, room, feed, KeyframeCause::Start);
+        }
     }
 
     fn on_control(&mut self, now: Instant, place: usize, bytes: &[u8]) {
         match ClientMessage::parse(bytes) {
-            Ok(message) => self.with_room(now, place, |host, key| host.room.request(now, key, message)),
+            Ok(message) => self.tell(now, place, Fact::Request(Box::new(message))),
             Err(error) => {
                 let kind = antiphon_base::ErrorKind::BadRequest;
                 let reply = ServerMessage::Reply {
@@ -224,27 +248,53 @@ impl Core {
         self.touch(place);
     }
 
-    /// Runs something on the room of a peer.
-    pub(crate) fn with_room(
-        &mut self,
-        now: Instant,
-        place: usize,
-        act: impl FnOnce(&mut Host, antiphon_base::ParticipantKey),
-    ) {
+    /// Tells the room of a peer what happened to it.
+    pub(crate) fn tell(&mut self, now: Instant, place: usize, fact: Fact) {
         let Some(peer) = self.peers.get(place).and_then(Option::as_deref) else { return };
         if peer.closing.is_some() {
             return;
         }
-        let (room, key) = (peer.room, peer.key);
-        self.with_host(now, room, |host| act(host, key));
+        let (room, who, clock) = (peer.room, peer.who, self.clock);
+        if who.room.home == self.shard {
+            self.with_home(now, room, |home| home.learn(now, clock, who.key, fact));
+            return;
+        }
+        let message = Message::Fact { who, fact };
+        let may_be_lost = message.is_data();
+        match self.links.send(who.room.home, message) {
+            true => {}
+            false if may_be_lost => self.metrics.data_dropped += 1,
+            false => self.give_up(now, place),
+        }
     }
 
-    /// Runs something on a room; a panic in it ends that room only.
-    pub(crate) fn with_host(&mut self, now: Instant, room: usize, act: impl FnOnce(&mut Host)) {
-        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
+    /// Somebody on this shard needs a keyframe.
+    pub(crate) fn want_keyframe(&mut self, now: Instant, room: usize, feed: Feed, cause: KeyframeCause) {
+        let Some(host) = self.hosts.get(room).and_then(Option::as_deref) else { return };
+        let id = host.id;
+        if id.home == self.shard {
+            self.with_home(now, room, |home| home.room.keyframe_wanted(now, feed, cause));
+        } else {
+            self.links.want(id.home, id, feed, cause);
+        }
+    }
+
+    /// The engine and members of a room that is at home here.
+    pub(crate) fn home(&self, room: usize) -> Option<&Home> {
+        self.hosts.get(room)?.as_deref()?.home.as_deref()
+    }
+
+    /// As [`Core::home`].
+    pub(crate) fn home_mut(&mut self, room: usize) -> Option<&mut Home> {
+        self.hosts.get_mut(room)?.as_deref_mut()?.home.as_deref_mut()
+    }
+
+    /// Runs something on a room that is at home here; a panic in it ends that room only.
+    pub(crate) fn with_home(&mut self, now: Instant, room: usize, act: impl FnOnce(&mut Home)) {
+        let Some(home) = self.home_mut(room) else { return };
         let result = catch_unwind(AssertUnwindSafe(|| {
-            act(host);
-            host.dirty = true;
+            act(home);
+            home.dirty = true;
         }));
         match result {
             Ok(()) => self.mark(room),
@@ -275,7 +325,7 @@ impl Core {
             return;
         }
         self.metrics.packets_in += 1;
-        let track = antiphon_base::TrackKey { participant: peer.key, source: ingress.source };
+        let track = antiphon_base::TrackKey { participant: peer.who.key, source: ingress.source };
         let rtp = ingress.packet;
         let packet = Packet {
             track,
@@ -297,50 +347,8 @@ impl Core {
         if let Some(dump) = &peer.dump {
             crate::dump::record(dump, &packet);
         }
-        let room = peer.room;
-        self.route(now, room, packet);
-    }
-
-    /// Gives a packet of a room's participant to whoever gets it.
-    pub(crate) fn route(&mut self, now: Instant, room: usize, packet: Packet) {
-        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
-        let peers = &self.peers;
-        let observed = catch_unwind(AssertUnwindSafe(|| host.observe(now, &packet, peers)));
-        match observed {
-            // The room decides first who gets it: the first packets of a voice and the first key frame are not lost.
-            Ok(true) => self.pump(now, room),
-            Ok(false) => {}
-            Err(_) => return self.drop_room(now, room),
-        }
-        let Some(mut host) = self.hosts.get_mut(room).and_then(Option::take) else { return };
-        let packet = std::sync::Arc::new(packet);
-        let mut routed = std::mem::take(&mut self.routed);
-        let peers = &mut self.peers;
-        let result = catch_unwind(AssertUnwindSafe(|| host.route(&packet, peers, &mut routed)));
-        if result.is_err() {
-            self.hosts[room] = Some(host);
-            self.drop_room(now, room);
-            return;
-        }
-        self.metrics.packets_forwarded += routed.forwarded;
-        self.metrics.packets_unwanted += u64::from(routed.unwanted);
-        self.metrics.attach_dropped += routed.attach_dropped;
-        for switched in routed.switched.drain(..) {
-            if let Some(peer) = self.peers.get_mut(switched.peer).and_then(Option::as_deref_mut) {
-                host.room.switched(now, peer.key, switched.slot, switched.feed, switched.rtp_time);
-                host.relisten(now, switched.peer, peer, switched.slot);
-                host.dirty = true;
-            }
-        }
-        let dirty = host.dirty;
-        self.hosts[room] = Some(host);
-        for i in 0..routed.touched.len() {
-            self.touch(routed.touched[i]);
-        }
-        self.routed = routed;
-        if dirty {
-            self.mark(room);
-        }
+        let (room, who) = (peer.room, peer.who);
+        self.route(now, room, who, packet);
     }
 
     /// Handles everything that is due.
@@ -359,9 +367,9 @@ impl Core {
                     }
                 }
                 Timer::Room(place) => {
-                    if let Some(host) = self.hosts.get_mut(place).and_then(Option::as_deref_mut) {
-                        host.scheduled = None;
-                        self.with_host(now, place, |host| host.room.handle_timeout(now));
+                    if let Some(home) = self.home_mut(place) {
+                        home.scheduled = None;
+                        self.with_home(now, place, |home| home.room.handle_timeout(now));
                     }
                 }
                 Timer::Housekeeping => {
@@ -391,8 +399,8 @@ impl Core {
             self.ask_again(now, place);
         }
         for room in 0..self.hosts.len() {
-            self.with_host(now, room, |host| host.find_stopped_layers(now));
-            if self.hosts[room].as_deref().is_some_and(|h| h.room.is_over()) {
+            self.find_stopped_layers(now, room);
+            if self.home_mut(room).is_some_and(|home| home.room.is_over()) {
                 self.end_room(room);
             }
         }
@@ -406,12 +414,8 @@ impl Core {
         };
         let (room, waits): (usize, Vec<_>) =
             (peer.room, peer.slots.iter().filter_map(antiphon_room::slot::Slot::needs_keyframe).collect());
-        if !waits.is_empty() {
-            self.with_host(now, room, |host| {
-                for feed in waits {
-                    host.room.keyframe_wanted(now, feed, antiphon_room::KeyframeCause::Start);
-                }
-            });
+        for feed in waits {
+            self.want_keyframe(now, room, feed, KeyframeCause::Start);
         }
     }
 
@@ -462,12 +466,8 @@ impl Core {
     /// The connection is gone without good-bye: the room keeps the place for a while.
     pub(crate) fn lose_peer(&mut self, now: Instant, place: usize) {
         let Some(peer) = self.peers.get(place).and_then(Option::as_deref) else { return };
-        let lost = Member::Lost { id: peer.id.clone(), stats: peer.stats(now) };
-        self.with_room(now, place, |host, key| {
-            host.forget_peer(place);
-            host.members.insert(key, lost);
-            host.room.disconnected(now, key);
-        });
+        let lost = Fact::Lost { id: peer.id.clone(), stats: peer.stats(now) };
+        self.tell(now, place, lost);
         self.take_down(now, place);
     }
 
@@ -484,38 +484,91 @@ impl Core {
             self.by_address.remove(address);
         }
         self.by_ufrag.remove(&peer.ufrag);
-        if let Some(host) = self.hosts.get_mut(peer.room).and_then(Option::as_deref_mut) {
-            host.forget_peer(place);
-        }
         self.free_peers.push(place);
+        self.loads.leave(self.shard, peer.slots.len());
         self.metrics.peers = self.metrics.peers.saturating_sub(1);
+        self.vacate(now, place, &peer);
+    }
+
+    /// A peer's seat in its room is free.
+    fn vacate(&mut self, now: Instant, place: usize, peer: &Peer) {
+        let room = peer.room;
+        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
+        if host.id != peer.who.room {
+            return; // Its room has ended before.
+        }
+        host.table.forget_peer(place);
+        if host.seats.get(&peer.who.key) == Some(&place) {
+            host.seats.remove(&peer.who.key);
+        }
+        host.peers -= 1;
+        if host.is_deserted() {
+            self.settle_interests(now, room);
+            self.end_room(room);
+        } else {
+            self.mark(room);
+        }
     }
 
     /// A room has panicked: it ends, with everybody in it; the others go on.
     pub(crate) fn drop_room(&mut self, now: Instant, room: usize) {
+        let Some(host) = self.hosts.get(room).and_then(Option::as_deref) else { return };
+        let id = host.id;
         self.metrics.room_panics += 1;
-        let members = self.hosts.get(room).and_then(Option::as_deref).map(|h| h.name.clone());
-        tracing::error!(room = ?members, "a room panicked and is dropped");
+        tracing::error!(room = %host.name, "a room panicked and is dropped");
+        if id.home == self.shard {
+            self.tell_branches(room, Message::End);
+        } else {
+            self.links.send_always(id.home, Message::Failed(id));
+        }
+        self.close_room(now, room);
+    }
+
+    /// A room ends by a fault: its peers here are told.
+    pub(crate) fn close_room(&mut self, now: Instant, room: usize) {
+        let Some(host) = self.hosts.get(room).and_then(Option::as_deref) else { return };
+        let id = host.id;
         self.end_room(room);
         let places: Vec<usize> = (0..self.peers.len())
-            .filter(|p| self.peers[*p].as_deref().is_some_and(|peer| peer.room == room))
+            .filter(|p| self.peers[*p].as_deref().is_some_and(|peer| peer.who.room == id))
             .collect();
         for place in places {
-            self.say(now, place, &ServerMessage::Closed { reason: LeaveReason::RoomClosed });
             if let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) {
                 peer.closing = Some(now + CLOSE_GRACE);
             }
+            self.say(now, place, &ServerMessage::Closed { reason: LeaveReason::RoomClosed });
         }
     }
 
     /// Forgets a room. Attachments see their rings close.
-    fn end_room(&mut self, room: usize) {
-        if let Some(host) = self.hosts.get_mut(room).and_then(Option::take) {
-            let attached = host.members.values().filter(|m| matches!(m, Member::Attached(_))).count() as u64;
-            self.metrics.attachments = self.metrics.attachments.saturating_sub(attached);
-            self.by_name.remove(&host.name);
-            self.free_hosts.push(room);
-            self.metrics.rooms = self.metrics.rooms.saturating_sub(1);
+    pub(crate) fn end_room(&mut self, room: usize) {
+        let Some(host) = self.hosts.get_mut(room).and_then(Option::take) else { return };
+        self.by_id.remove(&host.id);
+        self.free_hosts.push(room);
+        let Some(home) = host.home else {
+            self.metrics.branches = self.metrics.branches.saturating_sub(1);
+            return;
+        };
+        let attached = home.members.values().filter(|m| matches!(m, Member::Attached(_))).count() as u64;
+        self.metrics.attachments = self.metrics.attachments.saturating_sub(attached);
+        self.by_name.remove(&host.name);
+        self.metrics.rooms = self.metrics.rooms.saturating_sub(1);
+    }
+
+    /// How much there is of everything.
+    pub(crate) fn holdings(&self) -> Holdings {
+        let hosts = || self.hosts.iter().flatten();
+        let homes = hosts().filter_map(|h| h.home.as_deref());
+        Holdings {
+            peers: self.peers.iter().flatten().count(),
+            addresses: self.by_address.len(),
+            ufrags: self.by_ufrag.len(),
+            rooms: hosts().count(),
+            members: homes.map(|h| h.members.len()).sum(),
+            feeds: hosts().map(|h| h.table.feeds()).sum(),
+            routes: hosts().map(|h| h.table.routes()).sum(),
+            timers: self.timers.len(),
+            gone: self.gone.len(),
         }
     }
 

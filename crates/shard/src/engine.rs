@@ -1,4 +1,4 @@
-//! A shard without thread and socket: what [`crate::Shards`] runs, for tests under virtual time (`sim`).
+//! Shards without threads and sockets: what [`crate::Shards`] runs, for tests under virtual time (`sim`).
 //!
 //! ```
 //! use std::time::Instant;
@@ -12,7 +12,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use antiphon_base::{ParticipantId, RoomName};
@@ -29,17 +31,67 @@ use crate::config::Config;
 use crate::core::Core;
 use crate::inbox::{self, Inbox, Sender};
 use crate::join::{JoinError, JoinRequest, Joined, Prepared};
+use crate::link::{Load, Port};
+use crate::load::{Loads, Placement};
 use crate::net::Received;
 use crate::sdp::{Terms, negotiate};
-use crate::status::{ParticipantStatus, ShardMetrics};
+use crate::status::{Holdings, ParticipantStatus, ShardMetrics};
 
-/// One shard, driven by the caller.
+/// How often shards may answer each other within one round before the rest waits for the next.
+const MAX_EXCHANGES: usize = 64;
+
+/// One shard or several, driven by the caller.
 pub struct Engine {
-    core: Core,
+    cores: Vec<Core>,
     door: Door,
-    local: SocketAddr,
-    sender: Sender,
-    inbox: Inbox,
+    placement: Placement,
+    locals: Vec<SocketAddr>,
+    senders: Vec<Sender>,
+    inboxes: Vec<Inbox>,
+    ports: Vec<Port>,
+    flights: Flights,
+    /// How long what goes from shard to shard is under way.
+    pub lag: Lag,
+    stalled: Vec<bool>,
+}
+
+/// How long what goes from shard to shard is under way: for real threads, some microseconds while they are idle, and a
+/// round of the other one while it is busy. Both kinds keep their order, but not with each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Messages.
+    pub messages: Duration,
+    /// Packets.
+    pub media: Duration,
+}
+
+/// What is between the shards: when it arrives, from whom, for whom.
+#[derive(Default)]
+struct Flights {
+    messages: VecDeque<Flight>,
+    media: VecDeque<Flight>,
+}
+
+struct Flight {
+    due: Instant,
+    from: u16,
+    to: usize,
+    load: Load,
+}
+
+impl Flights {
+    fn next(&self) -> Option<Instant> {
+        let first = |queue: &VecDeque<Flight>| queue.front().map(|f| f.due);
+        [first(&self.messages), first(&self.media)].into_iter().flatten().min()
+    }
+
+    fn pop(&mut self, now: Instant) -> Option<Flight> {
+        let is_due = |queue: &VecDeque<Flight>| queue.front().is_some_and(|f| f.due <= now);
+        if is_due(&self.messages) {
+            return self.messages.pop_front();
+        }
+        if is_due(&self.media) { self.media.pop_front() } else { None }
+    }
 }
 
 impl Engine {
@@ -48,9 +100,41 @@ impl Engine {
     /// # Errors
     /// When the system gives no eventfd.
     pub fn new(config: Config, local: SocketAddr, now: Instant, epoch_us: u64) -> std::io::Result<Self> {
-        let (sender, inbox) = inbox::inbox()?;
-        let door = Door::new(&config)?;
-        Ok(Self { core: Core::new(config, Clock::at(now, epoch_us), now), door, local, sender, inbox })
+        Self::spread(&config, &[local], now, epoch_us)
+    }
+
+    /// One shard for each of these addresses, whose ports differ.
+    ///
+    /// # Errors
+    /// When the system gives no eventfd.
+    pub fn spread(
+        config: &Config,
+        locals: &[SocketAddr],
+        now: Instant,
+        epoch_us: u64,
+    ) -> std::io::Result<Self> {
+        let loads = Arc::new(Loads::new(locals.len()));
+        let clock = Clock::at(now, epoch_us);
+        let (mut senders, mut inboxes, mut cores) = (Vec::new(), Vec::new(), Vec::new());
+        for shard in 0..locals.len() {
+            let (sender, inbox) = inbox::inbox()?;
+            senders.push(sender);
+            inboxes.push(inbox);
+            let shard = u16::try_from(shard).map_err(std::io::Error::other)?;
+            cores.push(Core::new(shard, config.clone(), loads.clone(), clock, now));
+        }
+        Ok(Self {
+            cores,
+            door: Door::new(config)?,
+            placement: Placement::new(loads, config.spread_above, config.max_rooms),
+            locals: locals.to_vec(),
+            ports: Port::all(&senders),
+            senders,
+            inboxes,
+            flights: Flights::default(),
+            lag: Lag::default(),
+            stalled: vec![false; locals.len()],
+        })
     }
 
     /// Answers an offer and lets the peer enter.
@@ -64,9 +148,34 @@ impl Engine {
         offer: &str,
         request: JoinRequest,
     ) -> Result<Joined, JoinError> {
-        let to = Address { shard: 0, candidates: &[self.local] };
+        let shard = self.placement.choose(room);
+        self.join_on(now, shard, (room, offer), request)
+    }
+
+    /// As [`Engine::join`], on this shard.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn join_on(
+        &mut self,
+        now: Instant,
+        shard: usize,
+        (room, offer): (&RoomName, &str),
+        request: JoinRequest,
+    ) -> Result<Joined, JoinError> {
+        let to = Address { shard, candidates: &self.locals[shard..=shard] };
         let prepared = self.door.prepare(to, room, offer, request, now)?;
-        self.core.join(now, prepared)
+        self.cores[self.placement.home(room)].join(now, prepared)
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// The shard on which a room is at home.
+    pub fn home(&self, room: &RoomName) -> usize {
+        self.placement.home(room)
     }
 
     /// Lets a program enter; what it sends is taken at the next [`Engine::handle_timeout`].
@@ -79,20 +188,34 @@ impl Engine {
         room: &RoomName,
         request: AttachRequest,
     ) -> Result<Attachment, JoinError> {
-        self.core.attach(now, room, request, &self.sender)
+        let home = self.placement.home(room);
+        self.cores[home].attach(now, room, request, &self.senders[home])
     }
 
     /// Takes somebody out of a room. `false`: nobody of that id is there.
     pub fn remove(&mut self, now: Instant, room: &RoomName, id: &ParticipantId, reason: LeaveReason) -> bool {
         let (reply, answer) = async_channel::bounded(1);
         let command = Command::Remove { room: room.clone(), id: id.clone(), reason, reply };
-        self.core.handle_command(now, command, &self.sender);
+        let home = self.placement.home(room);
+        self.cores[home].handle_command(now, command, &self.senders[home]);
         answer.try_recv().unwrap_or(false)
     }
 
     /// Tells everybody to join elsewhere within `deadline` and refuses joins.
     pub fn drain(&mut self, now: Instant, deadline: Duration) {
-        self.core.handle_command(now, Command::Drain { deadline }, &self.sender);
+        for (core, sender) in self.cores.iter_mut().zip(&self.senders) {
+            core.handle_command(now, Command::Drain { deadline }, sender);
+        }
+    }
+
+    /// A room fails on a shard, as by a panic there.
+    pub fn fail_room(&mut self, now: Instant, shard: usize, room: &RoomName) {
+        self.cores[shard].fail_room(now, room);
+    }
+
+    /// A shard does nothing for a while, as a thread does that gets no processor; what is sent to it is lost.
+    pub fn stall(&mut self, shard: usize, stalled: bool) {
+        self.stalled[shard] = stalled;
     }
 
     /// A datagram came.
@@ -103,41 +226,96 @@ impl Engine {
         destination: SocketAddr,
         bytes: &[u8],
     ) {
-        self.core.handle_datagram(now, &Received { bytes, source, destination });
+        let shard = self.locals.iter().position(|local| local.port() == destination.port());
+        if let Some(shard) = shard.filter(|shard| !self.stalled[*shard]) {
+            self.cores[shard].handle_datagram(now, &Received { bytes, source, destination });
+        }
     }
 
-    /// Commands of attachments, and everything that is due.
+    /// Commands of attachments, what comes from shard to shard, and everything that is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.inbox.answer();
-        while let Some(command) = self.inbox.next() {
-            self.core.handle_command(now, command, &self.sender);
+        while let Some(Flight { from, to, mut load, .. }) = self.flights.pop(now) {
+            self.cores[to].handle_load(now, from, &mut load);
         }
-        self.core.handle_timeout(now);
+        for shard in (0..self.cores.len()).filter(|shard| !self.stalled[*shard]) {
+            let (core, inbox) = (&mut self.cores[shard], &self.inboxes[shard]);
+            inbox.answer();
+            while let Some(command) = inbox.next() {
+                core.handle_command(now, command, &self.senders[shard]);
+            }
+            core.handle_timeout(now);
+        }
     }
 
     /// When to call [`Engine::handle_timeout`] at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.core.poll_timeout()
+        let running = self.cores.iter().zip(&self.stalled).filter(|(_, stalled)| !**stalled);
+        running.filter_map(|(core, _)| core.poll_timeout()).chain(self.flights.next()).min()
     }
 
     /// Ends a round: everything that leaves is given to `send` as source, destination, bytes.
     pub fn finish(&mut self, now: Instant, mut send: impl FnMut(SocketAddr, SocketAddr, &[u8])) {
-        let port = self.local.port();
-        self.core.finish(now, |arena| {
-            for d in arena.datagrams() {
-                send(SocketAddr::new(d.source, port), d.destination, arena.contents(d));
+        for _ in 0..MAX_EXCHANGES {
+            for shard in (0..self.cores.len()).filter(|shard| !self.stalled[*shard]) {
+                let port = self.locals[shard].port();
+                self.cores[shard].finish(now, |arena| {
+                    for d in arena.datagrams() {
+                        send(SocketAddr::new(d.source, port), d.destination, arena.contents(d));
+                    }
+                });
             }
-        });
+            if !self.exchange(now) {
+                return;
+            }
+        }
     }
 
-    /// Counters.
+    /// Moves what shards have for each other. `false`: nothing has arrived.
+    fn exchange(&mut self, now: Instant) -> bool {
+        let mut arrived = Vec::new();
+        for shard in (0..self.cores.len()).filter(|shard| !self.stalled[*shard]) {
+            self.cores[shard].flush(&self.ports[shard]);
+        }
+        for to in (0..self.cores.len()).filter(|shard| !self.stalled[*shard]) {
+            self.ports[to].take(|from, load| arrived.push((from, to, std::mem::take(load))));
+        }
+        let any = !arrived.is_empty() && self.lag == Lag::default();
+        for (from, to, mut load) in arrived {
+            if any {
+                self.cores[to].handle_load(now, from, &mut load);
+                continue;
+            }
+            let media = Load { media: load.media, messages: Vec::new() };
+            let messages = Load { messages: load.messages, media: Vec::new() };
+            self.flights.media.push_back(Flight { due: now + self.lag.media, from, to, load: media });
+            let due = now + self.lag.messages;
+            self.flights.messages.push_back(Flight { due, from, to, load: messages });
+        }
+        any
+    }
+
+    /// Counters of all shards together.
     pub fn metrics(&self) -> ShardMetrics {
-        self.core.metrics
+        self.cores.iter().map(|core| core.metrics).sum()
+    }
+
+    /// Counters of one shard.
+    pub fn metrics_of(&self, shard: usize) -> ShardMetrics {
+        self.cores[shard].metrics
+    }
+
+    /// How much it holds now.
+    pub fn holdings(&self) -> Holdings {
+        self.cores.iter().map(Core::holdings).sum()
     }
 
     /// State of a participant.
     pub fn status(&self, now: Instant, room: &RoomName, id: &ParticipantId) -> Option<ParticipantStatus> {
-        self.core.status(now, room, id, true)
+        let (mut status, elsewhere) = self.cores[self.placement.home(room)].status(now, room, id, true)?;
+        if let Some((shard, who)) = elsewhere {
+            status.stats = self.cores[usize::from(shard)].stats_of(now, who);
+        }
+        Some(status)
     }
 }
 
@@ -182,7 +360,8 @@ impl Door {
         let terms =
             Terms { candidates: to.candidates, certificate, credentials, max_slots: self.max_slots, kind };
         let negotiated = negotiate(offer, terms, now)?;
-        Ok(Prepared { room: room.clone(), request, negotiated, resume_token: random_text(32), ufrag })
+        let (room, shard, resume_token) = (room.clone(), to.shard, random_text(32));
+        Ok(Prepared { room, shard, request, negotiated, resume_token, ufrag })
     }
 }
 

@@ -12,12 +12,14 @@ use antiphon_wire::rtp::{AudioLevel, Descriptor, Packet};
 use crate::attach::{
     AttachCommand, AttachRequest, AttachSender, Attachment, EVENT_RING, MEDIA_RING, OutPacket,
 };
-use crate::command::Command;
+use crate::command::{Command, Reply};
 use crate::core::Core;
-use crate::host::{Attached, Host, Member};
+use crate::home::{Attached, Away, Home, Member};
+use crate::host::Host;
 use crate::inbox;
 use crate::join::{JoinError, Joined, Prepared};
 use crate::peer::{Entry, Peer};
+use crate::seam::{Message, Order, RoomId, Who};
 use crate::status::{ParticipantStatus, RoomStatus};
 
 /// Largest payload an attachment may send: what fits into one datagram with everything around it.
@@ -40,13 +42,13 @@ impl Core {
                 if let Some(&place) = self.by_name.get(&room) {
                     self.pump(now, place);
                 }
-                let _ = reply.try_send(self.status(now, &room, &id, detail));
+                self.answer_status(now, &room, &id, detail, reply);
             }
             Command::Remove { room, id, reason, reply } => {
                 let _ = reply.try_send(self.remove(now, &room, &id, reason));
             }
             Command::Dump { room, id, reply } => {
-                let _ = reply.try_send(self.dump(&room, &id));
+                self.answer_dump(&room, &id, reply);
             }
             Command::Rooms { reply } => {
                 let _ = reply.try_send(self.rooms());
@@ -54,7 +56,7 @@ impl Core {
             Command::Drain { deadline } => {
                 self.draining = Some(deadline);
                 for room in 0..self.hosts.len() {
-                    self.with_host(now, room, |host| host.room.drain(now, deadline));
+                    self.with_home(now, room, |home| home.room.drain(now, deadline));
                 }
             }
             Command::Stop => return false,
@@ -63,7 +65,7 @@ impl Core {
     }
 
     /// May anybody enter?
-    fn admit(&self) -> Result<(), JoinError> {
+    fn admit(&self, shard: u16) -> Result<(), JoinError> {
         if self.draining.is_some() {
             return Err(JoinError::new(
                 ErrorKind::Draining,
@@ -71,7 +73,7 @@ impl Core {
             ));
         }
         #[expect(clippy::cast_precision_loss, reason = "thousandths")]
-        let busy = self.metrics.busy_permille as f64 / 1_000.0;
+        let busy = self.loads.busy_permille(shard) as f64 / 1_000.0;
         if busy > self.config.max_busy {
             return Err(JoinError::new(
                 ErrorKind::Overloaded,
@@ -84,14 +86,10 @@ impl Core {
     /// The room of that name; made if it is not there.
     fn open_room(&mut self, now: Instant, name: &RoomName) -> Result<usize, JoinError> {
         if let Some(&place) = self.by_name.get(name) {
-            if self.hosts.get(place).and_then(Option::as_deref).is_some_and(|h| !h.room.is_over()) {
+            if self.home_mut(place).is_some_and(|home| !home.room.is_over()) {
                 return Ok(place);
             }
-            if let Some(host) = self.hosts.get_mut(place) {
-                *host = None;
-                self.free_hosts.push(place);
-                self.metrics.rooms = self.metrics.rooms.saturating_sub(1);
-            }
+            self.end_room(place);
         }
         if self.by_name.len() >= self.config.max_rooms {
             return Err(JoinError::new(
@@ -101,11 +99,23 @@ impl Core {
         }
         let config = antiphon_room::Config {
             max_participants: self.config.max_participants_per_room,
+            max_hidden: self.config.max_players_per_room,
             max_slots: self.config.max_slots,
             resume_ttl: self.config.resume_ttl,
             ..antiphon_room::Config::default()
         };
-        let host = Some(Box::new(Host::new(name.clone(), Room::new(name.clone(), config, now))));
+        self.rooms_made += 1;
+        let id = RoomId { home: self.shard, serial: self.rooms_made };
+        let home = Home::new(Room::new(name.clone(), config, now));
+        let place = self.place_host(Host::new(id, name.clone(), Some(home)));
+        self.by_name.insert(name.clone(), place);
+        self.metrics.rooms += 1;
+        Ok(place)
+    }
+
+    pub(crate) fn place_host(&mut self, host: Host) -> usize {
+        let id = host.id;
+        let host = Some(Box::new(host));
         let place = match self.free_hosts.pop() {
             Some(place) => {
                 self.hosts[place] = host;
@@ -116,30 +126,30 @@ impl Core {
                 self.hosts.len() - 1
             }
         };
-        self.by_name.insert(name.clone(), place);
-        self.metrics.rooms += 1;
-        Ok(place)
+        self.by_id.insert(id, place);
+        place
     }
 
     pub(crate) fn join(&mut self, now: Instant, prepared: Prepared) -> Result<Joined, JoinError> {
-        self.admit()?;
-        if self.metrics.peers >= self.config.max_peers as u64 {
+        let shard = u16::try_from(prepared.shard).unwrap_or(self.shard);
+        self.admit(shard)?;
+        if self.loads.peers() >= self.config.max_peers as u64 {
             return Err(JoinError::new(
                 ErrorKind::Overloaded,
                 "this server has as many peers as it may; use another",
             ));
         }
         let room = self.open_room(now, &prepared.room)?;
-        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else {
+        let Some(home) = self.home_mut(room) else {
             return Err(JoinError::new(ErrorKind::Internal, "the room could not be opened"));
         };
         let Prepared { request, negotiated, resume_token, ufrag, .. } = prepared;
         let resumed = request.resume.as_deref().and_then(|token| {
-            host.room.resume(now, token, negotiated.slots.clone(), negotiated.decodes.clone()).ok()
+            home.room.resume(now, token, negotiated.slots.clone(), negotiated.decodes.clone()).ok()
         });
         let key = match resumed {
             Some(key) => key,
-            None => host
+            None => home
                 .room
                 .join(
                     now,
@@ -153,40 +163,75 @@ impl Core {
                 )
                 .map_err(|e| JoinError::new(e.kind(), e.to_string()))?,
         };
-        let id = host.room.participant(key).map_or_else(|| request.id.clone(), |p| p.id);
+        let id = home.room.participant(key).map_or_else(|| request.id.clone(), |p| p.id);
         // Who came back keeps its token.
         let token = request.resume.filter(|_| resumed.is_some()).unwrap_or(resume_token);
-        host.restart_feeds(key, now, &mut self.peers);
-        let mut connection = negotiated.connection;
-        connection.enter(self.clock, now);
+        let connection = home.next_connection();
+        let who = Who { room: self.id_of(room), key, connection };
         let entry = Entry {
-            connection,
-            room,
-            key,
+            connection: negotiated.connection,
+            who,
             id: id.clone(),
             grants: request.grants,
             has_control: negotiated.control,
-            ufrag: ufrag.clone(),
+            ufrag,
             plan: negotiated.slots,
         };
-        let place = self.place_peer(Peer::new(entry, now));
-        self.by_ufrag.insert(ufrag, place);
-        let host =
-            self.hosts[room].as_deref_mut().expect("it was there three lines ago and nothing removed it");
-        let old = host.members.insert(key, Member::Peer(place));
-        if let Some(Member::Peer(old)) = old {
-            host.forget_peer(old);
-            self.take_down(now, old);
+        if resumed.is_some() {
+            self.restart(now, room, who);
+            self.tell_branches(room, |_| Message::Restart(who));
         }
+        self.seat(now, room, shard, entry);
         self.mark(room);
-        self.touch(place);
         Ok(Joined { id, key, resume_token: token, answer: negotiated.answer })
     }
 
-    fn place_peer(&mut self, peer: Peer) -> usize {
+    /// Puts a connection in its place, here or on another shard, instead of an older one of the same participant.
+    fn seat(&mut self, now: Instant, room: usize, shard: u16, mut entry: Entry) {
+        let (who, id) = (entry.who, entry.id.clone());
+        let old = self.home_mut(room).and_then(|home| home.members.remove(&who.key));
+        match old {
+            Some(Member::Peer(old)) => self.obey(now, old, Order::Replace),
+            Some(Member::Away(old)) => {
+                let who = Who { connection: old.connection, ..who };
+                self.links.send_always(old.shard, Message::Order { who, order: Order::Replace });
+            }
+            _ => {}
+        }
+        let here = shard == self.shard;
+        let member = if here {
+            entry.connection.enter(self.clock, now);
+            let place = self.place_peer(Peer::new(entry, room, now));
+            self.touch(place);
+            Member::Peer(place)
+        } else {
+            let name = self.hosts[room].as_deref().map(|host| host.name.clone());
+            let name = name.expect("the caller has opened it, and nothing above ends a room");
+            let enter = Message::Enter { name, who, entry: Box::new(entry) };
+            // The first message about a connection is within its budget.
+            let _ = self.links.send(shard, enter);
+            Member::Away(Away { shard, connection: who.connection, id, connected: false })
+        };
+        if let Some(home) = self.home_mut(room) {
+            if !here && !home.branches.contains(&shard) {
+                home.branches.push(shard);
+            }
+            home.members.insert(who.key, member);
+        }
+        self.move_relays(now, room, who.key);
+    }
+
+    fn id_of(&self, room: usize) -> RoomId {
+        let none = RoomId { home: self.shard, serial: 0 };
+        self.hosts.get(room).and_then(Option::as_deref).map_or(none, |host| host.id)
+    }
+
+    pub(crate) fn place_peer(&mut self, peer: Peer) -> usize {
         self.metrics.peers += 1;
+        self.loads.enter(self.shard, peer.slots.len());
+        let (ufrag, room, key) = (peer.ufrag.clone(), peer.room, peer.who.key);
         let peer = Some(Box::new(peer));
-        match self.free_peers.pop() {
+        let place = match self.free_peers.pop() {
             Some(place) => {
                 self.peers[place] = peer;
                 place
@@ -195,7 +240,13 @@ impl Core {
                 self.peers.push(peer);
                 self.peers.len() - 1
             }
+        };
+        self.by_ufrag.insert(ufrag, place);
+        if let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) {
+            host.peers += 1;
+            host.seats.insert(key, place);
         }
+        place
     }
 
     pub(crate) fn attach(
@@ -205,9 +256,10 @@ impl Core {
         request: AttachRequest,
         inbox: &inbox::Sender,
     ) -> Result<Attachment, JoinError> {
-        self.admit()?;
+        self.admit(self.shard)?;
         let room = self.open_room(now, name)?;
-        let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else {
+        let clock = self.clock;
+        let Some(home) = self.home_mut(room) else {
             return Err(JoinError::new(ErrorKind::Internal, "the room could not be opened"));
         };
         let may_publish = request.grants.publish;
@@ -225,13 +277,13 @@ impl Core {
             resume_token: String::new(),
             control: true,
         };
-        let key = host.room.join(now, join).map_err(|e| JoinError::new(e.kind(), e.to_string()))?;
+        let key = home.room.join(now, join).map_err(|e| JoinError::new(e.kind(), e.to_string()))?;
         let (events, events_out) = async_channel::bounded(EVENT_RING);
         let (media, media_out) = async_channel::bounded(MEDIA_RING);
         let dropped = Arc::new(AtomicU64::new(0));
         let attached = Attached { events, media, dropped: dropped.clone(), may_publish };
-        host.members.insert(key, Member::Attached(attached));
-        host.room.connected(now, key, self.clock.us(now));
+        home.members.insert(key, Member::Attached(attached));
+        home.room.connected(now, key, clock.us(now));
         self.metrics.attachments += 1;
         self.mark(room);
         Ok(Attachment {
@@ -248,27 +300,31 @@ impl Core {
     fn attached(&mut self, now: Instant, name: &RoomName, key: ParticipantKey, command: AttachCommand) {
         let Some(&room) = self.by_name.get(name) else { return };
         let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) else { return };
-        let Some(Member::Attached(attached)) = host.members.get(&key) else { return };
+        let member = host.home.as_deref().and_then(|home| home.members.get(&key));
+        let Some(Member::Attached(attached)) = member else { return };
         match command {
             AttachCommand::Send(out) => {
                 if attached.may_publish && out.payload.len() <= MAX_PAYLOAD_BYTES {
                     let packet = self.own_packet(now, key, out);
                     self.metrics.packets_in += 1;
-                    self.route(now, room, packet);
+                    let who = Who { room: self.id_of(room), key, connection: 0 };
+                    self.route(now, room, who, packet);
                 }
             }
-            AttachCommand::Tap(taps) => self.with_host(now, room, |h| h.room.set_taps(now, key, taps)),
+            AttachCommand::Tap(taps) => self.with_home(now, room, |h| h.room.set_taps(now, key, taps)),
             AttachCommand::Request { id, request } => {
-                self.with_host(now, room, |h| h.room.request(now, key, ClientMessage { id, request }));
+                self.with_home(now, room, |h| h.room.request(now, key, ClientMessage { id, request }));
+            }
+            AttachCommand::Publish(publication) => {
+                self.with_home(now, room, |h| h.room.publish_data(now, key, Ok(publication)));
             }
             AttachCommand::Keyframe { track, layer } => {
-                if host.is_tapped(key, track, layer) {
-                    self.with_host(now, room, |h| {
-                        h.room.keyframe_wanted(now, Feed { track, layer }, KeyframeCause::Repair);
-                    });
+                let feed = Feed { track, layer };
+                if host.table.is_tapped(key, feed) {
+                    self.want_keyframe(now, room, feed, KeyframeCause::Repair);
                 }
             }
-            AttachCommand::Leave => self.with_host(now, room, |h| h.room.leave(now, key, LeaveReason::Left)),
+            AttachCommand::Leave => self.with_home(now, room, |h| h.room.leave(now, key, LeaveReason::Left)),
         }
     }
 
@@ -294,62 +350,126 @@ impl Core {
 
     fn find(&self, name: &RoomName, id: &ParticipantId) -> Option<(usize, ParticipantKey)> {
         let room = *self.by_name.get(name)?;
-        let host = self.hosts.get(room)?.as_deref()?;
-        Some((room, host.room.key_of(id)?))
+        Some((room, self.home(room)?.room.key_of(id)?))
     }
 
+    /// The state of a participant, and where the counts of its connection are, if that is on another shard.
     pub(crate) fn status(
         &self,
         now: Instant,
         name: &RoomName,
         id: &ParticipantId,
         detail: bool,
-    ) -> Option<ParticipantStatus> {
+    ) -> Option<(ParticipantStatus, Option<(u16, Who)>)> {
         let Some((room, key)) = self.find(name, id) else {
             let found = self.gone.iter().rev().find(|(n, s)| n == name && s.id == *id)?;
             let mut status = found.1.clone();
             if !detail {
                 status.stats = None;
             }
-            return Some(status);
+            return Some((status, None));
         };
-        let host = self.hosts.get(room)?.as_deref()?;
-        let presence = host.room.participant(key)?.presence;
-        let peer = match host.members.get(&key) {
-            Some(Member::Peer(place)) => self.peers.get(*place).and_then(Option::as_deref),
-            _ => None,
+        let home = self.home(room)?;
+        let presence = home.room.participant(key)?.presence;
+        let (mut connected, mut stats, mut elsewhere) = (true, None, None);
+        match home.members.get(&key) {
+            Some(Member::Peer(place)) => {
+                let peer = self.peers.get(*place).and_then(Option::as_deref);
+                connected = peer.is_none_or(|p| p.connected);
+                stats = peer.filter(|_| detail).map(|p| p.stats(now));
+            }
+            Some(Member::Away(away)) => {
+                connected = away.connected;
+                let who = Who { room: self.id_of(room), key, connection: away.connection };
+                elsewhere = Some((away.shard, who));
+            }
+            Some(Member::Attached(_) | Member::Lost { .. }) | None => {}
+        }
+        let state = match presence {
+            Presence::Reconnecting => "reconnecting",
+            Presence::Connected if connected => "connected",
+            Presence::Connected => "new",
         };
-        let state = match (presence, peer) {
-            (Presence::Reconnecting, _) => "reconnecting",
-            (Presence::Connected, Some(peer)) if !peer.connected => "new",
-            (Presence::Connected, _) => "connected",
+        let (id, presence) = (id.clone(), Some(presence));
+        Some((ParticipantStatus { id, key, state, presence, reason: None, stats }, elsewhere))
+    }
+
+    fn answer_status(
+        &mut self,
+        now: Instant,
+        name: &RoomName,
+        id: &ParticipantId,
+        detail: bool,
+        reply: Reply<Option<ParticipantStatus>>,
+    ) {
+        let Some((status, elsewhere)) = self.status(now, name, id, detail) else {
+            let _ = reply.try_send(None);
+            return;
         };
-        let stats = if detail { peer.map(|p| p.stats(now)) } else { None };
-        Some(ParticipantStatus { id: id.clone(), key, state, presence: Some(presence), reason: None, stats })
+        if let Some((shard, who)) = elsewhere.filter(|_| detail) {
+            let look = Message::Look { who, status: Box::new(status.clone()), reply: reply.clone() };
+            if self.links.send(shard, look) {
+                return;
+            }
+        }
+        let _ = reply.try_send(Some(status));
     }
 
     fn remove(&mut self, now: Instant, name: &RoomName, id: &ParticipantId, reason: LeaveReason) -> bool {
         let Some((room, key)) = self.find(name, id) else { return false };
-        self.with_host(now, room, |host| host.room.leave(now, key, reason));
+        self.with_home(now, room, |home| home.room.leave(now, key, reason));
         self.pump(now, room);
         true
     }
 
-    fn dump(&mut self, name: &RoomName, id: &ParticipantId) -> Option<async_channel::Receiver<Vec<u8>>> {
-        let (room, key) = self.find(name, id)?;
-        let host = self.hosts.get(room)?.as_deref()?;
-        let Some(Member::Peer(place)) = host.members.get(&key) else { return None };
-        let peer = self.peers.get_mut(*place)?.as_deref_mut()?;
+    fn answer_dump(
+        &mut self,
+        name: &RoomName,
+        id: &ParticipantId,
+        reply: Reply<Option<async_channel::Receiver<Vec<u8>>>>,
+    ) {
+        let found = self.find(name, id);
+        let member = found.and_then(|(room, key)| Some((room, key, self.home(room)?.members.get(&key)?)));
+        match member {
+            Some((_, _, &Member::Peer(place))) => {
+                let _ = reply.try_send(self.begin_dump(place));
+            }
+            Some((room, key, Member::Away(away))) => {
+                let (shard, connection) = (away.shard, away.connection);
+                let who = Who { room: self.id_of(room), key, connection };
+                // Over its budget it is dropped, and the reply with it: there is nothing to dump.
+                let _ = self.links.send(shard, Message::Dump { who, reply });
+            }
+            _ => {
+                let _ = reply.try_send(None);
+            }
+        }
+    }
+
+    /// Begins a dump of what a peer here sends.
+    pub(crate) fn begin_dump(&mut self, place: usize) -> Option<async_channel::Receiver<Vec<u8>>> {
+        let peer = self.peers.get_mut(place)?.as_deref_mut()?;
         let (tx, rx) = async_channel::bounded(crate::dump::DUMP_RING);
         let _ = tx.try_send(antiphon_wire::rtp::dump::pcap_header().to_vec());
         peer.dump = Some(tx);
         Some(rx)
     }
 
+    /// A room fails here, as by a panic.
+    pub(crate) fn fail_room(&mut self, now: Instant, name: &RoomName) {
+        let mut hosts = self.hosts.iter();
+        if let Some(room) = hosts.position(|h| h.as_deref().is_some_and(|h| h.name == *name)) {
+            self.drop_room(now, room);
+        }
+    }
+
     fn rooms(&self) -> Vec<RoomStatus> {
         let hosts = self.hosts.iter().flatten();
         hosts
-            .map(|h| RoomStatus { name: h.name.clone(), participants: h.room.roster().cloned().collect() })
+            .filter_map(|host| {
+                let participants = host.home.as_deref()?.room.roster().cloned().collect();
+                Some(RoomStatus { name: host.name.clone(), participants })
+            })
             .collect()
     }
 }

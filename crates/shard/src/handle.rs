@@ -13,8 +13,10 @@ use crate::command::{Command, Reply};
 use crate::config::Config;
 use crate::core::Core;
 use crate::engine::{Address, Door};
-use crate::inbox::{self, Sender};
+use crate::inbox::{self, Inbox, Sender};
 use crate::join::{JoinError, JoinRequest, Joined, Prepared};
+use crate::link::Port;
+use crate::load::{Loads, Placement};
 use crate::net::{Socket, interface_addresses};
 use crate::run::Runner;
 use crate::status::{Metrics, ParticipantStatus, RoomStatus, ShardMetrics};
@@ -27,6 +29,7 @@ pub struct Shards {
 
 struct Inner {
     shards: Vec<Shard>,
+    placement: Placement,
     door: Door,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
@@ -48,13 +51,22 @@ impl Shards {
         let addresses = announced(&config)?;
         // One clock for all shards, so that their times compare.
         let clock = Clock::new(Instant::now());
+        let count = config.shards.max(1);
+        let loads = Arc::new(Loads::new(count));
+        let inboxes = (0..count).map(|_| inbox::inbox()).collect::<std::io::Result<Vec<_>>>()?;
+        let (senders, inboxes): (Vec<_>, Vec<_>) = inboxes.into_iter().unzip();
+        let ports = Port::all(&senders);
         let (mut shards, mut threads) = (Vec::new(), Vec::new());
-        for index in 0..config.shards.max(1) {
-            let (shard, thread) = start_shard(index, &config, &addresses, clock)?;
+        for (index, (inbox, port)) in inboxes.into_iter().zip(ports).enumerate() {
+            let core = Core::new(index_u16(index)?, config.clone(), loads.clone(), clock, Instant::now());
+            let parts = Parts { core, port, sender: senders[index].clone(), inbox };
+            let (shard, thread) = start_shard(index, &config, &addresses, parts)?;
             shards.push(shard);
             threads.push(thread);
         }
-        Ok(Self { inner: Arc::new(Inner { shards, door, threads: Mutex::new(threads) }) })
+        let placement = Placement::new(loads, config.spread_above, config.max_rooms);
+        let threads = Mutex::new(threads);
+        Ok(Self { inner: Arc::new(Inner { shards, placement, door, threads }) })
     }
 
     /// The bound UDP addresses, one per shard.
@@ -62,25 +74,19 @@ impl Shards {
         self.inner.shards.iter().map(|s| s.local).collect()
     }
 
-    /// The home of a room: the same on every call, whoever asks.
-    fn home(&self, room: &RoomName) -> (usize, &Shard) {
-        // FNV-1a: spreads names, needs no state, and is the same in every build.
-        let hash = room
-            .as_str()
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-        let count = self.inner.shards.len();
-        let index = usize::try_from(hash % count as u64).expect("a remainder of a usize is one");
-        (index, &self.inner.shards[index])
+    /// The shard on which a room is at home.
+    fn home(&self, room: &RoomName) -> &Shard {
+        &self.inner.shards[self.inner.placement.home(room)]
     }
 
-    /// Parses the offer and makes the answer and the connection. Costs milliseconds: not for an async thread.
+    /// Parses the offer and makes the answer and the connection, for the shard that has room for it. Costs milliseconds: not
+    /// for an async thread.
     ///
     /// # Errors
     /// `bad_sdp`, `no_common_codec`.
     pub fn prepare(&self, room: &RoomName, offer: &str, request: JoinRequest) -> Result<Prepared, JoinError> {
-        let (index, shard) = self.home(room);
-        let to = Address { shard: index, candidates: &shard.candidates };
+        let shard = self.inner.placement.choose(room);
+        let to = Address { shard, candidates: &self.inner.shards[shard].candidates };
         self.inner.door.prepare(to, room, offer, request, Instant::now())
     }
 
@@ -89,7 +95,7 @@ impl Shards {
     /// # Errors
     /// `room_full`, `overloaded`, `draining`.
     pub async fn join(&self, prepared: Prepared) -> Result<Joined, JoinError> {
-        let shard = self.home(&prepared.room).1;
+        let shard = self.home(&prepared.room);
         let prepared = Box::new(prepared);
         ask(shard, |reply| Command::Join { prepared, reply }).await.unwrap_or_else(|| Err(busy()))
     }
@@ -100,7 +106,7 @@ impl Shards {
     /// `room_full`, `overloaded`, `draining`.
     pub async fn attach(&self, room: &RoomName, request: AttachRequest) -> Result<Attachment, JoinError> {
         let name = room.clone();
-        ask(self.home(room).1, |reply| Command::Attach { room: name, request, reply })
+        ask(self.home(room), |reply| Command::Attach { room: name, request, reply })
             .await
             .unwrap_or_else(|| Err(busy()))
     }
@@ -113,15 +119,13 @@ impl Shards {
         detail: bool,
     ) -> Option<ParticipantStatus> {
         let (name, id) = (room.clone(), id.clone());
-        ask(self.home(room).1, |reply| Command::Status { room: name, id, detail, reply }).await.flatten()
+        ask(self.home(room), |reply| Command::Status { room: name, id, detail, reply }).await.flatten()
     }
 
     /// Takes somebody out of a room. `false`: nobody of that id is there.
     pub async fn remove(&self, room: &RoomName, id: &ParticipantId, reason: LeaveReason) -> bool {
         let (name, id) = (room.clone(), id.clone());
-        ask(self.home(room).1, |reply| Command::Remove { room: name, id, reason, reply })
-            .await
-            .unwrap_or(false)
+        ask(self.home(room), |reply| Command::Remove { room: name, id, reason, reply }).await.unwrap_or(false)
     }
 
     /// Decrypted RTP that a participant sends, as pcap bytes, until the receiver is dropped.
@@ -131,7 +135,7 @@ impl Shards {
         id: &ParticipantId,
     ) -> Option<async_channel::Receiver<Vec<u8>>> {
         let (name, id) = (room.clone(), id.clone());
-        ask(self.home(room).1, |reply| Command::Dump { room: name, id, reply }).await.flatten()
+        ask(self.home(room), |reply| Command::Dump { room: name, id, reply }).await.flatten()
     }
 
     /// All rooms.
@@ -194,13 +198,25 @@ fn announced(config: &Config) -> std::io::Result<Vec<IpAddr>> {
     Ok(interface_addresses()?.into_iter().filter(|a| a.is_ipv4() == ip.is_ipv4()).collect())
 }
 
+/// What a shard's thread gets.
+struct Parts {
+    core: Core,
+    port: Port,
+    sender: Sender,
+    inbox: Inbox,
+}
+
+fn index_u16(index: usize) -> std::io::Result<u16> {
+    u16::try_from(index).map_err(std::io::Error::other)
+}
+
 fn start_shard(
     index: usize,
     config: &Config,
     addresses: &[IpAddr],
-    clock: Clock,
+    Parts { core, port: links, sender, inbox }: Parts,
 ) -> std::io::Result<(Shard, std::thread::JoinHandle<()>)> {
-    let offset = u16::try_from(index).map_err(std::io::Error::other)?;
+    let offset = index_u16(index)?;
     let port = config.media.port();
     let port = if port == 0 {
         0
@@ -210,15 +226,9 @@ fn start_shard(
     };
     let socket = Socket::bind(SocketAddr::new(config.media.ip(), port))?;
     let local = socket.local();
-    let (sender, inbox) = inbox::inbox()?;
     let metrics = Arc::new(Mutex::new(ShardMetrics::default()));
-    let runner = Runner {
-        core: Core::new(config.clone(), clock, Instant::now()),
-        socket,
-        inbox,
-        sender: sender.clone(),
-        metrics: metrics.clone(),
-    };
+    let runner =
+        Runner { core, socket, port: links, inbox, sender: sender.clone(), metrics: metrics.clone() };
     let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
         if let Err(error) = runner.run() {
             tracing::error!(%error, index, "a shard has ended");

@@ -44,10 +44,15 @@ impl Sender {
             self.bell.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
         }
+        self.wake();
+        true
+    }
+
+    /// Ends the wait of the shard: something was left for it.
+    pub(crate) fn wake(&self) {
         if !self.bell.rung.swap(true, Ordering::AcqRel) {
             self.bell.event.ring();
         }
-        true
     }
 
     /// Hands over a command of an attachment.
@@ -65,7 +70,8 @@ impl Inbox {
     /// Takes the bell back; call before draining so that nothing sent meanwhile is overheard.
     pub(crate) fn answer(&self) {
         self.bell.event.clear();
-        self.bell.rung.store(false, Ordering::Release);
+        // Not a plain store: whoever found the bell rung has left its thing before, and it must be seen.
+        self.bell.rung.swap(false, Ordering::AcqRel);
     }
 
     /// The next command.

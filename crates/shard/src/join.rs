@@ -28,6 +28,8 @@ pub struct JoinRequest {
 /// A negotiated peer that has not entered yet. Made off the shard threads; can be dropped.
 pub struct Prepared {
     pub(crate) room: RoomName,
+    /// The shard whose port the answer names.
+    pub(crate) shard: usize,
     pub(crate) request: JoinRequest,
     pub(crate) negotiated: crate::sdp::Negotiated,
     pub(crate) resume_token: String,

@@ -5,6 +5,7 @@
 //! blocking call is on a shard thread.
 
 pub mod attach;
+mod branch;
 mod clock;
 mod command;
 pub mod config;
@@ -15,24 +16,35 @@ mod egress;
 pub mod engine;
 mod enter;
 mod extension;
+mod forward;
+pub mod fuzzing;
 mod handle;
+mod home;
 mod host;
 mod inbox;
 pub mod join;
+mod link;
+mod load;
 mod net;
+mod obey;
 mod outputs;
 mod peer;
 mod run;
 mod sdp;
-pub mod status;
+mod seam;
+pub mod spatial;
+mod status;
 mod stun;
+mod table;
 mod timers;
+mod topics;
 
 pub use attach::{
     AttachCommand, AttachEvent, AttachRequest, AttachSender, Attachment, OutPacket, TapRequest,
 };
 pub use config::Config;
-pub use engine::Engine;
+pub use engine::{Engine, Lag};
 pub use handle::Shards;
 pub use join::{Grants, JoinError, JoinRequest, Joined, Prepared};
-pub use status::{Metrics, ParticipantStatus, RoomStatus, ShardMetrics};
+pub use status::{Holdings, Metrics, ParticipantStatus, RoomStatus, ShardMetrics};
+pub use topics::TopicQueue;

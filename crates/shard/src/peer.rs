@@ -2,16 +2,20 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use antiphon_base::{MediaKind, ParticipantId, ParticipantKey};
+use antiphon_base::{MediaKind, ParticipantId};
 use antiphon_room::slot::Slot;
 use antiphon_room::{Feed, SlotPlan};
 use antiphon_wire::rtp::rewrite::Start;
+use antiphon_wire::topic::Message;
 use rand::Rng;
 
 use crate::connection::Connection;
 use crate::join::Grants;
+use crate::seam::Who;
+use crate::topics::TopicQueue;
 
 /// Addresses one peer may send from: its interfaces while ICE makes up its mind.
 pub(crate) const MAX_ADDRESSES: usize = 8;
@@ -25,7 +29,7 @@ pub(crate) struct Peer {
     pub(crate) connection: Connection,
     /// Place of its room on this shard.
     pub(crate) room: usize,
-    pub(crate) key: ParticipantKey,
+    pub(crate) who: Who,
     pub(crate) id: ParticipantId,
     pub(crate) grants: Grants,
     pub(crate) has_control: bool,
@@ -45,6 +49,7 @@ pub(crate) struct Peer {
     pub(crate) log: VecDeque<(Instant, String)>,
     pub(crate) dump: Option<async_channel::Sender<Vec<u8>>>,
     control_queue: VecDeque<String>,
+    topics: TopicQueue,
 }
 
 /// A peer's new slots; sequence numbers and timestamps begin at random (RFC 3550, section 5.1), the former low enough
@@ -63,8 +68,7 @@ pub(crate) fn slots(plan: &SlotPlan) -> Vec<Slot> {
 /// What a peer is made of when it enters.
 pub(crate) struct Entry {
     pub(crate) connection: Connection,
-    pub(crate) room: usize,
-    pub(crate) key: ParticipantKey,
+    pub(crate) who: Who,
     pub(crate) id: ParticipantId,
     pub(crate) grants: Grants,
     pub(crate) has_control: bool,
@@ -73,12 +77,12 @@ pub(crate) struct Entry {
 }
 
 impl Peer {
-    pub(crate) fn new(entry: Entry, now: Instant) -> Self {
+    pub(crate) fn new(entry: Entry, room: usize, now: Instant) -> Self {
         let slots = slots(&entry.plan);
         Self {
             connection: entry.connection,
-            room: entry.room,
-            key: entry.key,
+            room,
+            who: entry.who,
             id: entry.id,
             grants: entry.grants,
             has_control: entry.has_control,
@@ -95,6 +99,7 @@ impl Peer {
             log: VecDeque::new(),
             dump: None,
             control_queue: VecDeque::new(),
+            topics: TopicQueue::default(),
         }
     }
 
@@ -128,6 +133,21 @@ impl Peer {
         }
     }
 
+    /// Sends a message on a topic, or keeps it while the channel is full. `false`: one was lost.
+    pub(crate) fn tell(&mut self, message: Arc<Message>) -> bool {
+        let kept = self.topics.push(message);
+        self.flush_topics();
+        kept
+    }
+
+    /// Sends what waits of messages on topics, as much as the channels take.
+    pub(crate) fn flush_topics(&mut self) {
+        for lossy in [false, true] {
+            let connection = &mut self.connection;
+            self.topics.drain(lossy, |message, lost| connection.write_data(lossy, &message.to_bytes(lost)));
+        }
+    }
+
     /// Whether control messages wait for room.
     pub(crate) fn control_waits(&self) -> bool {
         !self.control_queue.is_empty()
@@ -142,6 +162,7 @@ impl Peer {
             "age_ms": ago(self.since),
             "consent_age_ms": ago(self.connection.consent()),
             "transport": self.connection.stats(),
+            "data_lost": { "reliable": self.topics.lost().0, "lossy": self.topics.lost().1 },
             "slots": self.slots.iter().map(|s| s.current().map(|f| f.track.to_string())).collect::<Vec<_>>(),
             "events": self.log.iter().map(|(at, what)| serde_json::json!({"ago_ms": ago(*at), "event": what}))
                 .collect::<Vec<_>>(),

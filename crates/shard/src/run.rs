@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 
 use crate::core::Core;
 use crate::inbox::{Inbox, Sender};
+use crate::link::Port;
 use crate::net::{Epoll, RECV_BATCH, Socket};
 use crate::status::ShardMetrics;
 
+/// Until messages are offered again to a shard whose ring was full: it is busy, and has thousands of them.
+const RETRY: Duration = Duration::from_millis(1);
 /// Longest wait without anything due.
 const IDLE: Duration = Duration::from_secs(1);
 /// Batches read before the subscribers are finished: beyond this, latency costs more than batching gains.
@@ -23,6 +26,7 @@ const BUSY_WINDOW: Duration = Duration::from_secs(1);
 pub(crate) struct Runner {
     pub(crate) core: Core,
     pub(crate) socket: Socket,
+    pub(crate) port: Port,
     pub(crate) inbox: Inbox,
     pub(crate) sender: Sender,
     /// Where metrics are left for readers, once per second.
@@ -42,8 +46,10 @@ impl Runner {
         let mut busy = Busy { since: Instant::now(), busy: Duration::ZERO };
         loop {
             let start = Instant::now();
+            // What waits for another shard is offered again soon.
+            let idle = if self.core.links.waits() { RETRY } else { IDLE };
             let next =
-                self.core.poll_timeout().map_or(IDLE, |at| at.saturating_duration_since(start).min(IDLE));
+                self.core.poll_timeout().map_or(idle, |at| at.saturating_duration_since(start).min(idle));
             if !next.is_zero() {
                 epoll.wait(next);
             }
@@ -65,6 +71,8 @@ impl Runner {
             let Some(command) = self.inbox.next() else { break };
             go_on &= self.core.handle_command(now, command, &self.sender);
         }
+        let core = &mut self.core;
+        self.port.take(|from, load| core.handle_load(now, from, load));
         for _ in 0..MAX_BATCHES {
             let n = match self.socket.recv() {
                 Ok(n) => n,
@@ -83,7 +91,10 @@ impl Runner {
             }
         }
         self.core.handle_timeout(now);
+        // Other shards begin with what came in while this one serves its own.
+        self.core.flush(&self.port);
         self.core.finish(now, |arena| self.socket.send(arena));
+        self.core.flush(&self.port);
         go_on
     }
 
@@ -95,6 +106,7 @@ impl Runner {
         let permille = busy.busy.as_micros() * 1_000 / window.as_micros().max(1);
         let metrics = &mut self.core.metrics;
         metrics.busy_permille = u64::try_from(permille).unwrap_or(1_000);
+        self.core.loads.set_busy(self.core.shard, metrics.busy_permille);
         metrics.send_dropped = self.socket.send_dropped;
         metrics.inbox_dropped = self.inbox.dropped();
         if let Ok(mut shared) = self.metrics.lock() {

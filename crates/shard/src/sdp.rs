@@ -74,6 +74,10 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
         }
     }
     let answer = rtc.sdp_api().accept_offer(parsed).map_err(|e| bad(&e))?.to_sdp_string();
+    // The parser passes over what it cannot read; an answer has the lines of its offer (RFC 3264, 6).
+    if answer.lines().filter(|l| l.starts_with("m=")).count() != lines {
+        return Err(bad(&"an m-line of it does not parse (RFC 8866)"));
+    }
     let mut lines = Lines::sort(&rtc, &answer, terms.kind);
     if lines.inputs.is_empty() && lines.outputs.is_empty() {
         return Err(no_line(offer));

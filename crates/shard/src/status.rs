@@ -33,14 +33,22 @@ pub struct ShardMetrics {
     pub datagrams_unknown: u64,
     /// Datagrams the socket would not take.
     pub send_dropped: u64,
-    /// Media packets that came in.
+    /// Media packets that came in, from peers of this shard (each decrypted once) and attachments.
     pub packets_in: u64,
+    /// Media packets handed to other shards, for their subscribers.
+    pub packets_relayed: u64,
+    /// Media packets not handed over because another shard did not keep up.
+    pub relay_dropped: u64,
+    /// Peers dropped because what was to be said about them between shards did not fit.
+    pub link_dropped: u64,
     /// Media packets forwarded to subscribers.
     pub packets_forwarded: u64,
     /// Media packets of unwanted layers, dropped at ingress.
     pub packets_unwanted: u64,
     /// Packets dropped because an attachment was slow.
     pub attach_dropped: u64,
+    /// Messages on topics lost because their receiver was slow.
+    pub data_dropped: u64,
     /// Commands refused because the inbox was full.
     pub inbox_dropped: u64,
     /// Keyframes asked of publishers.
@@ -49,12 +57,80 @@ pub struct ShardMetrics {
     pub room_panics: u64,
     /// WebRTC peers now.
     pub peers: u64,
-    /// Rooms now.
+    /// Rooms at home here now.
     pub rooms: u64,
+    /// Rooms at home on other shards with peers here now.
+    pub branches: u64,
     /// Attachments now.
     pub attachments: u64,
     /// Share of time not waiting, over the last second, in thousandths.
     pub busy_permille: u64,
+}
+
+impl std::iter::Sum for ShardMetrics {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            datagrams_in: a.datagrams_in + b.datagrams_in,
+            datagrams_out: a.datagrams_out + b.datagrams_out,
+            datagrams_unknown: a.datagrams_unknown + b.datagrams_unknown,
+            send_dropped: a.send_dropped + b.send_dropped,
+            packets_in: a.packets_in + b.packets_in,
+            packets_relayed: a.packets_relayed + b.packets_relayed,
+            relay_dropped: a.relay_dropped + b.relay_dropped,
+            link_dropped: a.link_dropped + b.link_dropped,
+            packets_forwarded: a.packets_forwarded + b.packets_forwarded,
+            packets_unwanted: a.packets_unwanted + b.packets_unwanted,
+            attach_dropped: a.attach_dropped + b.attach_dropped,
+            data_dropped: a.data_dropped + b.data_dropped,
+            inbox_dropped: a.inbox_dropped + b.inbox_dropped,
+            keyframe_requests: a.keyframe_requests + b.keyframe_requests,
+            room_panics: a.room_panics + b.room_panics,
+            peers: a.peers + b.peers,
+            rooms: a.rooms + b.rooms,
+            branches: a.branches + b.branches,
+            attachments: a.attachments + b.attachments,
+            busy_permille: a.busy_permille.max(b.busy_permille),
+        })
+    }
+}
+
+/// How much a shard holds now: what a test sees of its memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Connections.
+    pub peers: usize,
+    /// Addresses from which they may send.
+    pub addresses: usize,
+    /// User fragments by which they are found.
+    pub ufrags: usize,
+    /// Rooms.
+    pub rooms: usize,
+    /// Participants of all rooms, lost ones included.
+    pub members: usize,
+    /// Layers of tracks that rooms know of.
+    pub feeds: usize,
+    /// Slots and taps that get or await them.
+    pub routes: usize,
+    /// Deadlines, those that nobody means any more included.
+    pub timers: usize,
+    /// States of gone participants.
+    pub gone: usize,
+}
+
+impl std::iter::Sum for Holdings {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            peers: a.peers + b.peers,
+            addresses: a.addresses + b.addresses,
+            ufrags: a.ufrags + b.ufrags,
+            rooms: a.rooms + b.rooms,
+            members: a.members + b.members,
+            feeds: a.feeds + b.feeds,
+            routes: a.routes + b.routes,
+            timers: a.timers + b.timers,
+            gone: a.gone + b.gone,
+        })
+    }
 }
 
 /// All shards.

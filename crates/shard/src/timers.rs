@@ -31,6 +31,11 @@ impl Timers {
         self.heap.push(Reverse((at, timer)));
     }
 
+    /// Deadlines, stale ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// When to wake at the latest.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)

@@ -1,5 +1,11 @@
 //! What must hold of everything that a client receives, found out without asking the code under test.
 
+mod holdings;
+mod reasons;
+pub mod recovery;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -280,6 +286,7 @@ impl<'a> Checker<'a> {
         if next.rtp_time.wrapping_sub(first.rtp_time) > 1 << 31 {
             self.fault(next, "RTP time went back");
         }
+        self.check_gap(a, b);
         let adjacent = a.seqs().1 + 1 == b.seqs().0;
         let switched = a.source() != b.source();
         let restarted = b.first.stamp.key && a.first.stamp.frame + 1 != b.first.stamp.frame;
@@ -381,7 +388,10 @@ impl<'a> Checker<'a> {
     fn could_know(&self, packet: &Received) -> bool {
         let open = self.client.messages.first().is_some_and(|(at, _)| *at <= packet.at);
         let end = self.client.closed.unwrap_or(self.world.now);
-        open && !self.client.vanished && end.saturating_duration_since(packet.at) >= TOLD_WITHIN
+        // While one direction is cut, media may come and messages do not: they wait for acknowledgements.
+        let path = self.world.network.path(self.client.address);
+        let hard = path.is_some_and(|p| p.was_hard(packet.at - TOLD_WITHIN, packet.at + TOLD_WITHIN));
+        open && !hard && !self.client.vanished && end.saturating_duration_since(packet.at) >= TOLD_WITHIN
     }
 
     /// The same participant's track stood there just before (another layer, or the first packet was lost).

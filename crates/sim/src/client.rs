@@ -1,6 +1,6 @@
 //! A browser-like client: str0m behind the same words as on the server's side, one offer with all lines, synthetic media.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,11 @@ use antiphon_wire::control::{
     ClientMessage, LeaveReason, ParticipantInfo, ParticipantKind, Policy, Request, ServerMessage,
     SlotAssignment,
 };
+use antiphon_wire::topic;
 use str0m::bwe::Bitrate;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
-use str0m::channel::ChannelId;
+use str0m::channel::{ChannelConfig, ChannelId, Reliability};
+use str0m::config::DtlsCert;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Simulcast, SimulcastLayer};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, RtpPacket, Ssrc};
@@ -92,7 +94,11 @@ impl Profile {
         self
     }
 
-    pub(crate) fn request(&self) -> JoinRequest {
+    /// What the server is told of it.
+    ///
+    /// # Panics
+    /// With an id that is none.
+    pub fn request(&self) -> JoinRequest {
         JoinRequest {
             id: ParticipantId::new(&self.id).expect("tests use good ids"),
             name: self.name.clone(),
@@ -159,6 +165,8 @@ pub struct Client {
     pub closed: Option<Instant>,
     /// Neither hears nor says anything any more.
     pub vanished: bool,
+    /// Since when.
+    pub vanished_at: Option<Instant>,
     /// Control messages with the times of their arrival.
     pub messages: Vec<(Instant, ServerMessage)>,
     /// The roster as told.
@@ -171,9 +179,15 @@ pub struct Client {
     pub slots: Vec<SlotLog>,
     /// Tracks that it sends.
     pub senders: Vec<Sender>,
+    /// Messages on topics with the times of their arrival, and how many were lost before each.
+    pub data: Vec<(Instant, topic::Message, u32)>,
     rtc: Rtc,
     deadline: Instant,
     channel: Option<ChannelId>,
+    /// For messages on topics: reliable, lossy.
+    data_channels: [Option<ChannelId>; 2],
+    data_open: [bool; 2],
+    publications: VecDeque<topic::Publication>,
     roster_seq: Option<u64>,
     last_id: u32,
     pending: Vec<Vec<u8>>,
@@ -182,7 +196,8 @@ pub struct Client {
 
 /// A client that has made its offer.
 pub struct Offering {
-    pub(crate) offer: String,
+    /// The offer.
+    pub offer: String,
     profile: Profile,
     number: u16,
     address: SocketAddr,
@@ -193,9 +208,19 @@ pub struct Offering {
 }
 
 impl Offering {
-    /// Makes an offer.
-    pub(crate) fn new(now: Instant, number: u16, address: SocketAddr, profile: Profile) -> Self {
+    /// Makes the offer of a client at `address`.
+    ///
+    /// # Panics
+    /// Where str0m cannot offer what the profile says.
+    pub fn new(
+        now: Instant,
+        number: u16,
+        address: SocketAddr,
+        certificate: DtlsCert,
+        profile: Profile,
+    ) -> Self {
         let config = Rtc::builder()
+            .set_dtls_cert(certificate)
             .clear_codecs()
             .enable_opus(true, false)
             .enable_vp8(true)
@@ -241,7 +266,10 @@ impl Offering {
     }
 
     /// Takes the answer.
-    pub(crate) fn accept(mut self, now: Instant, joined: Joined) -> Client {
+    ///
+    /// # Panics
+    /// With an answer that does not fit the offer.
+    pub fn accept(mut self, now: Instant, joined: Joined) -> Client {
         let answer = SdpAnswer::from_sdp_string(&joined.answer).expect("our answer parses");
         self.rtc.sdp_api().accept_answer(self.pending, answer).expect("our answer fits the offer");
         Client {
@@ -254,15 +282,20 @@ impl Offering {
             control_open: None,
             closed: None,
             vanished: false,
+            vanished_at: None,
             messages: Vec::new(),
             roster: BTreeMap::new(),
             roster_holes: 0,
             assigned: BTreeMap::new(),
             slots: self.slots,
             senders: Vec::new(),
+            data: Vec::new(),
             rtc: self.rtc,
             deadline: now,
             channel: None,
+            data_channels: [None; 2],
+            data_open: [false; 2],
+            publications: VecDeque::new(),
             roster_seq: None,
             last_id: 0,
             pending: Vec::new(),
@@ -282,6 +315,12 @@ fn without_transport_feedback(config: RtcConfig) -> RtcConfig {
 }
 
 impl Client {
+    /// How long it has been connected until `now`, or was.
+    pub fn lifetime(&self, now: Instant) -> Duration {
+        let end = self.closed.or(self.vanished_at).unwrap_or(now);
+        self.connected.map_or(Duration::ZERO, |since| end.saturating_duration_since(since))
+    }
+
     /// Its id.
     pub fn id(&self) -> ParticipantId {
         self.joined.id.clone()
@@ -338,6 +377,37 @@ impl Client {
     /// Sends anything on the control channel, at its next round.
     pub fn say_bytes(&mut self, bytes: Vec<u8>) {
         self.pending.push(bytes);
+    }
+
+    /// Opens the channels for messages on topics, as a browser does once it is connected.
+    pub fn open_data(&mut self) {
+        for (channel, (label, reliability)) in self.data_channels.iter_mut().zip([
+            ("data", Reliability::Reliable),
+            ("data-lossy", Reliability::MaxRetransmits { retransmits: 0 }),
+        ]) {
+            let ordered = reliability == Reliability::Reliable;
+            let config =
+                ChannelConfig { label: label.to_owned(), ordered, reliability, ..ChannelConfig::default() };
+            *channel = Some(self.rtc.direct_api().create_data_channel(config));
+        }
+    }
+
+    /// Sends a message on a topic as soon as its channel is open.
+    pub fn publish(&mut self, publication: topic::Publication) {
+        self.publications.push_back(publication);
+    }
+
+    fn flush_data(&mut self, now: Instant, out: &mut Vec<Datagram>) {
+        while let Some(next) = self.publications.front() {
+            let place = usize::from(next.lossy);
+            let Some(id) = self.data_channels[place].filter(|_| self.data_open[place]) else { return };
+            let Some(mut channel) = self.rtc.channel(id) else { return };
+            if !channel.write(true, &next.to_bytes()).unwrap_or(false) {
+                return;
+            }
+            self.publications.pop_front();
+            self.drain(now, out);
+        }
     }
 
     /// The reply to a request.
@@ -413,11 +483,13 @@ impl Client {
         if !self.pending.is_empty() {
             self.flush(now, out);
         }
+        self.flush_data(now, out);
     }
 
     /// Something waits to be said: do it now.
     pub fn is_waiting(&self) -> bool {
-        !self.pending.is_empty() && self.control_open.is_some()
+        let speaks = self.publications.front().is_some_and(|p| self.data_open[usize::from(p.lossy)]);
+        speaks || (!self.pending.is_empty() && self.control_open.is_some())
     }
 
     fn flush(&mut self, now: Instant, out: &mut Vec<Datagram>) {
@@ -458,6 +530,14 @@ impl Client {
             Event::Connected => self.connected = self.connected.or(Some(now)),
             Event::IceConnectionStateChange(IceConnectionState::Disconnected) | Event::Closed => {
                 self.closed = self.closed.or(Some(now));
+            }
+            Event::ChannelOpen(id, _) if self.data_channels.contains(&Some(id)) => {
+                let opened = self.data_channels.map(|c| c == Some(id));
+                self.data_open = [self.data_open[0] | opened[0], self.data_open[1] | opened[1]];
+            }
+            Event::ChannelData(data) if self.data_channels.contains(&Some(data.id)) => {
+                let (message, lost) = topic::Message::parse(&data.data).expect("the server's messages parse");
+                self.data.push((now, message, lost));
             }
             Event::ChannelOpen(id, _) => {
                 self.channel = Some(id);

@@ -18,11 +18,15 @@
 
 pub mod check;
 pub mod client;
+pub mod entropy;
 pub mod net;
 pub mod sender;
 pub mod stamp;
+pub mod story;
+mod trace;
 pub mod world;
 
-pub use client::{Client, Profile};
+pub use client::{Client, Offering, Profile};
+pub use entropy::seeded;
 pub use net::Conditions;
 pub use world::World;

@@ -1,14 +1,17 @@
 //! A network of seeded links: one per direction between each client and the server. Sans-IO: bytes and `now` in,
-//! deliveries with their times out.
+//! deliveries with their times out. What happens to a datagram depends on the seed, on when it was sent and on how long
+//! it is, never on what is in it.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+
+/// Harm is remembered in steps of so long: a minute of it is six hundred entries.
+const HARM_STEP: Duration = Duration::from_millis(100);
 
 /// How a link treats datagrams. Shares are 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +30,12 @@ pub struct Conditions {
     pub reorder_delay: Duration,
     /// Share of datagrams that come twice.
     pub duplicate: f64,
+    /// Share of datagrams that come with one bit turned: as if the checksum of UDP were not there.
+    pub corrupt: f64,
     /// A bottleneck.
     pub rate: Option<Rate>,
+    /// Nothing passes. Cutting one direction only is a one-way partition.
+    pub cut: bool,
 }
 
 /// The Gilbert-Elliott model: in its bad state a link loses more.
@@ -51,6 +58,14 @@ pub struct Rate {
     pub queue_bytes: u64,
 }
 
+impl Rate {
+    /// With a queue that is this long when it is full.
+    pub fn with_queue(bps: u64, queue: Duration) -> Self {
+        let bytes = u128::from(bps) * queue.as_millis() / 8_000;
+        Self { bps, queue_bytes: u64::try_from(bytes).expect("a queue of a test") }
+    }
+}
+
 impl Default for Conditions {
     /// A perfect link of 10 ms.
     fn default() -> Self {
@@ -62,8 +77,25 @@ impl Default for Conditions {
             reorder: 0.0,
             reorder_delay: Duration::from_millis(15),
             duplicate: 0.0,
+            corrupt: 0.0,
             rate: None,
+            cut: false,
         }
+    }
+}
+
+impl Conditions {
+    /// The same delay, and nothing bad.
+    #[must_use]
+    pub fn healed(&self) -> Self {
+        Self { delay: self.delay, ..Self::default() }
+    }
+
+    /// So much is lost that a reliable channel (SCTP) may stand still: its timers double with each loss.
+    pub fn is_hard(&self) -> bool {
+        let bursting = self.burst.is_some_and(|burst| burst.loss > 0.8);
+        let narrow = self.rate.is_some_and(|rate| rate.bps < 300_000);
+        self.cut || self.loss > 0.1 || self.corrupt > 0.05 || bursting || narrow
     }
 }
 
@@ -72,10 +104,23 @@ impl Default for Conditions {
 pub struct Counters {
     /// Datagrams that came to it.
     pub sent: u64,
-    /// Lost, by chance or at the queue.
+    /// Lost, by chance, at the queue or in a partition.
     pub lost: u64,
     /// Bytes that came to it.
     pub bytes: u64,
+    /// Came damaged.
+    pub corrupted: u64,
+}
+
+/// A datagram that arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    /// When.
+    pub at: Instant,
+    /// It comes twice.
+    pub twice: bool,
+    /// Counted from its beginning, this bit of it is turned.
+    pub flipped: Option<usize>,
 }
 
 /// One direction between two places.
@@ -90,6 +135,8 @@ pub struct Link {
     last: Option<Instant>,
     /// What it did.
     pub counters: Counters,
+    /// When it did harm (lost, damaged, held up), each tenth of a second once.
+    pub harm: Vec<Instant>,
 }
 
 impl Link {
@@ -102,12 +149,25 @@ impl Link {
             free: None,
             last: None,
             counters: Counters::default(),
+            harm: Vec::new(),
         }
     }
 
     /// Changes how it treats what comes from now on.
     pub fn set(&mut self, conditions: Conditions) {
+        self.bad &= conditions.burst.is_some();
         self.conditions = conditions;
+    }
+
+    /// How it treats what comes now.
+    pub fn conditions(&self) -> &Conditions {
+        &self.conditions
+    }
+
+    fn note_harm(&mut self, now: Instant) {
+        if self.harm.last().is_none_or(|last| now - *last >= HARM_STEP) {
+            self.harm.push(now);
+        }
     }
 
     fn is_lost(&mut self) -> bool {
@@ -132,24 +192,55 @@ impl Link {
         Some(end)
     }
 
-    /// When a datagram sent now arrives: never, once or twice.
-    pub fn send(&mut self, now: Instant, bytes: usize) -> Vec<Instant> {
+    /// What becomes of a datagram sent now; `None`: it is lost.
+    pub fn send(&mut self, now: Instant, bytes: usize) -> Option<Delivery> {
         self.counters.sent += 1;
         self.counters.bytes += bytes as u64;
-        let through = if self.is_lost() { None } else { self.queued(now, bytes as u64) };
-        let Some(through) = through else {
+        let lost = self.is_lost() || self.conditions.cut;
+        let Some(through) = (if lost { None } else { self.queued(now, bytes as u64) }) else {
             self.counters.lost += 1;
-            return Vec::new();
+            self.note_harm(now);
+            return None;
         };
         let jitter = self.conditions.jitter.mul_f64(self.rng.random::<f64>());
         let mut at = through + self.conditions.delay + jitter;
         if self.rng.random_bool(self.conditions.reorder) {
             at += self.conditions.reorder_delay;
+            self.note_harm(now);
         } else {
             at = self.last.map_or(at, |last| last.max(at));
             self.last = Some(at);
         }
-        if self.rng.random_bool(self.conditions.duplicate) { vec![at, at] } else { vec![at] }
+        let flipped =
+            self.rng.random_bool(self.conditions.corrupt).then(|| self.rng.random_range(0..bytes.max(1) * 8));
+        if flipped.is_some() {
+            self.counters.corrupted += 1;
+            self.note_harm(now);
+        }
+        Some(Delivery { at, twice: self.rng.random_bool(self.conditions.duplicate), flipped })
+    }
+}
+
+/// Signatures and certificates in a DTLS 1.2 handshake are a byte longer or shorter by keys that nobody can seed. So that
+/// they decide nothing, each such datagram takes as much of a link as the longest.
+const HANDSHAKE_BYTES: usize = 1_200;
+/// In a handshake's datagram only bits of the first bytes are turned: those are there whatever the keys.
+const HANDSHAKE_HEAD: usize = 40;
+
+fn is_handshake(datagram: &[u8]) -> bool {
+    // Content type of a DTLS record (RFC 6347, 4.1).
+    datagram.first() == Some(&22)
+}
+
+/// How long a datagram is on a link.
+pub(crate) fn length(datagram: &[u8]) -> usize {
+    if is_handshake(datagram) { HANDSHAKE_BYTES } else { datagram.len() }
+}
+
+fn flip(datagram: &mut [u8], bit: usize) {
+    let span = if is_handshake(datagram) { HANDSHAKE_HEAD.min(datagram.len()) } else { datagram.len() };
+    if let Some(byte) = datagram.get_mut(bit / 8 % span.max(1)) {
+        *byte ^= 1 << (bit % 8);
     }
 }
 
@@ -171,6 +262,46 @@ pub struct Path {
     pub up: Link,
     /// From the server.
     pub down: Link,
+    /// When one of them became [hard](Conditions::is_hard) and when both were good again, if they are.
+    pub hard: Vec<(Instant, Option<Instant>)>,
+}
+
+/// A direction, as the client sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To the server.
+    Up,
+    /// From the server.
+    Down,
+    /// Both.
+    Both,
+}
+
+impl Path {
+    /// Changes one or both directions.
+    pub fn set(&mut self, way: Way, conditions: &Conditions) {
+        if way != Way::Down {
+            self.up.set(conditions.clone());
+        }
+        if way != Way::Up {
+            self.down.set(conditions.clone());
+        }
+    }
+
+    fn note_hard(&mut self, now: Instant) {
+        let hard = self.up.conditions.is_hard() || self.down.conditions.is_hard();
+        let open = self.hard.last_mut().filter(|(_, end)| end.is_none());
+        match (hard, open) {
+            (true, None) => self.hard.push((now, None)),
+            (false, Some((_, end))) => *end = Some(now),
+            _ => {}
+        }
+    }
+
+    /// One of them was hard for a time in the given one.
+    pub(crate) fn was_hard(&self, from: Instant, to: Instant) -> bool {
+        self.hard.iter().any(|(begin, end)| *begin <= to && end.is_none_or(|end| end >= from))
+    }
 }
 
 /// All links, and what is under way on them.
@@ -178,87 +309,88 @@ pub struct Path {
 pub struct Network {
     /// By the client's address. Who is not in here does not get and not send anything.
     pub paths: BTreeMap<SocketAddr, Path>,
+    /// Those who were [removed](Network::remove).
+    gone: BTreeMap<SocketAddr, Path>,
     queue: BinaryHeap<Reverse<(Instant, u64, Datagram)>>,
     count: u64,
+    changes: VecDeque<Change>,
+}
+
+/// A change of a link that is to come.
+#[derive(Debug)]
+struct Change {
+    at: Instant,
+    address: SocketAddr,
+    way: Way,
+    conditions: Conditions,
 }
 
 impl Network {
     /// A new client at `address`.
     pub fn add(&mut self, address: SocketAddr, up: Conditions, down: Conditions, seed: u64) {
-        let path = Path { up: Link::new(up, seed), down: Link::new(down, seed ^ 0x9e37_79b9_7f4a_7c15) };
+        let (up, down) = (Link::new(up, seed), Link::new(down, seed ^ 0x9e37_79b9_7f4a_7c15));
+        let path = Path { up, down, hard: Vec::new() };
         self.paths.insert(address, path);
     }
 
-    /// Takes a datagram of a client or of the server.
-    pub fn send(&mut self, now: Instant, datagram: Datagram) {
+    /// A client is not there any more.
+    pub fn remove(&mut self, address: SocketAddr) {
+        self.gone.extend(self.paths.remove(&address).map(|path| (address, path)));
+    }
+
+    /// The links of a client, or as they were when it was removed.
+    pub fn path(&self, address: SocketAddr) -> Option<&Path> {
+        self.paths.get(&address).or_else(|| self.gone.get(&address))
+    }
+
+    /// Changes a client's links at that time; of two at one time the one said first comes first.
+    pub fn change(&mut self, at: Instant, address: SocketAddr, way: Way, conditions: Conditions) {
+        let place = self.changes.partition_point(|c| c.at <= at);
+        self.changes.insert(place, Change { at, address, way, conditions });
+    }
+
+    /// Takes a datagram of a client or of the server; what becomes of it.
+    pub fn send(&mut self, now: Instant, mut datagram: Datagram) -> Option<Delivery> {
         let link = match self.paths.get_mut(&datagram.source) {
             Some(path) => &mut path.up,
-            None => match self.paths.get_mut(&datagram.destination) {
-                Some(path) => &mut path.down,
-                None => return,
-            },
+            None => &mut self.paths.get_mut(&datagram.destination)?.down,
         };
-        for at in link.send(now, datagram.bytes.len()) {
+        let delivery = link.send(now, length(&datagram.bytes))?;
+        if delivery.twice {
             self.count += 1;
-            self.queue.push(Reverse((at, self.count, datagram.clone())));
+            self.queue.push(Reverse((delivery.at, self.count, datagram.clone())));
+        }
+        if let Some(bit) = delivery.flipped {
+            flip(&mut datagram.bytes, bit);
+        }
+        self.count += 1;
+        self.queue.push(Reverse((delivery.at, self.count, datagram)));
+        Some(delivery)
+    }
+
+    /// Makes the changes that are due.
+    fn apply(&mut self, now: Instant) {
+        while let Some(change) = self.changes.pop_front_if(|c| c.at <= now) {
+            if let Some(path) = self.paths.get_mut(&change.address) {
+                path.set(change.way, &change.conditions);
+                path.note_hard(now);
+            }
         }
     }
 
-    /// When the next datagram arrives.
+    /// When the next datagram arrives, or a link changes.
     pub fn next(&self) -> Option<Instant> {
-        self.queue.peek().map(|Reverse((at, _, _))| *at)
+        let arrival = self.queue.peek().map(|Reverse((at, _, _))| *at);
+        arrival.into_iter().chain(self.changes.front().map(|c| c.at)).min()
     }
 
     /// A datagram that has arrived.
     pub fn pop(&mut self, now: Instant) -> Option<Datagram> {
-        self.next().filter(|at| *at <= now)?;
+        self.apply(now);
+        self.queue.peek().filter(|Reverse((at, _, _))| *at <= now)?;
         self.queue.pop().map(|Reverse((_, _, datagram))| datagram)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn deliveries(conditions: Conditions, count: u32) -> (Vec<Duration>, Counters) {
-        let base = Instant::now();
-        let mut link = Link::new(conditions, 7);
-        let send = |i: u32| {
-            let now = base + Duration::from_millis(1) * i;
-            link.send(now, 1_000).into_iter().map(|at| at - now).collect::<Vec<_>>()
-        };
-        (((0..count).flat_map(send)).collect(), link.counters)
-    }
-
-    #[test]
-    fn the_same_seed_gives_the_same_network() {
-        let conditions = Conditions {
-            loss: 0.1,
-            jitter: Duration::from_millis(5),
-            reorder: 0.1,
-            duplicate: 0.1,
-            ..Conditions::default()
-        };
-        assert_eq!(deliveries(conditions.clone(), 1_000), deliveries(conditions, 1_000));
-    }
-
-    #[test]
-    fn losses_come_at_their_rates() {
-        let (got, _) = deliveries(Conditions { loss: 0.2, ..Conditions::default() }, 10_000);
-        assert!((7_800..8_200).contains(&got.len()), "{}", got.len());
-        let burst = Some(Burst { enter: 0.01, leave: 0.09, loss: 1.0 });
-        let (got, _) = deliveries(Conditions { burst, ..Conditions::default() }, 100_000);
-        assert!((87_000..93_000).contains(&got.len()), "{}", got.len());
-    }
-
-    #[test]
-    fn a_bottleneck_delays_and_then_drops() {
-        // A kilobyte each millisecond is 8 Mbit/s: twice what passes.
-        let rate = Some(Rate { bps: 4_000_000, queue_bytes: 20_000 });
-        let (got, counters) = deliveries(Conditions { rate, ..Conditions::default() }, 1_000);
-        assert!((500..=520).contains(&got.len()), "{}", got.len());
-        assert_eq!(counters.lost + got.len() as u64, 1_000);
-        let longest = got.iter().max().unwrap();
-        assert!(*longest <= Duration::from_millis(50) && *longest > Duration::from_millis(40), "{longest:?}");
-    }
-}
+mod tests;

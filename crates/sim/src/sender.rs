@@ -11,6 +11,10 @@ use crate::stamp::Stamp;
 
 /// Opus packet time.
 const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
+/// An encoder that has fallen silent sends one packet of so many (Opus' DTX: one in 400 ms).
+const SILENT_INTERVALS: u32 = 20;
+/// Levels from here on are silence, -dBov.
+const SILENCE: u8 = 100;
 /// Bytes of a synthetic audio packet.
 const AUDIO_BYTES: usize = 60;
 /// Bytes of a synthetic video packet: small, since only CPU time is to be saved here.
@@ -47,6 +51,8 @@ pub struct Sender {
     pub level: u8,
     /// Frames sent.
     pub frames: u32,
+    /// Packets sent.
+    pub packets: u64,
     /// Width and height told in key frames.
     pub size: (u16, u16),
     /// Bits per second of payload, for video; `None`: few small packets.
@@ -90,6 +96,7 @@ impl Sender {
             keyframes: 0,
             level: 40,
             frames: 0,
+            packets: 0,
             size,
             bps: None,
             publisher,
@@ -115,8 +122,10 @@ impl Sender {
                 MediaKind::Video => self.send_picture(now, rtc),
             }
             self.frames += 1;
-            self.rtp_time = self.rtp_time.wrapping_add(self.ticks);
-            self.next += self.interval;
+            let silent = self.source.kind() == MediaKind::Audio && self.level >= SILENCE;
+            let intervals = if silent { SILENT_INTERVALS } else { 1 };
+            self.rtp_time = self.rtp_time.wrapping_add(self.ticks * intervals);
+            self.next += self.interval * intervals;
         }
     }
 
@@ -146,6 +155,7 @@ impl Sender {
             });
         }
         self.seq += 1;
+        self.packets += 1;
         let mut api = rtc.direct_api();
         if let Some(tx) = api.stream_tx_by_mid(self.line.0, self.rid.map(Rid::from)) {
             tx.write_rtp(write);

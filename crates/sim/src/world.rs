@@ -1,8 +1,8 @@
 //! A server and its clients in virtual time. Everything that happens at one moment happens in a fixed order.
 //!
-//! The network, the media and the tests draw from the world's seed. str0m and the server draw ICE credentials, keys and
-//! first sequence numbers from the system's randomness, so a replay has other bytes, with the same sizes, losses and
-//! times.
+//! The network, the media and the tests draw from the world's seed. Inside [`crate::entropy::seeded`] everything else
+//! does, too, but for keys: a replay has the same datagrams at the same times, with the same fate, and the same media in
+//! them ([`World::trace`]).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,17 +13,27 @@ use antiphon_shard::{AttachRequest, Attachment, Config, Engine, JoinError, Parti
 use antiphon_wire::control::Request;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use str0m::config::DtlsCert;
+use str0m::crypto::from_feature_flags;
 
 use crate::check;
 use crate::client::{Client, IDLE, Offering, Profile};
-use crate::net::{Conditions, Datagram, Network};
+use crate::net::{self, Conditions, Datagram, Network};
+use crate::trace::Trace;
 
-/// Where the server is.
+/// Where the server is, and its first shard.
 pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 7_701);
 /// The server's clock at the beginning, us since the Unix epoch.
 pub const EPOCH_US: u64 = 1_700_000_000_000_000;
+/// Every client's.
+const CLIENT_PORT: u16 = 40_000;
 /// Rounds at one moment before the world is thought to be in a loop.
 const MAX_ROUNDS_AT_ONCE: u32 = 1_000;
+
+/// The seed to replay, by `ANTIPHON_SIM_SEED`.
+pub fn given_seed() -> Option<u64> {
+    std::env::var("ANTIPHON_SIM_SEED").ok().and_then(|s| s.parse().ok())
+}
 
 /// Takes a datagram on its way.
 pub type Watch = Box<dyn FnMut(&Datagram) + Send>;
@@ -57,6 +67,8 @@ pub struct World {
     pub room: RoomName,
     /// Who makes stamped packets, by the number in the stamps.
     pub publishers: BTreeMap<u16, Publisher>,
+    /// The shard of the next clients; `None`: the one that the server chooses.
+    pub shard: Option<usize>,
     /// For the tests' own choices.
     pub rng: SmallRng,
     /// Keeps copies of everything that clients send to the server.
@@ -68,6 +80,17 @@ pub struct World {
     seed: u64,
     out: Vec<Datagram>,
     rounds_at_once: u32,
+    trace: Trace,
+    /// That all clients share: each of its own would only take time.
+    certificate: DtlsCert,
+}
+
+/// A DTLS certificate for clients.
+///
+/// # Panics
+/// Where the crypto library can make none.
+pub fn certificate() -> DtlsCert {
+    from_feature_flags().dtls_provider.generate_certificate().expect("it can be made")
 }
 
 impl World {
@@ -78,18 +101,26 @@ impl World {
 
     /// A world with a server of these settings. `ANTIPHON_SIM_SEED` takes the place of `seed`.
     pub fn with(seed: u64, config: Config) -> Self {
-        let given = std::env::var("ANTIPHON_SIM_SEED").ok().and_then(|s| s.parse().ok());
-        let seed = given.unwrap_or(seed);
+        Self::spread(seed, &config, 1)
+    }
+
+    /// A world whose server has so many shards, at ports from [`SERVER`]'s on. `ANTIPHON_SIM_SEED` takes the place of
+    /// `seed`.
+    pub fn spread(seed: u64, config: &Config, shards: u16) -> Self {
+        let seed = given_seed().unwrap_or(seed);
         let now = Instant::now();
+        let locals: Vec<SocketAddr> =
+            (0..shards).map(|i| SocketAddr::new(SERVER.ip(), SERVER.port() + i)).collect();
         Self {
             now,
             base: now,
-            engine: Engine::new(config, SERVER, now, EPOCH_US).expect("the system gives an eventfd"),
+            engine: Engine::spread(config, &locals, now, EPOCH_US).expect("the system gives an eventfd"),
             clients: Vec::new(),
             network: Network::default(),
             conditions: Conditions::default(),
             room: RoomName::new("sim").expect("a good name"),
             publishers: BTreeMap::new(),
+            shard: None,
             rng: SmallRng::seed_from_u64(seed),
             captured: None,
             watch: None,
@@ -97,7 +128,22 @@ impl World {
             seed,
             out: Vec::new(),
             rounds_at_once: 0,
+            trace: Trace::default(),
+            certificate: certificate(),
         }
+    }
+
+    /// How many shards the server has.
+    pub fn shards(&self) -> usize {
+        self.engine.shards()
+    }
+
+    /// A number that two runs share if the same datagrams were sent at the same times and met the same fate, and the
+    /// same media and messages came to every client.
+    pub fn trace(&self) -> u64 {
+        let mut trace = self.trace;
+        self.clients.iter().for_each(|client| trace.client(self.base, client));
+        trace.value()
     }
 
     /// Lets a client join, and hands its number back.
@@ -112,11 +158,14 @@ impl World {
     /// What the server says.
     pub fn try_join(&mut self, profile: Profile) -> Result<usize, JoinError> {
         let number = u16::try_from(self.clients.len()).expect("a world of few");
-        let [high, low] = number.to_be_bytes();
-        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, high, low)), 40_000);
+        let address = address_of(number);
         let (request, publish) = (profile.request(), profile.grants.publish);
-        let offering = Offering::new(self.now, number, address, profile);
-        let joined = self.engine.join(self.now, &self.room, &offering.offer, request)?;
+        let offering = Offering::new(self.now, number, address, self.certificate.clone(), profile);
+        let (now, offer) = (self.now, &offering.offer);
+        let joined = match self.shard {
+            Some(shard) => self.engine.join_on(now, shard, (&self.room, offer), request)?,
+            None => self.engine.join(now, &self.room, offer, request)?,
+        };
         self.publishers
             .insert(number, Publisher { id: joined.id.clone(), key: joined.key, may_publish: publish });
         let seed = self.rng.random();
@@ -155,7 +204,8 @@ impl World {
     pub fn vanish(&mut self, client: usize) {
         let client = &mut self.clients[client];
         client.vanished = true;
-        self.network.paths.remove(&client.address);
+        client.vanished_at = client.vanished_at.or(Some(self.now));
+        self.network.remove(client.address);
     }
 
     /// State of a participant.
@@ -220,12 +270,12 @@ impl World {
     }
 
     fn deliver(&mut self, datagram: &Datagram) {
-        if datagram.destination == SERVER {
+        if datagram.destination.ip() == SERVER.ip() {
             if let Some(captured) = &mut self.captured {
                 captured.push(datagram.clone());
             }
-            self.engine.handle_datagram(self.now, datagram.source, SERVER, &datagram.bytes);
-        } else if let Some(client) = self.clients.iter_mut().find(|c| c.address == datagram.destination) {
+            self.engine.handle_datagram(self.now, datagram.source, datagram.destination, &datagram.bytes);
+        } else if let Some(client) = number_of(datagram.destination).and_then(|n| self.clients.get_mut(n)) {
             client.handle_datagram(self.now, datagram, &mut self.out);
         }
     }
@@ -233,21 +283,42 @@ impl World {
     /// Puts everything that leaves onto the network.
     pub fn finish(&mut self) {
         let (now, network, strays) = (self.now, &mut self.network, &mut self.strays);
-        let watch = &mut self.watch;
+        let (watch, trace, elapsed) = (&mut self.watch, &mut self.trace, self.now - self.base);
+        let mut send = |network: &mut Network, datagram: Datagram| {
+            let head = (datagram.source, datagram.destination, net::length(&datagram.bytes));
+            let delivery = network.send(now, datagram);
+            trace.datagram(elapsed, head, delivery.map(|d| (d.at - now, d.twice, d.flipped)));
+        };
         self.engine.finish(now, |source, destination, bytes| {
             let datagram = Datagram { source, destination, bytes: bytes.to_vec() };
             if let Some(watch) = watch {
                 watch(&datagram);
             }
             if network.paths.contains_key(&destination) {
-                network.send(now, datagram);
+                send(network, datagram);
             } else {
                 strays.push(datagram);
             }
         });
         for datagram in self.out.drain(..) {
-            self.network.send(now, datagram);
+            send(network, datagram);
         }
+    }
+}
+
+fn address_of(number: u16) -> SocketAddr {
+    let [high, low] = number.to_be_bytes();
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, high, low)), CLIENT_PORT)
+}
+
+/// The client at an address.
+fn number_of(address: SocketAddr) -> Option<usize> {
+    match (address.ip(), address.port()) {
+        (IpAddr::V4(ip), CLIENT_PORT) => match ip.octets() {
+            [10, 1, high, low] => Some(usize::from(u16::from_be_bytes([high, low]))),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

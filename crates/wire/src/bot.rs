@@ -276,6 +276,13 @@ pub enum BotMessage {
         /// The stream.
         stream: u32,
     },
+    /// Listen to these topics, and to no others. Messages come, and go, as binary messages ([`crate::topic`]).
+    Topics {
+        /// Comes back in the reply.
+        id: u32,
+        /// `*` stands for all.
+        topics: Vec<String>,
+    },
     /// Counts of every stream, now.
     Stats {
         /// Comes back in [`BotEvent::Stats`].
@@ -457,6 +464,16 @@ pub enum BotEvent {
         /// Which.
         source: Source,
     },
+    /// Messages that the bot sent on a topic went to nobody; said at most once per second.
+    DataRefused {
+        /// The topic of the last one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        topic: Option<String>,
+        /// How many since this was last said.
+        count: u32,
+        /// Why the last one was.
+        error: ErrorBody,
+    },
     /// Counts.
     Stats {
         /// The request's id.
@@ -535,6 +552,7 @@ impl BotMessage {
                 session.camera.as_ref().map_or(Ok(()), VideoSession::check)?;
                 session.screen.as_ref().map_or(Ok(()), VideoSession::check)
             }
+            Self::Topics { topics, .. } => crate::control::check_topics(topics),
             Self::Mark { name, .. } if name.len() > MAX_MARK_BYTES => {
                 Err(ControlError::Limit("a mark's name has at most 128 bytes"))
             }

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use antiphon_base::{Codec, ErrorKind, ParticipantId, ParticipantKey, RoomName, Source};
 use serde::{Deserialize, Serialize};
 
+use crate::topic;
+
 /// The largest control message in either direction, in bytes: a roster of 200 with names fits.
 pub const MAX_MESSAGE_BYTES: usize = 65_536;
 /// The longest display name, in characters.
@@ -273,6 +275,16 @@ pub enum ServerMessage {
         /// Who did it.
         by: ParticipantId,
     },
+    /// Messages that you sent on a topic went to nobody; said at most once per second.
+    DataRefused {
+        /// The topic of the last one; absent where it could not be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        topic: Option<String>,
+        /// How many since this was last said.
+        count: u32,
+        /// Why the last one was.
+        error: ErrorBody,
+    },
     /// The server stops: join elsewhere before the deadline.
     Draining {
         /// Seconds left.
@@ -343,6 +355,11 @@ pub enum Request {
         /// Whom.
         participant: ParticipantId,
     },
+    /// Listen to these topics, and to no others. `*` stands for all.
+    Topics {
+        /// At most [`MAX_SUBSCRIPTIONS`](crate::topic::MAX_SUBSCRIPTIONS).
+        topics: Vec<String>,
+    },
     /// Send the roster and all slots again.
     Sync,
     /// Leave the room.
@@ -381,6 +398,7 @@ impl Request {
         match self {
             Self::Policy { policy } => policy.check(),
             Self::Rename { name } => check_display_name(name),
+            Self::Topics { topics } => check_topics(topics),
             _ => Ok(()),
         }
     }
@@ -393,6 +411,17 @@ pub fn check_display_name(name: &str) -> Result<(), ControlError> {
     }
     if name.chars().any(char::is_control) {
         return Err(ControlError::Limit("a name has no control characters"));
+    }
+    Ok(())
+}
+
+/// Checks a set of topics to listen to.
+pub fn check_topics(topics: &[String]) -> Result<(), ControlError> {
+    if topics.len() > topic::MAX_SUBSCRIPTIONS {
+        return Err(ControlError::Limit("at most 64 topics are listened to"));
+    }
+    if topics.iter().any(|t| t != topic::EVERY_TOPIC && !topic::is_topic(t)) {
+        return Err(ControlError::Limit("a topic has 1 to 64 bytes and no control characters"));
     }
     Ok(())
 }

@@ -5,9 +5,11 @@
 //! * [`frame`]: the binary frame protocol v1 (`docs/reference/frame-protocol.md`).
 //! * [`rtcp`]: what receivers tell a sender, and sender reports.
 //! * [`rtp`]: payload descriptors, slot rewriting, packetizing and depacketizing.
+//! * [`topic`]: messages that participants send each other on topics (`docs/reference/data.md`).
 
 pub mod bot;
 pub mod control;
 pub mod frame;
 pub mod rtcp;
 pub mod rtp;
+pub mod topic;

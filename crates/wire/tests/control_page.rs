@@ -7,7 +7,7 @@ use antiphon_wire::control::{ClientMessage, ServerMessage};
 const PAGE: &str = include_str!("../../../docs/reference/control.md");
 
 /// Every type, as in the enums; a new one fails the test until it stands on the page.
-const SERVER: [&str; 15] = [
+const SERVER: [&str; 16] = [
     "welcome",
     "roster",
     "participant_joined",
@@ -20,11 +20,13 @@ const SERVER: [&str; 15] = [
     "dominant",
     "track_unavailable",
     "muted",
+    "data_refused",
     "draining",
     "closed",
     "reply",
 ];
-const CLIENT: [&str; 8] = ["mute", "publish", "policy", "rename", "mute_other", "remove", "sync", "leave"];
+const CLIENT: [&str; 9] =
+    ["mute", "publish", "policy", "rename", "mute_other", "remove", "topics", "sync", "leave"];
 
 fn blocks(part: &str) -> Vec<&str> {
     part.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect()
@@ -52,6 +54,7 @@ fn server_word(message: &ServerMessage) -> &'static str {
         ServerMessage::Muted { .. } => "muted",
         ServerMessage::Draining { .. } => "draining",
         ServerMessage::Closed { .. } => "closed",
+        ServerMessage::DataRefused { .. } => "data_refused",
         ServerMessage::Reply { .. } => "reply",
     }
 }

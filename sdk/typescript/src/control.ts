@@ -113,6 +113,7 @@ export type ServerMessage =
   | { type: "dominant"; participants: string[] }
   | { type: "track_unavailable"; participant: string; source: Source; error: ErrorBody }
   | { type: "muted"; source: Source; by: string }
+  | { type: "data_refused"; topic?: string; count: number; error: ErrorBody }
   | { type: "draining"; deadline_s: number }
   | { type: "closed"; reason: LeaveReason }
   | { type: "reply"; id: number; error?: ErrorBody };
@@ -124,6 +125,7 @@ export type Request =
   | { type: "rename"; name: string }
   | { type: "mute_other"; participant: string; source: Source }
   | { type: "remove"; participant: string }
+  | { type: "topics"; topics: string[] }
   | { type: "sync" }
   | { type: "leave" };
 
@@ -141,6 +143,7 @@ const REQUIRED: Record<ServerMessage["type"], readonly string[]> = {
   dominant: ["participants"],
   track_unavailable: ["participant", "source", "error"],
   muted: ["source"],
+  data_refused: ["error"],
   draining: [],
   closed: ["reason"],
   reply: ["id"],

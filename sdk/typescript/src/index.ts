@@ -29,3 +29,4 @@ export type { LocalSource } from "./publisher.js";
 export { type Closed, type ConnectionState, type JoinOptions, Room, type RoomEvents } from "./room.js";
 export { trackOf } from "./roster.js";
 export type { RoomStats, SentStats, SlotStats } from "./stats.js";
+export type { DataMessage, PublishOptions } from "./topics.js";

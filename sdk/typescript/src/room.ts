@@ -21,6 +21,7 @@ import { type LocalSource, Publisher, SOURCES } from "./publisher.js";
 import { Requests } from "./requests.js";
 import { Roster, type RosterChange } from "./roster.js";
 import { type RoomStats, readStats } from "./stats.js";
+import { type DataMessage, type PublishOptions, Topics } from "./topics.js";
 
 /** From the POST to the first roster: ICE and DTLS take a second on a bad network; more means that UDP is blocked. */
 const CONNECT_TIMEOUT_MS = 12_000;
@@ -77,6 +78,8 @@ export interface RoomEvents {
   /** The server does not take what we send (a token that only listens, for one). */
   refused: { source: Source; error: AntiphonError };
   trackUnavailable: { participant: string; source: Source; error: AntiphonError };
+  /** `count` messages that we sent on topics went to nobody. */
+  dataRefused: { topic: string | undefined; count: number; error: AntiphonError };
   /** The server stops in `deadlineS` seconds. */
   draining: { deadlineS: number };
   closed: Closed;
@@ -131,6 +134,7 @@ export class Room extends Emitter<RoomEvents> {
   readonly #requests = new Requests();
   readonly #publisher = new Publisher();
   readonly #policy: PolicyWriter;
+  readonly #topics = new Topics(request => this.#fireAndForget(request));
 
   /** Joins; resolves once the people are known, rejects with an `AntiphonError`. */
   static async join(options: JoinOptions): Promise<Room> {
@@ -269,6 +273,23 @@ export class Room extends Emitter<RoomEvents> {
     this.#policy.setTileHeight(participant, source, height);
   }
 
+  /**
+   * Calls `listener` for each message that others send on a topic (`*`: on any), until the returned function is called.
+   * It goes on over reconnects.
+   */
+  subscribe(topic: string, listener: (message: DataMessage) => void): () => void {
+    return this.#topics.subscribe(topic, listener);
+  }
+
+  /**
+   * Sends a message to those who listen to a topic; text goes as UTF-8. `false`: it was lossy, and too many wait already.
+   * Rejects with an `AntiphonError` without a connection or over a limit; what the server refuses is told by `dataRefused`.
+   */
+  publish(topic: string, payload: Uint8Array | string, options: PublishOptions = {}): Promise<boolean> {
+    const bytes = typeof payload === "string" ? new TextEncoder().encode(payload) : payload;
+    return this.#topics.publish(topic, bytes, options);
+  }
+
   async rename(name: string): Promise<void> {
     await this.request({ type: "rename", name });
     this.#name = name;
@@ -380,6 +401,7 @@ export class Room extends Emitter<RoomEvents> {
     }
     this.#policy.setSlots(this.#slots);
     this.#policy.flush();
+    if (this.#link) this.#topics.enter(this.#link.pc);
   }
 
   /** Sends what was set while the connection was being made, and says what is sent. */
@@ -394,6 +416,7 @@ export class Room extends Emitter<RoomEvents> {
 
   async #reconnect(): Promise<void> {
     this.#requests.abandon("The connection was lost.");
+    this.#topics.leave();
     this.#setSpeakers([]);
     this.#setState("reconnecting");
     const giveUpAt = Date.now() + GIVE_UP_MS;
@@ -480,6 +503,11 @@ export class Room extends Emitter<RoomEvents> {
         this.emit("local", { source: message.source });
         this.emit("muted", { source: message.source, by: message.by });
         return;
+      case "data_refused": {
+        const { topic, count, error } = message;
+        this.emit("dataRefused", { topic, count, error: new AntiphonError(error.code, error.message) });
+        return;
+      }
       case "draining":
         this.emit("draining", { deadlineS: message.deadline_s });
         return;
@@ -555,6 +583,7 @@ export class Room extends Emitter<RoomEvents> {
     this.#wake?.();
     this.#policy.stop();
     this.#requests.abandon("The room was left.");
+    this.#topics.leave();
     this.#link?.close(leave);
     this.#link = undefined;
     this.emit("closed", closed);

@@ -22,6 +22,27 @@ class FakeChannel {
   }
 }
 
+class FakeDataChannel extends EventTarget {
+  readyState = "connecting";
+  bufferedAmount = 0;
+  binaryType = "blob";
+  onmessage: ((event: { data: ArrayBuffer }) => void) | null = null;
+  sent: Uint8Array[] = [];
+  constructor(
+    readonly label: string,
+    readonly init: object,
+  ) {
+    super();
+  }
+  send(bytes: Uint8Array) {
+    this.sent.push(bytes);
+  }
+  open() {
+    this.readyState = "open";
+    this.dispatchEvent(new Event("open"));
+  }
+}
+
 class FakeSender {
   track: object | null = null;
   closed = false;
@@ -57,7 +78,13 @@ class FakePeer {
     this.transceivers.push(transceiver);
     return transceiver;
   }
-  createDataChannel = () => this.channel;
+  data: FakeDataChannel[] = [];
+  createDataChannel = (label: string, init: object) => {
+    if (label === "control") return this.channel;
+    const channel = new FakeDataChannel(label, init);
+    this.data.push(channel);
+    return channel;
+  };
   async setLocalDescription() {
     this.localDescription = { sdp: "v=0 offer" };
     this.signalingState = "have-local-offer";
@@ -375,5 +402,65 @@ describe("a lost connection", () => {
     expect(left.closed?.reason).toBe("left");
     await vi.advanceTimersByTimeAsync(GIVE_UP_MS);
     expect(posts).toHaveLength(2);
+  });
+});
+
+describe("topics", () => {
+  const bytes = (...values: number[]) => new Uint8Array(values);
+  const chat = [...new TextEncoder().encode("chat")];
+
+  it("go over channels that are opened when first needed", async () => {
+    const room = await joined();
+    expect(latest().data).toHaveLength(0);
+    const published = room.publish("chat", "hi", { to: [7] });
+    await settle();
+    const [reliable] = latest().data;
+    expect([reliable?.label, reliable?.init]).toEqual(["data", { ordered: true }]);
+    reliable?.open();
+    expect(await published).toBe(true);
+    const header = [1, 5, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0];
+    expect(reliable?.sent).toEqual([bytes(...header, ...chat, 104, 105)]);
+  });
+
+  it("are listened to over a reconnect, and each listener gets its own", async () => {
+    const room = await joined();
+    const got: string[] = [];
+    const stop = room.subscribe("chat", m => got.push(`chat ${m.sender} ${m.lostBefore} ${m.payload}`));
+    room.subscribe("*", m => got.push(`* ${m.topic}`));
+    await settle();
+    const topics = () =>
+      latest()
+        .channel.sent.filter(r => r.type === "topics")
+        .at(-1);
+    expect(topics()).toMatchObject({ topics: ["chat", "*"] });
+    const message = bytes(1, 5, 1, 4, 0, 0, 0, 0, 9, 0, 0, 0, 2, 0, 0, 0, ...chat, 255);
+    latest().data[1]?.onmessage?.({ data: message.buffer });
+    latest().data[1]?.onmessage?.({ data: bytes(1, 5, 1).buffer });
+    expect(got).toEqual(["chat 9 2 255", "* chat"]);
+    stop();
+    await settle();
+    expect(topics()).toMatchObject({ topics: ["*"] });
+    latest().channel.onclose?.();
+    await vi.advanceTimersByTimeAsync(300);
+    latest().enter();
+    await settle();
+    expect(FakePeer.all).toHaveLength(2);
+    expect(topics()).toMatchObject({ topics: ["*"] });
+    expect(latest().data.map(c => c.label)).toEqual(["data", "data-lossy"]);
+  });
+
+  it("keep their limits", async () => {
+    const room = await joined();
+    await expect(room.publish("", "x")).rejects.toMatchObject({ code: "bad_request" });
+    await expect(room.publish("t", new Uint8Array(1025), { lossy: true })).rejects.toMatchObject({
+      code: "too_large",
+    });
+    const dropped = room.publish("t", "x", { lossy: true });
+    await settle();
+    const [lossy] = latest().data;
+    if (lossy) lossy.bufferedAmount = 1 << 20;
+    lossy?.open();
+    expect(await dropped).toBe(false);
+    expect(lossy?.sent).toHaveLength(0);
   });
 });

@@ -150,6 +150,14 @@ async fn limits_are_429_or_503_and_say_when_to_come_back() {
     limited.expect_error(429, "rate_limited");
     assert!(limited.header("retry-after").is_some());
 
+    let room_joins = Rate { per_second: 0.0, burst: 1 };
+    let server = Server::with(Config { room_joins, ..Config::default() }, |_| {}).await;
+    assert_eq!(server.join("r", &server.token("r", |_| {})).await.status, 201);
+    let limited = server.join("r", &server.token("r", |_| {})).await;
+    limited.expect_error(429, "rate_limited");
+    assert!(limited.body.contains("this room"));
+    assert_eq!(server.join("other", &server.token("other", |_| {})).await.status, 201);
+
     let server = Server::with(Config { max_joins_in_progress: 0, ..Config::default() }, |_| {}).await;
     server.join("r", &server.token("r", |_| {})).await.expect_error(503, "overloaded");
 
@@ -159,6 +167,24 @@ async fn limits_are_429_or_503_and_say_when_to_come_back() {
     let server = Server::start().await;
     server.app.drain();
     server.join("r", &server.token("r", |_| {})).await.expect_error(503, "draining");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_proxy_says_whose_join_it_is() {
+    for (trusted, second) in [(true, 201), (false, 429)] {
+        let joins = Rate { per_second: 0.0, burst: 1 };
+        let trusted_proxies = if trusted { vec!["127.0.0.1".parse().unwrap()] } else { Vec::new() };
+        let server = Server::with(Config { joins, trusted_proxies, ..Config::default() }, |_| {}).await;
+        let join = async |from: &str| {
+            let authorization = format!("Authorization: Bearer {}", server.token("r", |_| {}));
+            let forwarded = format!("X-Forwarded-For: {from}");
+            let head = [authorization.as_str(), forwarded.as_str(), "Content-Type: application/sdp"];
+            server.request("POST /v1/rooms/r/participants", &head, crate::OFFER.as_bytes()).await.status
+        };
+        assert_eq!(join("198.51.100.1").await, 201);
+        assert_eq!(join("198.51.100.2").await, second);
+        assert_eq!(join("198.51.100.1").await, 429);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

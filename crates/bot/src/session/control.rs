@@ -17,6 +17,7 @@ impl Session {
         match event {
             AttachEvent::Control(message) => self.control(message),
             AttachEvent::Keyframe(source) => self.keyframe(source),
+            AttachEvent::Data(message) => self.actions.push_back(Action::Data(message)),
         }
     }
 
@@ -62,6 +63,7 @@ impl Session {
             M::TrackUnavailable { participant, source, error } => {
                 BotEvent::StreamUnavailable { participant, source, error }
             }
+            M::DataRefused { topic, count, error } => BotEvent::DataRefused { topic, count, error },
             M::Draining { deadline_s } => BotEvent::Draining { deadline_s },
             M::Reply { id, error } => match self.pending.remove(&id) {
                 Some(id) => BotEvent::Reply { id, error },

@@ -6,6 +6,7 @@ use antiphon_base::{AudioCodec, ErrorKind, MediaKind, Source, VideoCodec};
 use antiphon_wire::bot::{AudioSession, BotEvent, BotMessage, MediaSession, SessionUpdate, VideoSession};
 use antiphon_wire::control::{ControlError, ErrorBody, Request};
 use antiphon_wire::frame::{self, Format};
+use antiphon_wire::topic;
 
 use super::{Action, PENDING, Phase, Sending, Session};
 use crate::inject::picture::RawPicture;
@@ -65,6 +66,7 @@ impl Session {
             BotMessage::RequestKeyframe { id, stream } => {
                 self.actions.push_back(Action::AskKeyframe { id, stream });
             }
+            BotMessage::Topics { id, topics } => self.ask(id, Request::Topics { topics }),
             BotMessage::Stats { id } => self.actions.push_back(Action::Stats { id }),
         }
     }
@@ -189,6 +191,12 @@ impl Session {
         }
         if !self.frames.take(now, 1) || !self.bytes.take(now, len as u64) {
             return self.fatal(ErrorKind::RateLimited, "too many frames: send less per second");
+        }
+        if message.get(1) == Some(&topic::KIND) {
+            return match topic::parse(message) {
+                Ok(publication) => self.actions.push_back(Action::Publish(publication)),
+                Err(error) => self.fatal(ErrorKind::BadRequest, error.to_string()),
+            };
         }
         let (header, payload) = match frame::parse(message) {
             Ok(parsed) => parsed,

@@ -8,12 +8,14 @@ mod inbound;
 mod rate;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use antiphon_base::{ErrorKind, ParticipantId, ParticipantKey, RoomName, Source, VideoCodec};
 use antiphon_shard::{Grants, JoinError};
 use antiphon_wire::bot::{BotEvent, MediaSession, PROTOCOL};
 use antiphon_wire::control::{ErrorBody, LeaveReason, Request};
+use antiphon_wire::topic;
 
 use crate::inject::picture::RawPicture;
 use crate::inject::player::{Notice, Player, RATE, Spoken, Upsample};
@@ -36,6 +38,10 @@ pub(crate) enum Action {
     Event(BotEvent),
     /// The session runs, or has changed: serve its streams.
     Listen(MediaSession),
+    /// Tell the bot a message on a topic.
+    Data(Arc<topic::Message>),
+    /// Send a message on a topic.
+    Publish(topic::Publication),
     /// Encode and send a frame of sound.
     Speak { source: Source, spoken: Spoken },
     /// Send a packet of sound that the bot has encoded.

@@ -33,7 +33,9 @@ impl Room {
             self.by_token.insert(join.resume_token.clone(), key);
         }
         let participant = Participant::new(self.now, key, join);
-        if !participant.hidden {
+        if participant.hidden {
+            self.hidden += 1;
+        } else {
             self.timers.cancel(Reason::Empty);
         }
         self.participants.insert(key, participant);
@@ -53,8 +55,14 @@ impl Room {
         check_display_name(&join.name)
             .map_err(|_| JoinError::Limit("the name is too long or has control characters"))?;
         check_policy(&join.policy)?;
-        let replaces = usize::from(self.by_id.contains_key(&join.id));
-        if self.participants.len() - replaces >= self.config.max_participants || self.next_key == u32::MAX {
+        let (there, most) = if join.hidden {
+            (self.hidden, self.config.max_hidden)
+        } else {
+            (self.participants.len() - self.hidden, self.config.max_participants)
+        };
+        let replaced = self.by_id.get(&join.id).and_then(|key| self.participants.get(key));
+        let replaces = usize::from(replaced.is_some_and(|p| p.hidden == join.hidden));
+        if there - replaces >= most || self.next_key == u32::MAX {
             return Err(JoinError::RoomFull);
         }
         Ok(())
@@ -192,6 +200,7 @@ impl Room {
             self.forget_feeds(key, source);
         }
         let Some(p) = self.participants.remove(&key) else { return };
+        self.hidden -= usize::from(p.hidden);
         for reason in [Reason::Resume(key), Reason::Restart(key)] {
             self.timers.cancel(reason);
         }
@@ -201,6 +210,7 @@ impl Room {
         if self.by_token.get(&p.resume_token) == Some(&key) {
             self.by_token.remove(&p.resume_token);
         }
+        self.topics.forget(key);
         self.dirty.remove(&key);
         self.roster_dirty.remove(&key);
         self.outputs.push_back(Output::Ended { key, reason });
@@ -209,7 +219,7 @@ impl Room {
         if p.publishes() {
             self.touch_scene();
         }
-        if !p.hidden && self.participants.values().all(|p| p.hidden) {
+        if !p.hidden && self.participants.len() == self.hidden {
             self.timers.set(Reason::Empty, self.now + self.config.empty_ttl);
         }
     }

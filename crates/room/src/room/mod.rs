@@ -14,7 +14,9 @@ use crate::participant::Participant;
 use crate::scene::Scene;
 use crate::stats::Stats;
 use crate::timer::{Reason, Timers};
+use crate::topics::Topics;
 
+mod data;
 mod lifecycle;
 mod request;
 mod roster;
@@ -36,6 +38,8 @@ pub struct Room {
     now: Instant,
     next_key: u32,
     participants: BTreeMap<ParticipantKey, Participant>,
+    /// How many of them are hidden.
+    hidden: usize,
     by_id: BTreeMap<ParticipantId, ParticipantKey>,
     by_token: BTreeMap<String, ParticipantKey>,
     timers: Timers,
@@ -58,6 +62,7 @@ pub struct Room {
     wanted: BTreeMap<TrackKey, u8>,
     wanted_dirty: BTreeSet<TrackKey>,
 
+    topics: Topics,
     keyframes: Coalescer,
     dominance: Dominance,
     audio_ticks: u32,
@@ -80,6 +85,7 @@ impl Room {
             now,
             next_key: 1,
             participants: BTreeMap::new(),
+            hidden: 0,
             by_id: BTreeMap::new(),
             by_token: BTreeMap::new(),
             timers,
@@ -96,6 +102,7 @@ impl Room {
             holds: BTreeMap::new(),
             wanted: BTreeMap::new(),
             wanted_dirty: BTreeSet::new(),
+            topics: Topics::default(),
             keyframes: Coalescer::default(),
             audio_ticks: 0,
             speakers: Vec::new(),

@@ -10,7 +10,7 @@ use antiphon_wire::control::{
 use super::Room;
 use crate::participant::Intent;
 
-type Answer = Result<(), (ErrorKind, &'static str)>;
+pub(super) type Answer = Result<(), (ErrorKind, &'static str)>;
 
 impl Room {
     /// Answers a request by `Reply`; one of a participant without control channel is ignored. The message has passed [`ClientMessage::parse`].
@@ -61,6 +61,7 @@ impl Room {
                 self.leave(self.now, other, LeaveReason::Removed);
                 Ok(())
             }
+            Request::Topics { topics } => self.listen(key, &topics),
             Request::Sync => {
                 self.flush_roster();
                 self.send_snapshot(key);
@@ -102,4 +103,4 @@ impl Room {
     }
 }
 
-const GONE: (ErrorKind, &str) = (ErrorKind::NotFound, "you are not in the room");
+pub(super) const GONE: (ErrorKind, &str) = (ErrorKind::NotFound, "you are not in the room");

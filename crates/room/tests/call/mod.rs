@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use antiphon_base::{
@@ -14,6 +15,7 @@ use antiphon_wire::control::{
     ClientMessage, LeaveReason, ParticipantInfo, ParticipantKind, Policy, Request, ServerMessage,
     SlotAssignment,
 };
+use antiphon_wire::topic::Message;
 
 pub const OPUS: Codec = Codec::Audio(AudioCodec::Opus);
 pub const VP8: Codec = Codec::Video(VideoCodec::Vp8);
@@ -122,6 +124,7 @@ pub struct Call {
     pub keyframes: Vec<(Duration, Feed)>,
     pub ended: Vec<(ParticipantKey, LeaveReason)>,
     pub dropped: Vec<ParticipantKey>,
+    pub data: Vec<(Vec<ParticipantKey>, Arc<Message>)>,
     /// All outputs.
     pub log: Vec<Output>,
     /// Slots switch as soon as they are routed.
@@ -147,6 +150,7 @@ impl Call {
             keyframes: Vec::new(),
             ended: Vec::new(),
             dropped: Vec::new(),
+            data: Vec::new(),
             log: Vec::new(),
             prompt: true,
             requests: 0,
@@ -202,6 +206,10 @@ impl Call {
             Output::Wanted { track, layers } => {
                 let before = self.wanted.insert(track, layers);
                 assert_ne!(before.unwrap_or(0), layers, "a mask that changes nothing");
+            }
+            Output::Data { to, message } => {
+                assert!(!to.is_empty(), "data for nobody");
+                self.data.push((to, message));
             }
             Output::Ended { key, reason } => {
                 self.ended.push((key, reason));

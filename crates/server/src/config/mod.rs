@@ -88,9 +88,11 @@ pub(crate) struct Demo {
 pub(crate) struct Rooms {
     pub(crate) max_rooms: usize,
     pub(crate) max_participants: usize,
+    pub(crate) max_players: usize,
     pub(crate) max_peers: usize,
     pub(crate) max_slots: usize,
     pub(crate) max_busy: f64,
+    pub(crate) spread_above: f64,
     pub(crate) resume_ttl_s: u64,
     pub(crate) consent_timeout_s: u64,
 }
@@ -106,6 +108,9 @@ pub(crate) struct Limits {
     pub(crate) joins_in_progress: usize,
     pub(crate) joins_per_second: f64,
     pub(crate) join_burst: u32,
+    pub(crate) room_joins_per_second: f64,
+    pub(crate) room_join_burst: u32,
+    pub(crate) trusted_proxies: Vec<IpAddr>,
 }
 
 /// Limits of bots.
@@ -254,9 +259,11 @@ impl Default for Rooms {
         Self {
             max_rooms: shard.max_rooms,
             max_participants: shard.max_participants_per_room,
+            max_players: shard.max_players_per_room,
             max_peers: shard.max_peers,
             max_slots: shard.max_slots,
             max_busy: shard.max_busy,
+            spread_above: shard.spread_above,
             resume_ttl_s: shard.resume_ttl.as_secs(),
             consent_timeout_s: shard.consent_timeout.as_secs(),
         }
@@ -274,6 +281,9 @@ impl Default for Limits {
             joins_in_progress: api.max_joins_in_progress,
             joins_per_second: api.joins.per_second,
             join_burst: api.joins.burst,
+            room_joins_per_second: api.room_joins.per_second,
+            room_join_burst: api.room_joins.burst,
+            trusted_proxies: api.trusted_proxies,
         }
     }
 }
@@ -327,10 +337,12 @@ impl Config {
             shards: if self.shards == 0 { default.shards } else { self.shards },
             announce: self.announce.clone(),
             max_participants_per_room: self.rooms.max_participants,
+            max_players_per_room: self.rooms.max_players,
             max_rooms: self.rooms.max_rooms,
             max_peers: self.rooms.max_peers,
             resume_ttl: Duration::from_secs(self.rooms.resume_ttl_s),
             max_busy: self.rooms.max_busy,
+            spread_above: self.rooms.spread_above,
             consent_timeout: Duration::from_secs(self.rooms.consent_timeout_s),
             max_slots: self.rooms.max_slots,
         }
@@ -347,6 +359,8 @@ impl Config {
             header_timeout: Duration::from_secs(limits.header_timeout_s),
             request_timeout: Duration::from_secs(limits.request_timeout_s),
             joins: Rate { per_second: limits.joins_per_second, burst: limits.join_burst },
+            room_joins: Rate { per_second: limits.room_joins_per_second, burst: limits.room_join_burst },
+            trusted_proxies: limits.trusted_proxies.clone(),
             guest_tokens: Rate { per_second: guests.tokens_per_second, burst: guests.token_burst },
             guest_rooms: guests.rooms.clone(),
             guest_ttl: Duration::from_secs(guests.ttl_s),

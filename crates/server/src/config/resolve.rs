@@ -93,6 +93,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
     ensure!(config.media.port() == 0 || last <= 65_535, "media: {shards} shards need ports up to {last}");
     ensure!(tls.cert.as_os_str().is_empty() == tls.key.as_os_str().is_empty(), "tls: set both cert and key");
     ensure!(rooms.max_busy > 0.0 && rooms.max_busy <= 1.0, "rooms.max_busy: more than 0, at most 1");
+    ensure!((0.0..=1.0).contains(&rooms.spread_above), "rooms.spread_above: from 0 to 1");
     for room in &guests.rooms {
         if room != "*"
             && let Err(e) = antiphon_base::RoomName::new(room)
@@ -103,6 +104,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
     check_store(config)?;
     let rates = [
         ("limits.joins_per_second", limits.joins_per_second),
+        ("limits.room_joins_per_second", limits.room_joins_per_second),
         ("guests.tokens_per_second", guests.tokens_per_second),
     ];
     for (key, rate) in rates {
@@ -111,6 +113,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
     let at_least_one = [
         ("rooms.max_rooms", rooms.max_rooms),
         ("rooms.max_participants", rooms.max_participants),
+        ("rooms.max_players", rooms.max_players),
         ("rooms.max_peers", rooms.max_peers),
         ("limits.body_bytes", limits.body_bytes),
         ("limits.connections", limits.connections),

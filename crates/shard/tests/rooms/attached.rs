@@ -15,7 +15,7 @@ use crate::until_told;
 /// Number of the bot in its stamps.
 const BOT: u16 = 1_000;
 
-fn bot(world: &mut World) -> Attachment {
+pub(crate) fn bot(world: &mut World) -> Attachment {
     let request = AttachRequest {
         id: ParticipantId::new("bot").unwrap(),
         name: "A bot".into(),

@@ -19,7 +19,7 @@ use crate::frames_of;
 const CHROMIUM: &str = include_str!("../data/chromium-156.sdp");
 
 /// Two who talk, and what they have sent so far.
-fn talking(seed: u64) -> (World, usize, usize) {
+pub(crate) fn talking(seed: u64) -> (World, usize, usize) {
     let mut world = World::new(seed);
     world.captured = Some(Vec::new());
     let anna = world.enter(Profile::new("anna"));
@@ -34,7 +34,7 @@ fn talking(seed: u64) -> (World, usize, usize) {
 }
 
 /// The session goes on as if nothing had been.
-fn assert_unaffected(world: &mut World, anna: usize, ben: usize) {
+pub(crate) fn assert_unaffected(world: &mut World, anna: usize, ben: usize) {
     let before = frames_of(world, anna, ben, Source::Camera, 0);
     let heard = frames_of(world, ben, anna, Source::Microphone, 0);
     world.run(Duration::from_secs(3));
@@ -67,7 +67,7 @@ fn mutate(rng: &mut SmallRng, bytes: &mut Vec<u8>) {
     }
 }
 
-fn stranger(rng: &mut SmallRng) -> SocketAddr {
+pub(crate) fn stranger(rng: &mut SmallRng) -> SocketAddr {
     SocketAddr::new(
         IpAddr::V4(Ipv4Addr::new(192, 0, 2, rng.random_range(1..255))),
         rng.random_range(1_024..1_100),

@@ -5,7 +5,10 @@
 mod attached;
 mod bandwidth;
 mod chaos;
+mod crowd;
+mod flood;
 mod hostile;
+mod injections;
 mod layers;
 mod lossy;
 mod meeting;
@@ -14,6 +17,8 @@ mod returning;
 mod sealing;
 mod shards;
 mod speakers;
+mod spread;
+mod topics;
 
 use std::time::Duration;
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use antiphon_base::Source;
+use antiphon_shard::Config;
 use antiphon_sim::net::Datagram;
 use antiphon_sim::{Conditions, Profile, World};
 use antiphon_wire::control::{Pin, Policy, Request};
@@ -59,12 +60,22 @@ impl Seals {
 /// Long enough for the sequence numbers to pass 65535, with switches, losses, and everybody coming back once.
 #[test]
 fn no_key_sees_an_index_twice() {
-    let mut world = World::new(71);
+    seal(World::new(71));
+}
+
+#[test]
+fn no_key_sees_an_index_twice_over_two_shards() {
+    seal(World::spread(72, &Config::default(), 2));
+}
+
+fn seal(mut world: World) {
+    let shards = world.shards();
     let seals = Arc::new(Mutex::new(Seals::default()));
     let watcher = seals.clone();
     world.watch = Some(Box::new(move |datagram| watcher.lock().unwrap().take(datagram)));
     let mut publishers: Vec<usize> =
-        ["anna", "ben"].map(|name| world.enter(Profile::new(name).simulcast())).to_vec();
+        vec![world.enter(Profile::new("anna").simulcast()), world.enter(Profile::new("ben").simulcast())];
+    world.shard = Some(shards - 1);
     world.conditions =
         Conditions { delay: Duration::from_millis(20), loss: 0.02, reorder: 0.02, ..Conditions::default() };
     let watcher = world.enter(Profile::new("watcher").listener(2, 1));
@@ -87,6 +98,7 @@ fn no_key_sees_an_index_twice() {
             let old = publishers[0];
             let resume = Some(world.clients[old].joined.resume_token.clone());
             world.vanish(old);
+            world.shard = Some(round / 120 % shards);
             publishers[0] = world.enter(Profile { resume, ..Profile::new("anna").simulcast() });
             begin(&mut world, publishers[0]);
         }

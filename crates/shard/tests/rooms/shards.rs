@@ -1,12 +1,15 @@
 //! The running set: threads, sockets on loopback, many rooms.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
-use antiphon_base::{AudioCodec, Codec, ErrorKind, ParticipantId, RoomName, Source, TrackKey};
+use antiphon_base::{AudioCodec, Codec, ErrorKind, MediaKind, ParticipantId, RoomName, Source, TrackKey};
 use antiphon_shard::{
     AttachCommand, AttachRequest, Attachment, Config, Grants, OutPacket, Shards, TapRequest,
 };
+use antiphon_sim::net::Datagram;
+use antiphon_sim::world::certificate;
+use antiphon_sim::{Client, Offering, Profile};
 use antiphon_wire::control::{LeaveReason, ParticipantKind};
 
 /// A thread that does nothing for as long is a fault.
@@ -118,6 +121,97 @@ fn each_shard_has_its_own_port() {
         let addresses = shards.media_addresses();
         assert_eq!(addresses.len(), 2);
         assert_ne!(addresses[0].port(), addresses[1].port());
+        shards.stop().await;
+    });
+}
+
+/// A client on a socket.
+struct Connected {
+    client: Client,
+    socket: UdpSocket,
+}
+
+impl Connected {
+    async fn join(shards: &Shards, room: &RoomName, number: u16, profile: Profile) -> Self {
+        let socket = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let request = profile.request();
+        let address = socket.local_addr().unwrap();
+        let offering = Offering::new(Instant::now(), number, address, certificate(), profile);
+        let prepared = shards.prepare(room, &offering.offer, request).unwrap();
+        let joined = shards.join(prepared).await.unwrap();
+        Self { client: offering.accept(Instant::now(), joined), socket }
+    }
+
+    /// Takes what has come, does what is due, sends what it has.
+    fn step(&mut self) {
+        let (mut out, mut bytes) = (Vec::new(), [0; 2_048]);
+        while let Ok((length, source)) = self.socket.recv_from(&mut bytes) {
+            let (destination, bytes) = (self.client.address, bytes[..length].to_vec());
+            self.client.handle_datagram(Instant::now(), &Datagram { source, destination, bytes }, &mut out);
+        }
+        let now = Instant::now();
+        if self.client.poll_timeout().is_some_and(|at| at <= now) {
+            self.client.handle_timeout(now, &mut out);
+        }
+        for datagram in out {
+            // A full socket is loss, as on any network.
+            let _ = self.socket.send_to(&datagram.bytes, datagram.destination);
+        }
+    }
+}
+
+/// Runs both until `done`; the test's own limit ends it otherwise.
+async fn until(pair: &mut [Connected; 2], done: impl Fn(&[Connected; 2]) -> bool) {
+    let mut clock = tokio::time::interval(Duration::from_millis(2));
+    while !done(pair) {
+        pair.iter_mut().for_each(Connected::step);
+        clock.tick().await;
+    }
+}
+
+#[test]
+fn media_crosses_from_thread_to_thread() {
+    run(async {
+        let media = SocketAddr::from(([127, 0, 0, 1], 0));
+        // Peers take turns: the first one goes to the room's home, the second one to the other shard.
+        let config = Config { media, shards: 2, spread_above: 0.0, ..Config::default() };
+        let shards = Shards::start(config).unwrap();
+        let room = RoomName::new("demo").unwrap();
+        let anna = Connected::join(&shards, &room, 0, Profile::new("anna")).await;
+        let ben = Connected::join(&shards, &room, 1, Profile::new("ben")).await;
+        // As the candidate in the answer says.
+        let here =
+            |c: &Connected, a: &SocketAddr| c.client.answer.contains(&format!(" {} typ host", a.port()));
+        let port_of = |c: &Connected| shards.media_addresses().iter().position(|a| here(c, a));
+        let (home, away) = (port_of(&anna).unwrap(), port_of(&ben).unwrap());
+        assert_ne!(home, away);
+        let mut pair = [anna, ben];
+        until(&mut pair, |pair| pair.iter().all(|c| !c.client.roster.is_empty())).await;
+        let now = Instant::now();
+        pair[0].client.start(now, Source::Microphone, 0);
+        pair[0].client.start(now, Source::Camera, 20);
+        let got = |c: &Connected, kind| -> usize {
+            let slots = c.client.slots.iter().filter(|slot| slot.kind == kind);
+            slots.map(|slot| slot.packets.len()).sum()
+        };
+        until(&mut pair, |pair| {
+            got(&pair[1], MediaKind::Audio) >= 100 && got(&pair[1], MediaKind::Video) >= 40
+        })
+        .await;
+        // Counters are published once per second.
+        until(&mut pair, |_| shards.metrics().shards[away].packets_forwarded > 100).await;
+        let metrics = shards.metrics().shards;
+        assert_eq!((metrics[home].peers, metrics[away].peers, metrics[away].branches), (1, 1, 1));
+        assert_eq!((metrics[away].packets_in, metrics[home].packets_forwarded), (0, 0));
+        assert_eq!((metrics[home].relay_dropped, metrics[home].link_dropped), (0, 0));
+        // What is asked about the one elsewhere is answered from there.
+        let status = shards.status(&room, &pair[1].client.id(), true).await.unwrap();
+        assert_eq!((status.state, status.stats.is_some()), ("connected", true));
+        let dump = shards.dump(&room, &pair[1].client.id()).await.expect("there is somebody to dump");
+        assert!(!dump.recv().await.unwrap().is_empty());
+        assert!(shards.remove(&room, &pair[1].client.id(), LeaveReason::Removed).await);
+        until(&mut pair, |pair| pair[1].client.closed_reason().is_some()).await;
         shards.stop().await;
     });
 }

@@ -32,6 +32,7 @@ from .errors import (
 )
 from .events import (
     Closed,
+    DataRefused,
     DominantChanged,
     Draining,
     Event,
@@ -56,6 +57,7 @@ from .room import Room
 from .roster import Participant, Track
 from .session import Audio, MediaSession, Participants, Top, Video
 from .streams import EventStream, FrameStream
+from .topics import Message, MessageStream
 
 __version__ = "0.1.0"
 
@@ -70,6 +72,7 @@ __all__ = [
     "ConflictError",
     "ConnectError",
     "ConnectionLostError",
+    "DataRefused",
     "DominantChanged",
     "Draining",
     "DrainingError",
@@ -85,6 +88,8 @@ __all__ = [
     "KeyframeNeeded",
     "MarkPlayed",
     "MediaSession",
+    "Message",
+    "MessageStream",
     "NoCommonCodecError",
     "NotFoundError",
     "OverloadedError",

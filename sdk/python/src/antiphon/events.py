@@ -148,6 +148,15 @@ class ServerError:
 
 
 @dataclass(frozen=True)
+class DataRefused:
+    """``count`` messages that the bot sent on topics went to nobody; topic and reason are those of the last one."""
+
+    topic: str | None
+    count: int
+    error: AntiphonError
+
+
+@dataclass(frozen=True)
 class Draining:
     """The server stops: come back elsewhere within ``deadline_s`` seconds."""
 
@@ -175,6 +184,7 @@ Event = Union[
     QueueChanged,
     KeyframeNeeded,
     ServerError,
+    DataRefused,
     Draining,
     Closed,
 ]

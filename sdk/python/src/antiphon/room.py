@@ -7,7 +7,7 @@ import itertools
 import json
 import logging
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, TypeGuard, cast
 
@@ -18,6 +18,7 @@ from . import fields
 from .errors import ClosedError, ConnectionLostError, ProtocolError
 from .events import (
     Closed,
+    DataRefused,
     DominantChanged,
     Draining,
     Event,
@@ -43,6 +44,8 @@ from .outputs import AudioOutput, VideoOutput
 from .roster import Participant, Roster
 from .session import Audio, MediaSession, Video
 from .streams import EventStream, F, FrameStream
+from .topics import KIND as TOPIC_KIND
+from .topics import Message, MessageStream, parse_message, write_message
 from .words import AudioSource, Codec, PixelFormat, Source, VideoSource
 
 logger = logging.getLogger("antiphon")
@@ -82,6 +85,8 @@ class Room:
         self._roster = Roster()
         self._frame_streams: weakref.WeakSet[FrameStream[Any]] = weakref.WeakSet()
         self._event_streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
+        self._message_streams: weakref.WeakSet[MessageStream] = weakref.WeakSet()
+        self._topics: frozenset[str] = frozenset()
         self._ids = itertools.count(1)
         self._requests: dict[int, asyncio.Future[Object]] = {}
         self._marks: dict[str, asyncio.Future[MarkPlayed]] = {}
@@ -173,7 +178,33 @@ class Room:
             stream.end(self._failure)
         return stream
 
+    async def listen(self, *topics: str) -> MessageStream:
+        """Messages that others send on these topics from now on (``"*"``: on all); for ``async for``.
+
+        The server goes on sending what any stream of this room has asked for, and the bot ignores what no stream wants.
+        """
+        stream = MessageStream(topics)
+        self._message_streams.add(stream)
+        wanted = self._topics | stream.topics
+        if wanted != self._topics:
+            await self.request({"type": "topics", "topics": sorted(wanted)})
+            self._topics |= wanted
+        if self._ended:
+            stream.end(self._failure)
+        return stream
+
     # What goes.
+
+    async def publish(
+        self, topic: str, data: bytes | str, *, lossy: bool = False, to: Iterable[Participant] = ()
+    ) -> None:
+        """Sends a message to those who listen to a topic, or to those of them in ``to``; text goes as UTF-8.
+
+        ``lossy``: lost rather than late, at most 1,024 bytes (else 15,360). Raises ``ValueError`` over a limit; what
+        the server refuses (the rate, the grant) is told by the event :class:`DataRefused`.
+        """
+        payload = data.encode() if isinstance(data, str) else data
+        await self._send(write_message(topic, payload, lossy, to))
 
     async def update(
         self,
@@ -316,6 +347,8 @@ class Room:
             frames.end(self._failure)
         for events in list(self._event_streams):
             events.end(self._failure)
+        for messages in list(self._message_streams):
+            messages.end(self._failure)
         waiting: list[asyncio.Future[Object] | asyncio.Future[MarkPlayed]] = []
         waiting += [*self._requests.values(), *self._marks.values()]
         for future in waiting:
@@ -330,13 +363,21 @@ class Room:
             if isinstance(message, str):
                 self._take_text(message)
             else:
-                frame = parse_frame(message, self._roster.at)
-                for stream in self._frame_streams:
-                    stream.put(frame)
+                self._take_binary(message)
         except ProtocolError as e:
             self.malformed += 1
             if self.malformed & (self.malformed - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
                 logger.warning("skipped a message of the server (%d until now): %s", self.malformed, e)
+
+    def _take_binary(self, message: bytes) -> None:
+        if message[1:2] == bytes([TOPIC_KIND]):
+            said: Message = parse_message(message, self._roster.at)
+            for listener in self._message_streams:
+                listener.put(said)
+            return
+        frame = parse_frame(message, self._roster.at)
+        for stream in self._frame_streams:
+            stream.put(frame)
 
     def _take_text(self, text: str) -> None:
         message = fields.parse_object(text)
@@ -402,6 +443,10 @@ class Room:
             return QueueChanged(source, fields.integer(message, "queued_ms"), state)
         if kind == "keyframe_needed":
             return KeyframeNeeded(cast(VideoSource, fields.text(message, "source")))
+        if kind == "data_refused":
+            error = fields.error(message) or ProtocolError("no reason was given")
+            topic = fields.text(message, "topic") if message.get("topic") is not None else None
+            return DataRefused(topic, fields.integer(message, "count"), error)
         if kind == "draining":
             return Draining(fields.integer(message, "deadline_s"))
         if kind == "closed":

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""What floods cost a call: junk, STUN with bad integrity, ClientHello, 20,000 datagrams a second each, from one machine.
+
+    bench/flood.py --binaries target/release      # part of `make bench`
+
+A call (sfuload, 1 publisher, some subscribers) is measured in quiet, under each flood, and right after it. Printed are
+the delay by forwarding (p99), loss, the growth of the server's memory, and how many bytes the flooder got back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "bench"))
+
+from server import Server  # noqa: E402
+
+Report = dict[str, Any]
+ROOM = "flood"
+# Datagrams per second, as the aim says; sockets, so that it is not one source.
+RATE = 20_000
+SOCKETS = 16
+KINDS = ("junk", "stun", "client-hello")
+# The aims.
+MAX_GROWTH_MS, MAX_LOSS_PERCENT, MAX_MEMORY_KB, MAX_ANSWER = 10.0, 0.1, 50_000, 1.5
+CLIENT_HELLO_BYTES = 160
+
+
+def session(server: Server, token: str) -> tuple[str, tuple[str, int]]:
+    """Joins without ever connecting: the user fragment of a session that there is, and where it is."""
+    offer = (ROOT / "crates/api/tests/http/offer.sdp").read_bytes()
+    request = urllib.request.Request(f"{server.url}/v1/rooms/{ROOM}/participants", data=offer, method="POST")
+    request.add_header("Authorization", f"Bearer {token}")
+    request.add_header("Content-Type", "application/sdp")
+    answer = urllib.request.urlopen(request, timeout=10).read().decode()
+    ufrag = re.search(r"a=ice-ufrag:(\S+)", answer)
+    port = re.search(r"a=candidate:\S+ 1 udp \d+ \S+ (\d+)", answer, re.IGNORECASE)
+    assert ufrag and port, answer
+    return ufrag[1], ("127.0.0.1", int(port[1]))
+
+
+def datagram(kind: str, ufrag: str) -> bytes:
+    noise = os.urandom
+    if kind == "junk":
+        return noise(200)
+    if kind == "client-hello":
+        body = noise(CLIENT_HELLO_BYTES)
+        hello = b"\x01" + struct.pack(">I", len(body))[1:] + b"\0\0" + b"\0\0\0" + struct.pack(">I", len(body))[1:] + body
+        return b"\x16\xfe\xfd" + bytes(8) + struct.pack(">H", len(hello)) + hello
+    name = f"{ufrag}:abcd".encode()
+    attributes = struct.pack(">HH", 6, len(name)) + name.ljust(-(-len(name) // 4) * 4, b"\0")
+    attributes += struct.pack(">HHI", 0x24, 4, 1) + struct.pack(">HH", 0x25, 0)
+    attributes += struct.pack(">HH", 8, 20) + noise(20)
+    return struct.pack(">HH", 1, len(attributes)) + b"\x21\x12\xa4\x42" + noise(12) + attributes
+
+
+class Flood(threading.Thread):
+    def __init__(self, kind: str, ufrag: str, to: tuple[str, int]) -> None:
+        super().__init__(daemon=True)
+        self.kind, self.ufrag, self.to = kind, ufrag, to
+        self.stopped = threading.Event()
+        self.sent = self.bytes_out = self.bytes_back = 0
+        self.seconds = 0.0
+
+    def run(self) -> None:
+        sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(SOCKETS)]
+        for s in sockets:
+            s.setblocking(False)
+        made = [datagram(self.kind, self.ufrag) for _ in range(512)]
+        begin = time.monotonic()
+        while not self.stopped.is_set():
+            due = int((time.monotonic() - begin) * RATE) - self.sent
+            for _ in range(min(due, 400)):
+                data = made[self.sent % len(made)]
+                try:
+                    sockets[self.sent % SOCKETS].sendto(data, self.to)
+                    self.bytes_out += len(data)
+                except BlockingIOError:
+                    pass
+                self.sent += 1
+            for s in sockets:
+                self._drain(s)
+            time.sleep(0.001)
+        self.seconds = time.monotonic() - begin
+
+    def _drain(self, s: socket.socket) -> None:
+        try:
+            while True:
+                self.bytes_back += len(s.recv(2048))
+        except (BlockingIOError, ConnectionRefusedError):
+            pass
+
+
+def call(binaries: Path, server: Server, token: str, args: argparse.Namespace, label: str) -> Report:
+    urls = ["--whip-url", f"{server.url}/whip/{{room}}", "--whep-url", f"{server.url}/whep/{{room}}"]
+    command = [
+        str(binaries / "sfuload"), "-p", "1", "-s", str(args.subscribers), "-d", str(args.seconds), "--warmup", "0.5",
+        "--server-pid", str(server.pid), "--room", ROOM, "--label", label, "--adapter", "whip-whep", "--screen-line",
+        *urls, "--token", token,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr)
+    report: Report = json.loads(done.stdout)
+    return report
+
+
+def rss_kb(pid: int) -> int:
+    text = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+)", text)
+    return int(found[1]) if found else 0
+
+
+def p99_ms(report: Report) -> float:
+    return float(report["delay_us"]["p99_best_part"]) / 1_000
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--binaries", type=Path, default=ROOT / "target/release")
+    p.add_argument("--seconds", type=float, default=8)
+    p.add_argument("--subscribers", type=int, default=10)
+    args = p.parse_args()
+    failed = 0
+    print(f"floods of {RATE:,} datagrams per second beside a call of 1 x {args.subscribers}")
+    with Server(args.binaries / "antiphon") as server:
+        token = server.token(ROOM)
+        quiet = call(args.binaries, server, token, args, "quiet")
+        print(f"  quiet          p99 {p99_ms(quiet):6.2f} ms   loss {quiet['loss_pct']:.3f} %")
+        for kind in KINDS:
+            ufrag, to = session(server, token)
+            before, flood = rss_kb(server.pid), Flood(kind, ufrag, to)
+            flood.start()
+            during = call(args.binaries, server, token, args, kind)
+            memory = rss_kb(server.pid) - before
+            flood.stopped.set()
+            flood.join()
+            after = call(args.binaries, server, token, args, f"after {kind}")
+            answer = flood.bytes_back / max(flood.bytes_out, 1)
+            grown, back = p99_ms(during) - p99_ms(quiet), p99_ms(after) - p99_ms(quiet)
+            fine = (
+                grown <= MAX_GROWTH_MS and back <= MAX_GROWTH_MS and during["loss_pct"] <= MAX_LOSS_PERCENT
+                and after["loss_pct"] <= MAX_LOSS_PERCENT and memory <= MAX_MEMORY_KB and answer <= MAX_ANSWER
+                and not during["dead_peers"]
+            )  # fmt: skip
+            failed += not fine
+            print(
+                f"  {kind:<14} p99 {p99_ms(during):6.2f} ms ({grown:+.2f})   loss {during['loss_pct']:.3f} %"
+                f"   memory {memory / 1_000:+.1f} MB   bytes back/sent {answer:.2f}"
+                f"   sent {flood.sent / max(flood.seconds, 0.001):,.0f}/s   after it p99 {p99_ms(after):.2f} ms"
+                f"   {'as aimed' if fine else 'NOT as aimed'}",
+                flush=True,
+            )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

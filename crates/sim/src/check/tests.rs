@@ -1,0 +1,215 @@
+//! Each checker finds the fault that it is for: what came is changed afterwards, as a broken server would have sent it.
+
+use antiphon_base::{MediaKind, Source};
+use antiphon_wire::control::ServerMessage;
+
+use super::*;
+use crate::client::Profile;
+use crate::seeded;
+
+/// Ben sees and hears Anna and Cleo for some seconds, on perfect links.
+fn meeting() -> (World, usize) {
+    let mut world = World::new(1);
+    let all = ["anna", "ben", "cleo"].map(|name| world.enter(Profile::new(name)));
+    let now = world.now;
+    for client in [all[0], all[2]] {
+        world.clients[client].start(now, Source::Microphone, 0);
+        world.clients[client].start(now, Source::Camera, 20);
+    }
+    world.run(Duration::from_secs(10));
+    (world, all[1])
+}
+
+/// The packets of the first video slot that got something.
+fn video(world: &mut World, client: usize) -> &mut Vec<Received> {
+    let slots = world.clients[client].slots.iter_mut();
+    let mut seen = slots.filter(|s| s.kind == MediaKind::Video && !s.packets.is_empty());
+    &mut seen.next().expect("a camera is seen").packets
+}
+
+/// The place of a picture of three packets, or of its like, in the middle of what came.
+fn middle(packets: &[Received]) -> usize {
+    let starts = |p: &Received| p.parsed.is_some_and(|p| p.stamp.index == 0 && p.stamp.count > 1);
+    let half = packets.len() / 2;
+    half + packets[half..].iter().position(starts).expect("pictures have two packets now and then")
+}
+
+/// Changes what came and says what the checkers find.
+fn faults(change: impl FnOnce(&mut World, usize) + Send) -> Vec<String> {
+    seeded(1, || {
+        let (mut world, ben) = meeting();
+        world.check().assert_sound();
+        change(&mut world, ben);
+        world.check().faults
+    })
+}
+
+#[track_caller]
+fn finds(what: &str, change: impl FnOnce(&mut World, usize) + Send) {
+    let faults = faults(change);
+    assert!(faults.iter().any(|f| f.contains(what)), "not found: {what}; but {faults:?}");
+}
+
+fn stamp(packet: &mut Received) -> &mut Stamp {
+    &mut packet.parsed.as_mut().expect("all of it is ours").stamp
+}
+
+#[test]
+fn media_of_others_and_of_nobody() {
+    finds("its own media", |w, ben| {
+        let (number, key) = (w.clients[ben].number, w.clients[ben].key().0);
+        let packets = video(w, ben);
+        let at = middle(packets);
+        stamp(&mut packets[at]).publisher = number;
+        packets[at].csrc = Some(key);
+    });
+    finds("of nobody", |w, ben| stamp(&mut video(w, ben)[9]).publisher = 77);
+    finds("CSRC", |w, ben| video(w, ben)[9].csrc = None);
+    finds("of the other kind", |w, ben| stamp(&mut video(w, ben)[9]).source = Source::Microphone);
+    finds("not a packet of ours", |w, ben| video(w, ben)[9].parsed = None);
+    finds("not granted", |w, ben| w.clients[ben].profile.grants.subscribe = false);
+    finds("not of the only one wanted", |w, ben| {
+        w.clients[ben].profile.only = Some(antiphon_base::ParticipantId::new("dan").unwrap());
+    });
+}
+
+#[test]
+fn a_track_that_was_not_allotted() {
+    finds("was not announced", |w, ben| {
+        w.clients[ben].messages.retain(|(_, m)| !matches!(m, ServerMessage::Slots { .. }));
+    });
+    finds("its first RTP time was not told", |w, ben| {
+        for (_, message) in &mut w.clients[ben].messages {
+            if let ServerMessage::Slots { slots } = message {
+                slots.iter_mut().for_each(|s| s.rtp_time = None);
+            }
+        }
+    });
+}
+
+#[test]
+fn numbers_that_do_not_go_on() {
+    finds("two packets of one number", |w, ben| {
+        let packets = video(w, ben);
+        packets[10].seq = packets[9].seq;
+    });
+    finds("picture id", |w, ben| {
+        let packets = video(w, ben);
+        let at = middle(packets);
+        for packet in &mut packets[at..] {
+            let id = &mut packet.parsed.as_mut().unwrap().picture_id;
+            *id = id.map(|id| (id + 1) & 0x7fff);
+        }
+    });
+    finds("RTP time went back", |w, ben| {
+        let packets = video(w, ben);
+        let at = middle(packets);
+        packets[at..].iter_mut().for_each(|p| p.rtp_time = p.rtp_time.wrapping_sub(900_000));
+    });
+    finds("holes in the roster", |w, ben| w.clients[ben].roster_holes = 1);
+}
+
+#[test]
+fn torn_pictures() {
+    // The second packet is not there, and the numbers hide it.
+    finds("looks whole", |w, ben| {
+        let packets = video(w, ben);
+        let at = middle(packets) + 1;
+        packets.remove(at);
+        packets[at..].iter_mut().for_each(|p| p.seq -= 1);
+    });
+    finds("a picture begins in its middle", |w, ben| {
+        let packets = video(w, ben);
+        let at = middle(packets);
+        packets.remove(at);
+        packets[at..].iter_mut().for_each(|p| p.seq -= 1);
+    });
+    finds("a picture made of two", |w, ben| {
+        let packets = video(w, ben);
+        let at = middle(packets);
+        stamp(&mut packets[at + 1]).frame += 1;
+    });
+    finds("wrong places", |w, ben| {
+        let packets = video(w, ben);
+        let at = middle(packets);
+        stamp(&mut packets[at + 1]).index = 0;
+    });
+    finds("two picture ids", |w, ben| {
+        let packets = video(w, ben);
+        let at = middle(packets);
+        packets[at + 1].parsed.as_mut().unwrap().picture_id = Some(1);
+    });
+    finds("marker", |w, ben| {
+        let packets = video(w, ben);
+        let at = middle(packets);
+        packets[at].marker = true;
+    });
+    finds("without key frame", |w, ben| {
+        video(w, ben).iter_mut().for_each(|p| stamp(p).key = false);
+    });
+}
+
+#[test]
+fn gaps_without_a_reason() {
+    let lose_one = |w: &mut World, ben: usize| {
+        let packets = video(w, ben);
+        let at = middle(packets);
+        packets.remove(at);
+    };
+    finds("a gap without a reason", lose_one);
+    // A whole frame of the source, hidden in the numbers.
+    finds("a gap without a reason", |w, ben| {
+        let packets = video(w, ben);
+        let at = middle(packets);
+        packets[at..].iter_mut().for_each(|p| stamp(p).frame += 1);
+    });
+    // The link did harm at that time: no fault.
+    let explained = faults(|w, ben| {
+        let packets = video(w, ben);
+        let when = packets[middle(packets)].at;
+        lose_one(w, ben);
+        let address = w.clients[ben].address;
+        w.network.paths.get_mut(&address).unwrap().down.harm.push(when);
+    });
+    assert!(explained.is_empty(), "{explained:?}");
+    // It did harm, but to somebody else, or long before.
+    finds("a gap without a reason", |w, ben| {
+        let begin = w.base;
+        lose_one(w, ben);
+        for (client, when) in [(ben, begin), (0, w.now), (2, begin)] {
+            let address = w.clients[client].address;
+            w.network.paths.get_mut(&address).unwrap().down.harm.push(when);
+        }
+    });
+}
+
+#[test]
+fn a_rate_that_does_not_come_back() {
+    seeded(2, || {
+        let (mut world, ben) = meeting();
+        let from = world.now;
+        let to = from + Duration::from_secs(1);
+        world.run(Duration::from_secs(1) + recovery::WITHIN);
+        assert_eq!(recovery::check(&world, ben, from, to), None);
+        assert_eq!(recovery::unaffected(&world, ben, from, to), None);
+        let mut keep = 0;
+        for slot in &mut world.clients[ben].slots {
+            slot.packets.retain(|p| {
+                keep += 1;
+                p.at < from || keep % 3 == 0
+            });
+        }
+        assert!(recovery::check(&world, ben, from, to).is_some());
+        assert!(recovery::unaffected(&world, ben, from, to).is_some());
+    });
+}
+
+#[test]
+fn connections_that_stay() {
+    seeded(3, || {
+        let (mut world, _) = meeting();
+        assert!(world.excess().is_empty());
+        // The server keeps a connection for 30 s of silence by default: longer than the checker waits.
+        assert!(world.leftovers().iter().any(|f| f.contains("all have gone")));
+    });
+}

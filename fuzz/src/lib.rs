@@ -1,0 +1,51 @@
+//! (dev) Fuzz targets, one per parser and rewriter, and a driver that feeds them seeded changes of kept inputs.
+//!
+//! A target is a function of bytes that panics where something is wrong. The driver knows nothing of coverage: it makes up
+//! for that by number, and by inputs that begin as real ones ([`corpus`]). libFuzzer, where a nightly compiler is at hand,
+//! runs the same functions (`fuzz/libfuzzer`).
+
+pub mod corpus;
+pub mod drive;
+mod packets;
+mod targets;
+
+/// One target.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name, and that of its folder in the corpus.
+    pub name: &'static str,
+    /// Runs one input; panics where something is wrong.
+    pub run: fn(&[u8]),
+    /// Longest input that the driver makes.
+    pub max_bytes: usize,
+}
+
+/// All there are.
+pub const TARGETS: &[Target] = &[
+    target("control", targets::control::run, 2_048),
+    target("http_headers", targets::http_headers::run, 2_048),
+    target("rtcp", targets::rtcp::run, 1_500),
+    target("rtp_assemble", targets::rtp_assemble::run, 2_048),
+    target("rtp_dependency", targets::rtp_dependency::run, 1_500),
+    target("rtp_packetize", targets::rtp_packetize::run, 2_048),
+    target("rtp_payload", targets::rtp_payload::run, 1_500),
+    target("rtp_rewrite", targets::rtp_rewrite::run, 2_048),
+    target("sdp_offer", targets::sdp_offer::run, 8_192),
+    target("store_ingest", targets::store_ingest::run, 4_096),
+    target("store_matroska", targets::store_matroska::run, 4_096),
+    target("store_objects", targets::store_objects::run, 2_048),
+    target("stun", targets::stun::run, 512),
+];
+
+const fn target(name: &'static str, run: fn(&[u8]), max_bytes: usize) -> Target {
+    Target { name, run, max_bytes }
+}
+
+/// Runs one input through the target of that name: what libFuzzer calls.
+///
+/// # Panics
+/// Where something is wrong, or there is no such target.
+pub fn run(name: &str, bytes: &[u8]) {
+    let target = TARGETS.iter().find(|t| t.name == name).expect("the name is that of a target");
+    (target.run)(bytes);
+}

@@ -1,0 +1,15 @@
+//! One function per parser and rewriter.
+
+pub(crate) mod control;
+pub(crate) mod http_headers;
+pub(crate) mod rtcp;
+pub(crate) mod rtp_assemble;
+pub(crate) mod rtp_dependency;
+pub(crate) mod rtp_packetize;
+pub(crate) mod rtp_payload;
+pub(crate) mod rtp_rewrite;
+pub(crate) mod sdp_offer;
+pub(crate) mod store_ingest;
+pub(crate) mod store_matroska;
+pub(crate) mod store_objects;
+pub(crate) mod stun;

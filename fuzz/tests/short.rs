@@ -1,0 +1,33 @@
+//! The short form of every target: its corpus, and some thousand inputs from a seed. `make fuzz` has the long one.
+
+use antiphon_fuzz::drive::drive;
+use antiphon_fuzz::{TARGETS, corpus};
+
+/// Where one input takes much longer than the others' microseconds.
+const SLOW: [&str; 1] = ["sdp_offer"];
+
+#[test]
+fn no_target_fails() {
+    for target in TARGETS {
+        let inputs = if SLOW.contains(&target.name) { 300 } else { 20_000 };
+        let kept = corpus::load(target);
+        assert!(!kept.is_empty(), "{} has no inputs to begin with", target.name);
+        if let Err(failure) = drive(target, &kept, 7, inputs) {
+            panic!(
+                "{} fails on {:?}: {}",
+                target.name,
+                failure.input.escape_ascii().to_string(),
+                failure.message
+            );
+        }
+    }
+}
+
+#[test]
+fn every_target_has_its_glue_for_libfuzzer() {
+    let manifest = include_str!("../libfuzzer/Cargo.toml");
+    for target in TARGETS {
+        assert!(manifest.contains(&format!("name = \"{}\"\n", target.name)), "{}", target.name);
+    }
+    assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());
+}
