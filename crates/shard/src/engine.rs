@@ -130,6 +130,11 @@ impl Engine {
         });
     }
 
+    /// How busy the shard is, in thousandths: what its thread measures once per second.
+    pub fn set_load(&mut self, now: Instant, permille: u64) {
+        self.core.set_load(now, permille);
+    }
+
     /// Counters.
     pub fn metrics(&self) -> ShardMetrics {
         self.core.metrics

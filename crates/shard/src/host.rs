@@ -11,6 +11,7 @@ use antiphon_room::{Feed, Room, SlotId};
 use antiphon_wire::rtp::Packet;
 
 use crate::attach::AttachEvent;
+use crate::meter::Meter;
 use crate::peer::Peer;
 
 /// How often the engine is told that packets still come.
@@ -54,6 +55,7 @@ pub(crate) struct Attached {
 pub(crate) struct FeedState {
     codec: Codec,
     resolution: Option<(u32, u32)>,
+    meter: Meter,
     told: Instant,
     /// When its last packet came.
     last: Instant,
@@ -111,6 +113,7 @@ impl Host {
         self.feeds.entry(feed).or_insert_with(|| FeedState {
             codec: Codec::Video(antiphon_base::VideoCodec::Vp8),
             resolution: None,
+            meter: Meter::default(),
             // Long ago: the first packet is told at once.
             told: now.checked_sub(Duration::from_secs(3_600)).unwrap_or(now),
             last: now,
@@ -126,11 +129,14 @@ impl Host {
         let feed = Feed { track: packet.track, layer: packet.layer };
         let state = self.feed(feed, now);
         let silent = now.saturating_duration_since(state.told) >= ACTIVITY_INTERVAL;
+        // One that has stopped comes again: a layer that was not wanted for a while.
         let new = state.codec != packet.codec
+            || state.stopped
             || now.saturating_duration_since(state.told) >= Duration::from_secs(2);
         let resolution = packet.descriptor.resolution().filter(|r| state.resolution != Some(*r));
         let listens = |place: usize| peers.get(place).and_then(Option::as_deref).is_some_and(|p| p.connected);
         let goes_somewhere = !state.taps.is_empty() || state.routes.iter().any(|(place, _)| listens(*place));
+        let rate = state.meter.take(now, packet);
         if silent {
             state.told = now;
         }
@@ -145,6 +151,9 @@ impl Host {
         } else if silent {
             self.room.activity(now, packet.track);
         }
+        if let Some(rate) = rate {
+            self.room.layer_rate(now, feed, rate);
+        }
         if let Some((width, height)) = resolution {
             self.room.layer_resolution(now, feed, width, height);
         }
@@ -156,8 +165,12 @@ impl Host {
         if is_key && goes_somewhere {
             self.room.keyframe_seen(now, feed);
         }
-        self.dirty |=
-            new || silent || resolution.is_some() || packet.audio_level.is_some() || packet.starts_keyframe();
+        self.dirty |= new
+            || silent
+            || rate.is_some()
+            || resolution.is_some()
+            || packet.audio_level.is_some()
+            || packet.starts_keyframe();
         new
     }
 

@@ -18,6 +18,8 @@ mod handle;
 mod host;
 mod inbox;
 pub mod join;
+mod load;
+mod meter;
 mod net;
 mod outputs;
 mod peer;

@@ -39,14 +39,16 @@ impl Core {
     fn act(&mut self, now: Instant, room: usize, output: Output) {
         match output {
             Output::Send { to, message } => self.deliver(now, room, to, message),
-            Output::Route { subscriber, slot, feed } => self.set_route(now, room, subscriber, slot, feed),
+            Output::Route { subscriber, slot, feed, temporal } => {
+                self.set_route(now, room, subscriber, slot, (feed, temporal));
+            }
             Output::Tap { subscriber, feed, on } => {
                 if let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) {
                     host.tap(now, subscriber, feed, on);
                 }
             }
             Output::Keyframe { feed } => self.ask_keyframe(room, feed),
-            // The routing table itself knows what nobody wants; telling publishers comes with congestion control.
+            // The routing table itself knows what nobody wants, and publishers are told by message.
             Output::Wanted { .. } => {}
             Output::Demand { subscriber, bps } => {
                 if let Some(&Member::Peer(place)) = self.member(room, subscriber)
@@ -88,7 +90,7 @@ impl Core {
         room: usize,
         subscriber: ParticipantKey,
         slot: SlotId,
-        feed: Option<Feed>,
+        (feed, temporal): (Option<Feed>, Option<u8>),
     ) {
         let Some(&Member::Peer(place)) = self.member(room, subscriber) else { return };
         let Some(mut peer) = self.peers.get_mut(place).and_then(Option::take) else { return };
@@ -96,6 +98,7 @@ impl Core {
             && let Some(target) = peer.slots.get_mut(usize::from(slot.0))
         {
             let emptied = target.want(feed);
+            target.limit_temporal(temporal);
             let waits = target.needs_keyframe();
             host.relisten(now, place, &mut peer, slot);
             // Who is not connected yet asks when it is.

@@ -100,7 +100,7 @@ fn act(world: &mut World) {
         }
         5 => {
             let active = world.rng.random_bool(0.7);
-            world.say(client, Request::Publish { source, active });
+            world.say(client, Request::Publish { source, active, hint: None });
             if active {
                 world.clients[client].start(now, source, 10);
             } else {

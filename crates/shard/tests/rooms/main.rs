@@ -14,6 +14,7 @@ mod returning;
 mod sealing;
 mod shards;
 mod speakers;
+mod stress;
 
 use std::time::Duration;
 
