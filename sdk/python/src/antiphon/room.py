@@ -22,6 +22,8 @@ from .events import (
     Draining,
     Event,
     KeyframeNeeded,
+    LayersWanted,
+    LayerWish,
     LeaveReason,
     MarkPlayed,
     ParticipantJoined,
@@ -402,6 +404,9 @@ class Room:
             return QueueChanged(source, fields.integer(message, "queued_ms"), state)
         if kind == "keyframe_needed":
             return KeyframeNeeded(cast(VideoSource, fields.text(message, "source")))
+        if kind == "layers":
+            wishes = tuple(_layer_wish(layer) for layer in fields.objects(message, "layers"))
+            return LayersWanted(cast(VideoSource, fields.text(message, "source")), wishes)
         if kind == "draining":
             return Draining(fields.integer(message, "deadline_s"))
         if kind == "closed":
@@ -461,6 +466,19 @@ class Room:
 def _of(frame: Frame, source: Source | None, participant: Participant | None) -> bool:
     return (source is None or frame.source == source) and (
         participant is None or frame.participant is participant
+    )
+
+
+def _layer_wish(layer: Object) -> LayerWish:
+    def limit(name: str) -> int | None:
+        return None if layer.get(name) is None else fields.integer(layer, name)
+
+    return LayerWish(
+        layer=fields.integer(layer, "layer"),
+        active=fields.boolean(layer, "active"),
+        max_bitrate=limit("max_bitrate"),
+        max_height=limit("max_height"),
+        max_frame_rate=limit("max_frame_rate"),
     )
 
 
