@@ -148,6 +148,9 @@ impl Home {
         if let Some(spatial) = &observed.spatial {
             self.room.spatial_seen(now, feed.track, spatial.heights());
         }
+        if let Some(rate) = observed.rate {
+            self.room.layer_rate(now, feed, rate);
+        }
         if let Some((width, height)) = observed.resolution {
             self.room.layer_resolution(now, feed, width, height);
         }

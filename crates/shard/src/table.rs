@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use antiphon_base::{Codec, MediaKind, ParticipantKey, TrackKey};
 use antiphon_room::slot::Outgoing;
-use antiphon_room::{Feed, MAX_LAYERS, SlotId};
+use antiphon_room::{Feed, LayerRate, MAX_LAYERS, SlotId};
 use antiphon_wire::rtp::{AudioLevel, Packet};
 
+use crate::meter::Meter;
 use crate::peer::Peer;
 use crate::seam::Who;
 use crate::spatial::{self, Spatial, feed_of, layers_with};
@@ -36,6 +37,7 @@ pub(crate) struct Table {
 struct FeedState {
     codec: Codec,
     resolution: Option<(u32, u32)>,
+    meter: Meter,
     /// Of layer 0: what the home was told of the spatial layers.
     spatial: Option<Spatial>,
     told: Instant,
@@ -60,6 +62,7 @@ impl FeedState {
         Self {
             codec: Codec::Video(antiphon_base::VideoCodec::Vp8),
             resolution: None,
+            meter: Meter::default(),
             spatial: None,
             told: now.checked_sub(NEVER).unwrap_or(now),
             last: now,
@@ -91,6 +94,8 @@ pub(crate) struct Observed {
     pub(crate) resolution: Option<(u32, u32)>,
     /// The spatial layers of its stream, where that is news.
     pub(crate) spatial: Option<Spatial>,
+    /// What the layer costs: once per second.
+    pub(crate) rate: Option<LayerRate>,
     /// The first packet of a keyframe that somebody gets.
     pub(crate) keyframe: bool,
     pub(crate) level: Option<AudioLevel>,
@@ -106,7 +111,7 @@ impl Observed {
 
     /// There is something that it must hear beside how loud the packet is.
     pub(crate) fn is_more_than_level(&self) -> bool {
-        self.new || self.active || self.resolution.is_some() || self.spatial.is_some() || self.keyframe
+        self.new || self.active || self.resolution.is_some() || self.spatial.is_some() || self.rate.is_some() || self.keyframe
     }
 }
 
@@ -168,6 +173,7 @@ impl Table {
         let quiet = now.saturating_duration_since(state.told);
         let active = quiet >= ACTIVITY_INTERVAL;
         let new = state.stopped || state.codec != packet.codec || quiet >= LAYER_RENEWAL;
+        let rate = state.meter.take(now, packet);
         let resolution = packet.descriptor.resolution().filter(|r| packet.spatial_layers <= 1 && state.resolution != Some(*r));
         if active {
             state.told = now;
@@ -183,7 +189,7 @@ impl Table {
         let is_key = starts && packet.codec.kind() == MediaKind::Video;
         let (codec, level) = (packet.codec, packet.audio_level);
         let spatial = self.spatial_news(now, packet, new, is_key);
-        Observed { codec, new, active, resolution, spatial, keyframe: is_key && goes_somewhere, level, starts }
+        Observed { codec, new, active, resolution, spatial, rate, keyframe: is_key && goes_somewhere, level, starts }
     }
 
     /// The spatial layers of a packet's stream, where the home was not told of them.
