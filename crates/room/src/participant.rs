@@ -15,8 +15,8 @@ use crate::join::{Grants, Join, SlotPlan};
 use crate::loudness::Loudness;
 use crate::output::{Feed, MAX_LAYERS};
 use crate::rates::Rates;
-use crate::wish::Wish;
 use crate::topics::Allowance;
+use crate::wish::Wish;
 
 /// Whether a source is published, as far as its owner has said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -33,7 +33,13 @@ impl Core {
         }
     }
 
-    fn set_route(&mut self, now: Instant, place: usize, slot: SlotId, (feed, temporal): (Option<Feed>, Option<u8>)) {
+    fn set_route(
+        &mut self,
+        now: Instant,
+        place: usize,
+        slot: SlotId,
+        (feed, temporal): (Option<Feed>, Option<u8>),
+    ) {
         let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) else { return };
         let room = peer.room;
         let Some(target) = peer.slots.get_mut(usize::from(slot.0)) else { return };

@@ -111,7 +111,12 @@ impl Observed {
 
     /// There is something that it must hear beside how loud the packet is.
     pub(crate) fn is_more_than_level(&self) -> bool {
-        self.new || self.active || self.resolution.is_some() || self.spatial.is_some() || self.rate.is_some() || self.keyframe
+        self.new
+            || self.active
+            || self.resolution.is_some()
+            || self.spatial.is_some()
+            || self.rate.is_some()
+            || self.keyframe
     }
 }
 
@@ -174,7 +179,10 @@ impl Table {
         let active = quiet >= ACTIVITY_INTERVAL;
         let new = state.stopped || state.codec != packet.codec || quiet >= LAYER_RENEWAL;
         let rate = state.meter.take(now, packet);
-        let resolution = packet.descriptor.resolution().filter(|r| packet.spatial_layers <= 1 && state.resolution != Some(*r));
+        let resolution = packet
+            .descriptor
+            .resolution()
+            .filter(|r| packet.spatial_layers <= 1 && state.resolution != Some(*r));
         if active {
             state.told = now;
         }
@@ -189,7 +197,17 @@ impl Table {
         let is_key = starts && packet.codec.kind() == MediaKind::Video;
         let (codec, level) = (packet.codec, packet.audio_level);
         let spatial = self.spatial_news(now, packet, new, is_key);
-        Observed { codec, new, active, resolution, spatial, rate, keyframe: is_key && goes_somewhere, level, starts }
+        Observed {
+            codec,
+            new,
+            active,
+            resolution,
+            spatial,
+            rate,
+            keyframe: is_key && goes_somewhere,
+            level,
+            starts,
+        }
     }
 
     /// The spatial layers of a packet's stream, where the home was not told of them.
@@ -434,7 +452,8 @@ impl Table {
 
     /// Whether a subscriber taps this feed now, or, of spatial layers, another one (for keyframes of a tapped track).
     pub(crate) fn is_tapped(&self, subscriber: ParticipantKey, feed: Feed) -> bool {
-        let taps = |layer| self.feeds.get(&Feed { layer, ..feed }).is_some_and(|f| f.taps.contains(&subscriber));
+        let taps =
+            |layer| self.feeds.get(&Feed { layer, ..feed }).is_some_and(|f| f.taps.contains(&subscriber));
         taps(feed.layer) || (feed.layer == 0 && (1..MAX_LAYERS).any(taps))
     }
 }
