@@ -239,7 +239,9 @@ impl Port {
 mod tests {
     use super::*;
     use crate::seam::Order;
-    use antiphon_base::{Source, TrackKey};
+    use antiphon_base::{AudioCodec, Codec, Source, TrackKey};
+    use antiphon_wire::rtp::{Descriptor, Packet};
+    use std::time::Instant;
 
     const ROOM: RoomId = RoomId { home: 0, serial: 1 };
 
@@ -253,6 +255,26 @@ mod tests {
 
     fn level() -> Relayed {
         Relayed::Level { who: who(1), source: Source::Microphone, level: 30, voice: true }
+    }
+
+    fn packet() -> Relayed {
+        let codec = Codec::Audio(AudioCodec::Opus);
+        let packet = Packet {
+            track: TrackKey { participant: ParticipantKey(1), source: Source::Microphone },
+            layer: 0,
+            codec,
+            seq: 1,
+            rtp_time: 1,
+            marker: false,
+            descriptor: Descriptor::parse(codec, &[]),
+            payload: Arc::new([]),
+            arrival: Instant::now(),
+            arrival_us: 0,
+            capture_us: 0,
+            capture_estimated: false,
+            audio_level: None,
+        };
+        Relayed::Packet { who: who(1), packet: Arc::new(packet) }
     }
 
     fn ports() -> Vec<Port> {
@@ -291,10 +313,10 @@ mod tests {
     #[test]
     fn a_full_ring_drops_packets_and_keeps_messages() {
         let (mut ports, mut links) = (ports(), Links::new(0, 2));
-        let mut dropped = 0;
+        let (mut dropped, packet) = (0, packet());
         for round in 0..10 {
             for i in 0..1_000 {
-                assert!(links.send(1, demand(i, round)) && links.relay(1, level()));
+                assert!(links.send(1, demand(i, round)) && links.relay(1, packet.clone()));
             }
             dropped += ports[0].flush(&mut links);
         }

@@ -202,7 +202,7 @@ mod tests {
             loads.enter(u16::try_from(shard).unwrap(), 1);
             shard
         };
-        assert_eq!((0..6).map(next).collect::<Vec<_>>(), [0, 1, 0, 1, 0, 1]);
+        assert_eq!((0..6).map(next).collect::<Vec<_>>(), [0, 1, 1, 0, 0, 1]);
     }
 
     #[test]

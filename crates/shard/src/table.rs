@@ -393,8 +393,12 @@ impl Table {
     /// Forgets a participant that has gone: its feeds and its taps.
     pub(crate) fn forget_participant(&mut self, key: ParticipantKey) {
         self.feeds.retain(|feed, _| feed.track.participant != key);
-        for feed in self.feeds.values_mut() {
-            feed.taps.retain(|k| *k != key);
+        for (feed, state) in &mut self.feeds {
+            let before = state.taps.len();
+            state.taps.retain(|k| *k != key);
+            if state.taps.len() != before {
+                self.changed.push(*feed);
+            }
         }
     }
 

@@ -191,6 +191,8 @@ pub struct Client {
     roster_seq: Option<u64>,
     last_id: u32,
     pending: Vec<Vec<u8>>,
+    /// The channel takes no more until something is heard.
+    blocked: bool,
     lines: BTreeMap<Source, Mid>,
 }
 
@@ -299,6 +301,7 @@ impl Offering {
             roster_seq: None,
             last_id: 0,
             pending: Vec::new(),
+            blocked: false,
             lines: self.lines,
         }
     }
@@ -463,6 +466,7 @@ impl Client {
         if self.vanished || self.closed.is_some() {
             return;
         }
+        self.blocked = false;
         if self.rtc.handle_input(Input::Receive(now, receive)).is_err() {
             self.closed = Some(now);
         }
@@ -489,7 +493,7 @@ impl Client {
     /// Something waits to be said: do it now.
     pub fn is_waiting(&self) -> bool {
         let speaks = self.publications.front().is_some_and(|p| self.data_open[usize::from(p.lossy)]);
-        speaks || (!self.pending.is_empty() && self.control_open.is_some())
+        speaks || (!self.pending.is_empty() && self.control_open.is_some() && !self.blocked)
     }
 
     fn flush(&mut self, now: Instant, out: &mut Vec<Datagram>) {
@@ -497,6 +501,7 @@ impl Client {
         while let Some(bytes) = self.pending.first() {
             let Some(mut channel) = self.rtc.channel(id) else { return };
             if !channel.write(false, bytes).unwrap_or(false) {
+                self.blocked = true;
                 return;
             }
             self.pending.remove(0);

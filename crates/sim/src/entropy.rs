@@ -1,16 +1,18 @@
-//! The system's randomness, made to depend on a seed for one thread, so that a run replays exactly.
+//! The system's randomness and clock, made to depend on a seed for one thread, so that a run replays exactly.
 //!
 //! The network, the media and the stories draw from generators of their own. Everything else that is random in a run comes
 //! by `getrandom`: the order of hash maps, the ICE credentials and first numbers that the server draws, DTLS' timers. This
 //! file answers that call with numbers from the seed on threads that asked for it, and passes it on to the kernel on all
-//! others. str0m's own numbers come from `fastrand`, which takes a seed. What is left are the keys that the crypto library
+//! others. str0m's own numbers come from `fastrand`, which takes a seed. Where a run begins on the clocks would decide how NTP
+//! times are rounded, and by that when something is sent again: on those threads they stand still. What is left are the keys that the crypto library
 //! draws from the processor: they change the bytes of a run, and neither its times nor its lengths
 //! ([`crate::net`] counts handshakes as equally long).
-#![expect(unsafe_code, reason = "the C function by which programs ask the system for randomness is replaced")]
+#![expect(unsafe_code, reason = "the C functions by which programs ask for randomness and time are replaced")]
 
 use std::cell::Cell;
-use std::ffi::{c_uint, c_void};
+use std::ffi::{c_int, c_uint, c_void};
 use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 thread_local! {
     static STATE: Cell<Option<u64>> = const { Cell::new(None) };
@@ -58,9 +60,44 @@ unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, flags: c_uint
     isize::try_from(length).unwrap_or(isize::MAX)
 }
 
+/// Where the clock of the day stands, in seconds since the Unix epoch.
+const DAY_S: i64 = 1_700_000_000;
+/// Where the monotonic clock stands: the whole second in which that was first asked for, so that other threads of the
+/// process are after it; 0: not yet.
+static MONOTONIC_S: AtomicI64 = AtomicI64::new(0);
+
+fn ask(clock: libc::clockid_t, time: *mut libc::timespec) -> c_int {
+    // SAFETY: the callers give a timespec that may be written.
+    let got = unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) };
+    c_int::try_from(got).unwrap_or(-1)
+}
+
+fn monotonic_s() -> i64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    ask(libc::CLOCK_MONOTONIC, &raw mut now);
+    match MONOTONIC_S.compare_exchange(0, now.tv_sec, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => now.tv_sec,
+        Err(before) => before,
+    }
+}
+
+/// Takes the place of the C library's function of that name.
+///
+/// # Safety
+/// As of the C function: `time` points to a timespec that may be written.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> c_int {
+    let Ok(Some(_)) = STATE.try_with(Cell::get) else { return ask(clock, time) };
+    let tv_sec = if clock == libc::CLOCK_REALTIME { DAY_S } else { monotonic_s() };
+    // SAFETY: the caller vouches for `time`.
+    unsafe { time.write(libc::timespec { tv_sec, tv_nsec: 0 }) };
+    0
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::time::{Instant, SystemTime};
 
     use rand::Rng;
 
@@ -78,6 +115,15 @@ mod tests {
         assert_eq!(a, b);
         let other = seeded(8, draw);
         assert!(a.0 != other.0 && a.1 != other.1 && a.2 != other.2);
+    }
+
+    #[test]
+    fn clocks_stand_still_on_that_thread_only() {
+        let times = || (Instant::now(), SystemTime::now());
+        assert_eq!(seeded(1, times), seeded(2, times));
+        let begin = times();
+        while times().0 == begin.0 {}
+        assert!(begin.1 > seeded(1, times).1);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use antiphon_sim::world::given_seed;
 
 /// Seeds of `make test`.
 const SEEDS: u64 = 200;
+/// From so many on the number of packets says something.
+const MANY: u64 = 20;
 
 fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |n| n.parse().expect("the variable is a number"))
@@ -26,14 +28,16 @@ fn part(part: u64) {
     let (mut packets, mut rooms, mut people) = (0, Duration::ZERO, Duration::ZERO);
     for seed in &mine {
         let outcome = tell(*seed);
+        println!("seed {seed}: trace {:016x}, {} packets", outcome.trace, outcome.packets);
         assert_sound(&outcome);
         packets += outcome.packets;
         rooms += outcome.room_time;
         people += outcome.participant_time;
     }
     println!("{} seeds: {rooms:?} of rooms, {people:?} of participants, {packets} packets", mine.len());
-    // Guards against stories in which nothing flows; they give some thousands of packets each.
-    assert!(packets >= 500 * mine.len() as u64, "{packets} packets from {} seeds", mine.len());
+    // Guards against stories in which nothing flows; they give some 2,000 packets each.
+    let told = mine.len() as u64;
+    assert!(told < MANY || packets >= 1_000 * told, "{packets} packets from {told} seeds");
 }
 
 fn assert_sound(outcome: &Outcome) {
