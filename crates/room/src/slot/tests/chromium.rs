@@ -78,15 +78,22 @@ fn packets(codec: VideoCodec, file: &str, described: bool) -> Vec<Arc<Packet>> {
     all
 }
 
+/// RTP times of pictures that Chromium itself sent without a marker: it gave up their upper layer too late.
+fn unmarked(packets: &[Arc<Packet>]) -> BTreeSet<u64> {
+    let marked: BTreeSet<u64> = packets.iter().filter(|p| p.marker).map(|p| p.rtp_time).collect();
+    packets.iter().map(|p| p.rtp_time).filter(|time| !marked.contains(time)).collect()
+}
+
 /// Everything that leaves, in order, and that it can be decoded.
-fn check(out: &[Outgoing], what: &str) {
+fn check(out: &[Outgoing], unmarked: &BTreeSet<u64>, what: &str) {
     let mut frames = BTreeSet::new();
     let mut reader = Reader::new();
     let mut ended = None;
     for pair in out.windows(2) {
         assert_eq!(pair[1].rewritten.seq, pair[0].rewritten.seq + 1, "{what}");
         let next = pair[1].rewritten.rtp_time != pair[0].rewritten.rtp_time;
-        assert_eq!(next, pair[0].marker, "{what}: the marker stands at the end of a picture");
+        let ends = next && !(unmarked.contains(&pair[0].packet.rtp_time) && !pair[0].marker);
+        assert_eq!(ends, pair[0].marker, "{what}: the marker stands at the end of a picture");
     }
     for o in out {
         assert_ne!(ended, Some(o.rewritten.rtp_time), "{what}");
@@ -111,6 +118,8 @@ fn what_is_sent_of_chromium_can_be_decoded() {
                 continue; // Nothing else tells its layers: it passes whole.
             }
             let packets = packets(codec, file, described);
+            let unmarked = unmarked(&packets);
+            assert!(unmarked.len() <= 2, "the last picture may be cut off");
             let first = packets.iter().position(|p| p.starts_keyframe()).unwrap();
             for seed in 0..40 {
                 let what = format!("{codec:?} {spatial} {temporal} {described} seed {seed}");
@@ -126,7 +135,7 @@ fn what_is_sent_of_chromium_can_be_decoded() {
                     slot.admit(packet, &mut out);
                     seen.extend(out.last().map(|o| (o.packet.spatial_id(), o.packet.temporal_id())));
                 }
-                check(&out, &what);
+                check(&out, &unmarked, &what);
                 assert!(slot.counters().left_out > 0 && seen.len() > 1, "{what}: nothing was chosen");
             }
         }

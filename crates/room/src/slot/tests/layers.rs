@@ -373,7 +373,7 @@ fn what_is_sent_of_layers_can_be_decoded() {
 
 #[test]
 fn over_loss_and_reorder_a_frame_is_sent_whole_or_not_at_all() {
-    let mut lost_frames = 0;
+    let (mut lost_frames, mut sent) = (0, 0);
     for seed in 0..200 {
         let mut random = Random(seed);
         let mode = [Mode::Full, Mode::Key][random.index(2)];
@@ -405,9 +405,10 @@ fn over_loss_and_reorder_a_frame_is_sent_whole_or_not_at_all() {
         }
         lost_frames += lost.len();
         check(&encoder, &out, &lost, &format!("{mode:?} {form:?} seed {seed}"));
-        assert!(slot.counters().sent > 300, "seed {seed}: the test would prove nothing");
+        assert!(slot.counters().sent > 50, "seed {seed}: the test would prove nothing");
+        sent += slot.counters().sent;
     }
-    assert!(lost_frames > 1_000);
+    assert!(lost_frames > 1_000 && sent > 200 * 150, "{lost_frames} {sent}: the test would prove nothing");
 }
 
 fn check(encoder: &Encoder, out: &[Outgoing], lost: &BTreeSet<Id>, what: &str) {

@@ -28,7 +28,9 @@ fn some_structure(random: &mut Random) -> Structure {
     let (mut spatial_id, mut temporal_id) = (0, 0);
     let mut templates = Vec::new();
     for _ in 0..=random.below(12) {
+        // The first is of the lowest layers.
         match random.below(4) {
+            _ if templates.is_empty() => {}
             0 if spatial_id < 3 => (spatial_id, temporal_id) = (spatial_id + 1, 0),
             1 if temporal_id < 7 => temporal_id += 1,
             _ => {}
