@@ -265,7 +265,10 @@ impl Connection {
 
     /// Asks the peer for a keyframe of a layer it sends. `false`: that layer has not been seen.
     pub(crate) fn request_keyframe(&mut self, source: Source, layer: u8) -> bool {
-        let carries = |s: &&Stream| s.source == source && (s.layer == layer || s.spatial_layers > layer);
+        let carries = |s: &&Stream| {
+            let nested = s.spatial_layers > 1 && s.spatial_layers > layer;
+            s.source == source && (s.layer == layer || nested)
+        };
         let Some(stream) = self.streams.iter().find(carries) else { return false };
         let ssrc = stream.ssrc;
         let mut api = self.rtc.direct_api();
