@@ -7,19 +7,19 @@ import { suite } from "../src/suite.js";
 const it = suite({ chromium: true, firefox: true });
 const fake = { width: 320, height: 180, fps: 5 };
 
-/** Listens in the page; what comes is in `window.__heard`. */
+/** Listens in the page; what comes is in `window.__messages`. */
 const listen = (person, topic) =>
   person.evaluate(t => {
-    window.__heard ??= [];
+    window.__messages ??= [];
     const { room } = window.__antiphon;
     room.subscribe(t, m => {
       const { topic, sender, lossy, addressed } = m;
-      window.__heard.push({ topic, sender, lossy, addressed, text: new TextDecoder().decode(m.payload) });
+      window.__messages.push({ topic, sender, lossy, addressed, text: new TextDecoder().decode(m.payload) });
     });
   }, topic);
 const publish = (person, ...message) =>
   person.evaluate(async m => window.__antiphon.room.publish(...m), message);
-const heard = person => person.evaluate(() => window.__heard);
+const heard = person => person.evaluate(() => window.__messages);
 const key = person => person.evaluate(() => window.__antiphon.room.participants.get(window.__antiphon.room.id).key);
 
 for (const browser of ["chromium", "firefox"]) {
@@ -33,8 +33,8 @@ for (const browser of ["chromium", "firefox"]) {
     await bot.event("ready");
     await Promise.all([listen(ada, "answer"), listen(bob, "*")]);
     for (const lossy of [false, true]) await publish(ada, "question", `why ${lossy}?`, { lossy });
-    await ada.until("both answers", () => window.__heard.length === 2);
-    await bob.until("both questions", () => window.__heard.length === 2);
+    await ada.until("both answers", () => window.__messages.length === 2);
+    await bob.until("both questions", () => window.__messages.length === 2);
     const sort = list => list.sort((a, b) => Number(a.lossy) - Number(b.lossy));
     const answers = sort(await heard(ada));
     assert.deepEqual(

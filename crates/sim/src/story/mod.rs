@@ -1,7 +1,7 @@
 //! Stories: what a room of people may do on networks of all kinds, drawn from a seed, with everything checked.
 //!
 //! Three of four seeds tell of people who come, go, vanish, come back, mute, pin, share and speak while their links break
-//! and heal ([`chaos`]); the fourth of a quiet room on whose links something bad happens and ends ([`recovery`]).
+//! and heal (`chaos`); the fourth of a quiet room on whose links something bad happens and ends (`recovery`).
 
 mod chaos;
 mod recovery;
