@@ -6,7 +6,7 @@ CARGO := cargo
 DATA ?= ./data
 ARGS ?=
 
-.PHONY: help run deps test-deps web build test interop check bench fuzz sim crowd fmt
+.PHONY: help run deps test-deps web build test interop check bench fuzz sim fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,9 +45,6 @@ fuzz: ## feed each fuzz target INPUTS changed inputs (default 1,000,000; TARGETS
 sim: ## stories of whole rooms under virtual time: SEEDS=1000 FROM=0, or one again by SEED=N; `make test` tells 200
 	$(if $(SEED),ANTIPHON_SIM_SEED=$(SEED) )ANTIPHON_SIM_FROM=$(or $(FROM),0) ANTIPHON_SIM_SEEDS=$(or $(SEEDS),1000) \
 		$(CARGO) test --locked -p antiphon-shard --test rooms stories -- --nocapture
-
-crowd: ## one speaker and 3,000 listeners over two shards; `make test` runs 300
-	$(CARGO) test --locked -p antiphon-shard --test rooms crowd -- --ignored --nocapture
 
 fmt: ## format the Rust code
 	$(CARGO) fmt --all

@@ -73,7 +73,6 @@ fn three_hundred_listen_over_two_shards() {
 }
 
 #[test]
-#[ignore = "takes a minute and more: `make crowd` runs it"]
 fn three_thousand_listen_over_two_shards() {
     crowd(3_000, 1);
 }
