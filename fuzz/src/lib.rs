@@ -23,6 +23,7 @@ pub struct Target {
 /// All there are.
 pub const TARGETS: &[Target] = &[
     target("control", targets::control::run, 2_048),
+    target("framing", targets::framing::run, 4_096),
     target("http_headers", targets::http_headers::run, 2_048),
     target("rtcp", targets::rtcp::run, 1_500),
     target("rtp_assemble", targets::rtp_assemble::run, 2_048),

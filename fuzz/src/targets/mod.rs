@@ -1,6 +1,7 @@
 //! One function per parser and rewriter.
 
 pub(crate) mod control;
+pub(crate) mod framing;
 pub(crate) mod http_headers;
 pub(crate) mod rtcp;
 pub(crate) mod rtp_assemble;
