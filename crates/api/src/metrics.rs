@@ -194,6 +194,11 @@ const COUNTERS: &[Field] = &[
     ("shard_datagrams_out", "Datagrams sent", |m| m.datagrams_out),
     ("shard_datagrams_unknown", "Datagrams from nobody we know", |m| m.datagrams_unknown),
     ("shard_send_dropped", "Datagrams the socket would not take", |m| m.send_dropped),
+    ("shard_tcp_accepted", "TCP connections accepted", |m| m.tcp_accepted),
+    ("shard_tcp_refused", "TCP connections ended because of a bound", |m| m.tcp_refused),
+    ("shard_tcp_strangers", "TCP connections of nobody we know, ended", |m| m.tcp_strangers),
+    ("shard_tcp_handed", "TCP connections given to the shard of their peer", |m| m.tcp_handed),
+    ("shard_tcp_dropped", "Packets for peers that read TCP too slowly", |m| m.tcp_dropped),
     ("shard_packets_in", "Media packets that came in", |m| m.packets_in),
     ("shard_packets_relayed", "Media packets handed to other shards", |m| m.packets_relayed),
     ("shard_relay_dropped", "Media packets not handed to a shard that did not keep up", |m| m.relay_dropped),
@@ -212,8 +217,9 @@ const COUNTERS: &[Field] = &[
     ("shard_room_panics", "Rooms ended because of a panic in them", |m| m.room_panics),
 ];
 
-const GAUGES: [Field; 5] = [
+const GAUGES: [Field; 6] = [
     ("shard_peers", "WebRTC peers", |m| m.peers),
+    ("shard_tcp_connections", "TCP connections of peers", |m| m.tcp_connections),
     ("shard_rooms", "Rooms at home here", |m| m.rooms),
     ("shard_branches", "Rooms at home on other shards with peers here", |m| m.branches),
     ("shard_attachments", "Attachments: bots and taps", |m| m.attachments),

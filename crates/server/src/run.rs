@@ -42,14 +42,15 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.http)
         .await
         .with_context(|| format!("http: cannot listen on {}", config.http))?;
-    let shards = Shards::start(config.shard())
-        .with_context(|| format!("media: cannot open UDP ports from {}", config.media))?;
+    let shards = Shards::start(config.shard()?)
+        .with_context(|| format!("media: cannot open ports from {}", config.media))?;
     let decoders = Decoders::with_workers(Launch::this_program(&[CODEC_WORKER]));
     let bots = Bots::with_decoders(shards.clone(), config.bot(), decoders);
     let kvs = streams.as_ref().map(|s| s.kvs.clone());
     let parts = Parts { shards: shards.clone(), bots: bots.clone(), key, web: web::FILES, kvs };
     let app = App::new(config.api(), parts);
-    println!("{}", ready_line(listener.local_addr()?, &shards.media_addresses(), tls.is_some()));
+    let ports = (&shards.media_addresses()[..], &shards.tcp_addresses()[..]);
+    println!("{}", ready_line(listener.local_addr()?, ports, tls.is_some()));
     let (stop, stopped) = watch::channel(false);
     let http = tokio::spawn(antiphon_api::serve(listener, tls, app.clone(), stopped));
 
@@ -96,20 +97,24 @@ async fn empty(shards: &Shards, deadline_s: u64) {
 }
 
 /// One line for people and programs: where to connect.
-fn ready_line(http: SocketAddr, media: &[SocketAddr], tls: bool) -> String {
+fn ready_line(http: SocketAddr, (udp, tcp): (&[SocketAddr], &[SocketAddr]), tls: bool) -> String {
     let scheme = if tls { "https" } else { "http" };
     let host = match http.ip() {
         ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         ip => ip,
     };
     let url = SocketAddr::new(host, http.port());
-    let ports: Vec<_> = media.iter().map(SocketAddr::port).collect();
+    let tcp = if tcp.is_empty() { String::new() } else { format!(", tcp {}", ports(tcp)) };
+    format!("antiphon: listening on {scheme}://{url} (media udp {}{tcp})", ports(udp))
+}
+
+fn ports(addresses: &[SocketAddr]) -> String {
+    let ports: Vec<_> = addresses.iter().map(SocketAddr::port).collect();
     let consecutive = ports.windows(2).all(|w| w[0].checked_add(1) == Some(w[1]));
-    let media = match ports.as_slice() {
+    match ports.as_slice() {
         [first, .., last] if consecutive => format!("{first}-{last}"),
         all => all.iter().map(u16::to_string).collect::<Vec<_>>().join(","),
-    };
-    format!("antiphon: listening on {scheme}://{url} (media udp {media})")
+    }
 }
 
 struct Signals {
@@ -134,9 +139,9 @@ impl Signals {
 mod tests {
     use super::*;
 
-    fn check(http: &str, media: &[u16], expected: &str) {
-        let media: Vec<_> = media.iter().map(|p| SocketAddr::from(([0; 4], *p))).collect();
-        assert_eq!(ready_line(http.parse().unwrap(), &media, false), expected);
+    fn check(http: &str, udp: &[u16], tcp: &[u16], expected: &str) {
+        let all = |ports: &[u16]| ports.iter().map(|p| SocketAddr::from(([0; 4], *p))).collect::<Vec<_>>();
+        assert_eq!(ready_line(http.parse().unwrap(), (&all(udp), &all(tcp)), false), expected);
     }
 
     #[test]
@@ -144,9 +149,15 @@ mod tests {
         check(
             "0.0.0.0:7700",
             &[7701, 7702],
-            "antiphon: listening on http://127.0.0.1:7700 (media udp 7701-7702)",
+            &[7701, 7702],
+            "antiphon: listening on http://127.0.0.1:7700 (media udp 7701-7702, tcp 7701-7702)",
         );
-        check("[::1]:80", &[7701], "antiphon: listening on http://[::1]:80 (media udp 7701)");
-        check("10.0.0.1:1", &[9, 4], "antiphon: listening on http://10.0.0.1:1 (media udp 9,4)");
+        check("[::1]:80", &[7701], &[], "antiphon: listening on http://[::1]:80 (media udp 7701)");
+        check(
+            "10.0.0.1:1",
+            &[9, 4],
+            &[443],
+            "antiphon: listening on http://10.0.0.1:1 (media udp 9,4, tcp 443)",
+        );
     }
 }

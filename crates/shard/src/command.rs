@@ -9,6 +9,7 @@ use crate::attach::{AttachCommand, AttachRequest, Attachment};
 use crate::join::{JoinError, Joined, Prepared};
 use crate::restart::{IceError, IceRequest, IceUpdate};
 use crate::status::{ParticipantStatus, RoomStatus};
+use crate::tcp::Handed;
 
 /// Where an answer goes: a ring of one.
 pub(crate) type Reply<T> = async_channel::Sender<T>;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Rooms { reply: Reply<Vec<RoomStatus>> },
     /// Tell everybody to go elsewhere; refuse joins.
     Drain { deadline: Duration },
+    /// A TCP connection of one of its peers, accepted by another shard.
+    Pipe(Box<Handed>),
     /// End the thread.
     Stop,
 }

@@ -1,6 +1,7 @@
 //! One WebRTC connection: str0m behind our own words. Nothing of str0m leaves this file and [`crate::sdp`].
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,8 +18,11 @@ use crate::clock::Clock;
 use crate::egress::keys::KeySlot;
 use crate::egress::{Arena, Feedback, Path, Sender};
 use crate::net::Received;
+use crate::peer::MAX_ADDRESSES;
+use crate::reach::Reach;
 use crate::restart::Sessions;
 use crate::stun;
+use crate::transport::{Remote, Transport};
 
 /// Label of the control channel.
 const CONTROL_LABEL: &str = "control";
@@ -59,16 +63,22 @@ pub(crate) struct Connection {
     /// Everything sent but ICE, DTLS and SCTP.
     sender: Sender,
     keys: KeySlot,
+    /// What its candidates are.
+    reach: Arc<Reach>,
     /// The way to the peer that it has nominated.
     path: Option<Path>,
     /// When a valid binding request last came by it.
     path_seen: Instant,
     /// DTLS is up.
     connected: bool,
-    /// The datagram at hand nominates the way it came.
+    /// The way that the datagram at hand came.
+    at: Option<Path>,
+    /// It nominates that way.
     nominates: bool,
     /// str0m has answered it: it was a valid binding request.
     answered: bool,
+    /// Ways by which valid binding requests came, the latest last.
+    ways: Vec<Path>,
     closing: bool,
     /// SSRCs from which a genuine packet came; new ones are checked before str0m sees them.
     genuine: Vec<u32>,
@@ -96,6 +106,8 @@ pub(crate) struct Counters {
     pub(crate) events_dropped: u64,
     /// RTP of an SSRC not heard before that is not sealed with the peer's key.
     pub(crate) forged: u64,
+    /// Packets for a TCP connection that has ended.
+    pub(crate) lost_ways: u64,
 }
 
 /// A source layer as it comes in, found by its SSRC.
@@ -150,7 +162,7 @@ impl Connection {
     /// `sender` has all lines that `rtc` sends on, and `rtc` no stream of its own for them; its keys come by `keys`.
     pub(crate) fn new(
         (rtc, keys): (Rtc, KeySlot),
-        sessions: Sessions,
+        (sessions, reach): (Sessions, Arc<Reach>),
         inputs: Vec<InLine>,
         sender: Sender,
         codecs: Vec<(Pt, Codec)>,
@@ -164,11 +176,14 @@ impl Connection {
             inputs,
             sender,
             keys,
+            reach,
             path: None,
             path_seen: now,
             connected: false,
+            at: None,
             nominates: false,
             answered: false,
+            ways: Vec::new(),
             closing: false,
             genuine: Vec::new(),
             feedback: Vec::new(),
@@ -267,11 +282,15 @@ impl Connection {
                     return;
                 }
                 Ok(Output::Transmit(t)) => {
-                    let path = Path { source: t.source.ip(), destination: t.destination };
                     let is_answer = t.contents.starts_with(&STUN_BINDING_SUCCESS);
+                    let remote = Remote { transport: transport(t.proto), address: t.destination };
+                    let Some(path) = self.way_to(remote, is_answer) else {
+                        self.counters.lost_ways += 1;
+                        continue;
+                    };
                     if is_answer {
                         self.consent = now;
-                        self.answered = true;
+                        self.learn(path);
                     }
                     self.follow(now, path, !is_answer);
                     arena.push(path, &t.contents);
@@ -288,6 +307,44 @@ impl Connection {
         }
     }
 
+    /// Where what str0m wants to send there leaves, which of our candidates it names: the machine may have another address,
+    /// and str0m can go on with a TCP connection that has ended. `None`: there is no way any more.
+    fn way_to(&self, remote: Remote, is_answer: bool) -> Option<Path> {
+        let leads = |p: &&Path| p.transport == remote.transport && p.destination == remote.address;
+        if remote.transport == Transport::Tcp && !is_answer && self.path.is_some() {
+            return self.path;
+        }
+        let known = self.at.as_ref().filter(leads).or_else(|| self.ways.iter().find(leads)).copied();
+        let any: IpAddr = match remote.address.is_ipv4() {
+            true => Ipv4Addr::UNSPECIFIED.into(),
+            false => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let guess = Path { transport: Transport::Udp, source: any, destination: remote.address };
+        known.or(Some(guess).filter(|_| remote.transport == Transport::Udp))
+    }
+
+    /// A valid binding request came by this way.
+    fn learn(&mut self, path: Path) {
+        self.answered = true;
+        if self.ways.last() == Some(&path) {
+            return;
+        }
+        self.ways.retain(|w| *w != path);
+        self.ways.push(path);
+        if self.ways.len() > MAX_ADDRESSES {
+            self.ways.remove(0);
+        }
+    }
+
+    /// A TCP connection of the peer has ended: media waits until the peer has chosen another way.
+    pub(crate) fn lose_way(&mut self, remote: Remote) {
+        let leads = |p: &Path| p.transport == remote.transport && p.destination == remote.address;
+        self.ways.retain(|w| !leads(w));
+        if self.path.as_ref().is_some_and(leads) {
+            self.path = None;
+        }
+    }
+
     /// str0m does not tell the way that was nominated, so it is seen: what is not an answer to a binding request goes that
     /// way. Once media flows another way is taken only when nothing came by the old one for a while: who replays a
     /// peer's binding request from elsewhere must not turn its media away.
@@ -299,7 +356,7 @@ impl Connection {
             return;
         }
         let silent = now.saturating_duration_since(self.path_seen) > PATH_SILENCE;
-        let free = !self.connected || silent || self.sessions.is_settling(now);
+        let free = !self.connected || silent || self.path.is_none() || self.sessions.is_settling(now);
         if (is_nominated || self.nominates) && free {
             self.path = Some(path);
             self.path_seen = now;
@@ -436,6 +493,13 @@ impl Connection {
     }
 }
 
+fn transport(protocol: Protocol) -> Transport {
+    match protocol {
+        Protocol::Udp => Transport::Udp,
+        _ => Transport::Tcp,
+    }
+}
+
 /// Microseconds from `from` to the packet's own RTP time.
 fn ticks_between(packet: &RtpPacket, from: str0m::media::MediaTime) -> Option<i64> {
     let (a, b) = (i128::from(packet.time.numer()), i128::from(from.numer()));
@@ -449,7 +513,11 @@ fn ticks_between(packet: &RtpPacket, from: str0m::media::MediaTime) -> Option<i6
 impl Connection {
     /// Takes a packet for a slot. Nothing leaves before [`Connection::finish`].
     pub(crate) fn forward(&mut self, slot: SlotId, outgoing: Outgoing) {
-        self.sender.forward(slot, outgoing);
+        match self.path {
+            Some(_) => self.sender.forward(slot, outgoing),
+            // Old when there is a way again.
+            None => self.counters.lost_ways += 1,
+        }
     }
 
     /// Everything taken leaves into `arena`, and what str0m has, if it is due.
@@ -473,14 +541,16 @@ impl Connection {
 
     /// When [`Connection::finish`] is wanted without new input.
     pub(crate) fn deadline(&self) -> Instant {
-        self.sender.deadline().map_or(self.rtc_deadline, |at| at.min(self.rtc_deadline))
+        // Without a way nothing of the sender's leaves, however late it is.
+        let sender = self.sender.deadline().filter(|_| self.path.is_some());
+        sender.map_or(self.rtc_deadline, |at| at.min(self.rtc_deadline))
     }
 
-    /// A datagram of this peer: feedback, ICE, DTLS, media of its own. `false`: it was not taken.
+    /// A datagram of this peer: feedback, ICE, DTLS, media of its own. `true`: it was a valid binding request.
     pub(crate) fn on_datagram(&mut self, now: Instant, received: &Received<'_>, arena: &mut Arena) -> bool {
         if is_rtcp(received.bytes) && self.sender.opener().is_some() {
             if !self.on_rtcp(now, received.bytes) {
-                return true;
+                return false;
             }
         } else if is_rtp(received.bytes) && !self.is_genuine(received.bytes) {
             self.counters.forged += 1;
@@ -488,19 +558,30 @@ impl Connection {
         }
         let in_next = stun::is_stun(received.bytes)
             && self.sessions.choose(&mut self.rtc, stun::local_ufrag(received.bytes));
+        let (transport, source) = (received.transport, received.destination.ip());
+        self.at = Some(Path { transport, source, destination: received.source });
         self.nominates = stun::nominates(received.bytes);
-        let mut taken = self.give(now, received, arena);
-        if in_next && self.nominates && self.answered {
+        let mut valid = self.give(now, received, arena);
+        if in_next && self.nominates && valid {
             self.sessions.commit(now, &mut self.rtc);
-            taken = self.give(now, received, arena);
+            valid = self.give(now, received, arena);
         }
         self.nominates = false;
-        taken
+        self.at = None;
+        valid
     }
 
-    /// Gives str0m a datagram.
+    /// Gives str0m a datagram. `true`: it was a valid binding request.
     fn give(&mut self, now: Instant, received: &Received<'_>, arena: &mut Arena) -> bool {
-        let parsed = Receive::new(Protocol::Udp, received.source, received.destination, received.bytes);
+        let protocol = match received.transport {
+            Transport::Udp => Protocol::Udp,
+            Transport::Tcp => Protocol::Tcp,
+        };
+        let to = match stun::is_stun(received.bytes) {
+            true => self.reach.candidate(received.transport, received.destination),
+            false => received.destination,
+        };
+        let parsed = Receive::new(protocol, received.source, to, received.bytes);
         let Ok(receive) = parsed else { return false };
         let input = Input::Receive(now, receive);
         if !self.rtc.accepts(&input) {
@@ -511,7 +592,7 @@ impl Connection {
             tracing::debug!(%error, "datagram refused");
         }
         self.settle(now, arena);
-        true
+        self.answered
     }
 
     /// `true`: str0m must see it, too.

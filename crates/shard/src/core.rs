@@ -4,6 +4,7 @@
 //! [`Core::finish`], which lets every touched subscriber write all its packets in turn. `sim` drives the same core.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ use crate::status::{Holdings, ParticipantStatus, ShardMetrics};
 use crate::stun;
 use crate::table::Routed;
 use crate::timers::{Timer, Timers};
+use crate::transport::{Remote, Transport};
 
 /// The arena is sent when it holds so much: a burst to many subscribers stays in the second-level cache, and takes no more
 /// memory than this and one subscriber's share.
@@ -52,7 +54,7 @@ pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) peers: Vec<Option<Box<Peer>>>,
     pub(crate) free_peers: Vec<usize>,
-    by_address: HashMap<std::net::SocketAddr, usize>,
+    by_address: HashMap<Remote, usize>,
     pub(crate) by_ufrag: HashMap<String, usize>,
     pub(crate) hosts: Vec<Option<Box<Host>>>,
     pub(crate) free_hosts: Vec<usize>,
@@ -73,6 +75,19 @@ pub(crate) struct Core {
     pub(crate) metrics: ShardMetrics,
     pub(crate) draining: Option<Duration>,
     pub(crate) routed: Routed,
+    /// TCP connections that lead to nobody any more.
+    ended_pipes: Vec<SocketAddr>,
+}
+
+/// What became of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is from nobody we know.
+    Unknown,
+    /// A peer got it.
+    Given,
+    /// It was a valid binding request: who sends from there is a peer of ours.
+    Proven,
 }
 
 impl Core {
@@ -101,6 +116,7 @@ impl Core {
             metrics: ShardMetrics::default(),
             draining: None,
             routed: Routed::default(),
+            ended_pipes: Vec::new(),
         };
         core.timers.schedule(Timer::Housekeeping, now + HOUSEKEEPING, &mut core.housekeeping);
         core
@@ -111,27 +127,26 @@ impl Core {
         self.timers.next()
     }
 
-    /// Takes a datagram from the socket.
-    pub(crate) fn handle_datagram(&mut self, now: Instant, received: &Received<'_>) {
+    /// Takes a datagram from the socket, or out of a stream.
+    pub(crate) fn handle_datagram(&mut self, now: Instant, received: &Received<'_>) -> Taken {
         self.metrics.datagrams_in += 1;
         let stun = stun::is_stun(received.bytes);
+        let remote = Remote { transport: received.transport, address: received.source };
         let place = if stun {
             stun::local_ufrag(received.bytes).and_then(|u| self.by_ufrag.get(u)).copied()
         } else {
-            self.by_address.get(&received.source).copied()
+            self.by_address.get(&remote).copied()
         };
         let Some(place) = place else {
             self.metrics.datagrams_unknown += 1;
-            return;
+            return Taken::Unknown;
         };
-        let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) else { return };
+        let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) else {
+            return Taken::Unknown;
+        };
         let arena = &mut self.arena;
         // What a peer sends may at the worst end that peer.
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            let before = peer.connection.consent();
-            peer.connection.on_datagram(now, received, arena);
-            stun && peer.connection.consent() != before
-        }));
+        let result = catch_unwind(AssertUnwindSafe(|| peer.connection.on_datagram(now, received, arena)));
         let restarted = peer.connection.sessions.has_retired();
         match result {
             Ok(valid_binding) => {
@@ -141,35 +156,59 @@ impl Core {
                     self.touch(place);
                 }
                 if valid_binding {
-                    self.learn_address(place, received.source);
+                    self.learn_address(place, remote);
                 }
                 if restarted {
                     self.forget_retired(now, place);
                 }
                 self.handle_happenings(now, place);
+                if valid_binding { Taken::Proven } else { Taken::Given }
             }
             Err(_) => {
                 tracing::error!("a peer's datagram made its connection panic; the peer is dropped");
                 self.lose_peer(now, place);
+                Taken::Unknown
             }
         }
     }
 
     /// A valid binding request came from there: media and DTLS may, too.
-    fn learn_address(&mut self, place: usize, source: std::net::SocketAddr) {
-        let old = self.by_address.insert(source, place);
+    fn learn_address(&mut self, place: usize, remote: Remote) {
+        let old = self.by_address.insert(remote, place);
         if old == Some(place) {
             return;
         }
         if let Some(other) = old.and_then(|o| self.peers.get_mut(o)).and_then(Option::as_deref_mut) {
-            other.addresses.retain(|a| *a != source);
+            other.addresses.retain(|a| *a != remote);
         }
         let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) else { return };
-        peer.addresses.push_back(source);
+        peer.addresses.push_back(remote);
         if peer.addresses.len() > MAX_ADDRESSES
             && let Some(oldest) = peer.addresses.pop_front()
         {
-            self.by_address.remove(&oldest);
+            self.forget_address(oldest);
+        }
+    }
+
+    fn forget_address(&mut self, remote: Remote) {
+        self.by_address.remove(&remote);
+        if remote.transport == Transport::Tcp {
+            self.ended_pipes.push(remote.address);
+        }
+    }
+
+    /// TCP connections to close: their peers are gone, or have too many.
+    pub(crate) fn take_ended_pipes(&mut self) -> Vec<SocketAddr> {
+        std::mem::take(&mut self.ended_pipes)
+    }
+
+    /// A TCP connection has ended.
+    pub(crate) fn pipe_ended(&mut self, address: SocketAddr) {
+        let remote = Remote { transport: Transport::Tcp, address };
+        let Some(place) = self.by_address.remove(&remote) else { return };
+        if let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) {
+            peer.addresses.retain(|a| *a != remote);
+            peer.connection.lose_way(remote);
         }
     }
 
@@ -429,8 +468,9 @@ impl Core {
     }
 
     fn send_arena(&mut self, send: &mut impl FnMut(&Arena)) {
-        if !self.arena.datagrams().is_empty() {
-            self.metrics.datagrams_out += self.arena.datagrams().len() as u64;
+        let count = self.arena.datagrams().len() + self.arena.by_tcp().len();
+        if count > 0 {
+            self.metrics.datagrams_out += count as u64;
             send(&self.arena);
             self.arena.clear();
         }
@@ -468,8 +508,8 @@ impl Core {
             peer.connection.close();
             peer.connection.finish(now, arena);
         }));
-        for address in &peer.addresses {
-            self.by_address.remove(address);
+        for remote in std::mem::take(&mut peer.addresses) {
+            self.forget_address(remote);
         }
         for ufrag in peer.connection.sessions.ufrags() {
             self.by_ufrag.remove(ufrag);

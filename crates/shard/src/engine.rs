@@ -25,7 +25,7 @@ use str0m::config::DtlsCert;
 use crate::attach::{AttachRequest, Attachment};
 use crate::clock::Clock;
 use crate::command::Command;
-use crate::config::Config;
+use crate::config::{Config, Reachability, Tcp};
 use crate::core::Core;
 use crate::inbox::{self, Inbox, Sender};
 use crate::join::{JoinError, JoinRequest, Joined, Prepared};
@@ -33,9 +33,24 @@ use crate::link::{Load, Port};
 use crate::load::{Loads, Placement};
 use crate::net::Received;
 use crate::offer::Offered;
+use crate::reach::{self, Reach};
 use crate::restart::{IceError, IceRequest, IceUpdate, PWD_CHARACTERS, Seat, UFRAG_CHARACTERS, random_text};
 use crate::sdp::{Terms, negotiate};
 use crate::status::{Holdings, ParticipantStatus, ShardMetrics};
+use crate::transport::Transport;
+
+/// A packet that leaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Transmit<'a> {
+    /// As a datagram, or framed in a stream.
+    pub transport: Transport,
+    /// From where.
+    pub source: SocketAddr,
+    /// To where.
+    pub destination: SocketAddr,
+    /// What.
+    pub bytes: &'a [u8],
+}
 
 /// How often shards may answer each other within one round before the rest waits for the next.
 const MAX_EXCHANGES: usize = 64;
@@ -46,6 +61,7 @@ pub struct Engine {
     door: Door,
     placement: Placement,
     locals: Vec<SocketAddr>,
+    reach: Vec<Arc<Reach>>,
     senders: Vec<Sender>,
     inboxes: Vec<Inbox>,
     ports: Vec<Port>,
@@ -127,6 +143,7 @@ impl Engine {
             cores,
             door: Door::new(config)?,
             placement: Placement::new(loads, config.spread_above, config.max_rooms),
+            reach: locals.iter().map(|local| reach_of(&config.reach, *local)).collect(),
             locals: locals.to_vec(),
             ports: Port::all(&senders),
             senders,
@@ -168,7 +185,7 @@ impl Engine {
         (room, offer): (&RoomName, &str),
         request: JoinRequest,
     ) -> Result<Joined, JoinError> {
-        let to = Address { shard, candidates: &self.locals[shard..=shard] };
+        let to = Address { shard, reach: &self.reach[shard] };
         let prepared = self.door.prepare(to, room, offer, request, now)?;
         self.cores[self.placement.home(room)].join(now, prepared)
     }
@@ -194,7 +211,7 @@ impl Engine {
         request: JoinRequest,
     ) -> Result<Offered, JoinError> {
         let shard = self.placement.choose(room);
-        let to = Address { shard, candidates: &self.locals[shard..=shard] };
+        let to = Address { shard, reach: &self.reach[shard] };
         self.door.offer(to, room, request, now)
     }
 
@@ -273,10 +290,35 @@ impl Engine {
         destination: SocketAddr,
         bytes: &[u8],
     ) {
+        self.take(now, Transport::Udp, (source, destination), bytes);
+    }
+
+    /// A packet came by the TCP connection that `source` has opened.
+    pub fn handle_tcp(&mut self, now: Instant, source: SocketAddr, destination: SocketAddr, bytes: &[u8]) {
+        self.take(now, Transport::Tcp, (source, destination), bytes);
+    }
+
+    fn take(
+        &mut self,
+        now: Instant,
+        transport: Transport,
+        (source, destination): (SocketAddr, SocketAddr),
+        bytes: &[u8],
+    ) {
         let shard = self.locals.iter().position(|local| local.port() == destination.port());
         if let Some(shard) = shard.filter(|shard| !self.stalled[*shard]) {
-            self.cores[shard].handle_datagram(now, &Received { bytes, source, destination });
+            self.cores[shard].handle_datagram(now, &Received { transport, bytes, source, destination });
         }
+    }
+
+    /// The TCP connection that `source` had opened has ended.
+    pub fn tcp_ended(&mut self, source: SocketAddr) {
+        self.cores.iter_mut().for_each(|core| core.pipe_ended(source));
+    }
+
+    /// TCP connections that are to be closed: nobody is behind them any more.
+    pub fn ended_tcp(&mut self) -> Vec<SocketAddr> {
+        self.cores.iter_mut().flat_map(Core::take_ended_pipes).collect()
     }
 
     /// Commands of attachments, what comes from shard to shard, and everything that is due.
@@ -300,14 +342,25 @@ impl Engine {
         running.filter_map(|(core, _)| core.poll_timeout()).chain(self.flights.next()).min()
     }
 
-    /// Ends a round: everything that leaves is given to `send` as source, destination, bytes.
+    /// Ends a round: all datagrams that leave are given to `send` as source, destination, bytes.
     pub fn finish(&mut self, now: Instant, mut send: impl FnMut(SocketAddr, SocketAddr, &[u8])) {
+        self.finish_all(now, |t| {
+            if t.transport == Transport::Udp {
+                send(t.source, t.destination, t.bytes);
+            }
+        });
+    }
+
+    /// As [`Engine::finish`], with what leaves by TCP.
+    pub fn finish_all(&mut self, now: Instant, mut send: impl FnMut(Transmit<'_>)) {
         for _ in 0..MAX_EXCHANGES {
             for shard in (0..self.cores.len()).filter(|shard| !self.stalled[*shard]) {
                 let port = self.locals[shard].port();
                 self.cores[shard].finish(now, |arena| {
-                    for d in arena.datagrams() {
-                        send(SocketAddr::new(d.source, port), d.destination, arena.contents(d));
+                    let udp = arena.datagrams().iter().map(|d| (Transport::Udp, d));
+                    for (transport, d) in udp.chain(arena.by_tcp().iter().map(|d| (Transport::Tcp, d))) {
+                        let (source, destination) = (SocketAddr::new(d.source, port), d.destination);
+                        send(Transmit { transport, source, destination, bytes: arena.contents(d) });
                     }
                 });
             }
@@ -366,11 +419,19 @@ impl Engine {
     }
 }
 
+/// What peers of a shard at this address are told.
+fn reach_of(to: &Reachability, local: SocketAddr) -> Arc<Reach> {
+    let addresses = reach::addresses(to, local.ip(), &[]);
+    let (udp, tcp) = (to.udp.then_some(local.port()), (to.tcp != Tcp::Off).then_some(local.port()));
+    let tcp = tcp.map(|port| to.tcp_announce_port.unwrap_or(port));
+    Arc::new(Reach::new(&addresses, &to.external, udp, tcp))
+}
+
 /// The shard that a peer is to enter.
 #[derive(Clone, Copy)]
 pub(crate) struct Address<'a> {
     pub(crate) shard: usize,
-    pub(crate) candidates: &'a [SocketAddr],
+    pub(crate) reach: &'a Arc<Reach>,
 }
 
 /// Where offers are answered; needs no shard thread.
@@ -395,7 +456,7 @@ impl Door {
         let ufrag = format!("{:02x}{}", to.shard, random_text(UFRAG_CHARACTERS));
         let credentials = IceCreds { ufrag, pass: random_text(PWD_CHARACTERS) };
         let certificate = &self.certificate;
-        Terms { candidates: to.candidates, certificate, credentials, max_slots: self.max_slots, kind }
+        Terms { reach: to.reach, certificate, credentials, max_slots: self.max_slots, kind }
     }
 
     /// Makes an offer of ours for a player on a shard with these candidates.

@@ -62,6 +62,8 @@ impl Core {
                     self.with_home(now, room, |home| home.room.drain(now, deadline));
                 }
             }
+            // The thread takes it before it comes here; a shard without sockets has no use for it.
+            Command::Pipe(_) => {}
             Command::Stop => return false,
         }
         true

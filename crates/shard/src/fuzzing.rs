@@ -1,7 +1,7 @@
 //! Doors for the fuzz targets to parsers that are not public.
 
 use std::net::SocketAddr;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use antiphon_base::{ParticipantId, RoomName};
@@ -10,6 +10,7 @@ use antiphon_wire::control::{ParticipantKind, Policy};
 use crate::config::Config;
 use crate::engine::{Address, Door};
 use crate::join::{Grants, JoinRequest};
+use crate::reach::Reach;
 use crate::stun as parser;
 
 /// Receive slots that an offer may have here.
@@ -41,7 +42,8 @@ pub fn offer(text: &str) -> Option<Answered> {
         only: None,
     };
     let room = RoomName::new("fuzz").expect("a good name");
-    let to = Address { shard: 0, candidates: &[local] };
+    let reach = Arc::new(Reach::new(&[local.ip()], &[], Some(local.port()), Some(local.port())));
+    let to = Address { shard: 0, reach: &reach };
     let prepared = DOOR.prepare(to, &room, text, request, Instant::now()).ok()?;
     let slots = &prepared.negotiated.slots;
     let slots = slots.audio.len() + slots.video.len() + usize::from(slots.screen.is_some());

@@ -1,6 +1,6 @@
 //! [`Shards`]: the running set, as other crates see it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,18 +10,20 @@ use antiphon_wire::control::LeaveReason;
 use crate::attach::{AttachRequest, Attachment};
 use crate::clock::Clock;
 use crate::command::{Command, Reply};
-use crate::config::Config;
+use crate::config::{Config, Tcp};
 use crate::core::Core;
 use crate::engine::{Address, Door};
 use crate::inbox::{self, Inbox, Sender};
 use crate::join::{JoinError, JoinRequest, Joined, Prepared};
 use crate::link::Port;
 use crate::load::{Loads, Placement};
-use crate::net::{Socket, interface_addresses};
+use crate::net::{self, Socket};
 use crate::offer::Offered;
+use crate::reach::{self, Reach};
 use crate::restart::{IceError, IceRequest, IceUpdate};
 use crate::run::Runner;
 use crate::status::{Metrics, ParticipantStatus, RoomStatus, ShardMetrics};
+use crate::tcp::{Others, Pipes};
 
 /// All shards of this process. Cheap to clone; the threads end with [`Shards::stop`].
 #[derive(Clone)]
@@ -38,8 +40,9 @@ struct Inner {
 
 struct Shard {
     inbox: Sender,
-    candidates: Vec<SocketAddr>,
+    reach: Arc<Reach>,
     local: SocketAddr,
+    tcp: Option<SocketAddr>,
     metrics: Arc<Mutex<ShardMetrics>>,
 }
 
@@ -50,19 +53,17 @@ impl Shards {
     /// A port that cannot be bound, a thread that cannot be started.
     pub fn start(config: Config) -> std::io::Result<Self> {
         let door = Door::new(&config)?;
-        let addresses = announced(&config)?;
-        // One clock for all shards, so that their times compare.
-        let clock = Clock::new(Instant::now());
         let count = config.shards.max(1);
         let loads = Arc::new(Loads::new(count));
         let inboxes = (0..count).map(|_| inbox::inbox()).collect::<std::io::Result<Vec<_>>>()?;
         let (senders, inboxes): (Vec<_>, Vec<_>) = inboxes.into_iter().unzip();
         let ports = Port::all(&senders);
+        let shared = Shared::new(&config, senders)?;
         let (mut shards, mut threads) = (Vec::new(), Vec::new());
         for (index, (inbox, port)) in inboxes.into_iter().zip(ports).enumerate() {
-            let core = Core::new(index_u16(index)?, config.clone(), loads.clone(), clock, Instant::now());
-            let parts = Parts { core, port, sender: senders[index].clone(), inbox };
-            let (shard, thread) = start_shard(index, &config, &addresses, parts)?;
+            let core =
+                Core::new(index_u16(index)?, config.clone(), loads.clone(), shared.clock, Instant::now());
+            let (shard, thread) = start_shard(index, &config, &shared, Parts { core, port, inbox })?;
             shards.push(shard);
             threads.push(thread);
         }
@@ -74,6 +75,13 @@ impl Shards {
     /// The bound UDP addresses, one per shard.
     pub fn media_addresses(&self) -> Vec<SocketAddr> {
         self.inner.shards.iter().map(|s| s.local).collect()
+    }
+
+    /// The bound TCP addresses: none, one for all shards, or one per shard.
+    pub fn tcp_addresses(&self) -> Vec<SocketAddr> {
+        let mut all: Vec<_> = self.inner.shards.iter().filter_map(|s| s.tcp).collect();
+        all.dedup();
+        all
     }
 
     /// The shard on which a room is at home.
@@ -88,7 +96,7 @@ impl Shards {
     /// `bad_sdp`, `no_common_codec`.
     pub fn prepare(&self, room: &RoomName, offer: &str, request: JoinRequest) -> Result<Prepared, JoinError> {
         let shard = self.inner.placement.choose(room);
-        let to = Address { shard, candidates: &self.inner.shards[shard].candidates };
+        let to = Address { shard, reach: &self.inner.shards[shard].reach };
         self.inner.door.prepare(to, room, offer, request, Instant::now())
     }
 
@@ -98,7 +106,7 @@ impl Shards {
     /// `internal`.
     pub fn offer(&self, room: &RoomName, request: JoinRequest) -> Result<Offered, JoinError> {
         let shard = self.inner.placement.choose(room);
-        let to = Address { shard, candidates: &self.inner.shards[shard].candidates };
+        let to = Address { shard, reach: &self.inner.shards[shard].reach };
         self.inner.door.offer(to, room, request, Instant::now())
     }
 
@@ -214,23 +222,87 @@ async fn ask<T>(shard: &Shard, command: impl FnOnce(Reply<T>) -> Command) -> Opt
     rx.recv().await.ok()
 }
 
-/// Addresses told to peers.
-fn announced(config: &Config) -> std::io::Result<Vec<IpAddr>> {
-    if !config.announce.is_empty() {
-        return Ok(config.announce.clone());
+/// What all shards have in common.
+struct Shared {
+    /// One clock, so that their times compare.
+    clock: Clock,
+    /// Addresses told to peers.
+    addresses: Vec<IpAddr>,
+    /// The TCP port of all shards.
+    listener: Option<TcpListener>,
+    /// TCP connections of each.
+    tcp_connections: usize,
+    /// Their inboxes.
+    others: Others,
+}
+
+impl Shared {
+    fn new(config: &Config, senders: Vec<Sender>) -> std::io::Result<Self> {
+        let addresses = reach::addresses(&config.reach, config.media.ip(), &net::interfaces()?);
+        if addresses.is_empty() {
+            return Err(std::io::Error::other("no interface has an address to tell: see reach.interfaces"));
+        }
+        let listener = match config.reach.tcp {
+            Tcp::At(address) => Some(net::listen(address).map_err(|e| named("TCP", address, &e))?),
+            Tcp::Off | Tcp::SamePort | Tcp::IfFree => None,
+        };
+        let clock = Clock::new(Instant::now());
+        let tcp_connections = tcp_connections(config, senders.len())?;
+        Ok(Self { clock, addresses, listener, tcp_connections, others: senders.into() })
     }
-    let ip = config.media.ip();
-    if !ip.is_unspecified() {
-        return Ok(vec![ip]);
+}
+
+/// TCP connections of each shard: of the process' descriptors half are for everything else, whatever strangers do.
+fn tcp_connections(config: &Config, shards: usize) -> std::io::Result<usize> {
+    let (wanted, most) = (config.reach.tcp_connections, net::descriptors()? / 2 / shards);
+    if config.reach.tcp != Tcp::Off && most < wanted {
+        tracing::info!(
+            wanted,
+            most,
+            "fewer TCP connections than configured: this process may open few files"
+        );
     }
-    Ok(interface_addresses()?.into_iter().filter(|a| a.is_ipv4() == ip.is_ipv4()).collect())
+    Ok(wanted.min(most))
+}
+
+fn named(protocol: &str, address: SocketAddr, error: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("{protocol} {address}: {error}"))
+}
+
+/// How often a free port is looked for that is free in both protocols.
+const MAX_PORT_TRIES: usize = 16;
+
+/// The sockets of a shard.
+fn bind(index: usize, config: &Config, shared: &Shared) -> std::io::Result<(Socket, Option<TcpListener>)> {
+    let offset = u16::try_from(index).map_err(std::io::Error::other)?;
+    let any = config.media.port() == 0;
+    let port = if any { Some(0) } else { config.media.port().checked_add(offset) };
+    let port = port.ok_or_else(|| std::io::Error::other("media port plus shards is above 65535"))?;
+    let address = SocketAddr::new(config.media.ip(), port);
+    for _ in 0..MAX_PORT_TRIES {
+        let socket = Socket::bind(address).map_err(|e| named("UDP", address, &e))?;
+        if !matches!(config.reach.tcp, Tcp::SamePort | Tcp::IfFree) {
+            return Ok((socket, shared.listener.as_ref().map(TcpListener::try_clone).transpose()?));
+        }
+        match net::listen(socket.local()) {
+            Ok(listener) => return Ok((socket, Some(listener))),
+            // Somebody else has that number in TCP: with a free choice, the next.
+            Err(e) if any && e.kind() == std::io::ErrorKind::AddrInUse => {}
+            // Nobody has asked for it: who comes by UDP is served all the same.
+            Err(error) if config.reach.tcp == Tcp::IfFree && config.reach.udp => {
+                tracing::warn!(%error, port = socket.local().port(), "no TCP for peers: the port is not free");
+                return Ok((socket, None));
+            }
+            Err(e) => return Err(named("TCP", socket.local(), &e)),
+        }
+    }
+    Err(std::io::Error::other("no port was found that is free for UDP and TCP"))
 }
 
 /// What a shard's thread gets.
 struct Parts {
     core: Core,
     port: Port,
-    sender: Sender,
     inbox: Inbox,
 }
 
@@ -241,27 +313,24 @@ fn index_u16(index: usize) -> std::io::Result<u16> {
 fn start_shard(
     index: usize,
     config: &Config,
-    addresses: &[IpAddr],
-    Parts { core, port: links, sender, inbox }: Parts,
+    shared: &Shared,
+    Parts { core, port, inbox }: Parts,
 ) -> std::io::Result<(Shard, std::thread::JoinHandle<()>)> {
-    let offset = index_u16(index)?;
-    let port = config.media.port();
-    let port = if port == 0 {
-        0
-    } else {
-        port.checked_add(offset)
-            .ok_or_else(|| std::io::Error::other("media port plus shards is above 65535"))?
-    };
-    let socket = Socket::bind(SocketAddr::new(config.media.ip(), port))?;
+    let (socket, listener) = bind(index, config, shared)?;
     let local = socket.local();
+    let tcp = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let to = &config.reach;
+    let tcp_port = tcp.map(|a| to.tcp_announce_port.unwrap_or(a.port()));
+    let reach = Reach::new(&shared.addresses, &to.external, to.udp.then_some(local.port()), tcp_port);
     let metrics = Arc::new(Mutex::new(ShardMetrics::default()));
+    let sender = shared.others[index].clone();
+    let pipes = Pipes::new(index, listener, shared.tcp_connections, shared.others.clone(), Instant::now())?;
     let runner =
-        Runner { core, socket, port: links, inbox, sender: sender.clone(), metrics: metrics.clone() };
+        Runner { core, socket, pipes, port, inbox, sender: sender.clone(), metrics: metrics.clone() };
     let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
         if let Err(error) = runner.run() {
             tracing::error!(%error, index, "a shard has ended");
         }
     })?;
-    let candidates = addresses.iter().map(|ip| SocketAddr::new(*ip, local.port())).collect();
-    Ok((Shard { inbox: sender, candidates, local, metrics }, thread))
+    Ok((Shard { inbox: sender, reach: Arc::new(reach), local, tcp, metrics }, thread))
 }

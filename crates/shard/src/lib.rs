@@ -1,4 +1,4 @@
-//! The packet threads: UDP sockets, WebRTC peers (str0m), timers; they host the room engines.
+//! The packet threads: sockets, WebRTC peers (str0m), timers; they host the room engines.
 //!
 //! A [`Shards`] is the running set. A WebRTC peer enters by [`Shards::prepare`] (SDP, on the caller's thread) and
 //! [`Shards::join`]; a program in this process enters by [`Shards::attach`]. No SDP, no codec, no async runtime and no
@@ -29,6 +29,7 @@ mod obey;
 pub mod offer;
 mod outputs;
 mod peer;
+mod reach;
 pub mod restart;
 mod run;
 mod sdp;
@@ -36,17 +37,20 @@ mod seam;
 pub mod status;
 mod stun;
 mod table;
+mod tcp;
 mod timers;
 mod topics;
+mod transport;
 
 pub use attach::{
     AttachCommand, AttachEvent, AttachRequest, AttachSender, Attachment, OutPacket, TapRequest,
 };
 pub use config::Config;
-pub use engine::{Engine, Lag};
+pub use engine::{Engine, Lag, Transmit};
 pub use handle::Shards;
 pub use join::{Grants, JoinError, JoinRequest, Joined, Prepared};
 pub use offer::Offered;
 pub use restart::{IceError, IceMatch, IceParameters, IceRequest, IceUpdate};
 pub use status::{Holdings, Metrics, ParticipantStatus, RoomStatus, ShardMetrics};
 pub use topics::TopicQueue;
+pub use transport::Transport;

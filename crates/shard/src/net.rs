@@ -9,12 +9,16 @@
 
 use std::io;
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket,
+};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::egress::Arena;
 use crate::egress::arena::Datagram;
+use crate::reach::Interface;
+use crate::transport::Transport;
 
 /// Datagrams read by one call.
 pub(crate) const RECV_BATCH: usize = 64;
@@ -30,6 +34,12 @@ const MAX_SEGMENTED_BYTES: usize = 65_000;
 const CONTROL_BYTES: usize = 128;
 /// Kernel buffers asked for: a keyframe to 1,000 subscribers fits.
 const SOCKET_BUFFER_BYTES: libc::c_int = 8 << 20;
+/// Connections that wait to be accepted; a flood of them is refused by the kernel.
+const LISTEN_BACKLOG: libc::c_int = 1_024;
+/// Bytes of a stream that the kernel keeps unsent: 100 ms at 2.5 Mbit/s.
+const MAX_UNSENT_BYTES: libc::c_int = 32 << 10;
+/// What one wait tells at most; the rest is told by the next.
+const READY_BATCH: usize = 64;
 
 /// A bound UDP socket, its buffers for one thread, and what it could not send.
 pub(crate) struct Socket {
@@ -71,6 +81,7 @@ unsafe impl Send for SendBuffers {}
 
 /// A received datagram.
 pub(crate) struct Received<'a> {
+    pub(crate) transport: Transport,
     pub(crate) bytes: &'a [u8],
     pub(crate) source: SocketAddr,
     /// The local address it was sent to.
@@ -78,10 +89,10 @@ pub(crate) struct Received<'a> {
 }
 
 impl Socket {
-    /// Binds `address`.
+    /// Binds `address`; `[::]` takes IPv4, too, and alone where there is no IPv6.
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = UdpSocket::bind(address)?;
-        socket.set_nonblocking(true)?;
+        let address = usable(address);
+        let socket = UdpSocket::from(bound(address, libc::SOCK_DGRAM)?);
         let fd = socket.as_raw_fd();
         for (force, plain) in
             [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]
@@ -139,7 +150,8 @@ impl Socket {
         let bytes = self.recv.bytes.get(i)?.get(..header.msg_len as usize)?;
         let source = read_address(self.recv.addresses.get(i)?)?;
         let ip = destination_ip(&header.msg_hdr).unwrap_or(self.local.ip());
-        Some(Received { bytes, source, destination: SocketAddr::new(ip, self.local.port()) })
+        let destination = SocketAddr::new(ip, self.local.port());
+        Some(Received { transport: Transport::Udp, bytes, source, destination })
     }
 
     /// Sends all; neighbours to one destination of one size leave as one segmented message. What the kernel does
@@ -244,9 +256,11 @@ fn run_end(datagrams: &[Datagram], at: usize) -> usize {
     let mut bytes = size;
     let mut end = at + 1;
     while let Some(d) = datagrams.get(end) {
+        // What goes into a TCP stream may lie between them.
+        let adjacent = d.range.start == first.range.start + bytes;
         let same = d.destination == first.destination && d.source == first.source && d.range.len() <= size;
         bytes += d.range.len();
-        if !same || end - at >= MAX_SEGMENTS || bytes > MAX_SEGMENTED_BYTES {
+        if !same || !adjacent || end - at >= MAX_SEGMENTS || bytes > MAX_SEGMENTED_BYTES {
             break;
         }
         end += 1;
@@ -289,6 +303,73 @@ impl RecvBuffers {
             h.msg_flags = 0;
         }
     }
+}
+
+/// Listens for TCP at `address`, as [`Socket::bind`] does; accepting does not block.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let fd = bound(usable(address), libc::SOCK_STREAM)?;
+    // SAFETY: a plain system call on an open descriptor.
+    if unsafe { libc::listen(fd.as_raw_fd(), LISTEN_BACKLOG) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(TcpListener::from(fd))
+}
+
+/// Makes a stream one for media: nothing blocks, nothing waits to be filled up, and little lies in the kernel unsent, where
+/// it would only become old.
+pub(crate) fn prepare_stream(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    stream.set_nodelay(true)?;
+    set_option(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
+}
+
+/// How many descriptors this process may have. The system lets it have few unless it asks, and each TCP connection is one.
+pub(crate) fn descriptors() -> io::Result<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` lives through the call, which fills it.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let wanted = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: `wanted` lives through the call, which reads it.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) } == 0 {
+        limit = wanted;
+    }
+    Ok(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
+}
+
+/// IPv4 for all interfaces where the system has no IPv6.
+fn usable(address: SocketAddr) -> SocketAddr {
+    let any = address.is_ipv6() && address.ip().is_unspecified();
+    match any && UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_err() {
+        true => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()),
+        false => address,
+    }
+}
+
+/// A socket that does not block, bound to `address`.
+fn bound(address: SocketAddr, kind: libc::c_int) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: a plain system call; the result is checked before it is owned.
+    let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the fd is fresh and nobody else's.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        set_option(fd.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
+    }
+    if kind == libc::SOCK_STREAM {
+        // Connections of an earlier run may still be closing.
+        set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    }
+    let (storage, length) = write_address(address);
+    // SAFETY: `storage` lives through the call and holds an address of `length` bytes.
+    if unsafe { libc::bind(fd.as_raw_fd(), (&raw const storage).cast(), length) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(fd)
 }
 
 fn set_option(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
@@ -447,10 +528,29 @@ impl AsRawFd for EventFd {
     }
 }
 
-/// An epoll set that only says that something is there: a shard has two descriptors and looks at both.
+/// An epoll set. It tells what is there as long as it is there.
 pub(crate) struct Epoll(OwnedFd);
 
+/// What to wait for, beside the end of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// Something to read.
+    Read,
+    /// Something to read, or room to write.
+    Write,
+    /// Something to read, told to one of the sets that wait for it.
+    Shared,
+}
+
+/// Something that is there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ready {
+    pub(crate) token: u64,
+    pub(crate) writable: bool,
+}
+
 impl Epoll {
+    /// Waits for something to read from any of `fds`; their tokens are their places.
     pub(crate) fn new(fds: &[RawFd]) -> io::Result<Self> {
         // SAFETY: a plain system call; the result is checked before it is owned.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
@@ -459,36 +559,71 @@ impl Epoll {
         }
         // SAFETY: the fd is fresh and nobody else's.
         let epoll = Self(unsafe { OwnedFd::from_raw_fd(fd) });
-        for &watched in fds {
-            let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
-            // SAFETY: `event` lives through the call.
-            if unsafe { libc::epoll_ctl(epoll.0.as_raw_fd(), libc::EPOLL_CTL_ADD, watched, &raw mut event) }
-                < 0
-            {
-                return Err(io::Error::last_os_error());
-            }
+        for (token, &watched) in (0..).zip(fds) {
+            epoll.add(watched, token, Interest::Read)?;
         }
         Ok(epoll)
     }
 
-    /// Waits until something is there or the time is over.
-    pub(crate) fn wait(&self, timeout: std::time::Duration) {
+    /// Waits for one more.
+    pub(crate) fn add(&self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, token, interest)
+    }
+
+    /// Waits for something else of it.
+    pub(crate) fn change(&self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
+    }
+
+    /// Waits for it no more.
+    pub(crate) fn remove(&self, fd: RawFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, Interest::Read)
+    }
+
+    fn control(&self, operation: libc::c_int, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        let events = libc::EPOLLIN
+            | match interest {
+                Interest::Read => 0,
+                Interest::Write => libc::EPOLLOUT,
+                Interest::Shared => libc::EPOLLEXCLUSIVE,
+            };
+        let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: token };
+        // SAFETY: `event` lives through the call.
+        match unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, &raw mut event) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Waits until something is there or the time is over; what is there, [`READY_BATCH`] at most.
+    pub(crate) fn wait(&self, timeout: std::time::Duration) -> impl Iterator<Item = Ready> + use<> {
         let millis = timeout.as_micros().div_ceil(1_000).min(60_000);
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 2];
-        // SAFETY: `events` has room for the two events asked for. An interrupted wait is just a short one.
-        let _ = unsafe {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; READY_BATCH];
+        // SAFETY: `events` has room for the events asked for. An interrupted wait is just a short one.
+        let n = unsafe {
             libc::epoll_wait(
                 self.0.as_raw_fd(),
                 events.as_mut_ptr(),
-                2,
+                READY_BATCH as libc::c_int,
                 libc::c_int::try_from(millis).unwrap_or(60_000),
             )
         };
+        let ready = |e: libc::epoll_event| Ready {
+            token: e.u64,
+            writable: e.events & libc::EPOLLOUT.cast_unsigned() != 0,
+        };
+        events.into_iter().take(usize::try_from(n).unwrap_or(0)).map(ready)
     }
 }
 
-/// Addresses of the interfaces that are up, loopback included, link-local IPv6 left out.
-pub(crate) fn interface_addresses() -> io::Result<Vec<IpAddr>> {
+impl AsRawFd for Epoll {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Addresses of the interfaces that are up, loopback included.
+pub(crate) fn interfaces() -> io::Result<Vec<Interface>> {
     let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
     // SAFETY: getifaddrs fills the pointer or fails.
     if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
@@ -501,15 +636,15 @@ pub(crate) fn interface_addresses() -> io::Result<Vec<IpAddr>> {
         while !at.is_null() {
             let entry = &*at;
             if !entry.ifa_addr.is_null() && entry.ifa_flags & libc::IFF_UP as u32 != 0 {
+                let name = std::ffi::CStr::from_ptr(entry.ifa_name).to_string_lossy().into_owned();
                 let family = libc::c_int::from((*entry.ifa_addr).sa_family);
                 if family == libc::AF_INET {
                     let a = &*entry.ifa_addr.cast::<libc::sockaddr_in>();
-                    found.push(IpAddr::V4(Ipv4Addr::from(u32::from_be(a.sin_addr.s_addr))));
+                    let ip = IpAddr::V4(Ipv4Addr::from(u32::from_be(a.sin_addr.s_addr)));
+                    found.push(Interface { ip, name });
                 } else if family == libc::AF_INET6 {
-                    let ip = Ipv6Addr::from((*entry.ifa_addr.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr);
-                    if !ip.is_unicast_link_local() {
-                        found.push(IpAddr::V6(ip));
-                    }
+                    let a = &*entry.ifa_addr.cast::<libc::sockaddr_in6>();
+                    found.push(Interface { ip: IpAddr::V6(Ipv6Addr::from(a.sin6_addr.s6_addr)), name });
                 }
             }
             at = entry.ifa_next;
@@ -530,7 +665,8 @@ mod tests {
         let mut arena = Arena::default();
         for &(to, size) in datagrams {
             let destination = SocketAddr::from(([127, 0, 0, 1], to));
-            arena.push(Path { source: Ipv4Addr::LOCALHOST.into(), destination }, &vec![7; size]);
+            let (transport, source) = (Transport::Udp, Ipv4Addr::LOCALHOST.into());
+            arena.push(Path { transport, source, destination }, &vec![7; size]);
         }
         arena
     }
@@ -553,7 +689,7 @@ mod tests {
         let epoll = Epoll::new(&[b.as_raw_fd()]).unwrap();
         let mut seen = Vec::new();
         while seen.len() < sizes.len() {
-            epoll.wait(std::time::Duration::from_secs(10));
+            assert!(epoll.wait(std::time::Duration::from_secs(10)).next().is_some(), "nothing came");
             let n = b.recv().unwrap();
             for i in 0..n {
                 let r = b.received(i).unwrap();
@@ -563,5 +699,49 @@ mod tests {
             }
         }
         assert_eq!(seen, sizes);
+    }
+
+    /// Skips, and says so past the capture of the output, where the machine has no IPv6.
+    #[test]
+    fn one_socket_speaks_both_families_with_plain_addresses() {
+        if UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+            let _ = io::Write::write_all(&mut io::stderr(), b"SKIPPED: this machine has no IPv6\n");
+            return;
+        }
+        let mut socket = Socket::bind("[::]:0".parse().unwrap()).unwrap();
+        let epoll = Epoll::new(&[socket.as_raw_fd()]).unwrap();
+        for local in ["127.0.0.1", "::1"] {
+            let ip: IpAddr = local.parse().unwrap();
+            let client = UdpSocket::bind((ip, 0)).unwrap();
+            client.send_to(b"hello", (ip, socket.local().port())).unwrap();
+            assert!(epoll.wait(std::time::Duration::from_secs(10)).next().is_some(), "nothing came");
+            assert_eq!(socket.recv().unwrap(), 1);
+            let received = socket.received(0).unwrap();
+            assert_eq!(received.source, client.local_addr().unwrap());
+            assert_eq!(received.destination, SocketAddr::new(ip, socket.local().port()));
+            // Back by the way it came, in one message of several datagrams.
+            let path = Path { transport: Transport::Udp, source: ip, destination: received.source };
+            let mut arena = Arena::default();
+            (0..3).for_each(|_| arena.push(path, &[7; 900]));
+            socket.send(&arena);
+            for _ in 0..3 {
+                let (n, from) = client.recv_from(&mut [0; 2_048]).unwrap();
+                assert_eq!((n, from), (900, SocketAddr::new(ip, socket.local().port())));
+            }
+        }
+        assert_eq!(socket.send_dropped, 0);
+    }
+
+    #[test]
+    fn what_goes_by_tcp_does_not_break_a_run() {
+        let destination = SocketAddr::from(([127, 0, 0, 1], 1));
+        let path = |transport| Path { transport, source: Ipv4Addr::LOCALHOST.into(), destination };
+        let mut arena = Arena::default();
+        for transport in [Transport::Udp, Transport::Udp, Transport::Tcp, Transport::Udp] {
+            arena.push(path(transport), &[7; 100]);
+        }
+        let d = arena.datagrams();
+        assert_eq!((d.len(), arena.by_tcp().len()), (3, 1));
+        assert_eq!((run_end(d, 0), run_end(d, 2)), (2, 3));
     }
 }

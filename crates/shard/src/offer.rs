@@ -1,6 +1,7 @@
 //! The server offers (draft-ietf-wish-whep-04, "Server Sends Counter-Offer", and the empty request of earlier drafts): an offer of
 //! what there is to play, kept until its answer comes. Both are handled before the connection goes to its shard, once.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use antiphon_base::{ErrorKind, ParticipantId, RoomName};
@@ -13,6 +14,7 @@ use crate::connection::Connection;
 use crate::egress::Sender;
 use crate::egress::keys::{self, KeySlot};
 use crate::join::{JoinError, JoinRequest, Prepared};
+use crate::reach::Reach;
 use crate::restart::Sessions;
 use crate::sdp::{self, Lines, Negotiated, Terms};
 
@@ -30,6 +32,7 @@ pub struct Offered {
     keys: KeySlot,
     pending: SdpPendingOffer,
     candidates: Vec<str0m::Candidate>,
+    reach: Arc<Reach>,
     credentials: str0m::IceCreds,
     resume_token: String,
 }
@@ -44,7 +47,7 @@ impl Offered {
         now: Instant,
     ) -> Result<Self, JoinError> {
         let (mut rtc, keys) = keys::watch(|| sdp::build(terms, now));
-        let candidates = sdp::add_candidates(&mut rtc, terms.candidates);
+        let candidates = sdp::add_candidates(&mut rtc, terms.reach);
         let mut api = rtc.sdp_api();
         for kind in [MediaKind::Audio, MediaKind::Video] {
             api.add_media(kind, Direction::SendOnly, Some(STREAM.into()), None, None);
@@ -61,6 +64,7 @@ impl Offered {
             keys,
             pending,
             candidates,
+            reach: terms.reach.clone(),
             credentials,
             resume_token,
         })
@@ -120,7 +124,8 @@ impl Offered {
         let sender = Sender::new(lines.outputs.into_iter().map(|(_, plan)| plan).collect(), cname);
         let ufrag = self.credentials.ufrag.clone();
         let sessions = Sessions::new(self.credentials, self.candidates, answer);
-        let connection = Connection::new((self.rtc, self.keys), sessions, Vec::new(), sender, codecs, now);
+        let connection =
+            Connection::new((self.rtc, self.keys), (sessions, self.reach), Vec::new(), sender, codecs, now);
         let negotiated = Negotiated {
             connection,
             answer: String::new(),

@@ -1,7 +1,6 @@
 //! One WebRTC participant on a shard: its connection, its slots, its place in the room.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use crate::connection::Connection;
 use crate::join::Grants;
 use crate::seam::Who;
 use crate::topics::TopicQueue;
+use crate::transport::Remote;
 
 /// Addresses one peer may send from: its interfaces while ICE makes up its mind.
 pub(crate) const MAX_ADDRESSES: usize = 8;
@@ -33,7 +33,7 @@ pub(crate) struct Peer {
     pub(crate) id: ParticipantId,
     pub(crate) grants: Grants,
     pub(crate) has_control: bool,
-    pub(crate) addresses: VecDeque<SocketAddr>,
+    pub(crate) addresses: VecDeque<Remote>,
     pub(crate) slots: Vec<Slot>,
     /// For each slot, the feeds whose packets come to it: what it shows, and what it waits for.
     pub(crate) listening: Vec<[Option<Feed>; 2]>,

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::command::Command;
 use crate::core::Core;
 use crate::inbox::{Inbox, Sender};
 use crate::link::Port;
 use crate::net::{Epoll, RECV_BATCH, Socket};
 use crate::status::ShardMetrics;
+use crate::tcp::Pipes;
 
 /// Until messages are offered again to a shard whose ring was full: it is busy, and has thousands of them.
 const RETRY: Duration = Duration::from_millis(1);
@@ -22,10 +24,14 @@ const MAX_COMMANDS: usize = 1_024;
 /// Over what time the share of busy time is measured.
 const BUSY_WINDOW: Duration = Duration::from_secs(1);
 
+/// Token of the TCP connections in what the thread waits for.
+const PIPES: u64 = 2;
+
 /// What the thread owns.
 pub(crate) struct Runner {
     pub(crate) core: Core,
     pub(crate) socket: Socket,
+    pub(crate) pipes: Pipes,
     pub(crate) port: Port,
     pub(crate) inbox: Inbox,
     pub(crate) sender: Sender,
@@ -42,7 +48,8 @@ struct Busy {
 impl Runner {
     /// Runs until told to stop.
     pub(crate) fn run(mut self) -> std::io::Result<()> {
-        let epoll = Epoll::new(&[self.socket.as_raw_fd(), self.inbox.event().as_raw_fd()])?;
+        let (socket, event) = (self.socket.as_raw_fd(), self.inbox.event().as_raw_fd());
+        let epoll = Epoll::new(&[socket, event, self.pipes.as_raw_fd()])?;
         let mut busy = Busy { since: Instant::now(), busy: Duration::ZERO };
         loop {
             let start = Instant::now();
@@ -50,11 +57,13 @@ impl Runner {
             let idle = if self.core.links.waits() { RETRY } else { IDLE };
             let next =
                 self.core.poll_timeout().map_or(idle, |at| at.saturating_duration_since(start).min(idle));
+            // Without a wait nobody has said that there is nothing.
+            let mut pipes_ready = next.is_zero();
             if !next.is_zero() {
-                epoll.wait(next);
+                pipes_ready = epoll.wait(next).any(|ready| ready.token == PIPES);
             }
             let woken = Instant::now();
-            let go_on = self.round(woken);
+            let go_on = self.round(woken, pipes_ready);
             let done = Instant::now();
             busy.busy += done.saturating_duration_since(woken);
             self.publish(done, &mut busy);
@@ -64,12 +73,15 @@ impl Runner {
         }
     }
 
-    fn round(&mut self, now: Instant) -> bool {
+    fn round(&mut self, now: Instant, pipes_ready: bool) -> bool {
         let mut go_on = true;
         self.inbox.answer();
         for _ in 0..MAX_COMMANDS {
             let Some(command) = self.inbox.next() else { break };
-            go_on &= self.core.handle_command(now, command, &self.sender);
+            match command {
+                Command::Pipe(handed) => self.pipes.adopt(now, *handed, &mut self.core),
+                command => go_on &= self.core.handle_command(now, command, &self.sender),
+            }
         }
         let core = &mut self.core;
         self.port.take(|from, load| core.handle_load(now, from, load));
@@ -90,11 +102,20 @@ impl Runner {
                 break;
             }
         }
+        if pipes_ready {
+            self.pipes.poll(now, &mut self.core);
+        }
         self.core.handle_timeout(now);
         // Other shards begin with what came in while this one serves its own.
         self.core.flush(&self.port);
-        self.core.finish(now, |arena| self.socket.send(arena));
+        self.core.finish(now, |arena| {
+            self.socket.send(arena);
+            self.pipes.send(arena);
+        });
         self.core.flush(&self.port);
+        let ended = self.core.take_ended_pipes();
+        self.pipes.end_all(&ended, &mut self.core);
+        self.pipes.sweep(now, &mut self.core);
         go_on
     }
 
@@ -109,6 +130,11 @@ impl Runner {
         self.core.loads.set_busy(self.core.shard, metrics.busy_permille);
         metrics.send_dropped = self.socket.send_dropped;
         metrics.inbox_dropped = self.inbox.dropped();
+        let tcp = self.pipes.counters;
+        metrics.tcp_connections = self.pipes.len() as u64;
+        (metrics.tcp_accepted, metrics.tcp_refused) = (tcp.accepted, tcp.refused);
+        (metrics.tcp_strangers, metrics.tcp_handed) = (tcp.strangers, tcp.handed);
+        metrics.tcp_dropped = tcp.dropped;
         if let Ok(mut shared) = self.metrics.lock() {
             *shared = *metrics;
         }

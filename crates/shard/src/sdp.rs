@@ -4,7 +4,7 @@
 //! audio is the microphone, the second the sound of the screen; the first on which it sends video is the camera, the
 //! second the screen. Lines on which it receives are slots; the last video one of several is the screen slot.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use antiphon_base::{AudioCodec, Codec, ErrorKind, MediaKind, Source, VideoCodec};
@@ -14,13 +14,16 @@ use str0m::change::SdpOffer;
 use str0m::config::DtlsCert;
 use str0m::format::Codec as StrCodec;
 use str0m::media::{Mid, Pt, Rid};
+use str0m::net::{Protocol, TcpType};
 use str0m::rtp::Extension;
-use str0m::{Candidate, IceCreds, Rtc};
+use str0m::{Candidate, CandidateKind, IceCreds, Rtc};
 
 use crate::connection::{Connection, InLine};
 use crate::egress::{LinePlan, PayloadType, Sender, keys};
 use crate::join::JoinError;
+use crate::reach::{Reach, Told};
 use crate::restart::Sessions;
+use crate::transport::Transport;
 
 /// Largest offer: a browser's line has about 4 kB, and an offer has as many lines as slots and a few more.
 const MAX_OFFER_BYTES: usize = 512 * 1024;
@@ -37,7 +40,7 @@ const CONTROL_BUFFER_BYTES: usize = 256 * 1024;
 
 /// What preparing needs to know of the shard.
 pub(crate) struct Terms<'a> {
-    pub(crate) candidates: &'a [SocketAddr],
+    pub(crate) reach: &'a Arc<Reach>,
     pub(crate) certificate: &'a DtlsCert,
     pub(crate) credentials: IceCreds,
     pub(crate) max_slots: usize,
@@ -66,13 +69,14 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
     let offer = &without_one_channel(offer);
     let parsed = SdpOffer::from_sdp_string(offer).map_err(|_| bad(&"it does not parse (RFC 8866)"))?;
     let (mut rtc, keys) = keys::watch(|| build(&terms, now));
-    let candidates = add_candidates(&mut rtc, terms.candidates);
+    let candidates = add_candidates(&mut rtc, terms.reach);
     let sessions = Sessions::new(terms.credentials.clone(), candidates, offer);
     let answer = rtc.sdp_api().accept_offer(parsed).map_err(|e| bad(&e))?.to_sdp_string();
     // The parser passes over what it cannot read; an answer has the lines of its offer (RFC 3264, 6).
     if answer.lines().filter(|l| l.starts_with("m=")).count() != lines {
         return Err(bad(&"an m-line of it does not parse (RFC 8866)"));
     }
+    let answer = candidates_in_use(answer);
     let mut lines = Lines::sort(&rtc, &answer, terms.kind);
     let plays = terms.kind == ParticipantKind::Whep;
     if lines.outputs.is_empty() && (plays || lines.inputs.is_empty()) {
@@ -93,7 +97,8 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
         && terms.kind != ParticipantKind::Whep
         && offer.lines().any(|l| l.starts_with("m=application"));
     let sender = Sender::new(lines.outputs.into_iter().map(|(_, plan)| plan).collect(), cname);
-    let connection = Connection::new((rtc, keys), sessions, lines.inputs, sender, codecs, now);
+    let connection =
+        Connection::new((rtc, keys), (sessions, terms.reach.clone()), lines.inputs, sender, codecs, now);
     Ok(Negotiated { connection, answer, slots: lines.slots, decodes: lines.decodes, control })
 }
 
@@ -124,9 +129,19 @@ pub(crate) fn check_size(sdp: &str) -> Result<(), JoinError> {
 }
 
 /// Tells the connection where it can be reached; gives what it has taken.
-pub(crate) fn add_candidates(rtc: &mut Rtc, addresses: &[SocketAddr]) -> Vec<Candidate> {
-    let hosts = addresses.iter().filter_map(|address| Candidate::host(*address, "udp").ok());
-    hosts.filter_map(|c| rtc.add_local_candidate(c).cloned()).collect()
+pub(crate) fn add_candidates(rtc: &mut Rtc, reach: &Reach) -> Vec<Candidate> {
+    let told = reach.told().iter().enumerate();
+    told.filter_map(|(place, told)| rtc.add_local_candidate(candidate(place, told)).cloned()).collect()
+}
+
+/// A candidate of ours; each has its own address or protocol, and so its own foundation (RFC 8445, 5.1.1.3).
+fn candidate(place: usize, told: &Told) -> Candidate {
+    let (protocol, tcp_type) = match told.transport {
+        Transport::Udp => (Protocol::Udp, None),
+        Transport::Tcp => (Protocol::Tcp, Some(TcpType::Passive)),
+    };
+    let (kind, foundation) = (CandidateKind::Host, (place + 1).to_string());
+    Candidate::from_parts(foundation, 1, protocol, told.priority, told.address, kind, None, tcp_type, None)
 }
 
 /// Payload types of all codecs that are forwarded.
@@ -383,6 +398,22 @@ fn polish(answer: &str, lines: &Lines, estimates: bool) -> String {
         }
     }
     out
+}
+
+/// str0m's candidates stand in the first section, in use or refused; clients look for them in the first that is in use
+/// (RFC 8843, 7.1.3).
+fn candidates_in_use(answer: String) -> String {
+    let sections = sections(&answer);
+    let used = sections.iter().position(|s| s.starts_with("m=") && s.split(' ').nth(1) != Some("0"));
+    let (Some(used), Some(first)) = (used.filter(|place| *place > 1), sections.get(1)) else { return answer };
+    let is_candidate = |l: &&str| l.starts_with("a=candidate:") || l.starts_with("a=end-of-candidates");
+    let candidates: String = first.split_inclusive("\r\n").filter(is_candidate).collect();
+    let moved = sections.iter().enumerate().map(|(place, section)| match place {
+        1 => section.split_inclusive("\r\n").filter(|l| !is_candidate(l)).collect(),
+        _ if place == used => format!("{section}{candidates}"),
+        _ => (*section).to_owned(),
+    });
+    moved.collect()
 }
 
 /// How the line of Opus' format parameters begins.

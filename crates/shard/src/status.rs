@@ -33,6 +33,18 @@ pub struct ShardMetrics {
     pub datagrams_unknown: u64,
     /// Datagrams the socket would not take.
     pub send_dropped: u64,
+    /// TCP connections of peers now.
+    pub tcp_connections: u64,
+    /// TCP connections accepted.
+    pub tcp_accepted: u64,
+    /// TCP connections ended because of a bound.
+    pub tcp_refused: u64,
+    /// TCP connections ended because nobody we know spoke by them.
+    pub tcp_strangers: u64,
+    /// TCP connections given to the shard that their peer is on.
+    pub tcp_handed: u64,
+    /// Packets that did not leave by TCP because the peer reads too slowly or has gone.
+    pub tcp_dropped: u64,
     /// Media packets that came in, from peers of this shard (each decrypted once) and attachments.
     pub packets_in: u64,
     /// Media packets handed to other shards, for their subscribers.
@@ -76,6 +88,12 @@ impl std::iter::Sum for ShardMetrics {
             datagrams_out: a.datagrams_out + b.datagrams_out,
             datagrams_unknown: a.datagrams_unknown + b.datagrams_unknown,
             send_dropped: a.send_dropped + b.send_dropped,
+            tcp_connections: a.tcp_connections + b.tcp_connections,
+            tcp_accepted: a.tcp_accepted + b.tcp_accepted,
+            tcp_refused: a.tcp_refused + b.tcp_refused,
+            tcp_strangers: a.tcp_strangers + b.tcp_strangers,
+            tcp_handed: a.tcp_handed + b.tcp_handed,
+            tcp_dropped: a.tcp_dropped + b.tcp_dropped,
             packets_in: a.packets_in + b.packets_in,
             packets_relayed: a.packets_relayed + b.packets_relayed,
             relay_dropped: a.relay_dropped + b.relay_dropped,

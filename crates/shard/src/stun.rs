@@ -35,6 +35,11 @@ pub(crate) fn local_ufrag(datagram: &[u8]) -> Option<&str> {
     std::str::from_utf8(value).ok()?.split(':').next()
 }
 
+/// The shard that stands in one of our user fragments (see `Door::prepare`).
+pub(crate) fn shard(ufrag: &str) -> Option<usize> {
+    usize::from_str_radix(ufrag.get(..2)?, 16).ok()
+}
+
 /// A binding request by which the peer nominates the way that it took (RFC 8445, 7.3.1.5: USE-CANDIDATE). Whether it is
 /// valid is for ICE to say.
 pub(crate) fn nominates(datagram: &[u8]) -> bool {
@@ -64,6 +69,8 @@ mod tests {
         for cut in 0..m.len() {
             assert_eq!(local_ufrag(&m[..cut]), None);
         }
+        assert_eq!((shard("00abcd"), shard("1fabcd")), (Some(0), Some(31)));
+        assert_eq!((shard("zzabcd"), shard("0"), shard("0\u{e4}b")), (None, None, None));
         assert!(!is_stun(&m[..7]));
         assert_eq!(local_ufrag(&request(&[0xff, 0xfe])), None);
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use antiphon_base::{MediaKind, ParticipantId, ParticipantKey, Source};
-use antiphon_shard::{Grants, IceParameters, JoinRequest, Joined};
+use antiphon_shard::{Grants, IceParameters, JoinRequest, Joined, Transport};
 use antiphon_wire::control::{
     ClientMessage, LeaveReason, ParticipantInfo, ParticipantKind, Policy, Request, ServerMessage,
     SlotAssignment,
@@ -16,7 +16,7 @@ use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::config::DtlsCert;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Simulcast, SimulcastLayer};
-use str0m::net::{Protocol, Receive};
+use str0m::net::{Protocol, Receive, TcpType};
 use str0m::rtp::{Extension, RtpPacket, Ssrc};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
@@ -55,6 +55,8 @@ pub struct Profile {
     pub only: Option<ParticipantId>,
     /// Offers transport-wide feedback; as browsers do.
     pub transport_feedback: bool,
+    /// By which protocol it comes.
+    pub transport: Transport,
 }
 
 impl Profile {
@@ -75,6 +77,7 @@ impl Profile {
             resume: None,
             only: None,
             transport_feedback: true,
+            transport: Transport::Udp,
         }
     }
 
@@ -257,7 +260,7 @@ impl Offering {
             .set_stats_interval(None);
         let config = if profile.transport_feedback { config } else { without_transport_feedback(config) };
         let mut rtc = config.build(now);
-        rtc.add_local_candidate(Candidate::host(address, "udp").expect("an address and UDP make one"));
+        rtc.add_local_candidate(candidate(address, profile.transport));
         let mut api = rtc.sdp_api();
         let mut lines = BTreeMap::new();
         let mut slots = Vec::new();
@@ -344,6 +347,14 @@ impl Offering {
             lines: self.lines,
         }
     }
+}
+
+fn candidate(address: SocketAddr, transport: Transport) -> Candidate {
+    let made = match transport {
+        Transport::Udp => Candidate::host(address, "udp"),
+        Transport::Tcp => Candidate::builder().tcp().host(address).tcptype(TcpType::Active).build(),
+    };
+    made.expect("an address and a protocol make one")
 }
 
 /// str0m's usual extensions but those for bandwidth.
@@ -513,8 +524,7 @@ impl Client {
             let candidate = Candidate::from_sdp_string(candidate).expect("the server's candidates parse");
             self.rtc.add_remote_candidate(candidate);
         }
-        let here = Candidate::host(self.address, "udp").expect("an address and UDP make one");
-        self.rtc.add_local_candidate(here);
+        self.rtc.add_local_candidate(candidate(self.address, self.profile.transport));
     }
 
     /// Ends the connection with good-bye.
@@ -533,7 +543,11 @@ impl Client {
 
     /// A datagram came.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &Datagram, out: &mut Vec<Datagram>) {
-        let receive = Receive::new(Protocol::Udp, datagram.source, self.address, &datagram.bytes);
+        let protocol = match self.profile.transport {
+            Transport::Udp => Protocol::Udp,
+            Transport::Tcp => Protocol::Tcp,
+        };
+        let receive = Receive::new(protocol, datagram.source, self.address, &datagram.bytes);
         let Ok(receive) = receive else { return };
         if self.vanished || self.closed.is_some() {
             return;

@@ -28,5 +28,5 @@ pub mod world;
 
 pub use client::{Client, Offering, Profile};
 pub use entropy::seeded;
-pub use net::Conditions;
-pub use world::World;
+pub use net::{Conditions, Datagram};
+pub use world::{SERVER, World};

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use antiphon_base::{ParticipantId, ParticipantKey, RoomName};
 use antiphon_shard::{
     AttachRequest, Attachment, Config, Engine, IceError, IceMatch, IceRequest, IceUpdate, JoinError, Joined,
-    ParticipantStatus,
+    ParticipantStatus, Transport,
 };
 use antiphon_wire::control::Request;
 use rand::rngs::SmallRng;
@@ -93,6 +93,8 @@ pub struct World {
     pub captured: Option<Vec<Datagram>>,
     /// Sees everything that leaves the server.
     pub watch: Option<Watch>,
+    /// What a NAT before the server is reached at.
+    pub nat: Option<SocketAddr>,
     /// Keeps everything that the server sends to addresses without client.
     pub strays: Vec<Datagram>,
     seed: u64,
@@ -143,6 +145,7 @@ impl World {
             rng: SmallRng::seed_from_u64(seed),
             captured: None,
             watch: None,
+            nat: None,
             strays: Vec::new(),
             seed,
             out: Vec::new(),
@@ -343,14 +346,26 @@ impl World {
         true
     }
 
+    fn client_at(&self, address: SocketAddr) -> Option<&Client> {
+        number_of(address).and_then(|n| self.clients.get(n))
+    }
+
     fn deliver(&mut self, datagram: &Datagram) {
-        if datagram.destination.ip() == SERVER.ip() {
+        let server = self.nat.map_or(SERVER.ip(), |nat| nat.ip());
+        let (source, destination) = (datagram.source, datagram.destination);
+        if destination.ip() == server {
             if let Some(captured) = &mut self.captured {
                 captured.push(datagram.clone());
             }
-            self.engine.handle_datagram(self.now, datagram.source, datagram.destination, &datagram.bytes);
-        } else if let Some(client) = number_of(datagram.destination).and_then(|n| self.clients.get_mut(n))
-            && client.address == datagram.destination
+            let destination = SocketAddr::new(SERVER.ip(), destination.port());
+            match self.client_at(source).map(|c| c.profile.transport) {
+                Some(Transport::Tcp) => {
+                    self.engine.handle_tcp(self.now, source, destination, &datagram.bytes);
+                }
+                _ => self.engine.handle_datagram(self.now, source, destination, &datagram.bytes),
+            }
+        } else if let Some(client) = number_of(destination).and_then(|n| self.clients.get_mut(n))
+            && client.address == destination
         {
             client.handle_datagram(self.now, datagram, &mut self.out);
         }
@@ -359,14 +374,23 @@ impl World {
     /// Puts everything that leaves onto the network.
     pub fn finish(&mut self) {
         let (now, network, strays) = (self.now, &mut self.network, &mut self.strays);
-        let (watch, trace, elapsed) = (&mut self.watch, &mut self.trace, self.now - self.base);
+        let (watch, clients, nat) = (&mut self.watch, &self.clients, self.nat);
+        let (trace, elapsed) = (&mut self.trace, self.now - self.base);
         let mut send = |network: &mut Network, datagram: Datagram| {
             let head = (datagram.source, datagram.destination, net::length(&datagram.bytes));
             let delivery = network.send(now, datagram);
             trace.datagram(elapsed, head, delivery.map(|d| (d.at - now, d.twice, d.flipped)));
         };
-        self.engine.finish(now, |source, destination, bytes| {
-            let datagram = Datagram { source, destination, bytes: bytes.to_vec() };
+        self.engine.finish_all(now, |t| {
+            // Behind a NAT the machine's own address is the only one that it may send from.
+            assert_eq!(t.source.ip(), SERVER.ip());
+            let source = nat.map_or(t.source, |nat| SocketAddr::new(nat.ip(), t.source.port()));
+            let destination = t.destination;
+            let datagram = Datagram { source, destination, bytes: t.bytes.to_vec() };
+            let client = number_of(destination).and_then(|n| clients.get(n));
+            if client.is_some_and(|c| c.profile.transport != t.transport) {
+                return strays.push(datagram);
+            }
             if let Some(watch) = watch {
                 watch(&datagram);
             }

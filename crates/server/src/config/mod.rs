@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use antiphon_api::config::Rate;
 use antiphon_base::RoomName;
+use antiphon_shard::config as shard;
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use resolve::load;
@@ -28,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) announce: Vec<IpAddr>,
     /// Told to clients.
     pub(crate) ice_servers: Vec<IceServer>,
+    pub(crate) reach: Reach,
     pub(crate) tls: Tls,
     pub(crate) log: Log,
     pub(crate) guests: Guests,
@@ -40,6 +43,22 @@ pub(crate) struct Config {
     pub(crate) kvs: Kvs,
     pub(crate) stop: Stop,
     pub(crate) debug: Debug,
+}
+
+/// How peers reach the media ports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Reach {
+    pub(crate) udp: bool,
+    /// A [`shard::Tcp`].
+    pub(crate) tcp: String,
+    /// 0: the one listened at.
+    pub(crate) tcp_announce_port: u16,
+    pub(crate) tcp_connections: usize,
+    /// [`shard::External`]s.
+    pub(crate) external_ip: Vec<String>,
+    pub(crate) interfaces: Vec<String>,
+    pub(crate) exclude_interfaces: Vec<String>,
 }
 
 /// A STUN or TURN server for clients; see `default.toml`.
@@ -257,6 +276,7 @@ impl Default for Config {
             data: "data".into(),
             announce: Vec::new(),
             ice_servers: Vec::new(),
+            reach: Reach::default(),
             tls: Tls::default(),
             log: Log::default(),
             guests: Guests::default(),
@@ -269,6 +289,21 @@ impl Default for Config {
             kvs: Kvs::default(),
             stop: Stop::default(),
             debug: Debug::default(),
+        }
+    }
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        let reach = shard::Reachability::default();
+        Self {
+            udp: reach.udp,
+            tcp: "auto".into(),
+            tcp_announce_port: reach.tcp_announce_port.unwrap_or(0),
+            tcp_connections: reach.tcp_connections,
+            external_ip: Vec::new(),
+            interfaces: reach.interfaces.include,
+            exclude_interfaces: reach.interfaces.exclude,
         }
     }
 }
@@ -373,13 +408,37 @@ impl Default for Stop {
 }
 
 impl Config {
+    /// How peers reach the packet threads.
+    ///
+    /// # Errors
+    /// A text that is not what it should be, with its key.
+    pub(crate) fn reachability(&self) -> anyhow::Result<shard::Reachability> {
+        let reach = &self.reach;
+        let external = reach.external_ip.iter().map(|text| text.parse().with_context(|| format!("{text:?}")));
+        Ok(shard::Reachability {
+            udp: reach.udp,
+            tcp: reach.tcp.parse().context("reach.tcp")?,
+            tcp_announce_port: (reach.tcp_announce_port != 0).then_some(reach.tcp_announce_port),
+            tcp_connections: reach.tcp_connections,
+            announce: self.announce.clone(),
+            external: external.collect::<Result<_, _>>().context("reach.external_ip")?,
+            interfaces: shard::Interfaces {
+                include: reach.interfaces.clone(),
+                exclude: reach.exclude_interfaces.clone(),
+            },
+        })
+    }
+
     /// The part of the packet threads.
-    pub(crate) fn shard(&self) -> antiphon_shard::Config {
+    ///
+    /// # Errors
+    /// As [`Config::reachability`].
+    pub(crate) fn shard(&self) -> anyhow::Result<antiphon_shard::Config> {
         let default = antiphon_shard::Config::default();
-        antiphon_shard::Config {
+        Ok(antiphon_shard::Config {
             media: self.media,
             shards: if self.shards == 0 { default.shards } else { self.shards },
-            announce: self.announce.clone(),
+            reach: self.reachability()?,
             max_participants_per_room: self.rooms.max_participants,
             max_players_per_room: self.rooms.max_players,
             max_rooms: self.rooms.max_rooms,
@@ -389,7 +448,7 @@ impl Config {
             spread_above: self.rooms.spread_above,
             consent_timeout: Duration::from_secs(self.rooms.consent_timeout_s),
             max_slots: self.rooms.max_slots,
-        }
+        })
     }
 
     /// The part of HTTP.

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
+use antiphon_shard::config::Tcp;
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::{Config, IceServer};
 
-/// A server has fewer cores than this.
-const MAX_SHARDS: usize = 512;
+/// A shard's number is two hexadecimal digits in the user fragments of its peers.
+const MAX_SHARDS: usize = 256;
 
 /// Reads the file and the environment; flags are keys with their text.
 pub(crate) fn load(file: Option<&Path>, flags: &[(&str, String)]) -> anyhow::Result<Config> {
@@ -88,7 +89,7 @@ fn set(config: &Config, key: &str, text: &str) -> anyhow::Result<Config> {
 fn check(config: &Config) -> anyhow::Result<()> {
     let Config { tls, rooms, limits, bots, guests, .. } = config;
     ensure!(config.shards <= MAX_SHARDS, "shards: at most {MAX_SHARDS}");
-    let shards = config.shard().shards;
+    let shards = config.shard()?.shards;
     let last = usize::from(config.media.port()) + shards - 1;
     ensure!(config.media.port() == 0 || last <= 65_535, "media: {shards} shards need ports up to {last}");
     ensure!(tls.cert.as_os_str().is_empty() == tls.key.as_os_str().is_empty(), "tls: set both cert and key");
@@ -102,6 +103,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
         }
     }
     check_store(config)?;
+    check_reach(config)?;
     config.ice_servers.iter().try_for_each(check_ice_server)?;
     ensure!(config.ice_servers.len() <= MAX_ICE_SERVERS, "ice_servers: at most {MAX_ICE_SERVERS}");
     let rates = [
@@ -139,6 +141,18 @@ fn check(config: &Config) -> anyhow::Result<()> {
         [("stop.deadline_s", config.stop.deadline_s), ("rooms.resume_ttl_s", rooms.resume_ttl_s)]
     {
         ensure!(value <= MAX_SECONDS, "{key}: at most {MAX_SECONDS}");
+    }
+    Ok(())
+}
+
+fn check_reach(config: &Config) -> anyhow::Result<()> {
+    let reach = config.reachability()?;
+    ensure!(reach.udp || reach.tcp != Tcp::Off, "reach: without udp and tcp nobody can be reached");
+    ensure!(reach.tcp_connections > 0, "reach.tcp_connections: at least 1");
+    let outside = reach.external.iter().map(|e| e.outside);
+    for ip in reach.announce.iter().copied().chain(outside) {
+        let usable = !ip.is_unspecified() && !ip.is_multicast();
+        ensure!(usable, "announce, reach.external_ip: nobody can send to {ip}");
     }
     Ok(())
 }
@@ -257,6 +271,10 @@ mod tests {
             ("ice_servers = [{ urls = ['http://x'] }]", "ice_servers"),
             ("ice_servers = [{ urls = ['turn:x'], username = 'u' }]", "ice_servers"),
             ("media = '0.0.0.0:65535'\nshards = 2", "media"),
+            ("[reach]\ntcp = 'on'", "reach.tcp"),
+            ("[reach]\nudp = false\ntcp = 'off'", "reach"),
+            ("[reach]\nexternal_ip = ['10.0.0.1/x']", "reach.external_ip"),
+            ("announce = ['0.0.0.0']", "announce"),
         ] {
             let error = error(file, None, &[]);
             assert!(error.contains(part), "{file}: {error}");

@@ -4,6 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
+use crate::transport::Transport;
+
 /// A datagram in the arena.
 #[derive(Debug, Clone)]
 pub(crate) struct Datagram {
@@ -18,7 +20,9 @@ pub(crate) struct Datagram {
 /// The way to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Path {
-    /// Our address.
+    /// By which protocol.
+    pub(crate) transport: Transport,
+    /// Our address: the machine's, not the one that peers are told.
     pub(crate) source: IpAddr,
     /// Its address.
     pub(crate) destination: SocketAddr,
@@ -29,6 +33,10 @@ pub(crate) struct Path {
 pub(crate) struct Arena {
     bytes: Vec<u8>,
     datagrams: Vec<Datagram>,
+    /// What goes into TCP streams, apart: the UDP socket has nothing to ask of each packet.
+    by_tcp: Vec<Datagram>,
+    /// Where the next one begins.
+    end: usize,
 }
 
 impl Arena {
@@ -39,14 +47,19 @@ impl Arena {
 
     /// Where the next datagram begins.
     pub(crate) fn start(&self) -> usize {
-        self.datagrams.last().map_or(0, |d| d.range.end)
+        self.end
     }
 
     /// What was written since [`Arena::start`] is a datagram.
     pub(crate) fn commit(&mut self, path: Path) -> usize {
-        let range = self.start()..self.bytes.len();
+        let range = self.end..self.bytes.len();
         let length = range.len();
-        self.datagrams.push(Datagram { source: path.source, destination: path.destination, range });
+        self.end = range.end;
+        let datagram = Datagram { source: path.source, destination: path.destination, range };
+        match path.transport {
+            Transport::Udp => self.datagrams.push(datagram),
+            Transport::Tcp => self.by_tcp.push(datagram),
+        }
         length
     }
 
@@ -61,9 +74,14 @@ impl Arena {
         self.commit(path);
     }
 
-    /// In the order of their bytes.
+    /// Those for UDP, in the order of their bytes.
     pub(crate) fn datagrams(&self) -> &[Datagram] {
         &self.datagrams
+    }
+
+    /// Those for TCP, in the order of their bytes.
+    pub(crate) fn by_tcp(&self) -> &[Datagram] {
+        &self.by_tcp
     }
 
     /// All bytes.
@@ -80,5 +98,7 @@ impl Arena {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.datagrams.clear();
+        self.by_tcp.clear();
+        self.end = 0;
     }
 }

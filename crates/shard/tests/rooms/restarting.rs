@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use antiphon_base::Source;
-use antiphon_shard::{IceError, IceMatch, IceRequest, IceUpdate};
+use antiphon_shard::{IceError, IceMatch, IceRequest, IceUpdate, Transport};
 use antiphon_sim::{Conditions, Profile, World};
 use antiphon_wire::control::Request;
 
-/// Two who send to each other, for two seconds.
 fn call() -> (World, usize, usize) {
+    call_by(Transport::Udp)
+}
+
+/// Two who send to each other, for two seconds; Anna comes by this protocol.
+fn call_by(transport: Transport) -> (World, usize, usize) {
     let mut world = World::new(47);
     world.conditions = Conditions { delay: Duration::from_millis(20), ..Conditions::default() };
-    let anna = world.enter(Profile::new("anna"));
+    let anna = world.enter(Profile { transport, ..Profile::new("anna") });
     let ben = world.enter(Profile::new("ben"));
     let now = world.now;
     for client in [anna, ben] {
@@ -41,9 +45,24 @@ fn assert_flows(world: &mut World, (anna, ben): (usize, usize)) {
 
 #[test]
 fn media_goes_on_by_another_way() {
-    let (mut world, anna, ben) = call();
+    goes_on(call(), false);
+}
+
+#[test]
+fn media_goes_on_by_another_tcp_connection() {
+    // The old one falls silent, or is seen to end.
+    for ends in [false, true] {
+        goes_on(call_by(Transport::Tcp), ends);
+    }
+}
+
+fn goes_on((mut world, anna, ben): (World, usize, usize), old_ends: bool) {
     for _ in 0..3 {
+        let old = world.clients[anna].address;
         world.moves(anna);
+        if old_ends {
+            world.engine.tcp_ended(old);
+        }
         world.restart_ice(anna).unwrap();
         world.run(Duration::from_millis(500));
         assert_flows(&mut world, (anna, ben));
