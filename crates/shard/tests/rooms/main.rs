@@ -7,6 +7,7 @@ mod bandwidth;
 mod chaos;
 mod crowd;
 mod flood;
+mod golden;
 mod hostile;
 mod injections;
 mod layers;
