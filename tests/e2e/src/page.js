@@ -98,13 +98,16 @@
       window.__connections.push(this);
     }
     setRemoteDescription(description) {
-      // Through a relay of the test's, which can lose everything.
-      const port = window.__viaPort;
-      window.__viaPort = undefined;
-      if (!port) return super.setRemoteDescription(description);
-      const sdp = description.sdp.replace(/(a=candidate:\S+ \d+ udp \d+ )\S+ (\d+)/gi, (_all, head, to) => {
-        window.__relayTo = Number(to);
-        return `${head}127.0.0.1 ${port}`;
+      // Through relays of the test's, which can lose everything: their ports by protocol. A protocol without is no way.
+      const via = window.__via;
+      window.__via = undefined;
+      if (!via) return super.setRemoteDescription(description);
+      window.__relayTo = {};
+      const candidate = /(a=candidate:\S+ \d+ (udp|tcp) \d+ )\S+ (\d+)(.*\r\n)/gi;
+      const sdp = description.sdp.replace(candidate, (_all, head, protocol, to, rest) => {
+        const port = via[protocol.toLowerCase()];
+        window.__relayTo[protocol.toLowerCase()] = Number(to);
+        return port ? `${head}127.0.0.1 ${port}${rest}` : "";
       });
       return super.setRemoteDescription({ type: description.type, sdp });
     }

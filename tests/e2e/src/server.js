@@ -27,17 +27,17 @@ export class Server {
   #log = [];
 
   /** @param {{config?: string, shards?: number | null}} options `null`: as many as the server takes by itself. */
-  static async start({ config = CONFIG, shards = 2 } = {}) {
+  static async start({ config = CONFIG, shards = 2, media = MEDIA } = {}) {
     const server = new Server();
-    await server.#start(config, shards === null ? [] : ["--shards", String(shards)]);
+    const flags = shards === null ? [] : ["--shards", String(shards)];
+    await server.#start(config, ["--media", media, ...flags]);
     return server;
   }
 
   async #start(config, flags) {
     const file = join(this.#folder, "antiphon.toml");
     writeFileSync(file, config);
-    const ports = ["--http", "127.0.0.1:0", "--media", MEDIA];
-    const args = ["serve", "--config", file, "--data", this.#data, ...ports, ...flags];
+    const args = ["serve", "--config", file, "--data", this.#data, "--http", "127.0.0.1:0", ...flags];
     this.#process = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUST_LOG: "" } });
     createInterface(this.#process.stderr).on("line", line => this.#log.push(line));
     this.ended = new Promise(resolve => {

@@ -104,12 +104,12 @@ test("a lost connection comes back in the same place", { timeout: 90_000 }, asyn
   const relay = await Relay.open();
   relays.push(relay);
   const bob = await it.chromium.open(`${it.server.url}/r/${room}`, { fake: { tone: 700 } });
-  await bob.evaluate(port => {
-    window.__viaPort = port;
+  await bob.evaluate(udp => {
+    window.__via = { udp };
   }, relay.port);
   await bob.page.locator("[data-testid=name-input]").fill("Bob");
   await bob.click("join-button");
-  relay.to(await bob.until("the answer", () => window.__relayTo));
+  relay.to(await bob.until("the answer", () => window.__relayTo?.udp));
   bob.id = await bob.joined();
   await ada.hears(bob.id, 700);
 
@@ -128,23 +128,23 @@ test("a call goes on by another way where its network changes", { timeout: 90_00
   const [first, second] = [await Relay.open(), await Relay.open()];
   relays.push(first, second);
   const bob = await it.chromium.open(`${it.server.url}/r/${room}`, { fake: { tone: 700 } });
-  await bob.evaluate(port => {
-    window.__viaPort = port;
+  await bob.evaluate(udp => {
+    window.__via = { udp };
   }, first.port);
   await bob.page.locator("[data-testid=name-input]").fill("Bob");
   await bob.click("join-button");
-  const port = await bob.until("the answer", () => window.__relayTo);
+  const port = await bob.until("the answer", () => window.__relayTo?.udp);
   first.to(port);
   second.to(port);
   bob.id = await bob.joined();
   await ada.hears(bob.id, 700);
-  await bob.evaluate(other => {
-    window.__viaPort = other;
+  await bob.evaluate(udp => {
+    window.__via = { udp };
     window.__states = [];
     window.__antiphon.room.on("state", state => window.__states.push(state));
   }, second.port);
   first.cut = true;
-  await bob.until("ICE was restarted", () => window.__viaPort === undefined, undefined, 25_000);
+  await bob.until("ICE was restarted", () => window.__via === undefined, undefined, 25_000);
   await meet(ada, bob, 440, 700);
   const seen = await bob.evaluate(() => ({ connections: window.__connections.length, states: window.__states }));
   assert.deepEqual(seen, { connections: 1, states: [] });

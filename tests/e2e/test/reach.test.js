@@ -1,0 +1,110 @@
+// Ways to the server where the plain one is not there: TCP beside swallowed UDP, TCP alone at one port for all shards, another
+// TCP connection where the first falls silent, and IPv6.
+
+import assert from "node:assert/strict";
+import { networkInterfaces } from "node:os";
+import { after, test } from "node:test";
+import { Relay, TcpRelay } from "../src/relay.js";
+import { suite } from "../src/suite.js";
+
+const settings = more => `
+[guests]
+rooms = ["*"]
+[demo]
+enabled = false
+[stop]
+deadline_s = 1
+${more}`;
+
+const plain = suite({ chromium: true });
+const only = suite({
+  chromium: true,
+  firefox: true,
+  server: { config: settings('[reach]\nudp = false\ntcp = "0.0.0.0:0"') },
+});
+const six = suite({
+  chromium: true,
+  server: { media: "[::]:0", config: `announce = ["::1"]\n${settings("")}` },
+});
+const relays = [];
+after(() => relays.forEach(relay => relay.close()));
+
+/** The server's end of the way that a page's media takes. */
+function way(person) {
+  return person.evaluate(async () => {
+    const stats = await window.__connections[0].getStats();
+    const all = [...stats.values()];
+    const transport = all.find(s => s.type === "transport" && s.selectedCandidatePairId);
+    const pair = stats.get(transport?.selectedCandidatePairId) ?? all.find(s => s.type === "candidate-pair" && s.nominated);
+    const { protocol, address, port } = stats.get(pair?.remoteCandidateId) ?? {};
+    return { protocol, address, port };
+  });
+}
+
+/** Ada and Ben see and hear each other. */
+function meet(ada, ben) {
+  return Promise.all([ada.sees(ben.id), ben.sees(ada.id), ada.hears(ben.id, 660), ben.hears(ada.id, 440)]);
+}
+
+/** Ben joins through relays. Gives the ports that the server named. */
+async function joinVia(it, room, ports) {
+  const ben = await it.chromium.open(`${it.server.url}/r/${room}`, { fake: { tone: 660 } });
+  await ben.evaluate(via => {
+    window.__via = via;
+  }, ports);
+  await ben.page.locator("[data-testid=name-input]").fill("Ben");
+  await ben.click("join-button");
+  return [ben, await ben.until("the answer", () => window.__relayTo?.tcp && window.__relayTo)];
+}
+
+test("where UDP is swallowed, a call goes by TCP, and by another connection once the first is silent", { timeout: 120_000 }, async () => {
+  const room = plain.room();
+  const ada = await plain.join(plain.chromium, room, "Ada", { fake: { tone: 440 } });
+  const [deaf, first, second] = [await Relay.open(), await TcpRelay.open(), await TcpRelay.open()];
+  relays.push(deaf, first, second);
+  deaf.cut = true;
+  const [ben, named] = await joinVia(plain, room, { udp: deaf.port, tcp: first.port });
+  assert.equal(named.tcp, named.udp, "the same port number by default");
+  first.to(named.tcp);
+  second.to(named.tcp);
+  ben.id = await ben.joined();
+  await meet(ada, ben);
+  assert.deepEqual(await way(ben), { protocol: "tcp", address: "127.0.0.1", port: first.port });
+  assert.equal((await way(ada)).protocol, "udp");
+  await ben.evaluate(
+    via => {
+      window.__via = via;
+      window.__states = [];
+      window.__antiphon.room.on("state", state => window.__states.push(state));
+    },
+    { udp: deaf.port, tcp: second.port },
+  );
+  first.cut = true;
+  await ben.until("ICE was restarted", () => window.__via === undefined, undefined, 25_000);
+  await meet(ada, ben);
+  assert.equal((await way(ben)).port, second.port);
+  const seen = await ben.evaluate(() => ({ connections: window.__connections.length, states: window.__states }));
+  assert.deepEqual(seen, { connections: 1, states: [] });
+});
+
+for (const [one, other] of [
+  ["chromium", "chromium"],
+  ["chromium", "firefox"],
+]) {
+  test(`${one} and ${other} meet by TCP at one port`, { timeout: 90_000 }, async () => {
+    const room = only.room();
+    const ada = await only.join(only[one], room, "Ada", { fake: { tone: 440 } });
+    const ben = await only.join(only[other], room, "Ben", { fake: { tone: 660 } });
+    await meet(ada, ben);
+    for (const person of [ada, ben]) assert.equal((await way(person)).protocol, "tcp", person.name);
+  });
+}
+
+const loopbackSix = Object.values(networkInterfaces()).flat().some(i => i.address === "::1");
+test("two meet by IPv6", { timeout: 60_000, skip: !loopbackSix && "this machine has no IPv6" }, async () => {
+  const room = six.room();
+  const ada = await six.join(six.chromium, room, "Ada", { fake: { tone: 440 } });
+  const ben = await six.join(six.chromium, room, "Ben", { fake: { tone: 660 } });
+  await meet(ada, ben);
+  for (const person of [ada, ben]) assert.equal((await way(person)).address.replace(/[[\]]/g, ""), "::1", person.name);
+});
