@@ -119,7 +119,12 @@ fn until(peers: &mut [Peer], what: &str, done: impl Fn(&[Peer]) -> bool) {
 }
 
 /// A publisher and a listener at these addresses meet, and its media arrives.
-fn meet(shards: &Shards, room: &str, publisher: (IpAddr, Transport), listener: (IpAddr, Transport)) {
+fn meet(
+    shards: &Shards,
+    room: &str,
+    publisher: (IpAddr, Transport),
+    listener: (IpAddr, Transport),
+) -> Vec<Peer> {
     let by = |id: &str, transport| Profile { transport, ..Profile::new(id) };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut peers = runtime.block_on(async {
@@ -133,6 +138,7 @@ fn meet(shards: &Shards, room: &str, publisher: (IpAddr, Transport), listener: (
     peers[0].client.start(now, Source::Microphone, 0);
     peers[0].client.start(now, Source::Camera, 30);
     until(&mut peers, "media arrives", |all| all[1].pictures() > 50);
+    peers
 }
 
 fn shards(media: &str, shards: usize, reach: Reachability) -> Shards {
@@ -207,6 +213,63 @@ fn tcp_and_udp_meet_at_the_same_port_number() {
     let local = ip("127.0.0.1");
     meet(&set, "there", (local, Transport::Tcp), (local, Transport::Udp));
     meet(&set, "back", (local, Transport::Udp), (local, Transport::Tcp));
+    stop(&set);
+}
+
+/// A binding request with this user name, framed; whoever sent it does not know the password.
+fn request(ufrag: &str) -> Vec<u8> {
+    let name = format!("{ufrag}:them");
+    let mut m = vec![0, 1, 0, 4 + u8::try_from(name.len()).unwrap(), 0x21, 0x12, 0xa4, 0x42];
+    m.extend([9; 12]);
+    m.extend([0, 6, 0, u8::try_from(name.len()).unwrap()]);
+    m.extend(name.as_bytes());
+    m.resize(m.len().next_multiple_of(4), 0);
+    m[3] = u8::try_from(m.len() - 20).unwrap();
+    [&framing::length(&m).unwrap()[..], &m].concat()
+}
+
+#[test]
+fn strangers_by_tcp_disturb_nobody() {
+    let set = shards("127.0.0.1:0", 2, Reachability::default());
+    let local = ip("127.0.0.1");
+    let mut peers = meet(&set, "talk", (local, Transport::Tcp), (local, Transport::Udp));
+    let ufrags =
+        peers.iter().filter_map(|p| p.client.answer.lines().find_map(|l| l.strip_prefix("a=ice-ufrag:")));
+    let of_peers: Vec<_> = ufrags.map(request).collect();
+    let words: Vec<Vec<u8>> = vec![
+        vec![],
+        vec![0],
+        of_peers[0][..20].to_vec(),
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        vec![0xff; 4_000],
+        of_peers[0].repeat(20),
+        of_peers[1].repeat(20),
+        request("00nobody"),
+        request("01nobody"),
+    ];
+    let at = set.tcp_addresses();
+    let strangers = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        for (n, words) in words.iter().cycle().take(400).enumerate() {
+            // Refused or ended at once is as good as not.
+            let Ok(mut stream) = TcpStream::connect(at[n % at.len()]) else { continue };
+            let _ = stream.write_all(words);
+            all.push(stream);
+        }
+        all
+    });
+    let before = peers[1].pictures();
+    until(&mut peers, "media goes on", |all| strangers.is_finished() && all[1].pictures() > before + 100);
+    assert!(peers.iter().all(|p| p.client.closed.is_none()));
+    drop(strangers.join().unwrap());
+    let connections = || set.metrics().shards.iter().map(|s| s.tcp_connections).sum::<u64>();
+    until(&mut peers, "they are forgotten", |_| connections() == 1);
+    let metrics: antiphon_shard::ShardMetrics = set.metrics().shards.into_iter().sum();
+    assert!(
+        metrics.tcp_accepted > 400 && metrics.tcp_strangers > 200 && metrics.tcp_handed > 0,
+        "{metrics:?}"
+    );
+    meet(&set, "others", (local, Transport::Tcp), (local, Transport::Tcp));
     stop(&set);
 }
 
