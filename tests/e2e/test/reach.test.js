@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { networkInterfaces } from "node:os";
 import { after, test } from "node:test";
 import { Relay, TcpRelay } from "../src/relay.js";
+import { startPublishing } from "../src/interop.js";
 import { suite } from "../src/suite.js";
 
 const settings = more => `
@@ -99,6 +100,15 @@ for (const [one, other] of [
     for (const person of [ada, ben]) assert.equal((await way(person)).protocol, "tcp", person.name);
   });
 }
+
+test("GStreamer publishes by TCP", { timeout: 60_000 }, async () => {
+  const room = only.room();
+  const bot = await only.python("hear.py", room, "--who", "Gst", "--seconds", 3);
+  const publisher = await startPublishing(only, "GStreamer", room, "G722", "Gst");
+  const { frequency } = await bot.event("heard", 30_000);
+  assert.ok(Math.abs(frequency / 660 - 1) <= 0.01, `${frequency} Hz`);
+  await Promise.all(publisher.programs.map(program => program.stop()));
+});
 
 const loopbackSix = Object.values(networkInterfaces()).flat().some(i => i.address === "::1");
 test("two meet by IPv6", { timeout: 60_000, skip: !loopbackSix && "this machine has no IPv6" }, async () => {
