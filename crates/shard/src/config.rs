@@ -43,7 +43,7 @@ pub struct Reachability {
     pub tcp: Tcp,
     /// The port of TCP told to peers where it is not the one listened at.
     pub tcp_announce_port: Option<u16>,
-    /// Most TCP connections of one shard.
+    /// Most TCP connections of one shard; all of them take no more than half of the files that the process may open.
     pub tcp_connections: usize,
     /// Addresses told to peers instead of those of the interfaces.
     pub announce: Vec<IpAddr>,

@@ -336,11 +336,15 @@ impl Connection {
         }
     }
 
+    /// Where media goes.
+    pub(crate) fn remote(&self) -> Option<Remote> {
+        self.path.map(|p| Remote { transport: p.transport, address: p.destination })
+    }
+
     /// A TCP connection of the peer has ended: media waits until the peer has chosen another way.
     pub(crate) fn lose_way(&mut self, remote: Remote) {
-        let leads = |p: &Path| p.transport == remote.transport && p.destination == remote.address;
-        self.ways.retain(|w| !leads(w));
-        if self.path.as_ref().is_some_and(leads) {
+        self.ways.retain(|p| p.transport != remote.transport || p.destination != remote.address);
+        if self.remote() == Some(remote) {
             self.path = None;
         }
     }

@@ -183,10 +183,13 @@ impl Core {
         }
         let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) else { return };
         peer.addresses.push_back(remote);
-        if peer.addresses.len() > MAX_ADDRESSES
-            && let Some(oldest) = peer.addresses.pop_front()
-        {
-            self.forget_address(oldest);
+        if peer.addresses.len() > MAX_ADDRESSES {
+            // The one in use stays: who replays the peer's checks from elsewhere must not push it out.
+            let used = peer.connection.remote();
+            let oldest = peer.addresses.iter().position(|a| Some(*a) != used);
+            if let Some(oldest) = oldest.and_then(|at| peer.addresses.remove(at)) {
+                self.forget_address(oldest);
+            }
         }
     }
 

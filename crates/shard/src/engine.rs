@@ -7,7 +7,7 @@
 //! let now = Instant::now();
 //! let mut engine = Engine::new(Config::default(), "10.0.0.1:7701".parse()?, now, 1_700_000_000_000_000)?;
 //! engine.handle_timeout(now);
-//! engine.finish(now, |_source, _destination, _bytes| {});
+//! engine.finish(now, |_packet| {});
 //! assert!(engine.poll_timeout().is_some());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -342,17 +342,8 @@ impl Engine {
         running.filter_map(|(core, _)| core.poll_timeout()).chain(self.flights.next()).min()
     }
 
-    /// Ends a round: all datagrams that leave are given to `send` as source, destination, bytes.
-    pub fn finish(&mut self, now: Instant, mut send: impl FnMut(SocketAddr, SocketAddr, &[u8])) {
-        self.finish_all(now, |t| {
-            if t.transport == Transport::Udp {
-                send(t.source, t.destination, t.bytes);
-            }
-        });
-    }
-
-    /// As [`Engine::finish`], with what leaves by TCP.
-    pub fn finish_all(&mut self, now: Instant, mut send: impl FnMut(Transmit<'_>)) {
+    /// Ends a round: everything that leaves is given to `send`.
+    pub fn finish(&mut self, now: Instant, mut send: impl FnMut(Transmit<'_>)) {
         for _ in 0..MAX_EXCHANGES {
             for shard in (0..self.cores.len()).filter(|shard| !self.stalled[*shard]) {
                 let port = self.locals[shard].port();

@@ -35,7 +35,7 @@ pub(crate) fn local_ufrag(datagram: &[u8]) -> Option<&str> {
     std::str::from_utf8(value).ok()?.split(':').next()
 }
 
-/// The shard that stands in one of our user fragments (see `Door::prepare`).
+/// The shard that stands in one of our user fragments (see `Door::terms`).
 pub(crate) fn shard(ufrag: &str) -> Option<usize> {
     usize::from_str_radix(ufrag.get(..2)?, 16).ok()
 }

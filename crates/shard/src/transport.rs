@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 /// A transport protocol of ICE candidates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// Datagrams.
     Udp,

@@ -381,7 +381,7 @@ impl World {
             let delivery = network.send(now, datagram);
             trace.datagram(elapsed, head, delivery.map(|d| (d.at - now, d.twice, d.flipped)));
         };
-        self.engine.finish_all(now, |t| {
+        self.engine.finish(now, |t| {
             // Behind a NAT the machine's own address is the only one that it may send from.
             assert_eq!(t.source.ip(), SERVER.ip());
             let source = nat.map_or(t.source, |nat| SocketAddr::new(nat.ip(), t.source.port()));

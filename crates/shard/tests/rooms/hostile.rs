@@ -340,7 +340,7 @@ fn mutated_offers_never_panic() {
                 assert!(typed.contains(&error.kind), "{error:?}");
             }
         }
-        engine.finish(now, |_, _, _| {});
+        engine.finish(now, |_| {});
     }
     println!("{taken} taken, {refused} refused");
     assert!(taken > 0 && refused > 0);

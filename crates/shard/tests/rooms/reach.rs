@@ -113,9 +113,15 @@ fn dtls_and_media_by_tcp_need_a_connection_that_has_passed_ice() {
     }
     assert!(thrown > 500);
     assert_eq!(world.engine.metrics().datagrams_unknown - unknown, thrown);
-    // Who replays a valid request on a connection of his own gets its answer, not the media.
+    // Who replays a valid request on a connection of his own gets its answer, not the media; nor does he push the peer's
+    // connection out with many.
     let request = captured.iter().rev().find(|d| d.source == address && d.bytes[0] < 4).unwrap();
     world.engine.handle_tcp(world.now, other, SERVER, &request.bytes);
+    for n in 1..20 {
+        let another = SocketAddr::new([192, 0, 2, n].into(), 5_001);
+        world.engine.handle_tcp(world.now, another, SERVER, &request.bytes);
+    }
+    assert!(!world.engine.ended_tcp().contains(&address));
     let before = got(&world, anna, ben);
     world.run(Duration::from_secs(5));
     let after = got(&world, anna, ben);
