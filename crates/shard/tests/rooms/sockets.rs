@@ -265,10 +265,9 @@ fn strangers_by_tcp_disturb_nobody() {
     let connections = || set.metrics().shards.iter().map(|s| s.tcp_connections).sum::<u64>();
     until(&mut peers, "they are forgotten", |_| connections() == 1);
     let metrics: antiphon_shard::ShardMetrics = set.metrics().shards.into_iter().sum();
-    assert!(
-        metrics.tcp_accepted > 400 && metrics.tcp_strangers > 200 && metrics.tcp_handed > 0,
-        "{metrics:?}"
-    );
+    // Whether a word or a bound ends them is a matter of who is faster.
+    let ended = metrics.tcp_strangers + metrics.tcp_refused;
+    assert!(metrics.tcp_accepted > 400 && ended > 200 && metrics.tcp_handed > 0, "{metrics:?}");
     meet(&set, "others", (local, Transport::Tcp), (local, Transport::Tcp));
     stop(&set);
 }
