@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::egress::keys::KeySlot;
 use crate::egress::{Arena, Feedback, Path, Sender};
 use crate::net::Received;
+use crate::redundancy::{self, Heard};
 use crate::restart::Sessions;
 use crate::stun;
 
@@ -47,6 +48,14 @@ pub(crate) struct InLine {
     pub(crate) rids: Vec<Rid>,
 }
 
+/// What the payload types of what comes in mean.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Codecs {
+    pub(crate) plain: Vec<(Pt, Codec)>,
+    /// RED (RFC 2198), and what it is of.
+    pub(crate) red: Vec<(Pt, Pt)>,
+}
+
 /// One connection.
 pub(crate) struct Connection {
     rtc: Rtc,
@@ -74,7 +83,7 @@ pub(crate) struct Connection {
     genuine: Vec<u32>,
     feedback: Vec<Feedback>,
     streams: Vec<Stream>,
-    codecs: Vec<(Pt, Codec)>,
+    codecs: Codecs,
     events: VecDeque<Happening>,
     control: Option<ChannelId>,
     /// For messages on topics, reliable and lossy.
@@ -96,6 +105,9 @@ pub(crate) struct Counters {
     pub(crate) events_dropped: u64,
     /// RTP of an SSRC not heard before that is not sealed with the peer's key.
     pub(crate) forged: u64,
+    /// Lost audio that a later packet repeated; RED that did not parse, or repeated what had come.
+    pub(crate) red_recovered: u64,
+    pub(crate) red_refused: u64,
 }
 
 /// A source layer as it comes in, found by its SSRC.
@@ -103,6 +115,8 @@ struct Stream {
     ssrc: Ssrc,
     source: Source,
     layer: u8,
+    /// Numbers heard, where it came as RED.
+    heard: Option<Heard>,
 }
 
 /// A media packet that came in.
@@ -146,6 +160,15 @@ pub(crate) enum Happening {
     Closed,
 }
 
+impl From<Feedback> for Happening {
+    fn from(said: Feedback) -> Self {
+        match said {
+            Feedback::KeyframeWanted(slot) => Self::KeyframeWanted(slot),
+            Feedback::Bandwidth(bps) => Self::Bandwidth(bps),
+        }
+    }
+}
+
 impl Connection {
     /// `sender` has all lines that `rtc` sends on, and `rtc` no stream of its own for them; its keys come by `keys`.
     pub(crate) fn new(
@@ -153,7 +176,7 @@ impl Connection {
         sessions: Sessions,
         inputs: Vec<InLine>,
         sender: Sender,
-        codecs: Vec<(Pt, Codec)>,
+        codecs: Codecs,
         now: Instant,
     ) -> Self {
         Self {
@@ -371,9 +394,10 @@ impl Connection {
         self.counters.packets += 1;
         self.counters.bytes += packet.payload.len() as u64;
         let Some((source, layer)) = self.stream_of(packet.header.ssrc) else { return };
-        let Some(&(_, codec)) = self.codecs.iter().find(|(pt, _)| *pt == packet.header.payload_type) else {
-            return;
-        };
+        let pt = packet.header.payload_type;
+        let red = self.codecs.red.iter().find(|(red, _)| *red == pt).map(|(_, primary)| *primary);
+        let plain = red.unwrap_or(pt);
+        let Some(&(_, codec)) = self.codecs.plain.iter().find(|(pt, _)| *pt == plain) else { return };
         let (capture_us, capture_estimated) = self.capture_time(&packet);
         let ext = &packet.header.ext_vals;
         let audio_level =
@@ -387,7 +411,16 @@ impl Connection {
             capture_estimated,
             audio_level,
         };
-        self.push(Happening::Media(Box::new(Ingress { source, layer, codec, packet: rtp })));
+        let ssrc = packet.header.ssrc;
+        match self.streams.iter_mut().find(|s| s.ssrc == ssrc) {
+            Some(stream) if red.is_some() || stream.heard.is_some() => {
+                let red = red.map(|pt| *pt);
+                for packet in redundancy::unwrap(&mut stream.heard, red, codec, rtp, &mut self.counters) {
+                    self.push(Happening::Media(Box::new(Ingress { source, layer, codec, packet })));
+                }
+            }
+            _ => self.push(Happening::Media(Box::new(Ingress { source, layer, codec, packet: rtp }))),
+        }
     }
 
     fn stream_of(&mut self, ssrc: Ssrc) -> Option<(Source, u8)> {
@@ -405,7 +438,7 @@ impl Connection {
         // A layer has one SSRC at a time: a new one replaces the old, so the list is bounded by lines and rids.
         let source = line.source;
         self.streams.retain(|s| (s.source, s.layer) != (source, layer));
-        self.streams.push(Stream { ssrc, source, layer });
+        self.streams.push(Stream { ssrc, source, layer, heard: None });
         Some((source, layer))
     }
 
@@ -456,6 +489,9 @@ impl Connection {
     pub(crate) fn finish(&mut self, now: Instant, arena: &mut Arena) {
         if let Some(path) = self.path {
             self.sender.flush(now, self.clock, path, arena);
+            for said in self.sender.take_news() {
+                self.push(Happening::from(said));
+            }
             if self.closing {
                 self.sender.goodbye(self.clock.us(now), path, arena);
             }
@@ -519,10 +555,7 @@ impl Connection {
         let mut feedback = std::mem::take(&mut self.feedback);
         let for_receiver = self.sender.on_rtcp(self.clock.us(now), sealed, &mut feedback);
         for said in feedback.drain(..) {
-            self.push(match said {
-                Feedback::KeyframeWanted(slot) => Happening::KeyframeWanted(slot),
-                Feedback::Bandwidth(bps) => Happening::Bandwidth(bps),
-            });
+            self.push(Happening::from(said));
         }
         self.feedback = feedback;
         for_receiver
@@ -556,6 +589,11 @@ impl Connection {
     /// What the subscriber would be sent if nothing limited it, in bits per second.
     pub(crate) fn set_demand(&mut self, bps: u64) {
         self.sender.set_demand(bps);
+    }
+
+    /// What the peer is thought to be able to receive before anything was measured; `None`: it is not measured.
+    pub(crate) fn start_bps(&self) -> Option<u64> {
+        self.sender.start_bps()
     }
 
     /// It has something to send beside what str0m has.

@@ -29,6 +29,7 @@ mod obey;
 pub mod offer;
 mod outputs;
 mod peer;
+mod redundancy;
 pub mod restart;
 mod run;
 mod sdp;

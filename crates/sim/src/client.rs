@@ -15,12 +15,15 @@ use str0m::bwe::Bitrate;
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::config::DtlsCert;
-use str0m::media::{Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Simulcast, SimulcastLayer};
+use str0m::media::{
+    Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Pt, Simulcast, SimulcastLayer,
+};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, RtpPacket, Ssrc};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
 use crate::net::Datagram;
+use crate::playout::Decoder;
 use crate::sender::Sender;
 use crate::stamp;
 
@@ -55,6 +58,10 @@ pub struct Profile {
     pub only: Option<ParticipantId>,
     /// Offers transport-wide feedback; as browsers do.
     pub transport_feedback: bool,
+    /// Offers audio with redundancy (RED), as Chromium does.
+    pub red: bool,
+    /// Asks for a key frame when pictures cannot be decoded for so long; `None`: never.
+    pub patience: Option<Duration>,
 }
 
 impl Profile {
@@ -75,6 +82,8 @@ impl Profile {
             resume: None,
             only: None,
             transport_feedback: true,
+            red: false,
+            patience: None,
         }
     }
 
@@ -129,6 +138,8 @@ pub struct Received {
     pub level: Option<u8>,
     /// What is in it; `None`: not made by [`crate::stamp`].
     pub parsed: Option<stamp::Parsed>,
+    /// What it repeats of earlier packets (RED).
+    pub repeated: Vec<stamp::Parsed>,
     /// Bytes of payload.
     pub bytes: usize,
 }
@@ -143,6 +154,8 @@ pub struct SlotLog {
     /// In order of arrival.
     pub packets: Vec<Received>,
     ssrc: Option<Ssrc>,
+    decoder: Decoder,
+    asked: Option<Instant>,
 }
 
 /// One client.
@@ -251,7 +264,7 @@ impl Offering {
         let config = Rtc::builder()
             .set_dtls_cert(certificate)
             .clear_codecs()
-            .enable_opus(true, false)
+            .enable_opus(true, profile.red)
             .enable_vp8(true)
             .set_rtp_mode(true)
             .set_stats_interval(None);
@@ -284,7 +297,14 @@ impl Offering {
         ] {
             for _ in 0..count {
                 let mid = api.add_media(kind, Direction::RecvOnly, None, None, None).to_string();
-                slots.push(SlotLog { mid, kind: of, packets: Vec::new(), ssrc: None });
+                slots.push(SlotLog {
+                    mid,
+                    kind: of,
+                    packets: Vec::new(),
+                    ssrc: None,
+                    decoder: Decoder::default(),
+                    asked: None,
+                });
             }
         }
         if profile.control {
@@ -356,6 +376,9 @@ fn without_transport_feedback(config: RtcConfig) -> RtcConfig {
         .set_extension(11, Extension::RepairedRtpStreamId)
 }
 
+/// The payload type of RED, as browsers offer it.
+const RED: u8 = 63;
+
 impl Client {
     /// How long it has been connected until `now`, or was.
     pub fn lifetime(&self, now: Instant) -> Duration {
@@ -378,6 +401,7 @@ impl Client {
         let mid = *self.lines.get(&source).expect("the client has offered that line");
         let media = self.rtc.media(mid).expect("the answer has that line");
         let pt = *media.remote_pts().first().expect("the server takes that line");
+        let red = self.profile.red && source.kind() == MediaKind::Audio;
         let rids: Vec<Option<&'static str>> = match source {
             Source::Camera if !self.profile.rids.is_empty() => {
                 self.profile.rids.iter().copied().map(Some).collect()
@@ -388,7 +412,9 @@ impl Client {
             self.senders.retain(|s| (s.source, s.layer) != (source, layer) || !s.stopped);
             let old = self.senders.iter_mut().find(|s| (s.source, s.layer) == (source, layer));
             if old.is_none() {
-                self.senders.push(Sender::new(self.number, (source, layer), rid, (mid, pt), now, fps));
+                let mut sender = Sender::new(self.number, (source, layer), rid, (mid, pt), now, fps);
+                sender.red = red.then(|| Pt::from(RED));
+                self.senders.push(sender);
             }
         }
     }
@@ -646,6 +672,11 @@ impl Client {
         let Some(slot) = self.slots.iter_mut().find(|s| Some(&s.mid) == mid.as_ref()) else { return };
         slot.ssrc = Some(ssrc);
         let header = &packet.header;
+        let mut blocks = vec![&packet.payload[..]];
+        if *header.payload_type == RED {
+            blocks = stamp::red_blocks(&packet.payload).unwrap_or_default();
+        }
+        let primary = blocks.pop().unwrap_or_default();
         slot.packets.push(Received {
             at: now,
             seq: *packet.seq_no,
@@ -653,9 +684,19 @@ impl Client {
             marker: header.marker,
             csrc: (header.csrc_count > 0).then(|| header.csrc[0]),
             level: header.ext_vals.audio_level.map(i8::unsigned_abs),
-            parsed: stamp::parse(&packet.payload),
+            parsed: stamp::parse(primary),
+            repeated: blocks.into_iter().filter_map(stamp::parse).collect(),
             bytes: packet.payload.len(),
         });
+        let Some(patience) = self.profile.patience.filter(|_| slot.kind == MediaKind::Video) else { return };
+        slot.packets.last().into_iter().for_each(|p| slot.decoder.add(p));
+        let since = slot.decoder.stuck().max(slot.asked);
+        if slot.decoder.stuck().is_some() && since.is_some_and(|at| now - at > patience) {
+            slot.asked = Some(now);
+            if let Some(rx) = self.rtc.direct_api().stream_rx(&ssrc) {
+                rx.request_keyframe(KeyframeRequestKind::Pli);
+            }
+        }
     }
 
     fn on_message(&mut self, message: &ServerMessage) {

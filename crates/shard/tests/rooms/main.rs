@@ -17,6 +17,7 @@ mod offered;
 mod restarting;
 mod returning;
 mod sealing;
+mod service;
 mod shards;
 mod speakers;
 mod spread;

@@ -1,18 +1,25 @@
-//! Every gap has a reason that can be seen from outside: the network did harm, or the server told of a change.
+//! Every gap has a reason that can be seen from outside: the network did harm, the server told of a change, or the client's
+//! link was full and the server left out pictures up to a key frame.
 
 use std::time::{Duration, Instant};
 
-use antiphon_base::ParticipantKey;
+use antiphon_base::{MediaKind, ParticipantKey};
 use antiphon_wire::control::ServerMessage;
 
 use super::{Checker, Frame, TOLD_WITHIN};
 use crate::net::Link;
+use crate::stamp::Stamp;
 
 /// How long before a packet came, or would have come, it may have been sent: queues and delays of both links, and a few
 /// requests for it.
 const UNDER_WAY: Duration = Duration::from_secs(3);
 /// How long before the media of a change its announcement may come: that may wait for a key frame.
 const TOLD_EARLY: Duration = Duration::from_secs(1);
+
+/// A sender that has seen a full link goes by it for so long: at a change of the source then, what waits of the old one is
+/// left behind, which is not more than this, in ticks of video.
+const KNOWN_FULL: Duration = Duration::from_secs(15);
+const MAX_CUT: u32 = 45_000;
 
 impl Checker<'_> {
     /// Whether something between two frames that follow each other in a slot is missing: packets, or frames of the
@@ -31,6 +38,7 @@ impl Checker<'_> {
         let (Some(from), Some(to)) = (times().min(), times().max()) else { return };
         let sources = [a.first.stamp.publisher, b.first.stamp.publisher];
         let reason = self.network_did_harm(from, to, sources)
+            || self.was_thinned((a, b), from, to)
             || self.shard_was_stalled(from, to, sources)
             || self.change_was_told(from, to, sources);
         if !reason {
@@ -61,6 +69,19 @@ impl Checker<'_> {
             let goes_on = stall.to.unwrap_or(self.world.now);
             stall.from <= to && goes_on + UNDER_WAY >= from
         })
+    }
+
+    /// A sender on a full link drops pictures rather than to let them wait, and goes on with a key frame, in this layer or
+    /// another. Voices are never left out.
+    fn was_thinned(&self, (a, b): (&Frame<'_>, &Frame<'_>), from: Instant, to: Instant) -> bool {
+        let Stamp { source, key, index, .. } = b.first.stamp;
+        let goes_on = source.kind() == MediaKind::Video && key && index == 0;
+        let link = self.world.network.path(self.client.address).map(|p| &p.down);
+        let left =
+            a.source() != b.source() && b.packets[0].rtp_time.wrapping_sub(a.packets[0].rtp_time) <= MAX_CUT;
+        let before = if left { KNOWN_FULL } else { UNDER_WAY };
+        let stood = |link: &Link| link.stood.iter().any(|at| *at + before >= from && *at <= to);
+        goes_on && link.is_some_and(stood)
     }
 
     /// The client was told of a change of the slot, or of the publisher's tracks, about then; or had no way to be told.

@@ -23,7 +23,11 @@ struct Packet {
     bytes: u32,
     cluster: u16,
     state: State,
+    name: Name,
 }
+
+/// What a packet was: its line and its sequence number there, and whether it was sent again; `None`: padding.
+pub(crate) type Name = Option<(u8, u16, bool)>;
 
 /// A packet that has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub(super) struct Report {
     pub(super) arrived: Vec<Arrived>,
     /// Packets that are told missing for the first time, less those that were and have come after all.
     pub(super) missing: i64,
+    /// What they were.
+    pub(super) lost: Vec<(u8, u16, bool)>,
 }
 
 /// Packets in the order of their transport sequence numbers.
@@ -63,12 +69,12 @@ impl History {
     }
 
     /// That packet has left.
-    pub(super) fn push(&mut self, at_us: u64, bytes: u32, cluster: u16) {
+    pub(super) fn push(&mut self, at_us: u64, bytes: u32, cluster: u16, name: Name) {
         let old = |p: &Packet| p.state == State::Arrived || at_us.saturating_sub(p.at_us) > MAX_AGE_US;
         while self.packets.len() >= MAX_PACKETS || self.packets.front().is_some_and(old) {
             self.packets.pop_front();
         }
-        self.packets.push_back(Packet { at_us, bytes, cluster, state: State::Sent });
+        self.packets.push_back(Packet { at_us, bytes, cluster, state: State::Sent, name });
         self.next += 1;
     }
 
@@ -85,6 +91,7 @@ impl History {
                 (State::Sent, None) => {
                     packet.state = State::Missing;
                     report.missing += 1;
+                    report.lost.extend(packet.name);
                 }
                 (State::Sent | State::Missing, Some(arrival_us)) => {
                     report.missing -= i64::from(packet.state == State::Missing);
@@ -140,7 +147,7 @@ mod tests {
     fn each_packet_is_told_once_across_the_end_of_the_numbers() {
         let mut history = History { next: 65_530, ..History::default() };
         for i in 0..10 {
-            history.push(i * 1_000, 100, 0);
+            history.push(i * 1_000, 100, 0, None);
         }
         assert_eq!(history.next_seq(), 4);
         let report = take(&mut history, &run(65_530, 4, 0xff_ffff, true));
@@ -162,10 +169,10 @@ mod tests {
     fn it_is_bounded_without_answers() {
         let mut history = History::default();
         for i in 0..20_000 {
-            history.push(i, 100, 0);
+            history.push(i, 100, 0, None);
         }
         assert_eq!(history.packets.len(), MAX_PACKETS);
-        history.push(20_000 + MAX_AGE_US, 100, 0);
+        history.push(20_000 + MAX_AGE_US, 100, 0, None);
         assert!(history.packets.len() <= 2, "{}", history.packets.len());
     }
 }
