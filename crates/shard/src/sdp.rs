@@ -13,7 +13,7 @@ use antiphon_wire::control::ParticipantKind;
 use str0m::change::SdpOffer;
 use str0m::config::DtlsCert;
 use str0m::format::Codec as StrCodec;
-use str0m::media::{Mid, Pt, Rid};
+use str0m::media::{Mid, Rid};
 use str0m::rtp::Extension;
 use str0m::{Candidate, IceCreds, Rtc};
 

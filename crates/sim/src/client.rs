@@ -158,6 +158,12 @@ pub struct SlotLog {
     asked: Option<Instant>,
 }
 
+impl SlotLog {
+    fn new(mid: String, kind: MediaKind) -> Self {
+        Self { mid, kind, packets: Vec::new(), ssrc: None, decoder: Decoder::default(), asked: None }
+    }
+}
+
 /// One client.
 pub struct Client {
     /// Its number; the publisher in its stamps.
@@ -242,7 +248,7 @@ impl Offering {
         let slot = |section: &str| {
             let kind = if section.starts_with("audio") { MediaKind::Audio } else { MediaKind::Video };
             let mid = section.lines().find_map(|l| l.strip_prefix("a=mid:")).unwrap_or_default().to_owned();
-            SlotLog { mid, kind, packets: Vec::new(), ssrc: None }
+            SlotLog::new(mid, kind)
         };
         let slots = theirs.split("\r\nm=").skip(1).map(slot).collect();
         let parsed = SdpOffer::from_sdp_string(theirs).expect("our offer parses");
@@ -297,14 +303,7 @@ impl Offering {
         ] {
             for _ in 0..count {
                 let mid = api.add_media(kind, Direction::RecvOnly, None, None, None).to_string();
-                slots.push(SlotLog {
-                    mid,
-                    kind: of,
-                    packets: Vec::new(),
-                    ssrc: None,
-                    decoder: Decoder::default(),
-                    asked: None,
-                });
+                slots.push(SlotLog::new(mid, of));
             }
         }
         if profile.control {

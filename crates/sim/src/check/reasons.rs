@@ -16,11 +16,6 @@ const UNDER_WAY: Duration = Duration::from_secs(3);
 /// How long before the media of a change its announcement may come: that may wait for a key frame.
 const TOLD_EARLY: Duration = Duration::from_secs(1);
 
-/// A sender that has seen a full link goes by it for so long: at a change of the source then, what waits of the old one is
-/// left behind, which is not more than this, in ticks of video.
-const KNOWN_FULL: Duration = Duration::from_secs(15);
-const MAX_CUT: u32 = 45_000;
-
 impl Checker<'_> {
     /// Whether something between two frames that follow each other in a slot is missing: packets, or frames of the
     /// source.
@@ -38,7 +33,7 @@ impl Checker<'_> {
         let (Some(from), Some(to)) = (times().min(), times().max()) else { return };
         let sources = [a.first.stamp.publisher, b.first.stamp.publisher];
         let reason = self.network_did_harm(from, to, sources)
-            || self.was_thinned((a, b), from, to)
+            || self.was_thinned(b, from, to)
             || self.shard_was_stalled(from, to, sources)
             || self.change_was_told(from, to, sources);
         if !reason {
@@ -73,14 +68,11 @@ impl Checker<'_> {
 
     /// A sender on a full link drops pictures rather than to let them wait, and goes on with a key frame, in this layer or
     /// another. Voices are never left out.
-    fn was_thinned(&self, (a, b): (&Frame<'_>, &Frame<'_>), from: Instant, to: Instant) -> bool {
+    fn was_thinned(&self, b: &Frame<'_>, from: Instant, to: Instant) -> bool {
         let Stamp { source, key, index, .. } = b.first.stamp;
         let goes_on = source.kind() == MediaKind::Video && key && index == 0;
         let link = self.world.network.path(self.client.address).map(|p| &p.down);
-        let left =
-            a.source() != b.source() && b.packets[0].rtp_time.wrapping_sub(a.packets[0].rtp_time) <= MAX_CUT;
-        let before = if left { KNOWN_FULL } else { UNDER_WAY };
-        let stood = |link: &Link| link.stood.iter().any(|at| *at + before >= from && *at <= to);
+        let stood = |link: &Link| link.stood.iter().any(|at| *at + UNDER_WAY >= from && *at <= to);
         goes_on && link.is_some_and(stood)
     }
 

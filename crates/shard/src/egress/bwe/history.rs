@@ -82,7 +82,7 @@ impl History {
     pub(super) fn take(&mut self, feedback: &Feedback<'_>) -> Report {
         let base_us = self.unwrap(feedback.reference) * REFERENCE_UNIT_US;
         let most = usize::from(feedback.count).min(self.packets.len());
-        let mut report = Report { arrived: Vec::with_capacity(most), missing: 0 };
+        let mut report = Report { arrived: Vec::with_capacity(most), ..Report::default() };
         for status in feedback.statuses() {
             let behind = usize::from(self.next_seq().wrapping_sub(status.seq));
             let Some(at) = self.packets.len().checked_sub(behind).filter(|_| behind > 0) else { continue };
