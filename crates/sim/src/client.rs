@@ -60,7 +60,8 @@ pub struct Profile {
     pub transport_feedback: bool,
     /// Offers audio with redundancy (RED), as Chromium does.
     pub red: bool,
-    /// Asks for a key frame when pictures cannot be decoded for so long; `None`: never.
+    /// Asks for a key frame when pictures cannot be decoded for so long, and does not give up its way for half a minute
+    /// (RFC 7675, 5.1), as browsers; `None`: never asks, and str0m's nine checks.
     pub patience: Option<Duration>,
 }
 
@@ -267,7 +268,11 @@ impl Offering {
         certificate: DtlsCert,
         profile: Profile,
     ) -> Self {
-        let config = Rtc::builder()
+        let mut config = Rtc::builder();
+        if profile.patience.is_some() {
+            config.set_max_stun_retransmits(PATIENT_CHECKS);
+        }
+        let config = config
             .set_dtls_cert(certificate)
             .clear_codecs()
             .enable_opus(true, profile.red)
@@ -374,6 +379,9 @@ fn without_transport_feedback(config: RtcConfig) -> RtcConfig {
         .set_extension(10, Extension::RtpStreamId)
         .set_extension(11, Extension::RepairedRtpStreamId)
 }
+
+/// Checks of ICE that may stay unanswered: the first ones are close together, later ones three seconds apart.
+const PATIENT_CHECKS: usize = 15;
 
 /// The payload type of RED, as browsers offer it.
 const RED: u8 = 63;

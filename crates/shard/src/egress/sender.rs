@@ -80,6 +80,8 @@ pub(crate) struct Counters {
     /// Transport-wide feedback that came, and the estimate by it, in bits per second; 0: none.
     pub(crate) transport_feedback: u64,
     pub(crate) estimate_bps: u64,
+    /// Of what was sent in the last seconds, so much was lost.
+    pub(crate) loss_percent: u64,
     /// What had to wait, or could not.
     pub(crate) pacer: pacer::Counters,
     /// Earlier packets that each audio packet repeats, where the peer takes RED.

@@ -49,6 +49,8 @@ const PACING_FACTOR: f64 = 2.5;
 /// Media leaves so fast at least: the room sends the lowest layer whatever the estimate is (its `assumed_bps`), and a pace
 /// below that only tears it. Estimates are lower where little was sent.
 const MIN_PACE_BPS: f64 = 150_000.0;
+/// Less than this share is not believed to arrive.
+const MIN_ARRIVING: f64 = 0.5;
 /// A path whose queue is longer is full: what leaves faster than the estimate only waits there, where nothing can be
 /// taken back or overtaken.
 const FULL_US: u64 = 60_000;
@@ -129,8 +131,10 @@ impl Estimator {
         let estimate = self.estimate()?;
         let fresh = self.heard_us.is_some_and(|at| now_us.saturating_sub(at) < FRESH_US);
         let full = fresh && self.queue.waited_us() > FULL_US;
-        // The estimate may be low because little was to be sent; what arrives without a queue is not too much.
-        let free = estimate.max(self.acked.bps().unwrap_or(0.0)) * PACING_FACTOR;
+        // The estimate may be low because little was to be sent; what arrives without a queue is not too much, nor is what was
+        // lost beside it.
+        let left = self.acked.bps().unwrap_or(0.0) / (1.0 - self.loss.mean()).max(MIN_ARRIVING);
+        let free = estimate.max(left) * PACING_FACTOR;
         let bps = if full { estimate.max(self.acked.last_bps()) } else { free };
         Some(Pace { bps: bps.max(MIN_PACE_BPS), full })
     }
@@ -163,6 +167,11 @@ impl Estimator {
     /// Share of the packets lost lately, 0 to 1.
     pub(crate) fn loss(&self) -> f64 {
         self.loss.share()
+    }
+
+    /// The same over the last seconds, in percent.
+    pub(crate) fn mean_loss_percent(&self) -> u64 {
+        whole(self.loss.mean() * 100.0)
     }
 
     /// A message of the peer has come at all.
@@ -306,7 +315,7 @@ impl Estimator {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "it is between MIN_BPS and MAX_BPS"
+    reason = "none is negative or beyond MAX_BPS"
 )]
 fn whole(bps: f64) -> u64 {
     bps as u64

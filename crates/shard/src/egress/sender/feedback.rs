@@ -83,6 +83,7 @@ impl Sender {
         estimator.feedback(now_us, told);
         self.probe_waits = estimator.probe_deadline(now_us).is_some_and(|at| at <= now_us);
         let loss = estimator.loss();
+        self.counters.loss_percent = estimator.mean_loss_percent();
         let lost = estimator.take_lost();
         let known = estimator.bps().is_some();
         self.repeat(now_us, loss);
