@@ -33,7 +33,7 @@ const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(50);
 /// Bytes of retransmission that may be saved up while nothing is lost; beyond, as much as is sent anew.
 const MAX_RESEND_CREDIT: usize = 256 * 1024;
 
-/// Retransmissions take no more than the estimate, over this time (libwebrtc: `kRetransmitWindowSizeMs`): a narrowed
+/// Retransmissions take no more than the estimate, or on a path without a queue than what is sent, over this time (libwebrtc: `kRetransmitWindowSizeMs`): a narrowed
 /// link that is full of them has no room for what is sent anew.
 const RESEND_WINDOW_US: u64 = 500_000;
 /// Packets of padding in one flush: a probe of 40 Mbit/s for the two milliseconds between them.
@@ -357,7 +357,7 @@ impl Sender {
         if now_us.saturating_sub(self.resend_window.0) >= RESEND_WINDOW_US {
             self.resend_window = (now_us, 0);
         }
-        let Some(bps) = self.estimator.as_ref().and_then(|e| e.bps()) else { return u64::MAX };
+        let Some(bps) = self.estimator.as_ref().and_then(|e| e.resend_bps(now_us)) else { return u64::MAX };
         (bps / 8 * RESEND_WINDOW_US / 1_000_000).saturating_sub(self.resend_window.1)
     }
 

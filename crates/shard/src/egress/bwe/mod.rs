@@ -129,14 +129,27 @@ impl Estimator {
     /// How fast media may leave; `None`: as it comes, nothing is known of the path.
     pub(crate) fn pace(&self, now_us: u64) -> Option<Pace> {
         let estimate = self.estimate()?;
-        let fresh = self.heard_us.is_some_and(|at| now_us.saturating_sub(at) < FRESH_US);
-        let full = fresh && self.queue.waited_us() > FULL_US;
-        // The estimate may be low because little was to be sent; what arrives without a queue is not too much, nor is what was
-        // lost beside it.
-        let left = self.acked.bps().unwrap_or(0.0) / (1.0 - self.loss.mean()).max(MIN_ARRIVING);
-        let free = estimate.max(left) * PACING_FACTOR;
-        let bps = if full { estimate.max(self.acked.last_bps()) } else { free };
+        let full = self.is_full(now_us);
+        let bps = if full { estimate.max(self.acked.last_bps()) } else { self.free(estimate) * PACING_FACTOR };
         Some(Pace { bps: bps.max(MIN_PACE_BPS), full })
+    }
+
+    /// What retransmissions may take, in bits per second; `None`: as they come.
+    pub(crate) fn resend_bps(&self, now_us: u64) -> Option<u64> {
+        let estimate = self.estimate()?;
+        Some(whole(if self.is_full(now_us) { estimate } else { self.free(estimate) }))
+    }
+
+    fn is_full(&self, now_us: u64) -> bool {
+        let fresh = self.heard_us.is_some_and(|at| now_us.saturating_sub(at) < FRESH_US);
+        fresh && self.queue.waited_us() > FULL_US
+    }
+
+    /// What a path without a queue takes: the estimate may be low because little was to be sent, and what arrives is not too
+    /// much there, nor is what was lost beside it.
+    fn free(&self, estimate: f64) -> f64 {
+        let left = self.acked.bps().unwrap_or(0.0) / (1.0 - self.loss.mean()).max(MIN_ARRIVING);
+        estimate.max(left)
     }
 
     /// The link has narrowed since this was asked last: video is better held for so long, in us.
