@@ -188,6 +188,6 @@ mod tests {
         assert_eq!(stream.red(7, 1), [6, 7]);
         assert_eq!(stream.take(Some(OPUS), packet(8, &[0xff; 9])), [0; 0]);
         assert_eq!(stream.take(Some(96), red(9, 1)), [0; 0], "of another codec");
-        assert_eq!(Heard::before(0).mark(0), true);
+        assert!(Heard::before(0).mark(0));
     }
 }

@@ -62,6 +62,8 @@ const MAX_HOLD_US: u64 = 250_000;
 /// for: a picture of many packets is rarely whole there.
 const MUCH_LOSS: f64 = 0.2;
 const MUCH_LOSS_BPS: f64 = 300_000.0;
+/// What a probe has measured is known for so long.
+const MEASURED_US: u64 = 500_000;
 /// A probe does not take the estimate below this share of what arrives (`kProbeDropThroughputFraction`).
 const PROBE_DROP: f64 = 0.85;
 
@@ -86,6 +88,8 @@ pub(crate) struct Estimator {
     queue: Queue,
     /// The link has just narrowed: how long its queue is.
     narrowed_us: Option<u64>,
+    /// What the last probe has measured, and when.
+    measured: Option<(u64, f64)>,
     /// Packets told missing.
     lost: Vec<(u8, u16, bool)>,
     /// There is something to send for a probe.
@@ -130,7 +134,8 @@ impl Estimator {
     pub(crate) fn pace(&self, now_us: u64) -> Option<Pace> {
         let estimate = self.estimate()?;
         let full = self.is_full(now_us);
-        let bps = if full { estimate.max(self.acked.last_bps()) } else { self.free(estimate) * PACING_FACTOR };
+        let bps =
+            if full { estimate.max(self.acked.last_bps()) } else { self.free(estimate) * PACING_FACTOR };
         Some(Pace { bps: bps.max(MIN_PACE_BPS), full })
     }
 
@@ -298,16 +303,25 @@ impl Estimator {
                     _ => 0.0,
                 };
                 let bps = bps.max(floor).min(MAX_BPS);
+                self.measured = Some((now_us, bps));
                 self.rate.set(now_us, bps);
                 self.loss.probed(bps);
             }
             None if heard => {
                 let usage = if overused { Usage::Over } else { self.trend.usage() };
-                let acked = if usage == Usage::Over { self.acked.recent_bps() } else { acked };
+                let acked = if usage == Usage::Over { self.carried(now_us) } else { acked };
                 self.rate.update(now_us, usage, acked, rtt_us);
             }
             None => {}
         }
+    }
+
+    /// What the link carries at least, when it has too much. A probe's own queue is seen just after it, when little else
+    /// arrives: what it has measured is known then (ours, not libwebrtc's).
+    fn carried(&self, now_us: u64) -> Option<f64> {
+        let recent = self.acked.recent_bps()?;
+        let measured = self.measured.filter(|(at, _)| now_us.saturating_sub(*at) < MEASURED_US);
+        Some(measured.map_or(recent, |(_, bps)| bps.max(recent)))
     }
 
     fn rtt(&self) -> u64 {

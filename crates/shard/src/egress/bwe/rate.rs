@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn where_more_is_wanted_the_first_estimate_is_what_arrives_after_a_while() {
         let mut rate = Rate::default();
-        for i in 0..=60 {
+        for i in 0..=51 {
             rate.set_wants_more(i > 10);
             rate.update(i * SECOND / 10, Usage::Normal, Some(300_000.0), 50_000);
             assert_eq!(rate.bps(), (i > 50).then_some(300_000.0), "{i}");
