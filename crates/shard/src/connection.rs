@@ -20,6 +20,7 @@ use crate::egress::{Arena, Feedback, Path, Sender};
 use crate::net::Received;
 use crate::peer::MAX_ADDRESSES;
 use crate::reach::Reach;
+use crate::redundancy::{self, Heard};
 use crate::restart::Sessions;
 use crate::stun;
 use crate::transport::{Remote, Transport};
@@ -49,6 +50,14 @@ pub(crate) struct InLine {
     pub(crate) source: Source,
     /// Simulcast rids as offered, lowest layer first; empty without simulcast.
     pub(crate) rids: Vec<Rid>,
+}
+
+/// What the payload types of what comes in mean.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Codecs {
+    pub(crate) plain: Vec<(Pt, Codec)>,
+    /// RED (RFC 2198), and what it is of.
+    pub(crate) red: Vec<(Pt, Pt)>,
 }
 
 /// One connection.
@@ -84,7 +93,7 @@ pub(crate) struct Connection {
     genuine: Vec<u32>,
     feedback: Vec<Feedback>,
     streams: Vec<Stream>,
-    codecs: Vec<(Pt, Codec)>,
+    codecs: Codecs,
     events: VecDeque<Happening>,
     control: Option<ChannelId>,
     /// For messages on topics, reliable and lossy.
@@ -108,6 +117,9 @@ pub(crate) struct Counters {
     pub(crate) forged: u64,
     /// Packets for a TCP connection that has ended.
     pub(crate) lost_ways: u64,
+    /// Lost audio that a later packet repeated; RED that did not parse, or repeated what had come.
+    pub(crate) red_recovered: u64,
+    pub(crate) red_refused: u64,
 }
 
 /// A source layer as it comes in, found by its SSRC.
@@ -115,6 +127,8 @@ struct Stream {
     ssrc: Ssrc,
     source: Source,
     layer: u8,
+    /// Numbers heard, where it came as RED.
+    heard: Option<Heard>,
 }
 
 /// A media packet that came in.
@@ -158,6 +172,15 @@ pub(crate) enum Happening {
     Closed,
 }
 
+impl From<Feedback> for Happening {
+    fn from(said: Feedback) -> Self {
+        match said {
+            Feedback::KeyframeWanted(slot) => Self::KeyframeWanted(slot),
+            Feedback::Bandwidth(bps) => Self::Bandwidth(bps),
+        }
+    }
+}
+
 impl Connection {
     /// `sender` has all lines that `rtc` sends on, and `rtc` no stream of its own for them; its keys come by `keys`.
     pub(crate) fn new(
@@ -165,7 +188,7 @@ impl Connection {
         (sessions, reach): (Sessions, Arc<Reach>),
         inputs: Vec<InLine>,
         sender: Sender,
-        codecs: Vec<(Pt, Codec)>,
+        codecs: Codecs,
         now: Instant,
     ) -> Self {
         Self {
@@ -432,9 +455,10 @@ impl Connection {
         self.counters.packets += 1;
         self.counters.bytes += packet.payload.len() as u64;
         let Some((source, layer)) = self.stream_of(packet.header.ssrc) else { return };
-        let Some(&(_, codec)) = self.codecs.iter().find(|(pt, _)| *pt == packet.header.payload_type) else {
-            return;
-        };
+        let pt = packet.header.payload_type;
+        let red = self.codecs.red.iter().find(|(red, _)| *red == pt).map(|(_, primary)| *primary);
+        let plain = red.unwrap_or(pt);
+        let Some(&(_, codec)) = self.codecs.plain.iter().find(|(pt, _)| *pt == plain) else { return };
         let (capture_us, capture_estimated) = self.capture_time(&packet);
         let ext = &packet.header.ext_vals;
         let audio_level =
@@ -448,7 +472,16 @@ impl Connection {
             capture_estimated,
             audio_level,
         };
-        self.push(Happening::Media(Box::new(Ingress { source, layer, codec, packet: rtp })));
+        let ssrc = packet.header.ssrc;
+        match self.streams.iter_mut().find(|s| s.ssrc == ssrc) {
+            Some(stream) if red.is_some() || stream.heard.is_some() => {
+                let red = red.map(|pt| *pt);
+                for packet in redundancy::unwrap(&mut stream.heard, red, codec, rtp, &mut self.counters) {
+                    self.push(Happening::Media(Box::new(Ingress { source, layer, codec, packet })));
+                }
+            }
+            _ => self.push(Happening::Media(Box::new(Ingress { source, layer, codec, packet: rtp }))),
+        }
     }
 
     fn stream_of(&mut self, ssrc: Ssrc) -> Option<(Source, u8)> {
@@ -466,7 +499,7 @@ impl Connection {
         // A layer has one SSRC at a time: a new one replaces the old, so the list is bounded by lines and rids.
         let source = line.source;
         self.streams.retain(|s| (s.source, s.layer) != (source, layer));
-        self.streams.push(Stream { ssrc, source, layer });
+        self.streams.push(Stream { ssrc, source, layer, heard: None });
         Some((source, layer))
     }
 
@@ -528,6 +561,9 @@ impl Connection {
     pub(crate) fn finish(&mut self, now: Instant, arena: &mut Arena) {
         if let Some(path) = self.path {
             self.sender.flush(now, self.clock, path, arena);
+            for said in self.sender.take_news() {
+                self.push(Happening::from(said));
+            }
             if self.closing {
                 self.sender.goodbye(self.clock.us(now), path, arena);
             }
@@ -604,10 +640,7 @@ impl Connection {
         let mut feedback = std::mem::take(&mut self.feedback);
         let for_receiver = self.sender.on_rtcp(self.clock.us(now), sealed, &mut feedback);
         for said in feedback.drain(..) {
-            self.push(match said {
-                Feedback::KeyframeWanted(slot) => Happening::KeyframeWanted(slot),
-                Feedback::Bandwidth(bps) => Happening::Bandwidth(bps),
-            });
+            self.push(Happening::from(said));
         }
         self.feedback = feedback;
         for_receiver
@@ -641,6 +674,11 @@ impl Connection {
     /// What the subscriber would be sent if nothing limited it, in bits per second.
     pub(crate) fn set_demand(&mut self, bps: u64) {
         self.sender.set_demand(bps);
+    }
+
+    /// What the peer is thought to be able to receive before anything was measured; `None`: it is not measured.
+    pub(crate) fn start_bps(&self) -> Option<u64> {
+        self.sender.start_bps()
     }
 
     /// It has something to send beside what str0m has.

@@ -172,6 +172,10 @@ impl Core {
         let id = home.room.participant(key).map_or_else(|| request.id.clone(), |p| p.id);
         // Who came back keeps its token.
         let token = request.resume.filter(|_| resumed.is_some()).unwrap_or(resume_token);
+        // Here, wherever the peer sits: the room allocates by it from the first picture on.
+        if let Some(bps) = negotiated.connection.start_bps() {
+            home.room.bandwidth(now, key, bps);
+        }
         let connection = home.next_connection();
         let who = Who { room: self.id_of(room), key, connection };
         let entry = Entry {

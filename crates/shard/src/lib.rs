@@ -30,6 +30,7 @@ pub mod offer;
 mod outputs;
 mod peer;
 mod reach;
+mod redundancy;
 pub mod restart;
 mod run;
 mod sdp;

@@ -13,13 +13,13 @@ use antiphon_wire::control::ParticipantKind;
 use str0m::change::SdpOffer;
 use str0m::config::DtlsCert;
 use str0m::format::Codec as StrCodec;
-use str0m::media::{Mid, Pt, Rid};
+use str0m::media::{Mid, Rid};
 use str0m::net::{Protocol, TcpType};
 use str0m::rtp::Extension;
 use str0m::{Candidate, CandidateKind, IceCreds, Rtc};
 
-use crate::connection::{Connection, InLine};
-use crate::egress::{LinePlan, PayloadType, Sender, keys};
+use crate::connection::{Codecs, Connection, InLine};
+use crate::egress::{Class, LinePlan, PayloadType, Sender, keys};
 use crate::join::JoinError;
 use crate::reach::{Reach, Told};
 use crate::restart::Sessions;
@@ -144,9 +144,13 @@ fn candidate(place: usize, told: &Told) -> Candidate {
     Candidate::from_parts(foundation, 1, protocol, told.priority, told.address, kind, None, tcp_type, None)
 }
 
-/// Payload types of all codecs that are forwarded.
-pub(crate) fn codecs(rtc: &Rtc) -> Vec<(Pt, Codec)> {
-    rtc.codec_config().params().iter().filter_map(|p| Some((p.pt(), codec(p.spec().codec)?))).collect()
+/// Payload types of all codecs that are forwarded, and of RED around them.
+pub(crate) fn codecs(rtc: &Rtc) -> Codecs {
+    let params = rtc.codec_config().params();
+    Codecs {
+        plain: params.iter().filter_map(|p| Some((p.pt(), codec(p.spec().codec)?))).collect(),
+        red: params.iter().filter_map(|p| Some((p.red()?, p.pt()))).collect(),
+    }
 }
 
 /// Why nothing of an offer could be used.
@@ -169,7 +173,7 @@ pub(crate) fn build(terms: &Terms<'_>, now: Instant) -> Rtc {
         .set_crypto_provider(keys::provider())
         .set_stats_interval(None)
         .clear_codecs()
-        .enable_opus(true, false)
+        .enable_opus(true, true)
         .enable_pcmu(true, false)
         .enable_pcma(true, false)
         .enable_g722(true, false)
@@ -274,8 +278,13 @@ impl Lines {
         let slots =
             SlotPlan { audio: text(&audio), video: text(&video), screen: screen.map(|m| m.to_string()) };
         let all = audio.iter().chain(&video).chain(&screen);
+        let class = |mid: &Mid| match mid {
+            mid if audio.contains(mid) => Class::Audio,
+            mid if screen.as_ref() == Some(mid) => Class::Screen,
+            _ => Class::Video,
+        };
         let outputs: Vec<(Mid, LinePlan)> =
-            all.filter_map(|mid| Some((*mid, line_plan(rtc, answer, *mid)?))).collect();
+            all.filter_map(|mid| Some((*mid, line_plan(rtc, answer, *mid, class(mid))?))).collect();
         let mut decodes: Vec<VideoCodec> = Vec::new();
         for offered in outputs.iter().flat_map(|(_, plan)| &plan.payload_types) {
             if let Codec::Video(v) = offered.codec
@@ -297,8 +306,10 @@ fn next_source(inputs: &[InLine], kind: MediaKind) -> Option<Source> {
 }
 
 /// What a line was negotiated to be; its SSRCs come by [`take_streams`].
-fn line_plan(rtc: &Rtc, answer: &str, mid: Mid) -> Option<LinePlan> {
+fn line_plan(rtc: &Rtc, answer: &str, mid: Mid, class: Class) -> Option<LinePlan> {
     let media = rtc.media(mid)?;
+    let name = mid.to_string();
+    let section = sections(answer).into_iter().find(|s| attribute(s, "mid") == Some(&name))?;
     let params = rtc.codec_config().params();
     let mut payload_types: Vec<PayloadType> = Vec::new();
     for pt in media.remote_pts() {
@@ -306,19 +317,20 @@ fn line_plan(rtc: &Rtc, answer: &str, mid: Mid) -> Option<LinePlan> {
         let Some(codec) = codec(param.spec().codec) else { continue };
         // The first payload type of a codec is the one the client likes best.
         if payload_types.iter().all(|known| known.codec != codec) {
-            payload_types.push(PayloadType { codec, number: **pt, rtx: param.resend().map(|pt| *pt) });
+            let rtx = param.resend().map(|pt| *pt);
+            let red = param.red().map(|pt| *pt).filter(|pt| takes_red(section, *pt));
+            payload_types.push(PayloadType { codec, number: **pt, rtx, red });
         }
     }
-    let mid = mid.to_string();
-    let section = sections(answer).into_iter().find(|s| attribute(s, "mid") == Some(&mid))?;
     Some(LinePlan {
+        class,
         ssrc: 0,
         rtx_ssrc: None,
         payload_types,
         mid_extension: extension(section, MID_EXTENSION),
         level_extension: extension(section, LEVEL_EXTENSION),
         transport_extension: extension(section, TRANSPORT_EXTENSION),
-        mid,
+        mid: name,
     })
 }
 
@@ -331,6 +343,12 @@ pub(crate) fn take_streams(rtc: &mut Rtc, outputs: &mut [(Mid, LinePlan)]) {
         (plan.ssrc, plan.rtx_ssrc) = (*ssrc, rtx.map(|s| *s));
         api.remove_stream_tx(ssrc);
     }
+}
+
+/// The payload type is RED (RFC 2198) on this line, too.
+fn takes_red(section: &str, pt: u8) -> bool {
+    let prefix = format!("a=rtpmap:{pt} red/");
+    section.lines().any(|l| l.starts_with(&prefix))
 }
 
 /// The value of an attribute of a section.

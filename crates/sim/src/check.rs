@@ -226,6 +226,12 @@ impl<'a> Checker<'a> {
         if self.client.profile.only.as_ref().is_some_and(|only| *only != publisher.id) {
             self.fault(packet, "not of the only one wanted");
         }
+        for repeated in &packet.repeated {
+            let of = |s: crate::stamp::Stamp| (s.publisher, s.source, s.layer);
+            if of(repeated.stamp) != of(stamp) || repeated.stamp.frame >= stamp.frame {
+                self.fault(packet, &format!("repeats {:?}", repeated.stamp));
+            }
+        }
         if !self.was_told(packet) && self.could_know(packet) {
             let told = self.announcements();
             self.fault(packet, &format!("was not announced; told were {told:?}"));

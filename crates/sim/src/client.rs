@@ -15,12 +15,15 @@ use str0m::bwe::Bitrate;
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::config::DtlsCert;
-use str0m::media::{Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Simulcast, SimulcastLayer};
+use str0m::media::{
+    Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Pt, Simulcast, SimulcastLayer,
+};
 use str0m::net::{Protocol, Receive, TcpType};
 use str0m::rtp::{Extension, RtpPacket, Ssrc};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
 use crate::net::Datagram;
+use crate::playout::Decoder;
 use crate::sender::Sender;
 use crate::stamp;
 
@@ -57,6 +60,11 @@ pub struct Profile {
     pub transport_feedback: bool,
     /// By which protocol it comes.
     pub transport: Transport,
+    /// Offers audio with redundancy (RED), as Chromium does.
+    pub red: bool,
+    /// Asks for a key frame when pictures cannot be decoded for so long, and does not give up its way for half a minute
+    /// (RFC 7675, 5.1), as browsers; `None`: never asks, and str0m's nine checks.
+    pub patience: Option<Duration>,
 }
 
 impl Profile {
@@ -78,6 +86,8 @@ impl Profile {
             only: None,
             transport_feedback: true,
             transport: Transport::Udp,
+            red: false,
+            patience: None,
         }
     }
 
@@ -132,6 +142,8 @@ pub struct Received {
     pub level: Option<u8>,
     /// What is in it; `None`: not made by [`crate::stamp`].
     pub parsed: Option<stamp::Parsed>,
+    /// What it repeats of earlier packets (RED).
+    pub repeated: Vec<stamp::Parsed>,
     /// Bytes of payload.
     pub bytes: usize,
 }
@@ -146,6 +158,14 @@ pub struct SlotLog {
     /// In order of arrival.
     pub packets: Vec<Received>,
     ssrc: Option<Ssrc>,
+    decoder: Decoder,
+    asked: Option<Instant>,
+}
+
+impl SlotLog {
+    fn new(mid: String, kind: MediaKind) -> Self {
+        Self { mid, kind, packets: Vec::new(), ssrc: None, decoder: Decoder::default(), asked: None }
+    }
 }
 
 /// One client.
@@ -232,7 +252,7 @@ impl Offering {
         let slot = |section: &str| {
             let kind = if section.starts_with("audio") { MediaKind::Audio } else { MediaKind::Video };
             let mid = section.lines().find_map(|l| l.strip_prefix("a=mid:")).unwrap_or_default().to_owned();
-            SlotLog { mid, kind, packets: Vec::new(), ssrc: None }
+            SlotLog::new(mid, kind)
         };
         let slots = theirs.split("\r\nm=").skip(1).map(slot).collect();
         let parsed = SdpOffer::from_sdp_string(theirs).expect("our offer parses");
@@ -251,10 +271,14 @@ impl Offering {
         certificate: DtlsCert,
         profile: Profile,
     ) -> Self {
-        let config = Rtc::builder()
+        let mut config = Rtc::builder();
+        if profile.patience.is_some() {
+            config.set_max_stun_retransmits(PATIENT_CHECKS);
+        }
+        let config = config
             .set_dtls_cert(certificate)
             .clear_codecs()
-            .enable_opus(true, false)
+            .enable_opus(true, profile.red)
             .enable_vp8(true)
             .set_rtp_mode(true)
             .set_stats_interval(None);
@@ -287,7 +311,7 @@ impl Offering {
         ] {
             for _ in 0..count {
                 let mid = api.add_media(kind, Direction::RecvOnly, None, None, None).to_string();
-                slots.push(SlotLog { mid, kind: of, packets: Vec::new(), ssrc: None });
+                slots.push(SlotLog::new(mid, of));
             }
         }
         if profile.control {
@@ -367,6 +391,12 @@ fn without_transport_feedback(config: RtcConfig) -> RtcConfig {
         .set_extension(11, Extension::RepairedRtpStreamId)
 }
 
+/// Checks of ICE that may stay unanswered: the first ones are close together, later ones three seconds apart.
+const PATIENT_CHECKS: usize = 15;
+
+/// The payload type of RED, as browsers offer it.
+const RED: u8 = 63;
+
 impl Client {
     /// How long it has been connected until `now`, or was.
     pub fn lifetime(&self, now: Instant) -> Duration {
@@ -389,6 +419,7 @@ impl Client {
         let mid = *self.lines.get(&source).expect("the client has offered that line");
         let media = self.rtc.media(mid).expect("the answer has that line");
         let pt = *media.remote_pts().first().expect("the server takes that line");
+        let red = self.profile.red && source.kind() == MediaKind::Audio;
         let rids: Vec<Option<&'static str>> = match source {
             Source::Camera if !self.profile.rids.is_empty() => {
                 self.profile.rids.iter().copied().map(Some).collect()
@@ -399,7 +430,9 @@ impl Client {
             self.senders.retain(|s| (s.source, s.layer) != (source, layer) || !s.stopped);
             let old = self.senders.iter_mut().find(|s| (s.source, s.layer) == (source, layer));
             if old.is_none() {
-                self.senders.push(Sender::new(self.number, (source, layer), rid, (mid, pt), now, fps));
+                let mut sender = Sender::new(self.number, (source, layer), rid, (mid, pt), now, fps);
+                sender.red = red.then(|| Pt::from(RED));
+                self.senders.push(sender);
             }
         }
     }
@@ -660,6 +693,11 @@ impl Client {
         let Some(slot) = self.slots.iter_mut().find(|s| Some(&s.mid) == mid.as_ref()) else { return };
         slot.ssrc = Some(ssrc);
         let header = &packet.header;
+        let mut blocks = vec![&packet.payload[..]];
+        if *header.payload_type == RED {
+            blocks = stamp::red_blocks(&packet.payload).unwrap_or_default();
+        }
+        let primary = blocks.pop().unwrap_or_default();
         slot.packets.push(Received {
             at: now,
             seq: *packet.seq_no,
@@ -667,9 +705,19 @@ impl Client {
             marker: header.marker,
             csrc: (header.csrc_count > 0).then(|| header.csrc[0]),
             level: header.ext_vals.audio_level.map(i8::unsigned_abs),
-            parsed: stamp::parse(&packet.payload),
+            parsed: stamp::parse(primary),
+            repeated: blocks.into_iter().filter_map(stamp::parse).collect(),
             bytes: packet.payload.len(),
         });
+        let Some(patience) = self.profile.patience.filter(|_| slot.kind == MediaKind::Video) else { return };
+        slot.packets.last().into_iter().for_each(|p| slot.decoder.add(p));
+        let since = slot.decoder.stuck().max(slot.asked);
+        if slot.decoder.stuck().is_some() && since.is_some_and(|at| now - at > patience) {
+            slot.asked = Some(now);
+            if let Some(rx) = self.rtc.direct_api().stream_rx(&ssrc) {
+                rx.request_keyframe(KeyframeRequestKind::Pli);
+            }
+        }
     }
 
     fn on_message(&mut self, message: &ServerMessage) {

@@ -20,6 +20,7 @@ pub mod check;
 pub mod client;
 pub mod entropy;
 pub mod net;
+pub mod playout;
 pub mod sender;
 pub mod stamp;
 pub mod story;

@@ -12,6 +12,8 @@ use rand::{Rng, SeedableRng};
 
 /// Harm is remembered in steps of so long: a minute of it is six hundred entries.
 const HARM_STEP: Duration = Duration::from_millis(100);
+/// A queue that a sender may take for a link that is full: some datagrams of a picture more than jitter is.
+const QUEUE: Duration = Duration::from_millis(30);
 
 /// How a link treats datagrams. Shares are 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -133,10 +135,13 @@ pub struct Link {
     free: Option<Instant>,
     /// The latest delivery in order.
     last: Option<Instant>,
+    shortest: Option<Duration>,
     /// What it did.
     pub counters: Counters,
     /// When it did harm (lost, damaged, held up), each tenth of a second once.
     pub harm: Vec<Instant>,
+    /// When datagrams took so much longer than the shortest way that a sender sees a queue, each tenth of a second once.
+    pub stood: Vec<Instant>,
 }
 
 impl Link {
@@ -148,8 +153,10 @@ impl Link {
             bad: false,
             free: None,
             last: None,
+            shortest: None,
             counters: Counters::default(),
             harm: Vec::new(),
+            stood: Vec::new(),
         }
     }
 
@@ -165,9 +172,7 @@ impl Link {
     }
 
     fn note_harm(&mut self, now: Instant) {
-        if self.harm.last().is_none_or(|last| now - *last >= HARM_STEP) {
-            self.harm.push(now);
-        }
+        note(&mut self.harm, now);
     }
 
     fn is_lost(&mut self) -> bool {
@@ -211,6 +216,11 @@ impl Link {
             at = self.last.map_or(at, |last| last.max(at));
             self.last = Some(at);
         }
+        let shortest = self.shortest.map_or(at - now, |shortest| shortest.min(at - now));
+        self.shortest = Some(shortest);
+        if at - now >= shortest + QUEUE {
+            note(&mut self.stood, now);
+        }
         let flipped =
             self.rng.random_bool(self.conditions.corrupt).then(|| self.rng.random_range(0..bytes.max(1) * 8));
         if flipped.is_some() {
@@ -218,6 +228,12 @@ impl Link {
             self.note_harm(now);
         }
         Some(Delivery { at, twice: self.rng.random_bool(self.conditions.duplicate), flipped })
+    }
+}
+
+fn note(moments: &mut Vec<Instant>, now: Instant) {
+    if moments.last().is_none_or(|last| now - *last >= HARM_STEP) {
+        moments.push(now);
     }
 }
 

@@ -15,6 +15,8 @@ const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
 const SILENT_INTERVALS: u32 = 20;
 /// Levels from here on are silence, -dBov.
 const SILENCE: u8 = 100;
+/// The largest offset of a block of RED (RFC 2198, 3: 14 bits).
+const MAX_OFFSET: u32 = 0x3fff;
 /// Bytes of a synthetic audio packet.
 const AUDIO_BYTES: usize = 60;
 /// Bytes of a synthetic video packet: small, since only CPU time is to be saved here.
@@ -57,6 +59,9 @@ pub struct Sender {
     pub size: (u16, u16),
     /// Bits per second of payload, for video; `None`: few small packets.
     pub bps: Option<u64>,
+    /// Audio repeats the packet before it, under this payload type.
+    pub red: Option<Pt>,
+    before: Option<(u32, Vec<u8>)>,
     publisher: u16,
     line: (Mid, Pt),
     interval: Duration,
@@ -99,6 +104,8 @@ impl Sender {
             packets: 0,
             size,
             bps: None,
+            red: None,
+            before: None,
             publisher,
             line,
             interval,
@@ -164,7 +171,23 @@ impl Sender {
 
     fn send_audio(&mut self, now: Instant, rtc: &mut Rtc) {
         let payload = self.stamp(0, 1, true).opus(AUDIO_BYTES);
-        self.write(now, rtc, payload, false);
+        let Some(red) = self.red else { return self.write(now, rtc, payload, false) };
+        let before = self.before.replace((self.rtp_time, payload.clone()));
+        // Not after a silence that is longer than an offset may be.
+        let before = before.map(|(at, bytes)| (self.rtp_time.wrapping_sub(at), bytes));
+        let before = before.filter(|(offset, _)| *offset <= MAX_OFFSET);
+        let mut wrapped = Vec::new();
+        if let Some((offset, bytes)) = &before {
+            let length = u32::try_from(bytes.len()).expect("a packet of a test");
+            let head = 1 << 31 | u32::from(*self.line.1) << 24 | offset << 10 | length;
+            wrapped.extend(head.to_be_bytes());
+        }
+        wrapped.push(*self.line.1);
+        wrapped.extend(before.into_iter().flat_map(|(_, bytes)| bytes));
+        wrapped.extend(payload);
+        let plain = std::mem::replace(&mut self.line.1, red);
+        self.write(now, rtc, wrapped, false);
+        self.line.1 = plain;
     }
 
     /// Packets of a picture and bytes of each.

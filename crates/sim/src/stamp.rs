@@ -108,6 +108,25 @@ pub fn parse(payload: &[u8]) -> Option<Parsed> {
     Some(Parsed { stamp: Stamp::read(payload.get(4 + header..)?)?, picture_id: Some(picture_id) })
 }
 
+/// The blocks of a RED payload (RFC 2198, section 3), the primary last.
+pub fn red_blocks(payload: &[u8]) -> Option<Vec<&[u8]>> {
+    let (mut lengths, mut at) = (Vec::new(), 0);
+    while payload.get(at)? & 0x80 != 0 {
+        let head: [u8; 4] = payload.get(at..at + 4)?.try_into().ok()?;
+        lengths.push(usize::from(u16::from_be_bytes([head[2], head[3]]) & 0x3ff));
+        at += 4;
+    }
+    let mut rest = payload.get(at + 1..)?;
+    let mut blocks = Vec::new();
+    for length in lengths {
+        let (block, tail) = rest.split_at_checked(length)?;
+        blocks.push(block);
+        rest = tail;
+    }
+    blocks.push(rest);
+    Some(blocks)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -36,5 +36,9 @@ pub(crate) fn run(bytes: &[u8]) {
         assert!(units.flatten().all(|u| !u.is_empty()));
     }
     h264::sps_resolution(payload);
-    let _ = (opus::samples_48k(payload), opus::is_dtx(payload), red::primary(payload));
+    let _ = (opus::samples_48k(payload), opus::is_dtx(payload));
+    let mut sum = 0;
+    if let Some((_, primary)) = red::read(payload, |block| sum += 4 + block.data.len()) {
+        assert_eq!(sum + 1 + primary.len(), payload.len());
+    }
 }

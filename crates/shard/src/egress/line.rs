@@ -9,7 +9,11 @@ use antiphon_room::slot::Outgoing;
 use antiphon_wire::rtcp::SenderInfo;
 use antiphon_wire::rtp::Packet;
 use antiphon_wire::rtp::header::{Fixed, Writer};
+use antiphon_wire::rtp::red;
 use antiphon_wire::rtp::rewrite::PicturePatch;
+
+use super::pacer::Class;
+use super::redundancy;
 
 /// For how long what was sent may be asked for again: later it is of no use to a player.
 const HISTORY_US: u64 = 1_000_000;
@@ -28,18 +32,23 @@ const PADDING_PACKETS: usize = 32;
 /// A packet is not sent again earlier than this after the last time, whatever the round trip.
 const MIN_RESEND: Duration = Duration::from_millis(10);
 
-/// What a codec is called in a line, and its retransmission (RFC 4588).
+/// Audio packets that are longer are not said again: three of them shall fit a datagram.
+const MAX_REPEATED_BYTES: usize = 350;
+
+/// What a codec is called in a line, its retransmission (RFC 4588) and it with redundancy (RFC 2198).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PayloadType {
     pub(crate) codec: Codec,
     pub(crate) number: u8,
     pub(crate) rtx: Option<u8>,
+    pub(crate) red: Option<u8>,
 }
 
 /// What was negotiated for a line.
 #[derive(Debug, Clone)]
 pub(crate) struct LinePlan {
     pub(crate) mid: String,
+    pub(crate) class: Class,
     pub(crate) ssrc: u32,
     pub(crate) rtx_ssrc: Option<u32>,
     pub(crate) payload_types: Vec<PayloadType>,
@@ -91,8 +100,13 @@ pub(crate) struct Line {
     history: VecDeque<Sent>,
     /// The next retransmission's extended sequence number.
     rtx_seq: u64,
+    /// The number with which the source that stands here began.
+    began: u64,
     /// Packets of padding sent.
     padding: usize,
+    /// Earlier packets that each one repeats, where RED was negotiated; and the latest of them with their RTP times.
+    pub(crate) redundancy: usize,
+    said: VecDeque<(Arc<Packet>, u32)>,
     packets: u32,
     bytes: u32,
     position: Option<Position>,
@@ -115,7 +129,10 @@ impl Line {
             current: None,
             history: VecDeque::new(),
             rtx_seq: u64::from(rtx_seq),
+            began: 0,
             padding: 0,
+            redundancy: 0,
+            said: VecDeque::new(),
             packets: 0,
             bytes: 0,
             position: None,
@@ -139,8 +156,16 @@ impl Line {
     /// no payload type for its codec; nothing was written. `transport`: its transport sequence number, written where
     /// that was negotiated.
     pub(crate) fn write(&mut self, outgoing: Outgoing, transport: u16, out: &mut Vec<u8>) -> Option<Written> {
-        let Outgoing { packet, rewritten, marker, .. } = outgoing;
+        let Outgoing { packet, rewritten, marker, switched } = outgoing;
         let payload_type = self.current_payload_type(packet.codec)?;
+        let red = payload_type.red.filter(|_| self.redundancy > 0);
+        if switched {
+            self.began = rewritten.seq;
+        }
+        if switched || red.is_none() {
+            // What was said before the switch is nobody's that the subscriber was told of.
+            self.said.clear();
+        }
         let sent = Sent {
             seq: rewritten.seq,
             rtp_time: rewritten.rtp_time,
@@ -149,8 +174,11 @@ impl Line {
             resent_ms: 0,
             packet,
         };
-        let header =
-            self.write_header(&sent, (self.plan.ssrc, payload_type.number, sent.seq), transport, out);
+        let number = red.unwrap_or(payload_type.number);
+        let header = self.write_header(&sent, (self.plan.ssrc, number, sent.seq), transport, out);
+        if red.is_some() {
+            self.write_said(&sent, payload_type.number, out);
+        }
         write_payload(&sent, out);
         self.packets = self.packets.wrapping_add(1);
         self.bytes = self.bytes.wrapping_add(u32::try_from(sent.packet.payload.len()).unwrap_or(0));
@@ -161,6 +189,25 @@ impl Line {
             self.remember(sent);
         }
         Some(written)
+    }
+
+    /// What this packet repeats (RFC 2198), to stand before its own payload.
+    fn write_said(&mut self, sent: &Sent, number: u8, out: &mut Vec<u8>) {
+        let mut blocks = [red::Block { payload_type: number, offset: 0, data: &[] }; redundancy::MOST];
+        let count = self.redundancy.min(self.said.len());
+        let latest = self.said.range(self.said.len() - count..);
+        for (block, (packet, rtp_time)) in blocks.iter_mut().zip(latest) {
+            // One that was overtaken is not earlier: its offset is too large, and it is left out.
+            block.offset = sent.rtp_time.wrapping_sub(*rtp_time);
+            block.data = &packet.payload;
+        }
+        red::write_head(number, &blocks, out);
+        if self.said.len() >= redundancy::MOST {
+            self.said.pop_front();
+        }
+        if sent.packet.payload.len() <= MAX_REPEATED_BYTES {
+            self.said.push_back((Arc::clone(&sent.packet), sent.rtp_time));
+        }
     }
 
     fn write_header(
@@ -238,21 +285,25 @@ impl Line {
         }
     }
 
-    /// Writes a packet once more, as RTX (RFC 4588, section 4). `None`: it is not remembered, or was sent again within
-    /// the round trip just now.
+    /// Writes a packet once more, as RTX (RFC 4588, section 4). `None`: it is not remembered, was sent again within
+    /// the round trip just now, or, on a `full` path, is of a source that is gone.
     pub(crate) fn write_again(
         &mut self,
         now: Instant,
-        (seq, round_trip): (u16, Duration),
+        (seq, round_trip, full): (u16, Duration, bool),
         transport: u16,
         out: &mut Vec<u8>,
     ) -> Option<Written> {
         let newest = self.history.back()?.seq;
         let behind = low16(newest).wrapping_sub(seq);
         let wanted = newest.checked_sub(u64::from(behind))?;
+        if full && wanted < self.began {
+            return None;
+        }
         let at = self.history.binary_search_by_key(&wanted, |s| s.seq).ok()?;
         let sent = self.history.get_mut(at)?;
-        let wait = round_trip.max(MIN_RESEND);
+        // A little less than the round trip: who asks again after it shall not be refused for a rounding.
+        let wait = (round_trip * 3 / 4).max(MIN_RESEND);
         let age = sent.age_ms(now);
         let since = age.saturating_add(1).saturating_sub(sent.resent_ms);
         if sent.resent_ms != 0 && u128::from(since) < wait.as_millis() {

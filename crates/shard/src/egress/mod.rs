@@ -8,10 +8,13 @@ pub(crate) mod arena;
 mod bwe;
 pub(crate) mod keys;
 mod line;
+mod pacer;
 mod peer_key;
+mod redundancy;
 mod sender;
 pub(crate) mod srtp;
 
 pub(crate) use arena::{Arena, Path};
 pub(crate) use line::{LinePlan, PayloadType};
+pub(crate) use pacer::Class;
 pub(crate) use sender::{Feedback, Sender};

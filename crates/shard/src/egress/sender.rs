@@ -1,16 +1,20 @@
 //! All that is sent to one subscriber beside ICE, DTLS and SCTP.
 
+mod feedback;
+
 use std::time::{Duration, Instant};
 
 use antiphon_room::SlotId;
 use antiphon_room::slot::Outgoing;
-use antiphon_wire::rtcp::{self, Message, transport};
+use antiphon_wire::rtcp;
 use rand::Rng;
 
 use super::arena::{Arena, Path};
-use super::bwe::Estimator;
+use super::bwe::{Estimator, Name, Pace};
 use super::keys::Keys;
 use super::line::{Line, LinePlan, Written};
+use super::pacer::{self, Class, Pacer};
+use super::redundancy::Redundancy;
 use super::srtp::{self, Opener, Sealer};
 use crate::clock::Clock;
 
@@ -26,20 +30,24 @@ const FIRST_REPORT: Duration = Duration::from_millis(100);
 const MAX_REPORT_BYTES: usize = 1_100;
 /// Before the first report block: a usual distance.
 const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(50);
-/// Round trips are believed up to here.
-const MAX_ROUND_TRIP: Duration = Duration::from_secs(2);
 /// Bytes of retransmission that may be saved up while nothing is lost; beyond, as much as is sent anew.
 const MAX_RESEND_CREDIT: usize = 256 * 1024;
 
-/// Retransmissions take no more than the estimate, over this time (libwebrtc: `kRetransmitWindowSizeMs`): a narrowed
+/// Retransmissions take no more than the estimate, or on a path without a queue than what is sent, over this time (libwebrtc: `kRetransmitWindowSizeMs`): a narrowed
 /// link that is full of them has no room for what is sent anew.
 const RESEND_WINDOW_US: u64 = 500_000;
 /// Packets of padding in one flush: a probe of 40 Mbit/s for the two milliseconds between them.
 const MAX_PADDING: usize = 64;
-/// Transport-wide feedback messages of one datagram; others send one, and each may name thousands of packets.
-const MAX_TRANSPORT: usize = 4;
-/// An estimate that differs by less, in percent, is not told.
-const NOTICEABLE_PERCENT: u64 = 5;
+/// What a subscriber is thought to be able to receive before anything was measured (libwebrtc:
+/// `kDefaultStartBitrateBps`): the lowest layers, while the first probes look for more.
+const START_BPS: u64 = 300_000;
+/// A peer that has agreed to transport-wide feedback and gives none for so long, while it is sent media, gives none at
+/// all: nothing limits what it is sent, as without.
+const UNHEARD_US: u64 = 2_000_000;
+/// What is told then.
+const UNLIMITED_BPS: u64 = 50_000_000;
+/// Media leaves so much faster than what a peer tells by REMB.
+const REMB_FACTOR: f64 = 2.5;
 
 /// What a peer said that others must hear of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,12 +80,21 @@ pub(crate) struct Counters {
     /// Transport-wide feedback that came, and the estimate by it, in bits per second; 0: none.
     pub(crate) transport_feedback: u64,
     pub(crate) estimate_bps: u64,
+    /// Of what was sent in the last seconds, so much was lost.
+    pub(crate) loss_percent: u64,
+    /// What had to wait, or could not.
+    pub(crate) pacer: pacer::Counters,
+    /// Earlier packets that each audio packet repeats, where the peer takes RED.
+    pub(crate) redundancy: usize,
 }
 
 /// One subscriber's sending half.
 pub(crate) struct Sender {
     lines: Vec<Line>,
     queue: Vec<(SlotId, Outgoing)>,
+    queue_bytes: usize,
+    pacer: Pacer,
+    pace_at: Option<Instant>,
     /// Numbers that the peer asks for again, by line.
     wanted: Vec<(usize, u16)>,
     sealer: Option<Sealer>,
@@ -97,6 +114,16 @@ pub(crate) struct Sender {
     probe_at: Option<Instant>,
     /// Feedback has begun a probe.
     probe_waits: bool,
+    /// What the peer has told by REMB.
+    remb_bps: Option<u64>,
+    /// Since when media is sent without any feedback.
+    unheard_us: Option<u64>,
+    /// Since when there was feedback, and nothing to look for more for.
+    unprobed_us: Option<u64>,
+    demand_bps: u64,
+    redundancy: Redundancy,
+    /// What a flush has found out.
+    news: Vec<Feedback>,
     pub(crate) counters: Counters,
 }
 
@@ -108,6 +135,9 @@ impl Sender {
         Self {
             lines: plans.into_iter().map(|p| Line::new(p, rng.random_range(1..0x7fff))).collect(),
             queue: Vec::new(),
+            queue_bytes: 0,
+            pacer: Pacer::default(),
+            pace_at: None,
             wanted: Vec::new(),
             sealer: None,
             opener: None,
@@ -121,6 +151,12 @@ impl Sender {
             told_bps: None,
             probe_at: None,
             probe_waits: false,
+            remb_bps: None,
+            unheard_us: None,
+            unprobed_us: None,
+            demand_bps: 0,
+            redundancy: Redundancy::default(),
+            news: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -136,6 +172,11 @@ impl Sender {
         }
     }
 
+    /// What the peer is thought to be able to receive before anything was measured; `None`: it is not measured.
+    pub(crate) fn start_bps(&self) -> Option<u64> {
+        self.estimator.as_ref().map(|_| START_BPS)
+    }
+
     /// The peer's half of the keys.
     pub(crate) fn opener(&self) -> Option<&Opener> {
         self.opener.as_ref()
@@ -143,23 +184,35 @@ impl Sender {
 
     /// Takes a packet for a slot. Nothing leaves before [`Sender::flush`].
     pub(crate) fn forward(&mut self, slot: SlotId, outgoing: Outgoing) {
-        if self.queue.len() >= MAX_QUEUE || self.sealer.is_none() {
+        if self.queue.len() + self.pacer.len() >= MAX_QUEUE || self.sealer.is_none() {
             self.counters.dropped += 1;
             return;
         }
+        self.queue_bytes += pacer::size(&outgoing);
         self.queue.push((slot, outgoing));
     }
 
-    /// Everything taken leaves into the arena, retransmissions first, and reports that are due.
+    /// Everything taken that may leave by now goes into the arena, and reports that are due. What was found out is in
+    /// [`Sender::take_news`].
     pub(crate) fn flush(&mut self, now: Instant, clock: Clock, path: Path, arena: &mut Arena) {
         let Some(mut sealer) = self.sealer.take() else { return };
         let now_us = clock.us(now);
-        self.flush_wanted((now, now_us), &sealer, path, arena);
+        let pace = self.pace(now_us);
+        self.pacer.refill(now_us, pace);
         let mut queue = std::mem::take(&mut self.queue);
-        for (slot, outgoing) in queue.drain(..) {
-            self.send(now_us, (slot, outgoing), &sealer, path, arena);
+        if self.pacer.is_free(now_us, std::mem::take(&mut self.queue_bytes)) {
+            self.flush_wanted((now, now_us), &sealer, path, arena);
+            for packet in queue.drain(..) {
+                self.send(now_us, packet, &sealer, path, arena);
+            }
+        } else {
+            self.flush_paced((now, now_us), &mut queue, &sealer, path, arena);
         }
         self.queue = queue;
+        let also = !self.wanted.is_empty();
+        let pace_us = self.pacer.deadline(now_us, also);
+        self.pace_at = pace_us.map(|at| now + Duration::from_micros(at.saturating_sub(now_us)));
+        self.counters.pacer = self.pacer.counters;
         self.probe((now, now_us), &sealer, path, arena);
         if self.lines.iter().any(|l| l.active) && self.report_at.is_none() {
             self.report_at = Some(now + FIRST_REPORT);
@@ -171,6 +224,59 @@ impl Sender {
         self.sealer = Some(sealer);
     }
 
+    /// Audio, then retransmissions, then pictures, as far as the budget goes.
+    fn flush_paced(
+        &mut self,
+        (now, now_us): (Instant, u64),
+        queue: &mut Vec<(SlotId, Outgoing)>,
+        sealer: &Sealer,
+        path: Path,
+        arena: &mut Arena,
+    ) {
+        for (slot, outgoing) in queue.drain(..) {
+            match self.class(slot) {
+                Class::Audio => self.send(now_us, (slot, outgoing), sealer, path, arena),
+                class => self.pacer.push(now_us, class, slot, outgoing),
+            }
+        }
+        self.flush_wanted((now, now_us), sealer, path, arena);
+        let news = &mut self.news;
+        self.pacer.shed(now_us, |slot| news.push(Feedback::KeyframeWanted(slot)));
+        while let Some(packet) = self.pacer.pop(now_us) {
+            self.send(now_us, packet, sealer, path, arena);
+        }
+    }
+
+    fn class(&self, slot: SlotId) -> Class {
+        self.lines.get(usize::from(slot.0)).map_or(Class::Video, |l| l.plan.class)
+    }
+
+    /// What the path allows, and what its silence tells.
+    fn pace(&mut self, now_us: u64) -> Option<Pace> {
+        let Some(estimator) = self.estimator.as_mut() else {
+            return self.remb_bps.map(|bps| Pace { bps: bps as f64 * REMB_FACTOR, full: false });
+        };
+        if estimator.check_silence(now_us) {
+            self.tell_estimate();
+        } else if !estimator.has_heard() && self.lines.iter().any(|l| l.active) {
+            let since_us = *self.unheard_us.get_or_insert(now_us);
+            if now_us.saturating_sub(since_us) > UNHEARD_US {
+                self.unheard_us = Some(u64::MAX);
+                self.news.push(Feedback::Bandwidth(UNLIMITED_BPS));
+            }
+        }
+        let estimator = self.estimator.as_mut()?;
+        if let Some(us) = estimator.take_narrowed() {
+            self.pacer.hold(now_us + us);
+        }
+        estimator.pace(now_us)
+    }
+
+    /// What flushes have found out since this was asked last.
+    pub(crate) fn take_news(&mut self) -> Vec<Feedback> {
+        std::mem::take(&mut self.news)
+    }
+
     /// Something was asked for again, or a probe begins: [`Sender::flush`] is wanted.
     pub(crate) fn waits(&self) -> bool {
         !self.wanted.is_empty() || self.probe_waits
@@ -178,14 +284,19 @@ impl Sender {
 
     /// What the subscriber would be sent if nothing limited it, in bits per second; 0: it has no choice of layers.
     pub(crate) fn set_demand(&mut self, bps: u64) {
-        if let Some(estimator) = &mut self.estimator {
-            estimator.set_demand(bps);
+        let Some(estimator) = &mut self.estimator else { return };
+        estimator.set_demand(bps);
+        let begins = std::mem::replace(&mut self.demand_bps, bps) == 0 && bps > 0;
+        let lifted = self.unprobed_us.take() == Some(u64::MAX);
+        if begins && lifted && estimator.bps().is_none() {
+            // Now there is a choice, and still nothing is known.
+            self.news.push(Feedback::Bandwidth(START_BPS));
         }
     }
 
     /// When [`Sender::flush`] is wanted without new packets.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        [self.report_at, self.probe_at].into_iter().flatten().min()
+        [self.report_at, self.probe_at, self.pace_at].into_iter().flatten().min()
     }
 
     /// The transport sequence number of the next packet.
@@ -207,11 +318,14 @@ impl Sender {
             self.counters.no_payload_type += 1;
             return;
         };
+        let name =
+            name(usize::from(slot.0), written.index, false).filter(|_| line.plan.class != Class::Audio);
         if let Some(length) = seal(&written, sealer, path, arena) {
             self.counters.packets += 1;
             self.counters.bytes += length as u64;
+            self.pacer.spend(length);
             self.resend_credit = (self.resend_credit + length).min(MAX_RESEND_CREDIT);
-            account(&mut self.estimator, line, now_us, length);
+            account(&mut self.estimator, line, now_us, length, name);
         }
     }
 
@@ -232,7 +346,7 @@ impl Sender {
                 break;
             };
             self.counters.padding += 1;
-            estimator.sent(now_us, length);
+            estimator.sent(now_us, length, None);
         }
         let due_us = estimator.probe_deadline(now_us);
         self.probe_at = due_us.map(|at| now + Duration::from_micros(at.saturating_sub(now_us)));
@@ -243,7 +357,7 @@ impl Sender {
         if now_us.saturating_sub(self.resend_window.0) >= RESEND_WINDOW_US {
             self.resend_window = (now_us, 0);
         }
-        let Some(bps) = self.estimator.as_ref().and_then(|e| e.bps()) else { return u64::MAX };
+        let Some(bps) = self.estimator.as_ref().and_then(|e| e.resend_bps(now_us)) else { return u64::MAX };
         (bps / 8 * RESEND_WINDOW_US / 1_000_000).saturating_sub(self.resend_window.1)
     }
 
@@ -255,10 +369,20 @@ impl Sender {
         arena: &mut Arena,
     ) {
         let mut wanted = std::mem::take(&mut self.wanted);
-        for (place, seq) in wanted.drain(..) {
+        if self.pacer.is_held(now_us) {
+            // The queue of the path shall drain; who still needs them then asks again.
+            self.counters.not_resent += wanted.len() as u64;
+            wanted.clear();
+        }
+        let mut done = 0;
+        for &(place, seq) in &wanted {
+            if !self.pacer.has_budget() {
+                break;
+            }
+            done += 1;
             let (transport, room) = (self.transport_seq(), self.resend_room(now_us));
             let Some(line) = self.lines.get_mut(place) else { continue };
-            let asked = (seq, self.round_trip);
+            let asked = (seq, self.round_trip, self.pacer.is_full());
             let allowed = self.resend_credit > 0 && room > 0;
             let written =
                 if allowed { line.write_again(now, asked, transport, arena.buffer()) } else { None };
@@ -268,11 +392,14 @@ impl Sender {
                     self.counters.resent += 1;
                     self.resend_credit = self.resend_credit.saturating_sub(length);
                     self.resend_window.1 += length as u64;
-                    account(&mut self.estimator, line, now_us, length);
+                    self.pacer.spend(length);
+                    let name = name(place, u64::from(seq), true);
+                    account(&mut self.estimator, line, now_us, length, name);
                 }
                 None => self.counters.not_resent += 1,
             }
         }
+        wanted.drain(..done);
         self.wanted = wanted;
     }
 
@@ -296,81 +423,10 @@ impl Sender {
         }
     }
 
-    /// Takes a sealed RTCP packet of the peer. `true`: there is something in it for whoever receives the peer's media.
-    pub(crate) fn on_rtcp(&mut self, now_us: u64, sealed: &[u8], feedback: &mut Vec<Feedback>) -> bool {
-        let mut opened = std::mem::take(&mut self.opened);
-        let Some(opener) = self.opener.as_mut() else { return true };
-        let (mut for_receiver, mut transport) = (false, 0);
-        match opener.open_rtcp(sealed, &mut opened) {
-            Some(compound) => rtcp::read(compound, |message| match message {
-                Message::ForReceiver => for_receiver = true,
-                Message::Transport(_) if transport == MAX_TRANSPORT => {}
-                other => {
-                    transport += usize::from(matches!(other, Message::Transport(_)));
-                    self.on_message(now_us, &other, feedback);
-                }
-            }),
-            None => self.counters.rtcp_refused += 1,
-        }
-        self.opened = opened;
-        for_receiver
-    }
-
-    fn on_message(&mut self, now_us: u64, message: &Message<'_>, feedback: &mut Vec<Feedback>) {
-        match message {
-            Message::Report(block) => {
-                let known = self.line_of(block.ssrc).is_some();
-                let rtt = block.round_trip(rtcp::middle(rtcp::ntp(now_us))).filter(|_| known);
-                if let Some(rtt) = rtt {
-                    let rtt = Duration::from_micros((u64::from(rtt) * 1_000_000) >> 16).min(MAX_ROUND_TRIP);
-                    // Smoothed as in RFC 6298, section 2.
-                    self.round_trip = (self.round_trip * 7 + rtt) / 8;
-                    self.counters.round_trip_ms =
-                        u64::try_from(self.round_trip.as_millis()).unwrap_or(u64::MAX);
-                }
-            }
-            Message::Nack { media, lost } => {
-                if let Some(place) = self.line_of(*media) {
-                    let room = MAX_QUEUE.saturating_sub(self.wanted.len());
-                    self.wanted.extend(lost.clone().take(room).map(|seq| (place, seq)));
-                }
-            }
-            Message::KeyframeRequest { media } => {
-                if let Some(slot) = self.line_of(*media).and_then(|p| u16::try_from(p).ok()) {
-                    self.counters.keyframes_requested += 1;
-                    feedback.push(Feedback::KeyframeWanted(SlotId(slot)));
-                }
-            }
-            Message::MaxBitrate { bps } if self.estimator.is_none() => {
-                feedback.push(Feedback::Bandwidth(*bps));
-            }
-            Message::Transport(told) => self.estimate(now_us, told, feedback),
-            Message::MaxBitrate { .. } | Message::ForReceiver | Message::Other => {}
-        }
-    }
-
-    fn estimate(&mut self, now_us: u64, told: &transport::Feedback<'_>, feedback: &mut Vec<Feedback>) {
-        let Some(estimator) = self.estimator.as_mut() else { return };
-        self.counters.transport_feedback += 1;
-        estimator.feedback(now_us, told);
-        self.probe_waits = estimator.probe_deadline(now_us).is_some_and(|at| at <= now_us);
-        let Some(bps) = estimator.bps() else { return };
-        self.counters.estimate_bps = bps;
-        let same = |old: u64| old.abs_diff(bps).saturating_mul(100) < old.saturating_mul(NOTICEABLE_PERCENT);
-        if !self.told_bps.is_some_and(same) {
-            self.told_bps = Some(bps);
-            feedback.push(Feedback::Bandwidth(bps));
-        }
-    }
-
-    fn line_of(&self, ssrc: u32) -> Option<usize> {
-        self.lines.iter().position(|l| l.plan.ssrc == ssrc)
-    }
-
     /// Says good-bye for every line that has sent something. Nothing leaves after that.
     pub(crate) fn goodbye(&mut self, now_us: u64, path: Path, arena: &mut Arena) {
         let Some(mut sealer) = self.sealer.take() else { return };
-        self.probe_at = None;
+        (self.probe_at, self.pace_at) = (None, None);
         for info in self.lines.iter().filter_map(|l| l.report(now_us)) {
             rtcp::write_sender_report(arena.buffer(), &info);
             rtcp::write_cname(arena.buffer(), info.ssrc, &self.cname);
@@ -381,10 +437,16 @@ impl Sender {
 }
 
 /// A packet with a transport sequence number has left.
-fn account(estimator: &mut Option<Box<Estimator>>, line: &Line, now_us: u64, length: usize) {
+fn account(estimator: &mut Option<Box<Estimator>>, line: &Line, now_us: u64, length: usize, name: Name) {
     if let Some(estimator) = estimator.as_mut().filter(|_| line.plan.transport_extension.is_some()) {
-        estimator.sent(now_us, length);
+        estimator.sent(now_us, length, name);
     }
+}
+
+/// What feedback tells of a packet is told by this.
+fn name(place: usize, seq: u64, again: bool) -> Name {
+    let [low, high, ..] = seq.to_le_bytes();
+    Some((u8::try_from(place).ok()?, u16::from_le_bytes([low, high]), again))
 }
 
 fn seal(written: &Written, sealer: &Sealer, path: Path, arena: &mut Arena) -> Option<usize> {

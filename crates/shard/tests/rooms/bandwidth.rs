@@ -1,11 +1,12 @@
-//! Subscribers on narrow lines: transport-wide feedback gives the layer that fits, others notice nothing.
+//! Subscribers on narrow lines: transport-wide feedback gives the layer that fits, others notice nothing. All that is random
+//! depends on the seeds.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use antiphon_base::Source;
 use antiphon_sim::net::Rate;
-use antiphon_sim::{Conditions, Profile, World};
+use antiphon_sim::{Conditions, Profile, World, seeded};
 
 /// What the layers of the camera take, a little less than the room assumes of them.
 const LAYERS_BPS: [u64; 3] = [140_000, 450_000, 1_500_000];
@@ -70,7 +71,11 @@ fn nobody_else_noticed(world: &World, client: usize) {
 
 #[test]
 fn a_narrow_line_gets_the_layer_that_fits_and_more_when_it_widens() {
-    let (mut world, ben, cleo) = stage(61, 600_000);
+    (61..67).for_each(|seed| seeded(seed, || narrow_line(seed)));
+}
+
+fn narrow_line(seed: u64) {
+    let (mut world, ben, cleo) = stage(seed, 600_000);
     let seen = watch(&mut world, ben, 20);
     let fits = seen.iter().skip(6).filter(|s| **s == only(1)).count();
     assert!(fits >= 12, "{seen:?}");
@@ -86,7 +91,11 @@ fn a_narrow_line_gets_the_layer_that_fits_and_more_when_it_widens() {
 
 #[test]
 fn a_line_that_narrows_is_followed_within_a_second() {
-    let (mut world, ben, cleo) = stage(62, 2_500_000);
+    (67..73).for_each(|seed| seeded(seed, || narrowing_line(seed)));
+}
+
+fn narrowing_line(seed: u64) {
+    let (mut world, ben, cleo) = stage(seed, 2_500_000);
     let seen = watch(&mut world, ben, 10);
     assert_eq!(seen.last(), Some(&only(2)), "{seen:?}");
     narrow(&mut world, ben, 500_000);
@@ -106,7 +115,11 @@ fn a_line_that_narrows_is_followed_within_a_second() {
 
 #[test]
 fn loss_without_queue_costs_no_layer() {
-    let (mut world, ben, _) = stage(63, 5_000_000);
+    (73..79).for_each(|seed| seeded(seed, || lossy_line(seed)));
+}
+
+fn lossy_line(seed: u64) {
+    let (mut world, ben, _) = stage(seed, 5_000_000);
     let address = world.clients[ben].address;
     let lossy = Conditions { loss: 0.02, ..Conditions::default() };
     world.network.paths.get_mut(&address).unwrap().down.set(lossy);
@@ -117,7 +130,11 @@ fn loss_without_queue_costs_no_layer() {
 
 #[test]
 fn who_only_listens_to_voices_is_not_probed() {
-    let (mut world, ..) = stage(64, 5_000_000);
+    (79..85).for_each(|seed| seeded(seed, || only_listens(seed)));
+}
+
+fn only_listens(seed: u64) {
+    let (mut world, ..) = stage(seed, 5_000_000);
     world.enter(Profile::new("dan").listener(2, 0));
     world.run(Duration::from_secs(10));
     let stats = world.status("dan").unwrap().stats.unwrap();

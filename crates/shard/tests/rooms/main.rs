@@ -19,6 +19,7 @@ mod reach;
 mod restarting;
 mod returning;
 mod sealing;
+mod service;
 mod shards;
 mod sockets;
 mod speakers;

@@ -1,12 +1,14 @@
-//! Every gap has a reason that can be seen from outside: the network did harm, or the server told of a change.
+//! Every gap has a reason that can be seen from outside: the network did harm, the server told of a change, or the client's
+//! link was full and the server left out pictures up to a key frame.
 
 use std::time::{Duration, Instant};
 
-use antiphon_base::ParticipantKey;
+use antiphon_base::{MediaKind, ParticipantKey};
 use antiphon_wire::control::ServerMessage;
 
 use super::{Checker, Frame, TOLD_WITHIN};
 use crate::net::Link;
+use crate::stamp::Stamp;
 
 /// How long before a packet came, or would have come, it may have been sent: queues and delays of both links, and a few
 /// requests for it.
@@ -31,6 +33,7 @@ impl Checker<'_> {
         let (Some(from), Some(to)) = (times().min(), times().max()) else { return };
         let sources = [a.first.stamp.publisher, b.first.stamp.publisher];
         let reason = self.network_did_harm(from, to, sources)
+            || self.was_thinned(b, from, to)
             || self.shard_was_stalled(from, to, sources)
             || self.change_was_told(from, to, sources);
         if !reason {
@@ -61,6 +64,16 @@ impl Checker<'_> {
             let goes_on = stall.to.unwrap_or(self.world.now);
             stall.from <= to && goes_on + UNDER_WAY >= from
         })
+    }
+
+    /// A sender on a full link drops pictures rather than to let them wait, and goes on with a key frame, in this layer or
+    /// another. Voices are never left out.
+    fn was_thinned(&self, b: &Frame<'_>, from: Instant, to: Instant) -> bool {
+        let Stamp { source, key, index, .. } = b.first.stamp;
+        let goes_on = source.kind() == MediaKind::Video && key && index == 0;
+        let link = self.world.network.path(self.client.address).map(|p| &p.down);
+        let stood = |link: &Link| link.stood.iter().any(|at| *at + UNDER_WAY >= from && *at <= to);
+        goes_on && link.is_some_and(stood)
     }
 
     /// The client was told of a change of the slot, or of the publisher's tracks, about then; or had no way to be told.

@@ -151,6 +151,22 @@ fn torn_pictures() {
 }
 
 #[test]
+fn repetitions_of_something_else() {
+    let repeats = |w: &mut World, ben: usize, change: &dyn Fn(&mut Stamp)| {
+        let slots = w.clients[ben].slots.iter_mut();
+        let mut heard = slots.filter(|s| s.kind == MediaKind::Audio && s.packets.len() > 1);
+        let packets = &mut heard.next().expect("a microphone is heard").packets;
+        let mut before = packets[0].parsed.expect("all of it is ours");
+        change(&mut before.stamp);
+        packets[1].repeated.push(before);
+    };
+    assert!(faults(|w, ben| repeats(w, ben, &|_| ())).is_empty(), "the packet before it");
+    finds("repeats", |w, ben| repeats(w, ben, &|s| s.publisher += 1));
+    finds("repeats", |w, ben| repeats(w, ben, &|s| s.source = Source::ScreenAudio));
+    finds("repeats", |w, ben| repeats(w, ben, &|s| s.frame += 1));
+}
+
+#[test]
 fn gaps_without_a_reason() {
     let lose_one = |w: &mut World, ben: usize| {
         let packets = video(w, ben);
@@ -184,6 +200,24 @@ fn gaps_without_a_reason() {
     assert!(explained.is_empty(), "{explained:?}");
     finds("a gap without a reason", |w, ben| stall(w, ben, 1, Duration::ZERO));
     finds("a gap without a reason", |w, ben| stall(w, ben, 0, Duration::from_secs(4)));
+    // A queue stood on it: that explains a gap before a key frame, and no other.
+    let full = |w: &mut World, ben: usize, key: bool| {
+        let packets = video(w, ben);
+        let at = middle(packets);
+        let when = packets[at].at;
+        let frame = stamp(&mut packets[at]).frame;
+        packets.retain_mut(|p| stamp(p).frame != frame);
+        packets.iter_mut().filter(|p| key && p.parsed.is_some_and(|p| p.stamp.frame == frame + 1)).for_each(
+            |p| {
+                stamp(p).key = true;
+            },
+        );
+        let address = w.clients[ben].address;
+        w.network.paths.get_mut(&address).unwrap().down.stood.push(when);
+    };
+    let explained = faults(|w, ben| full(w, ben, true));
+    assert!(explained.is_empty(), "{explained:?}");
+    finds("a gap without a reason", |w, ben| full(w, ben, false));
     // It did harm, but to somebody else, or long before.
     finds("a gap without a reason", |w, ben| {
         let begin = w.base;

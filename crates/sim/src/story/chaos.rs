@@ -44,6 +44,7 @@ fn enter(world: &mut World, crowd: usize) {
     if rng.random_bool(0.5) {
         profile = profile.simulcast();
     }
+    profile.red = rng.random_bool(0.5);
     profile.audio_slots = rng.random_range(1..4);
     profile.video_slots = rng.random_range(1..5);
     let here = world.clients.iter().rposition(|c| c.profile.id == name);

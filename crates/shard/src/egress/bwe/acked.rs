@@ -38,6 +38,11 @@ impl Acked {
         self.kbps.map(|k| k.max(self.sample_kbps) * 1e3)
     }
 
+    /// The last window's rate alone.
+    pub(super) fn last_bps(&self) -> f64 {
+        self.sample_kbps * 1e3
+    }
+
     /// The application has begun to send more: samples are believed sooner.
     pub(super) fn expect_change(&mut self) {
         self.variance += VARIANCE_CHANGE;

@@ -23,7 +23,19 @@ struct Packet {
     bytes: u32,
     cluster: u16,
     state: State,
+    name: Name,
 }
+
+impl Packet {
+    fn miss(&mut self, report: &mut Report) {
+        self.state = State::Missing;
+        report.missing += 1;
+        report.lost.extend(self.name);
+    }
+}
+
+/// What a packet was: its line and its sequence number there, and whether it was sent again; `None`: padding.
+pub(crate) type Name = Option<(u8, u16, bool)>;
 
 /// A packet that has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +56,8 @@ pub(super) struct Report {
     pub(super) arrived: Vec<Arrived>,
     /// Packets that are told missing for the first time, less those that were and have come after all.
     pub(super) missing: i64,
+    /// What they were.
+    pub(super) lost: Vec<(u8, u16, bool)>,
 }
 
 /// Packets in the order of their transport sequence numbers.
@@ -54,6 +68,8 @@ pub(super) struct History {
     next: u64,
     /// The newest reference time, unwrapped, in its units.
     reference: Option<i64>,
+    /// The number of the last message, and the first packet behind those that it told of.
+    told: Option<(u8, u16)>,
 }
 
 impl History {
@@ -63,12 +79,12 @@ impl History {
     }
 
     /// That packet has left.
-    pub(super) fn push(&mut self, at_us: u64, bytes: u32, cluster: u16) {
+    pub(super) fn push(&mut self, at_us: u64, bytes: u32, cluster: u16, name: Name) {
         let old = |p: &Packet| p.state == State::Arrived || at_us.saturating_sub(p.at_us) > MAX_AGE_US;
         while self.packets.len() >= MAX_PACKETS || self.packets.front().is_some_and(old) {
             self.packets.pop_front();
         }
-        self.packets.push_back(Packet { at_us, bytes, cluster, state: State::Sent });
+        self.packets.push_back(Packet { at_us, bytes, cluster, state: State::Sent, name });
         self.next += 1;
     }
 
@@ -76,16 +92,12 @@ impl History {
     pub(super) fn take(&mut self, feedback: &Feedback<'_>) -> Report {
         let base_us = self.unwrap(feedback.reference) * REFERENCE_UNIT_US;
         let most = usize::from(feedback.count).min(self.packets.len());
-        let mut report = Report { arrived: Vec::with_capacity(most), missing: 0 };
+        let mut report = Report { arrived: Vec::with_capacity(most), ..Report::default() };
+        self.take_gap(feedback, &mut report);
         for status in feedback.statuses() {
-            let behind = usize::from(self.next_seq().wrapping_sub(status.seq));
-            let Some(at) = self.packets.len().checked_sub(behind).filter(|_| behind > 0) else { continue };
-            let Some(packet) = self.packets.get_mut(at) else { continue };
+            let Some(packet) = self.get_mut(status.seq) else { continue };
             match (packet.state, status.arrival_us) {
-                (State::Sent, None) => {
-                    packet.state = State::Missing;
-                    report.missing += 1;
-                }
+                (State::Sent, None) => packet.miss(&mut report),
                 (State::Sent | State::Missing, Some(arrival_us)) => {
                     report.missing -= i64::from(packet.state == State::Missing);
                     packet.state = State::Arrived;
@@ -101,6 +113,30 @@ impl History {
         }
         report.arrived.sort_by_key(|a| a.arrival_us);
         report
+    }
+
+    /// A receiver may begin each message with the first packet that came and end it with the last one (str0m does): then
+    /// those between two messages that follow each other were lost, and none tells of them.
+    fn take_gap(&mut self, feedback: &Feedback<'_>, report: &mut Report) {
+        let end = feedback.base_seq.wrapping_add(feedback.count);
+        let Some((number, from)) = self.told.replace((feedback.number, end)) else { return };
+        let between = usize::from(feedback.base_seq.wrapping_sub(from));
+        if feedback.number != number.wrapping_add(1) || between > self.packets.len() {
+            return;
+        }
+        let mut seq = from;
+        while seq != feedback.base_seq {
+            if let Some(packet) = self.get_mut(seq).filter(|p| p.state == State::Sent) {
+                packet.miss(report);
+            }
+            seq = seq.wrapping_add(1);
+        }
+    }
+
+    fn get_mut(&mut self, seq: u16) -> Option<&mut Packet> {
+        let behind = usize::from(self.next_seq().wrapping_sub(seq));
+        let at = self.packets.len().checked_sub(behind).filter(|_| behind > 0)?;
+        self.packets.get_mut(at)
     }
 
     /// The reference time that is nearest to the last one.
@@ -140,7 +176,7 @@ mod tests {
     fn each_packet_is_told_once_across_the_end_of_the_numbers() {
         let mut history = History { next: 65_530, ..History::default() };
         for i in 0..10 {
-            history.push(i * 1_000, 100, 0);
+            history.push(i * 1_000, 100, 0, None);
         }
         assert_eq!(history.next_seq(), 4);
         let report = take(&mut history, &run(65_530, 4, 0xff_ffff, true));
@@ -159,13 +195,32 @@ mod tests {
     }
 
     #[test]
+    fn what_no_message_of_a_run_tells_of_was_lost() {
+        let mut history = History { next: 65_530, ..History::default() };
+        for i in 0..30 {
+            history.push(i * 1_000, 100, 0, Some((0, 0, i == 5)));
+        }
+        let mut told = |number: u8, base, count| {
+            let mut body = run(base, count, 0, true);
+            body[7] = number;
+            let report = take(&mut history, &body);
+            (report.arrived.len(), report.missing, report.lost)
+        };
+        assert_eq!(told(255, 65_530, 5), (5, 0, vec![]));
+        assert_eq!(told(0, 0, 4), (4, 1, vec![(0, 0, true)]));
+        assert_eq!(told(2, 6, 4), (4, 0, vec![]), "a message was lost: it may have told of them");
+        assert_eq!(told(3, 8, 4), (2, 0, vec![]), "it tells again of what the last one told");
+        assert_eq!(told(4, 30_000, 1), (0, 0, vec![]), "of what was never sent");
+    }
+
+    #[test]
     fn it_is_bounded_without_answers() {
         let mut history = History::default();
         for i in 0..20_000 {
-            history.push(i, 100, 0);
+            history.push(i, 100, 0, None);
         }
         assert_eq!(history.packets.len(), MAX_PACKETS);
-        history.push(20_000 + MAX_AGE_US, 100, 0);
+        history.push(20_000 + MAX_AGE_US, 100, 0, None);
         assert!(history.packets.len() <= 2, "{}", history.packets.len());
     }
 }

@@ -1,11 +1,23 @@
 //! The bound by loss (draft-ietf-rmcat-gcc-02, section 6), with the intervals of libwebrtc's
 //! `modules/bitrate_controller/send_side_bandwidth_estimation.cc`. It only ever bounds the delay-based rate.
+//!
+//! What a path loses however little is sent is no congestion: less would not help, and the subscriber would starve. So the
+//! least loss of the last seconds is taken off (ours; libwebrtc's `loss_based_bwe_v2` has an "inherent loss" for the same
+//! reason). Where congestion loses, each decrease, down to what arrives, brings that least loss back to nothing.
+
+use std::collections::VecDeque;
 
 /// Below this share of loss the bound grows, above that it shrinks (draft: 2 % and 10 %).
 const LOW: f64 = 0.02;
 const HIGH: f64 = 0.10;
 /// Packets for a share that means something (`kLimitNumPackets`).
 const MIN_PACKETS: i64 = 20;
+/// Inherent loss is the least of so many windows of this length and so many packets.
+const WINDOWS: usize = 8;
+const WINDOW_US: u64 = 1_000_000;
+const WINDOW_PACKETS: i64 = 50;
+/// More than this is not believed to be inherent.
+const MAX_INHERENT: f64 = 0.35;
 /// Between two decreases: this and a round trip (`kBweDecreaseInterval`).
 const DECREASE_US: u64 = 300_000;
 /// Growth: so much per second (`kBweIncreaseInterval`).
@@ -22,6 +34,9 @@ pub(super) struct Loss {
     decreased_us: u64,
     increased_us: u64,
     share: f64,
+    /// Shares of past windows; of the one under way its begin, and what arrived and is missing.
+    windows: VecDeque<f64>,
+    window: (u64, i64, i64),
 }
 
 impl Loss {
@@ -32,7 +47,39 @@ impl Loss {
 
     /// More is lost than the path loses by itself.
     pub(super) fn is_high(&self) -> bool {
-        self.share > HIGH
+        self.share > HIGH + self.inherent()
+    }
+
+    /// What is lost, in the last packets told.
+    pub(super) fn share(&self) -> f64 {
+        self.windows.back().copied().unwrap_or(self.share)
+    }
+
+    /// What was lost over the last seconds.
+    pub(super) fn mean(&self) -> f64 {
+        let sum: f64 = self.windows.iter().sum();
+        if self.windows.is_empty() { self.share } else { sum / self.windows.len() as f64 }
+    }
+
+    fn inherent(&self) -> f64 {
+        let least = self.windows.iter().copied().fold(MAX_INHERENT, f64::min);
+        if self.windows.is_empty() { 0.0 } else { least }
+    }
+
+    fn take_window(&mut self, now_us: u64, (arrived, missing): (i64, i64)) {
+        let (begun_us, come, lost) = &mut self.window;
+        *come += arrived;
+        *lost += missing;
+        let all = *come + *lost;
+        if all < WINDOW_PACKETS || now_us.saturating_sub(*begun_us) < WINDOW_US {
+            return;
+        }
+        let share = (*lost).max(0) as f64 / all as f64;
+        self.window = (now_us, 0, 0);
+        if self.windows.len() == WINDOWS {
+            self.windows.pop_front();
+        }
+        self.windows.push_back(share);
     }
 
     /// A probe got through at this rate.
@@ -50,6 +97,7 @@ impl Loss {
         acked: Option<f64>,
         rtt_us: u64,
     ) {
+        self.take_window(now_us, (arrived, missing));
         self.arrived += arrived;
         self.missing += missing;
         let all = self.arrived + self.missing;
@@ -58,14 +106,15 @@ impl Loss {
         }
         self.share = self.missing.max(0) as f64 / all as f64;
         (self.arrived, self.missing) = (0, 0);
-        if self.share > HIGH {
+        let inherent = self.inherent();
+        if self.share > HIGH + inherent {
             let Some(from) = target.or(acked) else { return };
             if now_us.saturating_sub(self.decreased_us) >= DECREASE_US + rtt_us {
-                let lowered = from * (1.0 - 0.5 * self.share);
+                let lowered = from * (1.0 - 0.5 * (self.share - inherent));
                 self.bound = Some(acked.map_or(lowered, |acked| lowered.max(acked.min(from))));
                 (self.decreased_us, self.increased_us) = (now_us, now_us);
             }
-        } else if self.share < LOW
+        } else if self.share < LOW + inherent
             && let Some(bound) = self.bound
             && now_us.saturating_sub(self.increased_us) >= INCREASE_US
         {
@@ -107,5 +156,18 @@ mod tests {
         assert!(loss.bound().unwrap() > 9e5);
         loss.lift(8e5);
         assert_eq!(loss.bound(), None);
+    }
+
+    #[test]
+    fn what_is_lost_however_little_is_sent_does_not_bound() {
+        let mut loss = Loss::default();
+        seconds(&mut loss, 1, 10, (70, 30), 7e5);
+        assert!(!loss.is_high());
+        loss.lift(6e5);
+        seconds(&mut loss, 11, 10, (70, 30), 7e5);
+        assert_eq!(loss.bound(), None);
+        // Twice as much is something else.
+        seconds(&mut loss, 21, 1, (40, 60), 4e5);
+        assert!(loss.is_high() && loss.bound().is_some());
     }
 }

@@ -11,6 +11,7 @@ mod arrival;
 mod history;
 mod loss;
 mod probe;
+mod queue;
 mod rate;
 #[cfg(test)]
 mod tests;
@@ -21,9 +22,11 @@ use antiphon_wire::rtcp::transport::Feedback;
 use acked::Acked;
 use alr::Alr;
 use arrival::Groups;
+pub(crate) use history::Name;
 use history::{Arrived, History};
 use loss::Loss;
 use probe::{Probes, Situation};
+use queue::Queue;
 use rate::Rate;
 use trend::{Trend, Usage};
 
@@ -34,6 +37,33 @@ const MAX_BPS: f64 = 50_000_000.0;
 const TIMEOUT_US: u64 = 2_000_000;
 /// Round trip before there is one.
 const FIRST_RTT_US: u64 = 100_000;
+/// Of feedback, after so much was sent: nothing for this and two round trips means that nothing arrives, or that what
+/// tells of it does not; the estimate is lowered to this share, and again after as long (browsers tell each 50 to 250 ms).
+const SILENCE_US: u64 = 500_000;
+const SILENCE_PACKETS: u32 = 20;
+const SILENCE_SHARE: f64 = 0.7;
+/// Silence alone does not take the estimate below a voice and the lowest layer.
+const SILENCE_MIN_BPS: f64 = 100_000.0;
+/// Media leaves at most so much faster than the estimate (libwebrtc: `kDefaultPaceMultiplier`).
+const PACING_FACTOR: f64 = 2.5;
+/// Media leaves so fast at least: the room sends the lowest layer whatever the estimate is (its `assumed_bps`), and a pace
+/// below that only tears it. Estimates are lower where little was sent.
+const MIN_PACE_BPS: f64 = 150_000.0;
+/// Less than this share is not believed to arrive.
+const MIN_ARRIVING: f64 = 0.5;
+/// A path whose queue is longer is full: what leaves faster than the estimate only waits there, where nothing can be
+/// taken back or overtaken.
+const FULL_US: u64 = 60_000;
+/// What feedback tells of the path's queue is known for so long.
+const FRESH_US: u64 = 500_000;
+/// Video is held for the path's queue to drain, not longer than this.
+const MAX_HOLD_US: u64 = 250_000;
+/// On a path that loses so much over seconds no more than this is told, which is the lowest layers, and no more is looked
+/// for: a picture of many packets is rarely whole there.
+const MUCH_LOSS: f64 = 0.2;
+const MUCH_LOSS_BPS: f64 = 300_000.0;
+/// What a probe has measured is known for so long.
+const MEASURED_US: u64 = 500_000;
 /// A probe does not take the estimate below this share of what arrives (`kProbeDropThroughputFraction`).
 const PROBE_DROP: f64 = 0.85;
 
@@ -51,8 +81,27 @@ pub(crate) struct Estimator {
     rtt_us: Option<u64>,
     /// When feedback last came.
     heard_us: Option<u64>,
+    /// Packets sent since then.
+    unanswered: u32,
+    /// When the estimate was last lowered for silence.
+    silenced_us: u64,
+    queue: Queue,
+    /// The link has just narrowed: how long its queue is.
+    narrowed_us: Option<u64>,
+    /// What the last probe has measured, and when.
+    measured: Option<(u64, f64)>,
+    /// Packets told missing.
+    lost: Vec<(u8, u16, bool)>,
     /// There is something to send for a probe.
     can_probe: bool,
+}
+
+/// How fast media may leave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Pace {
+    pub(crate) bps: f64,
+    /// The path has a queue already.
+    pub(crate) full: bool,
 }
 
 impl Estimator {
@@ -61,11 +110,12 @@ impl Estimator {
         self.history.next_seq()
     }
 
-    /// That packet has left, with so many bytes.
-    pub(crate) fn sent(&mut self, now_us: u64, bytes: usize) {
+    /// That packet has left, with so many bytes; what it was is told again by [`Estimator::take_lost`].
+    pub(crate) fn sent(&mut self, now_us: u64, bytes: usize, name: Name) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.unanswered = self.unanswered.saturating_add(1);
         let cluster = self.probes.sent(bytes);
-        self.history.push(now_us, bytes, cluster);
+        self.history.push(now_us, bytes, cluster, name);
         if cluster == 0
             && let Some(bps) = self.estimate()
             && self.alr.sent(now_us, bytes, bps)
@@ -77,11 +127,80 @@ impl Estimator {
     /// What the subscriber would be sent if nothing limited it, in bits per second: beyond that nothing is looked for.
     pub(crate) fn set_demand(&mut self, bps: u64) {
         self.probes.set_demand(bps as f64);
+        self.rate.set_wants_more(bps > 0);
+    }
+
+    /// How fast media may leave; `None`: as it comes, nothing is known of the path.
+    pub(crate) fn pace(&self, now_us: u64) -> Option<Pace> {
+        let estimate = self.estimate()?;
+        let full = self.is_full(now_us);
+        let bps =
+            if full { estimate.max(self.acked.last_bps()) } else { self.free(estimate) * PACING_FACTOR };
+        Some(Pace { bps: bps.max(MIN_PACE_BPS), full })
+    }
+
+    /// What retransmissions may take, in bits per second; `None`: as they come.
+    pub(crate) fn resend_bps(&self, now_us: u64) -> Option<u64> {
+        let estimate = self.estimate()?;
+        Some(whole(if self.is_full(now_us) { estimate } else { self.free(estimate) }))
+    }
+
+    fn is_full(&self, now_us: u64) -> bool {
+        let fresh = self.heard_us.is_some_and(|at| now_us.saturating_sub(at) < FRESH_US);
+        fresh && self.queue.waited_us() > FULL_US
+    }
+
+    /// What a path without a queue takes: the estimate may be low because little was to be sent, and what arrives is not too
+    /// much there, nor is what was lost beside it.
+    fn free(&self, estimate: f64) -> f64 {
+        let left = self.acked.bps().unwrap_or(0.0) / (1.0 - self.loss.mean()).max(MIN_ARRIVING);
+        estimate.max(left)
+    }
+
+    /// The link has narrowed since this was asked last: video is better held for so long, in us.
+    pub(crate) fn take_narrowed(&mut self) -> Option<u64> {
+        self.narrowed_us.take()
+    }
+
+    /// Lowers the estimate where feedback has stopped while packets are sent. `true`: it has changed.
+    pub(crate) fn check_silence(&mut self, now_us: u64) -> bool {
+        let Some(heard_us) = self.heard_us.filter(|_| self.unanswered >= SILENCE_PACKETS) else {
+            return false;
+        };
+        let quiet_us = now_us.saturating_sub(heard_us.max(self.silenced_us));
+        let Some(bps) = self.estimate().filter(|bps| *bps > SILENCE_MIN_BPS) else { return false };
+        if quiet_us < SILENCE_US + 2 * self.rtt() {
+            return false;
+        }
+        self.silenced_us = now_us;
+        self.rate.set(now_us, (bps * SILENCE_SHARE).max(SILENCE_MIN_BPS));
+        true
+    }
+
+    /// Packets that the last message told missing: line, sequence number, whether it was sent again.
+    pub(crate) fn take_lost(&mut self) -> Vec<(u8, u16, bool)> {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// Share of the packets lost lately, 0 to 1.
+    pub(crate) fn loss(&self) -> f64 {
+        self.loss.share()
+    }
+
+    /// The same over the last seconds, in percent.
+    pub(crate) fn mean_loss_percent(&self) -> u64 {
+        whole(self.loss.mean() * 100.0)
+    }
+
+    /// A message of the peer has come at all.
+    pub(crate) fn has_heard(&self) -> bool {
+        self.heard_us.is_some()
     }
 
     /// The estimate in bits per second; `None`: nothing was measured yet, or nothing limits.
     pub(crate) fn bps(&self) -> Option<u64> {
-        self.estimate().map(whole)
+        let lossy = self.loss.mean() > MUCH_LOSS;
+        self.estimate().map(|bps| whole(if lossy { bps.min(MUCH_LOSS_BPS) } else { bps }))
     }
 
     fn estimate(&self) -> Option<f64> {
@@ -119,7 +238,9 @@ impl Estimator {
 
     /// Takes a message of the peer.
     pub(crate) fn feedback(&mut self, now_us: u64, feedback: &Feedback<'_>) {
-        let report = self.history.take(feedback);
+        let mut report = self.history.take(feedback);
+        self.lost = std::mem::take(&mut report.lost);
+        self.unanswered = 0;
         let silent = self.heard_us.replace(now_us).is_some_and(|at| now_us.saturating_sub(at) > TIMEOUT_US);
         if silent {
             (self.groups, self.trend) = (Groups::default(), Trend::default());
@@ -129,6 +250,7 @@ impl Estimator {
         let (mut overused, mut probed) = (false, None);
         for packet in &report.arrived {
             self.acked.add(packet, self.alr.is_limited());
+            self.queue.add(packet);
             if let Some(delta) = self.groups.add(now_us, packet) {
                 self.trend.add(packet.arrival_us, delta);
                 overused |= self.trend.usage() == Usage::Over;
@@ -137,7 +259,15 @@ impl Estimator {
                 probed = self.probes.arrived(packet).or(probed);
             }
         }
-        self.control(now_us, overused, probed, !report.arrived.is_empty());
+        let narrowed = self.estimate().and_then(|bps| self.queue.narrowed(bps));
+        match narrowed {
+            Some(bps) => {
+                self.narrowed_us = Some(self.queue.waited_us().min(MAX_HOLD_US));
+                self.acked.expect_change();
+                self.rate.narrow(now_us, bps);
+            }
+            None => self.control(now_us, overused, probed, !report.arrived.is_empty()),
+        }
         let arrived = i64::try_from(report.arrived.len()).unwrap_or(i64::MAX);
         let told = (arrived, report.missing);
         self.loss.update(now_us, told, self.estimate(), self.acked.bps(), self.rtt());
@@ -147,7 +277,10 @@ impl Estimator {
         let usage = self.trend.usage();
         let situation = Situation {
             estimate: self.estimate(),
-            congested: usage == Usage::Over || self.loss.is_high(),
+            congested: usage == Usage::Over
+                || self.loss.is_high()
+                || self.loss.mean() > MUCH_LOSS
+                || narrowed.is_some(),
             recovered: before == Usage::Under && usage == Usage::Normal,
         };
         if self.can_probe {
@@ -170,16 +303,25 @@ impl Estimator {
                     _ => 0.0,
                 };
                 let bps = bps.max(floor).min(MAX_BPS);
+                self.measured = Some((now_us, bps));
                 self.rate.set(now_us, bps);
                 self.loss.probed(bps);
             }
             None if heard => {
                 let usage = if overused { Usage::Over } else { self.trend.usage() };
-                let acked = if usage == Usage::Over { self.acked.recent_bps() } else { acked };
+                let acked = if usage == Usage::Over { self.carried(now_us) } else { acked };
                 self.rate.update(now_us, usage, acked, rtt_us);
             }
             None => {}
         }
+    }
+
+    /// What the link carries at least, when it has too much. A probe's own queue is seen just after it, when little else
+    /// arrives: what it has measured is known then (ours, not libwebrtc's).
+    fn carried(&self, now_us: u64) -> Option<f64> {
+        let recent = self.acked.recent_bps()?;
+        let measured = self.measured.filter(|(at, _)| now_us.saturating_sub(*at) < MEASURED_US);
+        Some(measured.map_or(recent, |(_, bps)| bps.max(recent)))
     }
 
     fn rtt(&self) -> u64 {
@@ -200,7 +342,7 @@ impl Estimator {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "it is between MIN_BPS and MAX_BPS"
+    reason = "none is negative or beyond MAX_BPS"
 )]
 fn whole(bps: f64) -> u64 {
     bps as u64

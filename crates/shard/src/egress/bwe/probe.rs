@@ -28,6 +28,9 @@ const RECOVERY_US: u64 = 5_000_000;
 /// A cluster's length and least number of packets (`min_probe_duration`, `min_probe_packets_sent`).
 const DURATION_S: f64 = 0.015;
 const MIN_PACKETS: u32 = 5;
+/// Smaller packets are none of a cluster's (libwebrtc begins none with them: `min_packet_size`): its packets leave as far apart
+/// as the one before is long, so a voice at its end arrives as if the link were slow.
+const MIN_PACKET_BYTES: u32 = 200;
 /// Its packets leave at least so far apart, several at a time if need be (`min_probe_delta`).
 const STEP_US: u64 = 2_000;
 /// Later than this a cluster is given up: it would be a burst (`max_probe_delay`).
@@ -167,7 +170,7 @@ impl Probes {
 
     /// The cluster to which a packet that leaves now belongs; 0: none.
     pub(super) fn sent(&mut self, bytes: u32) -> u16 {
-        let Some(active) = self.active.as_mut() else { return 0 };
+        let Some(active) = self.active.as_mut().filter(|_| bytes >= MIN_PACKET_BYTES) else { return 0 };
         active.sent_bytes = active.sent_bytes.saturating_add(bytes);
         active.packets += 1;
         let id = active.id;

@@ -24,6 +24,8 @@ const MAX_BACKOFF_US: u64 = 200_000;
 const CAPACITY_SMOOTHING: f64 = 0.05;
 const MIN_DEVIATION: f64 = 0.4;
 const MAX_DEVIATION: f64 = 2.5;
+/// A link that has narrowed gives this share of what it carries: its queue is to drain, and it may narrow further.
+const NARROWED: f64 = 0.7;
 /// Without overuse what has arrived after this time is the first estimate (`kInitializationTime`).
 const FIRST_US: u64 = 5_000_000;
 
@@ -63,8 +65,14 @@ impl Capacity {
     }
 }
 
+impl Default for Capacity {
+    fn default() -> Self {
+        Self::UNKNOWN
+    }
+}
+
 /// The delay-based rate.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Rate {
     bps: Option<f64>,
     state: State,
@@ -72,19 +80,28 @@ pub(super) struct Rate {
     changed_us: u64,
     decreased_us: u64,
     first_us: Option<u64>,
-}
-
-impl Default for Rate {
-    fn default() -> Self {
-        let capacity = Capacity::UNKNOWN;
-        Self { bps: None, state: State::Hold, capacity, changed_us: 0, decreased_us: 0, first_us: None }
-    }
+    /// There is more to send than arrives: what arrives limits. Otherwise it tells nothing of the path.
+    wants_more: bool,
 }
 
 impl Rate {
     /// `None`: nothing was measured yet, the path is not known to be limited.
     pub(super) fn bps(&self) -> Option<f64> {
         self.bps
+    }
+
+    /// Whether the subscriber is to be sent more than it is.
+    pub(super) fn set_wants_more(&mut self, wants_more: bool) {
+        self.wants_more = wants_more;
+    }
+
+    /// The link carries only `bps` any more.
+    pub(super) fn narrow(&mut self, now_us: u64, bps: f64) {
+        let bps = bps * NARROWED;
+        self.capacity = Capacity::UNKNOWN;
+        self.bps = Some(self.bps.map_or(bps, |current| bps.min(current)));
+        (self.changed_us, self.decreased_us) = (now_us, now_us);
+        self.state = State::Hold;
     }
 
     /// A probe has measured it.
@@ -100,7 +117,7 @@ impl Rate {
         };
         let first_us = *self.first_us.get_or_insert(now_us);
         if self.bps.is_none() && usage != Usage::Over {
-            if now_us.saturating_sub(first_us) > FIRST_US {
+            if self.wants_more && now_us.saturating_sub(first_us) > FIRST_US {
                 self.set(now_us, acked);
             }
             return;
@@ -219,13 +236,12 @@ mod tests {
     }
 
     #[test]
-    fn the_first_estimate_is_what_arrives_after_a_while() {
+    fn where_more_is_wanted_the_first_estimate_is_what_arrives_after_a_while() {
         let mut rate = Rate::default();
-        for i in 0..=50 {
+        for i in 0..=51 {
+            rate.set_wants_more(i > 10);
             rate.update(i * SECOND / 10, Usage::Normal, Some(300_000.0), 50_000);
-            assert_eq!(rate.bps(), None, "{i}");
+            assert_eq!(rate.bps(), (i > 50).then_some(300_000.0), "{i}");
         }
-        rate.update(6 * SECOND, Usage::Normal, Some(300_000.0), 50_000);
-        assert_eq!(rate.bps(), Some(300_000.0));
     }
 }

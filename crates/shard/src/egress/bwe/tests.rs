@@ -71,7 +71,7 @@ impl World {
     }
 
     fn send(&mut self) {
-        self.estimator.sent(self.now_us, PACKET);
+        self.estimator.sent(self.now_us, PACKET, None);
         let begin = self.free_us.max(self.now_us);
         let lost = self.chance() < self.loss || begin - self.now_us > self.queue_us;
         let mut arrival = None;

@@ -5,9 +5,10 @@ use antiphon_wire::rtp::rewrite::Rewritten;
 use super::*;
 
 fn line() -> Line {
-    let vp8 = PayloadType { codec: Codec::Video(VideoCodec::Vp8), number: 96, rtx: Some(97) };
+    let vp8 = PayloadType { codec: Codec::Video(VideoCodec::Vp8), number: 96, rtx: Some(97), red: None };
     let plan = LinePlan {
         mid: "1".into(),
+        class: Class::Video,
         ssrc: 7,
         rtx_ssrc: Some(8),
         payload_types: vec![vp8],
@@ -48,7 +49,7 @@ fn a_second_is_remembered_and_the_memory_of_a_burst_given_back() {
     // 100 packets per second for three of them.
     (600..900).for_each(|seq| write(&mut line, start, seq, ms(100 + 10 * u64::from(seq - 600))));
     let now = start + ms(3_100);
-    let again = |line: &mut Line, seq| line.write_again(now, (seq, ms(50)), 0, &mut Vec::new());
+    let again = |line: &mut Line, seq| line.write_again(now, (seq, ms(50), false), 0, &mut Vec::new());
     assert!(again(&mut line, 599).is_none(), "three seconds old");
     assert!(again(&mut line, 801).is_some(), "just under a second old");
     let len = u32::try_from(line.history.len()).unwrap();

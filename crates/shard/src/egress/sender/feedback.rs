@@ -1,0 +1,134 @@
+//! What a subscriber tells of what it was sent: requests, reports, and feedback of the whole path.
+
+use std::time::Duration;
+
+use antiphon_room::SlotId;
+use antiphon_wire::rtcp::{self, Message, transport};
+
+use super::{Feedback, MAX_QUEUE, Sender, UNLIMITED_BPS};
+use crate::egress::Class;
+
+/// Round trips are believed up to here.
+const MAX_ROUND_TRIP: Duration = Duration::from_secs(2);
+/// Transport-wide feedback messages of one datagram; others send one, and each may name thousands of packets.
+const MAX_TRANSPORT: usize = 4;
+/// Feedback for so long, nothing to look for more for, and no sign of a limit: there is none.
+const UNPROBED_US: u64 = 1_000_000;
+/// An estimate that differs by less, in percent, is not told.
+const NOTICEABLE_PERCENT: u64 = 5;
+
+impl Sender {
+    /// Takes a sealed RTCP packet of the peer. `true`: there is something in it for whoever receives the peer's media.
+    pub(crate) fn on_rtcp(&mut self, now_us: u64, sealed: &[u8], feedback: &mut Vec<Feedback>) -> bool {
+        let mut opened = std::mem::take(&mut self.opened);
+        let Some(opener) = self.opener.as_mut() else { return true };
+        let (mut for_receiver, mut transport) = (false, 0);
+        match opener.open_rtcp(sealed, &mut opened) {
+            Some(compound) => rtcp::read(compound, |message| match message {
+                Message::ForReceiver => for_receiver = true,
+                Message::Transport(_) if transport == MAX_TRANSPORT => {}
+                other => {
+                    transport += usize::from(matches!(other, Message::Transport(_)));
+                    self.on_message(now_us, &other, feedback);
+                }
+            }),
+            None => self.counters.rtcp_refused += 1,
+        }
+        self.opened = opened;
+        for_receiver
+    }
+
+    fn on_message(&mut self, now_us: u64, message: &Message<'_>, feedback: &mut Vec<Feedback>) {
+        match message {
+            Message::Report(block) => {
+                let place = self.line_of(block.ssrc);
+                let known = place.is_some();
+                let is_audio = place.is_some_and(|p| self.lines[p].plan.class == Class::Audio);
+                if is_audio && self.estimator.is_none() {
+                    self.repeat(now_us, f64::from(block.fraction_lost) / 256.0);
+                }
+                let rtt = block.round_trip(rtcp::middle(rtcp::ntp(now_us))).filter(|_| known);
+                if let Some(rtt) = rtt {
+                    let rtt = Duration::from_micros((u64::from(rtt) * 1_000_000) >> 16).min(MAX_ROUND_TRIP);
+                    // Smoothed as in RFC 6298, section 2.
+                    self.round_trip = (self.round_trip * 7 + rtt) / 8;
+                    self.counters.round_trip_ms =
+                        u64::try_from(self.round_trip.as_millis()).unwrap_or(u64::MAX);
+                }
+            }
+            Message::Nack { media, lost } => {
+                if let Some(place) = self.line_of(*media) {
+                    let room = MAX_QUEUE.saturating_sub(self.wanted.len());
+                    self.wanted.extend(lost.clone().take(room).map(|seq| (place, seq)));
+                }
+            }
+            Message::KeyframeRequest { media } => {
+                if let Some(slot) = self.line_of(*media).and_then(|p| u16::try_from(p).ok()) {
+                    self.counters.keyframes_requested += 1;
+                    feedback.push(Feedback::KeyframeWanted(SlotId(slot)));
+                }
+            }
+            Message::MaxBitrate { bps } if self.estimator.is_none() => {
+                self.remb_bps = Some(*bps);
+                feedback.push(Feedback::Bandwidth(*bps));
+            }
+            Message::Transport(told) => self.estimate(now_us, told, feedback),
+            Message::MaxBitrate { .. } | Message::ForReceiver | Message::Other => {}
+        }
+    }
+
+    fn estimate(&mut self, now_us: u64, told: &transport::Feedback<'_>, feedback: &mut Vec<Feedback>) {
+        let Some(estimator) = self.estimator.as_mut() else { return };
+        self.counters.transport_feedback += 1;
+        estimator.feedback(now_us, told);
+        self.probe_waits = estimator.probe_deadline(now_us).is_some_and(|at| at <= now_us);
+        let loss = estimator.loss();
+        self.counters.loss_percent = estimator.mean_loss_percent();
+        let lost = estimator.take_lost();
+        let known = estimator.bps().is_some();
+        self.repeat(now_us, loss);
+        self.repair(&lost);
+        self.tell_estimate();
+        if !known && self.demand_bps == 0 {
+            let since_us = *self.unprobed_us.get_or_insert(now_us);
+            if now_us.saturating_sub(since_us) > UNPROBED_US {
+                self.unprobed_us = Some(u64::MAX);
+                self.news.push(Feedback::Bandwidth(UNLIMITED_BPS));
+            }
+        }
+        feedback.append(&mut self.news);
+    }
+
+    /// Who has asked for a packet cannot know that it was lost once more, and on a line that loses, requests are lost, too:
+    /// what feedback tells missing is sent again without being asked for.
+    fn repair(&mut self, lost: &[(u8, u16, bool)]) {
+        let all = self.redundancy.level() > 0;
+        let room = MAX_QUEUE.saturating_sub(self.wanted.len());
+        let again = lost.iter().filter(|(_, _, again)| all || *again);
+        self.wanted.extend(again.take(room).map(|(place, seq, _)| (usize::from(*place), *seq)));
+    }
+
+    /// Audio repeats itself by what is lost.
+    fn repeat(&mut self, now_us: u64, loss: f64) {
+        self.redundancy.update(now_us, loss);
+        let level = self.redundancy.level();
+        if level != self.counters.redundancy {
+            self.counters.redundancy = level;
+            self.lines.iter_mut().for_each(|l| l.redundancy = level);
+        }
+    }
+
+    pub(super) fn tell_estimate(&mut self) {
+        let Some(bps) = self.estimator.as_ref().and_then(|e| e.bps()) else { return };
+        self.counters.estimate_bps = bps;
+        let same = |old: u64| old.abs_diff(bps).saturating_mul(100) < old.saturating_mul(NOTICEABLE_PERCENT);
+        if !self.told_bps.is_some_and(same) {
+            self.told_bps = Some(bps);
+            self.news.push(Feedback::Bandwidth(bps));
+        }
+    }
+
+    fn line_of(&self, ssrc: u32) -> Option<usize> {
+        self.lines.iter().position(|l| l.plan.ssrc == ssrc)
+    }
+}

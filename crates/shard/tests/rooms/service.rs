@@ -1,0 +1,282 @@
+//! Service levels on bad lines: what one subscriber sees and hears, and that the others notice nothing. Everything random
+//! depends on the seeds that are named here.
+
+use std::time::{Duration, Instant};
+
+use antiphon_base::{MediaKind, Source};
+use antiphon_sim::net::{Rate, Way};
+use antiphon_sim::playout::{self, Freezes, Shown};
+use antiphon_sim::{Conditions, Profile, World, seeded};
+
+/// What the layers of the camera take.
+const LAYERS_BPS: [u64; 3] = [140_000, 450_000, 1_500_000];
+const SECOND: Duration = Duration::from_secs(1);
+/// A jitter buffer on a line that loses: browsers make it deeper then, by what retransmissions take. str0m asks again after
+/// 105 ms whatever the round trip.
+const DEPTH: Duration = Duration::from_millis(250);
+
+/// Who cannot decode for so long asks for a key frame.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+struct Stage {
+    world: World,
+    anna: usize,
+    /// On the line that is looked at.
+    ben: usize,
+    /// On a good one.
+    cleo: usize,
+}
+
+impl Stage {
+    /// Anna's camera and voice; Ben, with these conditions of his line in both directions, and Cleo.
+    fn new(seed: u64, conditions: &Conditions) -> Self {
+        let mut world = World::new(seed);
+        let anna = world.enter(Profile { red: true, ..Profile::new("anna").simulcast() });
+        let patience = Some(PATIENCE);
+        let listener = |id: &str| Profile { red: true, patience, ..Profile::new(id).listener(1, 1) };
+        let ben = world.enter(listener("ben"));
+        let cleo = world.enter(listener("cleo"));
+        let mut stage = Self { world, anna, ben, cleo };
+        stage.set(ben, conditions, conditions);
+        stage.start();
+        stage
+    }
+
+    fn start(&mut self) {
+        let (now, anna) = (self.world.now, &mut self.world.clients[self.anna]);
+        anna.start(now, Source::Camera, 20);
+        anna.start(now, Source::Microphone, 0);
+        for sender in &mut anna.senders {
+            sender.bps = (sender.source == Source::Camera).then(|| LAYERS_BPS[usize::from(sender.layer)]);
+            sender.red = None;
+        }
+    }
+
+    fn set(&mut self, client: usize, up: &Conditions, down: &Conditions) {
+        let (now, address) = (self.world.now, self.world.clients[client].address);
+        self.world.network.change(now, address, Way::Up, up.clone());
+        self.world.network.change(now, address, Way::Down, down.clone());
+    }
+
+    fn narrow(&mut self, bps: u64) {
+        self.set(
+            self.ben,
+            &Conditions { delay: Duration::from_millis(20), ..Conditions::default() },
+            &line(bps),
+        );
+    }
+
+    /// Bytes that the server has sent to a client.
+    fn sent(&self, client: usize) -> u64 {
+        self.world.network.paths[&self.world.clients[client].address].down.counters.bytes
+    }
+
+    /// What the server sends to a client over `time`, in bits per second.
+    fn rate(&mut self, client: usize, time: Duration) -> f64 {
+        let before = self.sent(client);
+        self.world.run(time);
+        (self.sent(client) - before) as f64 * 8.0 / time.as_secs_f64()
+    }
+
+    fn shown(&self, client: usize, depth: Duration) -> Vec<Shown> {
+        let video = self.world.clients[client].slots.iter().find(|s| s.kind == MediaKind::Video).unwrap();
+        playout::shown(video, depth)
+    }
+
+    fn freezes(&self, client: usize, depth: Duration, from: Instant) -> Freezes {
+        playout::freezes(&self.shown(client, depth), from, self.world.now - depth - SECOND / 10)
+    }
+
+    /// Share of the audio frames that were heard.
+    fn heard(&self, client: usize) -> f64 {
+        let audio = self.world.clients[client].slots.iter().find(|s| s.kind == MediaKind::Audio).unwrap();
+        let (came, sent) = playout::heard(audio);
+        came as f64 / sent as f64
+    }
+
+    fn out(&self, id: &str) -> serde_json::Value {
+        self.world.status(id).unwrap().stats.unwrap()["transport"]["out"].take()
+    }
+
+    /// Nothing is torn, and Cleo sees and hears as if she were alone.
+    fn only_ben_noticed(&self, from: Instant) {
+        let report = self.world.check();
+        report.assert_sound();
+        let got = report.of(self.cleo);
+        assert_eq!((got.missing, got.incomplete, got.gaps), (0, got.cut, 0), "{got:?}");
+        let freezes = self.freezes(self.cleo, Duration::ZERO, from);
+        assert!(freezes.longest < Duration::from_millis(150), "{freezes:?}");
+        assert!(self.shown(self.cleo, Duration::ZERO).iter().filter(|s| s.at >= from).all(|s| s.layer == 2));
+    }
+}
+
+/// A line with a queue of 200 ms.
+fn line(bps: u64) -> Conditions {
+    let rate = Some(Rate { bps, queue_bytes: bps / 8 / 5 });
+    Conditions { delay: Duration::from_millis(20), rate, ..Conditions::default() }
+}
+
+/// 50 ms there and back.
+fn lossy(loss: f64) -> Conditions {
+    Conditions { loss, delay: Duration::from_millis(25), ..Conditions::default() }
+}
+
+#[test]
+fn from_two_megabits_to_half_a_megabit() {
+    (0..6).for_each(|phase| seeded(70 + phase, || narrowed(phase)));
+}
+
+/// At different moments between two pictures, and between two messages of feedback.
+fn narrowed(phase: u64) {
+    let mut stage = Stage::new(70 + phase, &line(2_000_000));
+    stage.world.run(10 * SECOND + Duration::from_millis(8) * u32::try_from(phase).unwrap());
+    let (before, steady) = (stage.world.now, stage.rate(stage.ben, 2 * SECOND));
+    assert!(steady > 1_500_000.0, "{steady}");
+    let dropped = stage.world.now;
+    stage.narrow(500_000);
+    stage.world.run(SECOND);
+    let adapted = stage.rate(stage.ben, SECOND);
+    stage.world.run(10 * SECOND);
+    let freezes = stage.freezes(stage.ben, Duration::ZERO, dropped - SECOND);
+    println!("phase {phase}: {adapted:.0} bit/s after 1 s, {freezes:?}, {}", stage.out("ben"));
+    assert!(adapted <= 500_000.0, "{adapted}");
+    assert!(freezes.longest <= Duration::from_millis(300), "{freezes:?}");
+    stage.narrow(2_000_000);
+    stage.world.run(10 * SECOND);
+    let back = stage.rate(stage.ben, 2 * SECOND);
+    assert!(back >= 0.8 * steady, "{back} after {steady}");
+    assert!(stage.heard(stage.ben) > 0.97, "{}", stage.heard(stage.ben));
+    stage.only_ben_noticed(before);
+}
+
+#[test]
+fn ten_percent_of_loss() {
+    (80..86).for_each(|seed| seeded(seed, || ten_percent(seed)));
+}
+
+fn ten_percent(seed: u64) {
+    let mut stage = Stage::new(seed, &lossy(0.1));
+    stage.world.run(3 * SECOND);
+    let from = stage.world.now;
+    stage.world.run(30 * SECOND);
+    let freezes = stage.freezes(stage.ben, DEPTH, from);
+    let (heard, layers) = (stage.heard(stage.ben), stage.shown(stage.ben, DEPTH));
+    let top = layers.iter().filter(|s| s.layer == 2).count();
+    println!(
+        "{freezes:?}, heard {heard:.3}, {top} of {} in the top layer, {}",
+        layers.len(),
+        stage.out("ben")
+    );
+    assert!(freezes.total < 30 * SECOND / 50, "{freezes:?}");
+    assert!(heard > 0.97, "{heard}");
+    stage.only_ben_noticed(from);
+}
+
+#[test]
+fn thirty_percent_of_loss() {
+    (90..96).for_each(|seed| seeded(seed, || thirty_percent(seed)));
+}
+
+fn thirty_percent(seed: u64) {
+    let mut stage = Stage::new(seed, &lossy(0.3));
+    stage.world.run(3 * SECOND);
+    let from = stage.world.now;
+    stage.world.run(30 * SECOND);
+    let freezes = stage.freezes(stage.ben, DEPTH, from);
+    let heard = stage.heard(stage.ben);
+    println!("{freezes:?}, heard {heard:.3}, {}", stage.out("ben"));
+    assert!(freezes.longest <= 2 * SECOND, "{freezes:?}");
+    assert!(freezes.pictures >= 10 * 30, "{freezes:?}");
+    assert!(heard >= 0.85, "{heard}");
+    stage.only_ben_noticed(from);
+}
+
+#[test]
+fn ten_percent_of_loss_on_the_way_to_the_server() {
+    (100..106).for_each(|seed| seeded(seed, || ten_percent_on_the_way_to_the_server(seed)));
+}
+
+fn ten_percent_on_the_way_to_the_server(seed: u64) {
+    let mut stage = Stage::new(seed, &Conditions::default());
+    stage.set(stage.anna, &lossy(0.1), &lossy(0.1));
+    let sender = stage.world.clients[stage.anna].senders.iter_mut().find(|s| s.source == Source::Microphone);
+    sender.unwrap().red = Some(63.into());
+    stage.world.run(3 * SECOND);
+    let from = stage.world.now;
+    stage.world.run(60 * SECOND);
+    let freezes = stage.freezes(stage.cleo, DEPTH, from);
+    let heard = stage.heard(stage.cleo);
+    let recovered = stage.world.status("anna").unwrap().stats.unwrap()["transport"]["in"].take();
+    println!("{freezes:?}, heard {heard:.3}, {recovered}");
+    // Not always the two percent that hold towards a subscriber: str0m gives up a packet after five requests, and then it
+    // takes a key frame.
+    assert!(freezes.total < 60 * SECOND / 20, "{freezes:?}");
+    assert!(heard > 0.97, "{heard}");
+    stage.world.check().assert_sound();
+}
+
+#[test]
+fn a_good_line_gets_the_top_layer_soon_and_the_first_picture_at_once() {
+    (110..116).for_each(|seed| seeded(seed, || good_line(seed)));
+}
+
+fn good_line(seed: u64) {
+    let mut stage = Stage::new(seed, &Conditions::default());
+    stage.world.run(5 * SECOND);
+    let joined = stage.world.now;
+    let dan = stage.world.enter(Profile::new("dan").listener(1, 1));
+    let connected = stage.world.now;
+    stage.world.run(5 * SECOND);
+    let shown = stage.shown(dan, Duration::ZERO);
+    let first = shown[0].at - joined;
+    let top = shown.iter().find(|s| s.layer == 2).unwrap().at - shown[0].at;
+    println!(
+        "connected after {:?}, first picture after {first:?}, top layer {top:?} later",
+        connected - joined
+    );
+    assert_eq!(shown[0].layer, 0);
+    assert!(shown[0].at - connected < Duration::from_millis(150), "{first:?}");
+    assert!(top < SECOND, "{top:?}");
+    stage.world.check().assert_sound();
+}
+
+#[test]
+fn who_joins_on_a_narrow_line_is_not_flooded() {
+    (120..126).for_each(|seed| seeded(seed, || joins_on_a_narrow_line(seed)));
+}
+
+fn joins_on_a_narrow_line(seed: u64) {
+    let mut stage = Stage::new(seed, &Conditions::default());
+    stage.world.run(5 * SECOND);
+    stage.world.conditions = line(400_000);
+    let dan = stage.world.enter(Profile { red: true, ..Profile::new("dan").listener(1, 1) });
+    let from = stage.world.now;
+    stage.world.run(10 * SECOND);
+    let path = &stage.world.network.paths[&stage.world.clients[dan].address];
+    let freezes = stage.freezes(dan, Duration::ZERO, from);
+    println!("{:?}, {freezes:?}, {}", path.down.counters, stage.out("dan"));
+    assert!(path.down.counters.lost * 20 < path.down.counters.sent, "{:?}", path.down.counters);
+    assert!(freezes.longest < Duration::from_millis(400), "{freezes:?}");
+    assert!(stage.heard(dan) > 0.99, "{}", stage.heard(dan));
+    assert!(stage.shown(dan, Duration::ZERO).iter().all(|s| s.layer == 0));
+}
+
+#[test]
+fn a_dead_line_lowers_the_estimate() {
+    (130..136).for_each(|seed| seeded(seed, || dead_line(seed)));
+}
+
+fn dead_line(seed: u64) {
+    let mut stage = Stage::new(seed, &line(5_000_000));
+    stage.world.run(8 * SECOND);
+    let before = stage.out("ben")["estimate_bps"].as_u64().unwrap();
+    let dead = Conditions { loss: 1.0, ..Conditions::default() };
+    stage.set(stage.ben, &dead, &dead);
+    stage.world.run(3 * SECOND);
+    let after = stage.out("ben")["estimate_bps"].as_u64().unwrap();
+    println!("{before} before, {after} after three seconds without feedback");
+    assert!(after * 2 < before, "{after} after {before}");
+    stage.narrow(5_000_000);
+    stage.world.run(10 * SECOND);
+    assert!(stage.out("ben")["estimate_bps"].as_u64().unwrap() * 10 > before * 8);
+}

@@ -1,0 +1,163 @@
+//! What a viewer sees and hears of what came in a slot: the frames that could be decoded, when they were shown, and where
+//! the picture froze.
+//!
+//! A picture can be shown when all of its packets have come and it is a key frame, or the picture before it could be shown.
+//! Pictures are shown in order. With a jitter buffer of some depth each is shown when its turn has come by its RTP time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use antiphon_base::MediaKind;
+
+use crate::client::{Received, SlotLog};
+use crate::stamp::Stamp;
+
+/// Ticks of the video clock in a second.
+const CLOCK: f64 = 90_000.0;
+/// A freeze as W3C's webrtc-stats counts it (`freezeCount`): an interval of three times the mean, and 150 ms beyond it.
+const FREEZE_FACTOR: f64 = 3.0;
+const FREEZE_EXTRA_S: f64 = 0.150;
+
+/// A picture that was shown.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shown {
+    /// When.
+    pub at: Instant,
+    /// Its layer.
+    pub layer: u8,
+    /// Seconds of media time since the first one.
+    pub media_s: f64,
+}
+
+#[derive(Debug)]
+struct Frame {
+    stamp: Stamp,
+    came: BTreeSet<u16>,
+    since: Instant,
+}
+
+/// What a receiver can decode of what has come in a video slot.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    /// By RTP time, unwrapped: pictures that were not decoded yet.
+    frames: BTreeMap<u64, Frame>,
+    newest: Option<u64>,
+    decoded: Option<(u64, Stamp)>,
+    all: Vec<(u64, Shown)>,
+}
+
+impl Decoder {
+    /// Takes a packet that came.
+    pub fn add(&mut self, packet: &Received) {
+        let Some(parsed) = packet.parsed else { return };
+        let last = *self.newest.get_or_insert(1 << 32 | u64::from(packet.rtp_time));
+        let step = packet.rtp_time.wrapping_sub(low32(last)).cast_signed();
+        let time = last.saturating_add_signed(i64::from(step));
+        self.newest = self.newest.max(Some(time));
+        if self.decoded.is_some_and(|(decoded, _)| time <= decoded) {
+            return;
+        }
+        let new = || Frame { stamp: parsed.stamp, came: BTreeSet::new(), since: packet.at };
+        self.frames.entry(time).or_insert_with(new).came.insert(parsed.stamp.index);
+        self.decode(packet.at);
+    }
+
+    /// In order; over a gap only with a key frame.
+    fn decode(&mut self, now: Instant) {
+        let whole = |f: &Frame| f.came.len() == usize::from(f.stamp.count);
+        loop {
+            let follows = |f: &Frame| {
+                self.decoded.is_some_and(|(_, old)| {
+                    let of = |s: &Stamp, frame| (s.publisher, s.source, s.layer, frame);
+                    of(&old, old.frame + 1) == of(&f.stamp, f.stamp.frame)
+                })
+            };
+            let next = self.frames.iter().find(|(_, f)| whole(f) && (f.stamp.key || follows(f)));
+            let Some((&time, frame)) = next else { return };
+            let stamp = frame.stamp;
+            self.all.push((time, Shown { at: now, layer: stamp.layer, media_s: 0.0 }));
+            self.decoded = Some((time, stamp));
+            self.frames = self.frames.split_off(&(time + 1));
+        }
+    }
+
+    /// Since when there are pictures that cannot be decoded.
+    pub fn stuck(&self) -> Option<Instant> {
+        self.frames.values().map(|f| f.since).min()
+    }
+}
+
+/// The pictures of a video slot as shown with a jitter buffer that waits for `depth`; zero: each as soon as it can be.
+pub fn shown(slot: &SlotLog, depth: Duration) -> Vec<Shown> {
+    let mut decoder = Decoder::default();
+    slot.packets.iter().for_each(|p| decoder.add(p));
+    buffer(decoder.all, depth)
+}
+
+/// The quickest picture tells when the others were due.
+fn buffer(all: Vec<(u64, Shown)>, depth: Duration) -> Vec<Shown> {
+    let Some(&(first, Shown { at: base, .. })) = all.first() else { return Vec::new() };
+    let media_s = |time: u64| (time - first) as f64 / CLOCK;
+    let early = |(time, shown): &(u64, Shown)| (shown.at - base).as_secs_f64() - media_s(*time);
+    let quickest = all.iter().map(early).fold(0.0, f64::min);
+    let show = |(time, shown): (u64, Shown)| {
+        let media_s = media_s(time);
+        let due_s = media_s + quickest + depth.as_secs_f64();
+        let due = base + Duration::from_secs_f64(due_s.max(0.0));
+        Shown { at: if depth.is_zero() { shown.at } else { shown.at.max(due) }, media_s, ..shown }
+    };
+    all.into_iter().map(show).collect()
+}
+
+/// What of a time the picture did not move.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Freezes {
+    /// Pictures shown.
+    pub pictures: usize,
+    /// The longest time between two of them, or to the end of the time.
+    pub longest: Duration,
+    /// Freezes, and how long they took together.
+    pub count: usize,
+    /// Sum of their lengths.
+    pub total: Duration,
+}
+
+/// Looks for freezes between two moments.
+pub fn freezes(shown: &[Shown], from: Instant, to: Instant) -> Freezes {
+    let inside = shown.iter().map(|s| s.at).filter(|at| (from..to).contains(at));
+    let pictures = inside.clone().count();
+    let before = shown.iter().map(|s| s.at).filter(|at| *at < from).max().unwrap_or(from);
+    let times: Vec<Instant> = [before].into_iter().chain(inside).chain([to]).collect();
+    let mean_s = (to - from).as_secs_f64() / pictures.max(1) as f64;
+    let freeze_s = (FREEZE_FACTOR * mean_s).max(mean_s + FREEZE_EXTRA_S);
+    let gaps = times.windows(2).map(|w| w[1] - w[0]);
+    let frozen = gaps.clone().filter(|gap| gap.as_secs_f64() >= freeze_s);
+    Freezes {
+        pictures,
+        longest: gaps.max().unwrap_or_default(),
+        count: frozen.clone().count(),
+        total: frozen.sum(),
+    }
+}
+
+/// Frames of audio that came until the end, by themselves or repeated by others, and those that were sent meanwhile: from
+/// the first to the last that came, of each source.
+pub fn heard(slot: &SlotLog) -> (usize, usize) {
+    assert_eq!(slot.kind, MediaKind::Audio, "pictures are shown");
+    let mut frames: BTreeMap<(u16, usize), BTreeSet<u32>> = BTreeMap::new();
+    for packet in &slot.packets {
+        for parsed in packet.parsed.iter().chain(&packet.repeated) {
+            let stamp = parsed.stamp;
+            frames.entry((stamp.publisher, stamp.source.index())).or_default().insert(stamp.frame);
+        }
+    }
+    frames.values().fold((0, 0), |(came, sent), all| match (all.first(), all.last()) {
+        (Some(first), Some(last)) => (came + all.len(), sent + (last - first + 1) as usize),
+        _ => (came, sent),
+    })
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are the RTP time")]
+fn low32(time: u64) -> u32 {
+    time as u32
+}
