@@ -20,6 +20,7 @@ mod sealing;
 mod shards;
 mod speakers;
 mod spread;
+mod stress;
 mod topics;
 
 use std::time::Duration;
