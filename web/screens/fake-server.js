@@ -166,7 +166,11 @@
     const videos = slots.filter(t => t.receiver.track.kind === "video");
     const screenSlot = videos.pop();
     const assigned = [];
-    const cameras = others.map((p, i) => ({ ...p, i })).filter(p => p.camera !== false);
+    const served = scenario.limits?.last_n ?? others.length;
+    const cameras = others
+      .map((p, i) => ({ ...p, i }))
+      .filter(p => p.camera !== false)
+      .slice(0, served);
     for (const [at, line] of videos.entries()) {
       line.direction = "sendonly";
       const who = cameras[at];
@@ -202,6 +206,7 @@
         const speaking = others.flatMap((p, i) => (p.speaks ? [{ participant: `p${i}`, level: 30 }] : []));
         say({ type: "speakers", speakers: speaking });
         say({ type: "dominant", participants: speaking.map(s => s.participant) });
+        if (scenario.limits) say({ type: "limits", ...scenario.limits });
       };
       if (channel.readyState === "open") hello();
       else channel.onopen = hello;

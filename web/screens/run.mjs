@@ -84,6 +84,22 @@ const STATES = {
       await closePeople(page);
     },
   },
+  "limited-connection": {
+    scenario: { people: SIX, limits: { last_n: 2, reason: "bandwidth" } },
+    go: async page => {
+      await call(page);
+      await closePeople(page);
+      await page.getByText("your connection is slow").waitFor();
+    },
+  },
+  "limited-server": {
+    scenario: { people: SIX, limits: { last_n: 0, reason: "server_busy" } },
+    go: async page => {
+      await call(page);
+      await closePeople(page);
+      await page.getByText("the server is busy").waitFor();
+    },
+  },
   sharing: {
     scenario: { people: SIX.slice(0, 2) },
     go: async page => {

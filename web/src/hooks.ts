@@ -21,7 +21,7 @@ export function useMedia(media: LocalMedia): LocalMedia {
 export function useRoom(room: Room): Room {
   const render = useRender();
   useEffect(() => {
-    const events = ["state", "roster", "slots", "speakers", "dominant", "local"] as const;
+    const events = ["state", "roster", "slots", "speakers", "dominant", "local", "limits"] as const;
     const offs = events.map(event => room.on(event, () => render()));
     render();
     return () => {

@@ -5,7 +5,7 @@ import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } fr
 import { AudioOutput } from "./audio.js";
 import { CopyLink } from "./copy-link.js";
 import { useMedia, useRoom, useShortcuts, useSize } from "./hooks.js";
-import { Logo, Screen, Settings as SettingsIcon } from "./icons.js";
+import { Alert, Logo, Screen, Settings as SettingsIcon } from "./icons.js";
 import { grid, type Rect, stage } from "./layout.js";
 import type { LocalMedia } from "./media.js";
 import { People } from "./people.js";
@@ -18,6 +18,7 @@ import { TileView } from "./tile.js";
 import { stageKey, type Tile, tilesOf } from "./tiles.js";
 import { type Notify, Toasts, useToasts } from "./toasts.js";
 import { Toolbar } from "./toolbar.js";
+import { sentenceForLimits } from "./words.js";
 
 /** From this width on the list of people is open from the start. */
 const WIDE = 1100;
@@ -102,6 +103,12 @@ export function RoomPage({ room, media, videos, place }: RoomPageProps) {
           <div class="banner banner-warning" role="status">
             <span class="spinner" aria-hidden="true" />
             The connection was lost. Bringing you back…
+          </div>
+        )}
+        {room.limits && room.state === "connected" && (
+          <div class="banner banner-warning" role="status" data-testid="limits">
+            <Alert size={18} />
+            <span>{sentenceForLimits(room.limits)}</span>
           </div>
         )}
         {sharing && (

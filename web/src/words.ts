@@ -1,6 +1,6 @@
 // Errors and ends in words for people: what happened, and what to do.
 
-import { AntiphonError, type Closed } from "@antiphon/client";
+import { AntiphonError, type Closed, type Limits } from "@antiphon/client";
 
 export interface Words {
   title: string;
@@ -81,6 +81,12 @@ export function wordsForError(error: unknown): Words {
 
 export function wordsForClosed(closed: Closed): Words {
   return wordsFor(closed.reason, closed.message);
+}
+
+/** One sentence for why fewer people are seen than could be. */
+export function sentenceForLimits({ lastN, reason }: Limits): string {
+  const seen = lastN === 0 ? "No video at the moment" : "Fewer videos at the moment";
+  return reason === "server_busy" ? `${seen}: the server is busy.` : `${seen}: your connection is slow.`;
 }
 
 /** One sentence for a request that failed during a call. */

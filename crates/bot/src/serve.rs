@@ -233,7 +233,7 @@ impl Connection {
 
     fn end_track(&mut self, source: Source) {
         if self.senders[source.index()].take().is_some() {
-            self.request(NO_REPLY, Request::Publish { source, active: false });
+            self.request(NO_REPLY, Request::Publish { source, active: false, hint: None });
         }
     }
 

@@ -15,26 +15,42 @@ const LOUDER_DB: f32 = 3.0;
 /// ... for this long to take its slot: longer than a syllable.
 pub(crate) const HOLD: Duration = Duration::from_millis(300);
 
+/// Who gets bandwidth first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tier {
+    Screen,
+    /// Pinned, or leading the conversation.
+    Leading,
+    Other,
+}
+
 /// What shall stand in the slots.
 #[derive(Debug, Default)]
 pub(crate) struct Assignment {
     /// One for each slot, in the order of the plan.
     pub(crate) tracks: Vec<Option<TrackKey>>,
-    /// Positions of video slots, the most important first: who gets bandwidth first.
-    pub(crate) priority: Vec<usize>,
+    /// Positions of slots with a video, the most important first: who gets bandwidth first.
+    pub(crate) priority: Vec<(usize, Tier)>,
+    /// Videos that would be shown if the server did not cap their number.
+    pub(crate) wanted: usize,
     /// New value of [`Participant::contested`].
     pub(crate) contested: Option<Instant>,
 }
 
-/// Assigns all slots of `p`.
-pub(crate) fn assign(p: &Participant, scene: &Scene, now: Instant) -> Assignment {
+/// Assigns all slots of `p`, with at most `cap` videos.
+pub(crate) fn assign(p: &Participant, scene: &Scene, now: Instant, cap: Option<usize>) -> Assignment {
     let audio_len = p.slots.iter().filter(|s| s.role == Role::Audio).count();
     let video_len = p.slots.iter().filter(|s| s.role == Role::Video).count();
     let (audio_slots, rest) = p.slots.split_at(audio_len);
     let (video_slots, screen_slot) = rest.split_at(video_len);
 
-    let screen = screen_slot.first().and_then(|_| screen(p, scene));
-    let shown = videos(p, scene, video_slots, screen);
+    let mut screen = screen_slot.first().and_then(|_| screen(p, scene));
+    let mut shown = videos(p, scene, video_slots, screen, usize::MAX);
+    let wanted = shown.len() + usize::from(screen.is_some());
+    if let Some(cap) = cap.filter(|cap| *cap < wanted) {
+        screen = screen.filter(|_| cap > 0);
+        shown = videos(p, scene, video_slots, screen, cap - usize::from(screen.is_some()));
+    }
     let (heard, contested) = audio(p, scene, audio_slots, now);
 
     let companion = |slots: &[SlotState]| -> Vec<Option<ParticipantKey>> {
@@ -44,13 +60,29 @@ pub(crate) fn assign(p: &Participant, scene: &Scene, now: Instant) -> Assignment
     let video_owners: Vec<_> = video.iter().map(|t| t.map(|t| t.participant)).collect();
     let audio = place(&heard, audio_slots, &video_owners);
 
-    let mut priority: Vec<usize> = screen.iter().map(|_| audio_len + video_len).collect();
-    let at = |track: &TrackKey| video.iter().position(|v| v.as_ref() == Some(track));
-    priority.extend(shown.iter().filter_map(at).map(|i| audio_len + i));
+    let mut priority: Vec<(usize, Tier)> =
+        screen.iter().map(|_| (audio_len + video_len, Tier::Screen)).collect();
+    let pins = pinned(p, scene);
+    let at = |track: &TrackKey| {
+        let slot = video.iter().position(|v| v.as_ref() == Some(track))?;
+        Some((audio_len + slot, tier(scene, &pins, *track)))
+    };
+    priority.extend(shown.iter().filter_map(at));
+    priority.sort_by_key(|(_, tier)| *tier);
     let mut tracks = audio;
     tracks.extend(video);
     tracks.extend(screen_slot.iter().map(|_| screen));
-    Assignment { tracks, priority, contested }
+    Assignment { tracks, priority, wanted, contested }
+}
+
+fn tier(scene: &Scene, pins: &[TrackKey], track: TrackKey) -> Tier {
+    if track.source == Source::Screen {
+        Tier::Screen
+    } else if pins.contains(&track) || scene.dominant.contains(&track.participant) {
+        Tier::Leading
+    } else {
+        Tier::Other
+    }
 }
 
 fn pinned(p: &Participant, scene: &Scene) -> Vec<TrackKey> {
@@ -73,14 +105,15 @@ fn screen(p: &Participant, scene: &Scene) -> Option<TrackKey> {
     pin.or_else(|| if p.policy.follow == Follow::None { None } else { latest() })
 }
 
-/// For the video slots, the most important first.
+/// For the video slots, the most important first, at most `cap`.
 fn videos(
     p: &Participant,
     scene: &Scene,
     slots: &[SlotState],
     screen_slot: Option<TrackKey>,
+    cap: usize,
 ) -> Vec<TrackKey> {
-    let limit = p.policy.max_videos.map_or(slots.len(), |max| slots.len().min(usize::from(max)));
+    let limit = p.policy.max_videos.map_or(slots.len(), |max| slots.len().min(usize::from(max))).min(cap);
     let mut shown: Vec<TrackKey> = pinned(p, scene);
     shown.retain(|t| Some(*t) != screen_slot);
     shown.truncate(limit);

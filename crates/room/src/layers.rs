@@ -1,98 +1,147 @@
-//! Which layer of a track a slot shows: by the height of its tile, capped by the subscriber's bandwidth.
+//! What of each track the slots of one subscriber are to get: by the heights of its tiles and the frame rate it asks
+//! for, and by priority where its bandwidth does not carry all of that.
+//!
+//! Voices come first. Of each video the lowest is served before any is raised: screens, then pins and dominant speakers,
+//! then others; then screens are raised to their top, then pins and dominant speakers in turns, step by step, then
+//! others. A video of which not even the lowest fits is not served ([`crate::shed`]).
+
+use std::time::Instant;
 
 use antiphon_base::TrackKey;
 
+use crate::allocate::{Allocation, Pace, Video};
 use crate::assign::Assignment;
+use crate::ladder::{ladder, present};
 use crate::output::Feed;
 use crate::participant::{Participant, Role, SlotState};
+use crate::rates::assumed_bps;
 use crate::scene::{Scene, SceneTrack};
 
-/// What a voice costs: Opus with its headers.
+/// What a voice costs until it was measured: Opus with its headers.
 const AUDIO_BPS: u64 = 50_000;
-/// A layer that is routed is kept while the estimate is this share of what it costs, in percent: two decreases of
-/// congestion control (85 % each), as a key frame on a line just wide enough brings them about, cost no layer; a line
-/// that has really narrowed brings about the third within a second. To raise a layer takes all of its cost.
-const KEEP_PERCENT: u64 = 70;
+/// What a silent one may cost at any moment.
+const MIN_AUDIO_BPS: u64 = 20_000;
+/// Asked for beyond the demand, so that an estimate that is a little low still lets the last step be taken.
+const DEMAND_PERCENT: u64 = 105;
 
-/// Bits per second assumed for a layer of this height: what browsers send by default for simulcast cameras.
-pub(crate) fn assumed_bps(height: u16) -> u64 {
-    match height {
-        0..=240 => 150_000,
-        241..=480 => 500_000,
-        481..=800 => 1_700_000,
-        _ => 3_500_000,
-    }
+/// What one slot is to get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Target {
+    pub(crate) feed: Option<Feed>,
+    /// The highest temporal layer; `None`: all.
+    pub(crate) temporal: Option<u8>,
+    /// It is the lowest there is, and this is what it may take, which is less than it does.
+    pub(crate) squeezed: Option<u64>,
+}
+
+/// What all slots are to get.
+#[derive(Debug, Default)]
+pub(crate) struct Choice {
+    pub(crate) targets: Vec<Target>,
+    /// Bits per second if nothing limited them: what is wanted, served or not; 0 where that is voices only.
+    pub(crate) demand: u64,
+    pub(crate) pace: Pace,
+    /// Videos that were to be served, and those that are.
+    pub(crate) videos: (usize, usize),
+    /// The bandwidth keeps something below its top.
+    pub(crate) tight: bool,
+    /// Look again then, even if nothing happens.
+    pub(crate) wake: Option<Instant>,
 }
 
 /// The lowest of the caps for `track` in `slot`.
-fn cap(p: &Participant, slot: &SlotState, track: TrackKey, owner: &SceneTrack) -> Option<u16> {
-    let pin = p.policy.pins.iter().find(|pin| pin.participant == owner.owner && pin.source == track.source);
+pub(crate) fn cap(p: &Participant, slot: &SlotState, track: &SceneTrack) -> Option<u16> {
+    let of =
+        |pin: &&antiphon_wire::control::Pin| pin.participant == track.owner && pin.source == track.key.source;
+    let pin = p.policy.pins.iter().find(of);
     let tile = p.policy.slot_heights.get(&slot.mid).copied();
     [p.policy.max_height, tile, pin.and_then(|pin| pin.max_height)].into_iter().flatten().min()
 }
 
-/// A feed for each slot of the assignment, and what they would cost in bits per second if nothing limited them: 0 where
-/// there is no layer to choose.
-pub(crate) fn choose(p: &Participant, scene: &Scene, assignment: &Assignment) -> (Vec<Option<Feed>>, u64) {
-    let mut feeds: Vec<Option<Feed>> = Vec::with_capacity(p.slots.len());
-    for (slot, track) in p.slots.iter().zip(&assignment.tracks) {
-        let found = track.and_then(|t| scene.tracks.get(&t));
-        feeds.push(found.map(|t| match slot.role {
-            Role::Audio => Feed { track: t.key, layer: 0 },
-            Role::Video | Role::Screen => t.feed_below(cap(p, slot, t.key, t)),
-        }));
+/// A target for each slot of the assignment. `alone`: nobody but `p` watches this track.
+pub(crate) fn choose(
+    p: &Participant,
+    scene: &Scene,
+    assignment: &Assignment,
+    now: Instant,
+    alone: impl Fn(TrackKey) -> bool,
+) -> Choice {
+    let mut choice =
+        Choice { targets: vec![Target::default(); p.slots.len()], pace: p.pace, ..Choice::default() };
+    let mut audio = 0;
+    for (i, (slot, track)) in p.slots.iter().zip(&assignment.tracks).enumerate() {
+        let Some(track) = track.filter(|_| slot.role == Role::Audio).and_then(|t| scene.tracks.get(&t))
+        else {
+            continue;
+        };
+        let rates = &track.rates[0];
+        audio += if rates.known() { rates.cost(0).max(MIN_AUDIO_BPS) } else { AUDIO_BPS };
+        choice.targets[i].feed = Some(Feed { track: track.key, layer: 0 });
     }
-    let demand = demand(p, scene, &feeds);
-    if let Some(bps) = p.bandwidth {
-        fit(p, scene, &assignment.priority, bps, &mut feeds);
-    }
-    (feeds, demand)
-}
-
-fn demand(p: &Participant, scene: &Scene, feeds: &[Option<Feed>]) -> u64 {
-    let (mut bps, mut choice) = (0, false);
-    for (slot, feed) in p.slots.iter().zip(feeds) {
-        let Some((feed, track)) = feed.and_then(|f| Some((f, scene.tracks.get(&f.track)?))) else { continue };
-        if slot.role == Role::Audio {
-            bps += AUDIO_BPS;
-        } else {
-            bps += assumed_bps(track.height(feed.layer));
-            choice |= track.live().any(|layer| layer < feed.layer);
+    let mut videos = videos(p, scene, assignment, alone);
+    match p.bandwidth {
+        Some(bps) => Allocation::new(bps, audio, now, &mut choice).run(&mut videos),
+        None => {
+            for video in &mut videos {
+                (video.served, video.at) = (true, video.ladder.len() - 1);
+            }
+            choice.pace = Pace::default();
         }
     }
-    if choice { bps } else { 0 }
+    for video in videos.iter().filter(|v| v.served) {
+        let (point, target) = (video.ladder[video.at], &mut choice.targets[video.slot]);
+        target.feed = Some(Feed { track: video.track, layer: point.layer });
+        target.temporal = point.temporal;
+    }
+    choice.videos = (videos.len(), videos.iter().filter(|v| v.served).count());
+    choice.demand = demand(audio, &videos, &choice.targets, scene);
+    choice
 }
 
-/// Lowers layers until they fit: all start at their lowest, then the most important is raised first, step by step.
-/// A layer that is routed now is kept with a little less, so that a slot does not flap at the edge.
-fn fit(p: &Participant, scene: &Scene, priority: &[usize], bps: u64, feeds: &mut [Option<Feed>]) {
-    let audio = p.slots.iter().zip(feeds.iter()).filter(|(s, f)| s.role == Role::Audio && f.is_some());
-    let mut spent = AUDIO_BPS * u64::try_from(audio.count()).unwrap_or(u64::MAX);
-    let mut steps: Vec<(usize, Vec<u8>)> = Vec::new();
-    for &i in priority {
-        let Some(feed) = feeds.get(i).copied().flatten() else { continue };
-        let Some(track) = scene.tracks.get(&feed.track) else { continue };
-        let live: Vec<u8> = track.live().filter(|l| *l <= feed.layer).collect();
-        let lowest = live.first().copied().unwrap_or(feed.layer);
-        spent += assumed_bps(track.height(lowest));
-        feeds[i] = Some(Feed { layer: lowest, ..feed });
-        steps.push((i, live));
+fn videos(
+    p: &Participant,
+    scene: &Scene,
+    assignment: &Assignment,
+    alone: impl Fn(TrackKey) -> bool,
+) -> Vec<Video> {
+    let mut videos = Vec::new();
+    for &(slot, tier) in &assignment.priority {
+        let (Some(state), Some(Some(track))) = (p.slots.get(slot), assignment.tracks.get(slot)) else {
+            continue;
+        };
+        let Some(track) = scene.tracks.get(track) else { continue };
+        let ladder = ladder(track, cap(p, state, track), p.policy.max_frame_rate);
+        let shown = state.desired.filter(|f| f.track == track.key);
+        let present = shown.and_then(|f| present(&ladder, f.layer, state.temporal));
+        let elastic = track.told && alone(track.key);
+        let lowest = ladder.first().map_or(0, |p| p.layer);
+        let squeezed = state.squeezed.filter(|_| shown.is_some()).map(|_| assumed_bps(track.height(lowest)));
+        videos.push(Video {
+            slot,
+            track: track.key,
+            tier,
+            ladder,
+            present,
+            elastic,
+            squeezed,
+            served: false,
+            at: 0,
+        });
     }
-    let rounds = steps.iter().map(|(_, live)| live.len()).max().unwrap_or(0);
-    for round in 1..rounds {
-        for (i, live) in &steps {
-            let (Some(&layer), Some(feed)) = (live.get(round), feeds[*i]) else { continue };
-            let Some(track) = scene.tracks.get(&feed.track) else { continue };
-            if live.get(round - 1) != Some(&feed.layer) {
-                continue;
-            }
-            let more = assumed_bps(track.height(layer)).saturating_sub(assumed_bps(track.height(feed.layer)));
-            let now = p.slots[*i].routed.filter(|f| f.track == feed.track).map(|f| f.layer);
-            let percent = if now.is_some_and(|n| n >= layer) { KEEP_PERCENT } else { 100 };
-            if (spent + more).saturating_mul(percent) <= bps.saturating_mul(100) {
-                spent += more;
-                feeds[*i] = Some(Feed { layer, ..feed });
-            }
-        }
+    videos.retain(|v| !v.ladder.is_empty());
+    videos
+}
+
+/// What the tops cost. A layer that is not sent now, or was told to be small, is worth what such layers are.
+fn demand(audio: u64, videos: &[Video], targets: &[Target], scene: &Scene) -> u64 {
+    let mut bps = audio;
+    for video in videos {
+        let (Some(top), Some(track)) = (video.ladder.last(), scene.tracks.get(&video.track)) else {
+            continue;
+        };
+        let squeezed = targets[video.slot].squeezed.is_some();
+        let full = if track.flows(top.layer) && !squeezed { 0 } else { assumed_bps(track.height(top.layer)) };
+        bps += top.bps.max(full) * DEMAND_PERCENT / 100;
     }
+    if videos.is_empty() { 0 } else { bps }
 }

@@ -12,8 +12,9 @@
 //! - owns one [`slot::Slot`] for each receive slot, tells it each [`Output::Route`], and says back by
 //!   [`Room::switched`] what really flows, emptied slots and other layers of the same track included;
 //! - tells of media what the engine needs: [`Room::layer_seen`], [`Room::layer_resolution`], [`Room::keyframe_seen`],
-//!   [`Room::audio_level`] (each audio packet), [`Room::activity`]. It calls `layer_seen` anew after
-//!   [`Room::resume`] and after [`Room::layer_gone`].
+//!   [`Room::layer_rate`] (about once per second), [`Room::audio_level`] (each audio packet), [`Room::activity`]. It calls
+//!   `layer_seen` anew after [`Room::resume`] and after [`Room::layer_gone`];
+//! - tells its load by [`Room::load`], about once per second.
 //!
 //! What holds after each drain: nobody is routed its own track, a track that is not there, is muted, or cannot be
 //! decoded; a track stands in one slot of a subscriber at most; replaying the roster deltas gives the roster; the
@@ -44,26 +45,33 @@
 //! # }
 //! ```
 
+mod allocate;
 mod assign;
 mod config;
 mod dominance;
 mod join;
 mod keyframe;
+mod ladder;
 mod layers;
+mod load;
 mod loudness;
 mod output;
 mod participant;
+mod rates;
 mod room;
 mod scene;
+mod shed;
 pub mod slot;
 mod stats;
 mod timer;
 mod topics;
+mod wish;
 
 pub use config::{Config, DataRates};
 pub use join::{Grants, Join, JoinError, SlotPlan};
 pub use keyframe::KeyframeCause;
 pub use output::{Feed, MAX_LAYERS, Output, SlotId, TapRequest};
+pub use rates::{LayerRate, MAX_TEMPORAL};
 pub use room::{MAX_QUEUED_MESSAGES, MAX_TAPS, Room};
 pub use stats::Stats;
 pub use timer::Reason;

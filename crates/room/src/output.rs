@@ -51,6 +51,8 @@ pub enum Output {
         slot: SlotId,
         /// What; `None`: nothing.
         feed: Option<Feed>,
+        /// The highest temporal layer of it; `None`: all.
+        temporal: Option<u8>,
     },
     /// Packets of this feed go to this in-process subscriber, or do not any more. While a tap changes layers both are on
     /// until a keyframe of the new one was seen.

@@ -6,12 +6,17 @@ use std::time::{Duration, Instant};
 use antiphon_base::{
     AudioCodec, Codec, MediaKind, ParticipantId, ParticipantKey, Source, TrackKey, VideoCodec,
 };
-use antiphon_wire::control::{ParticipantInfo, ParticipantKind, Policy, Presence, SlotAssignment, TrackInfo};
+use antiphon_wire::control::{
+    ContentHint, LimitReason, ParticipantInfo, ParticipantKind, Policy, Presence, SlotAssignment, TrackInfo,
+};
 
+use crate::allocate::Pace;
 use crate::join::{Grants, Join, SlotPlan};
 use crate::loudness::Loudness;
 use crate::output::{Feed, MAX_LAYERS};
+use crate::rates::Rates;
 use crate::topics::Allowance;
+use crate::wish::Wish;
 
 /// Whether a source is published, as far as its owner has said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,6 +36,11 @@ pub(crate) struct Media {
     pub(crate) codec: Codec,
     /// Bit `n`: layer `n` is sent.
     pub(crate) layers: u8,
+    /// Bit `n`: layer `n` is not sent, because its publisher was told that nobody wants it.
+    pub(crate) paused: u8,
+    pub(crate) rates: [Rates; MAX_LAYERS as usize],
+    /// It sends more than it was told: it is not told again.
+    pub(crate) deaf: bool,
     pub(crate) heights: [Option<u16>; MAX_LAYERS as usize],
     pub(crate) last: Instant,
     /// Of a publisher without control channel: packets have stopped.
@@ -38,12 +48,22 @@ pub(crate) struct Media {
     pub(crate) loudness: Loudness,
 }
 
+impl Media {
+    /// Layers that can be had.
+    pub(crate) fn available(&self) -> u8 {
+        self.layers | self.paused
+    }
+}
+
 /// One source of a participant.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SourceState {
     pub(crate) intent: Intent,
     pub(crate) muted: bool,
+    pub(crate) hint: Option<ContentHint>,
     pub(crate) media: Option<Media>,
+    /// What its publisher was told of it.
+    pub(crate) wish: Wish,
     /// Position in the order in which the room's tracks began; 0 while it is not published.
     pub(crate) began: u64,
 }
@@ -60,7 +80,7 @@ impl SourceState {
 
     /// Packets may go to others.
     pub(crate) fn routable(&self) -> Option<&Media> {
-        self.media.as_ref().filter(|m| self.listed() && !self.muted && !m.idle && m.layers != 0)
+        self.media.as_ref().filter(|m| self.listed() && !self.muted && !m.idle && m.available() != 0)
     }
 }
 
@@ -79,6 +99,12 @@ pub(crate) struct SlotState {
     pub(crate) role: Role,
     /// What it shall show.
     pub(crate) routed: Option<Feed>,
+    /// The highest temporal layer of it; `None`: all.
+    pub(crate) temporal: Option<u8>,
+    /// What it shall show as soon as that layer is sent.
+    pub(crate) desired: Option<Feed>,
+    /// What the lowest layer may take of the bandwidth, where that is less than it does.
+    pub(crate) squeezed: Option<u64>,
     /// What really flows, as the host said.
     pub(crate) flowing: Option<Feed>,
     /// RTP time at which that began.
@@ -127,10 +153,17 @@ pub(crate) struct Participant {
     pub(crate) taps: BTreeMap<TrackKey, TapState>,
     /// Tracks it was told it cannot decode.
     pub(crate) unavailable: BTreeSet<TrackKey>,
+    /// The shard that serves it.
+    pub(crate) shard: u16,
     /// Estimate of what it can receive.
     pub(crate) bandwidth: Option<u64>,
     /// What the host was told of its demand, in bits per second.
     pub(crate) demand: u64,
+    pub(crate) pace: Pace,
+    /// Videos that it wants, and those that it is served.
+    pub(crate) videos: (usize, usize),
+    /// What it was told of them.
+    pub(crate) limits: Option<(u16, LimitReason)>,
     /// Since when somebody is louder than the quietest occupant of its audio slots.
     pub(crate) contested: Option<Instant>,
     pub(crate) rate: Rate,
@@ -161,8 +194,12 @@ impl Participant {
             slots: slots(&join.slots),
             taps: BTreeMap::new(),
             unavailable: BTreeSet::new(),
+            shard: 0,
             bandwidth: None,
             demand: 0,
+            pace: Pace::default(),
+            videos: (0, 0),
+            limits: None,
             contested: None,
             rate: Rate { since: now, count: 0 },
             data: Allowance::default(),
@@ -204,7 +241,7 @@ impl Participant {
                     source,
                     codec: media.map_or_else(|| expected_codec(source), |m| m.codec),
                     muted: state.muted,
-                    layers: media.map_or(1, |m| u8::try_from(m.layers.count_ones()).unwrap_or(8).max(1)),
+                    layers: media.map_or(1, |m| u8::try_from(m.available().count_ones()).unwrap_or(8).max(1)),
                 })
             })
             .collect();
@@ -234,6 +271,9 @@ pub(crate) fn slots(plan: &SlotPlan) -> Vec<SlotState> {
             mid: mid.clone(),
             role,
             routed: None,
+            temporal: None,
+            desired: None,
+            squeezed: None,
             flowing: None,
             since: 0,
             told: None,

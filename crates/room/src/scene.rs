@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use antiphon_base::{Codec, MediaKind, ParticipantId, ParticipantKey, Source, TrackKey};
+use antiphon_wire::control::{ContentHint, ParticipantKind};
 
 use crate::output::{Feed, MAX_LAYERS};
 use crate::participant::{Media, Participant};
+use crate::rates::Rates;
 
 /// Height assumed for the top layer while no keyframe has told one.
 const ASSUMED_TOP: u16 = 720;
@@ -16,7 +18,14 @@ pub(crate) struct SceneTrack {
     pub(crate) key: TrackKey,
     pub(crate) owner: ParticipantId,
     pub(crate) codec: Codec,
+    /// Layers that can be had: sent, or paused because nobody wanted them.
     pub(crate) layers: u8,
+    /// Those that are sent.
+    flowing: u8,
+    pub(crate) rates: [Rates; MAX_LAYERS as usize],
+    pub(crate) hint: ContentHint,
+    /// Its publisher hears what is wanted of it, and follows.
+    pub(crate) told: bool,
     /// Measured or assumed, in pixels.
     pub(crate) heights: [u16; MAX_LAYERS as usize],
     pub(crate) loud: f32,
@@ -24,19 +33,30 @@ pub(crate) struct SceneTrack {
 }
 
 impl SceneTrack {
-    fn new(owner: &ParticipantId, key: TrackKey, media: &Media) -> Self {
+    fn new(owner: &Participant, key: TrackKey, media: &Media) -> Self {
+        let by_source = if key.source == Source::Screen { ContentHint::Detail } else { ContentHint::Motion };
+        let browser = owner.control && owner.kind == ParticipantKind::WebRtc;
         Self {
             key,
-            owner: owner.clone(),
+            owner: owner.id.clone(),
             codec: media.codec,
-            layers: media.layers,
-            heights: heights(media.layers, &media.heights),
+            layers: media.available(),
+            flowing: media.layers,
+            rates: media.rates,
+            hint: owner.sources[key.source.index()].hint.unwrap_or(by_source),
+            told: browser && !media.deaf,
+            heights: heights(media.available(), &media.heights),
             loud: media.loudness.loud(),
             audible: media.loudness.audible(),
         }
     }
 
-    /// Layers that flow, lowest first.
+    /// Its packets come.
+    pub(crate) fn flows(&self, layer: u8) -> bool {
+        u32::from(self.flowing) & 1u32.checked_shl(u32::from(layer)).unwrap_or(0) != 0
+    }
+
+    /// Layers that can be had, lowest first.
     pub(crate) fn live(&self) -> impl DoubleEndedIterator<Item = u8> + '_ {
         (0..MAX_LAYERS).filter(|layer| self.layers & (1 << layer) != 0)
     }
@@ -104,7 +124,7 @@ impl Scene {
                 let state = &p.sources[source.index()];
                 let Some(media) = state.routable() else { continue };
                 let key = p.track(source);
-                scene.tracks.insert(key, SceneTrack::new(&p.id, key, media));
+                scene.tracks.insert(key, SceneTrack::new(p, key, media));
                 scene.by_id.insert(p.id.clone(), p.key);
                 if !scene.codecs.contains(&media.codec) {
                     scene.codecs.push(media.codec);

@@ -110,6 +110,8 @@ pub struct Slot {
     rewriter: SlotRewriter,
     current: Option<(Feed, Codec)>,
     want: Option<Feed>,
+    /// The highest temporal layer to send on.
+    temporal: Option<u8>,
     progress: Progress,
     /// Packets of the wanted feed from its key frame on, until the old frame has ended.
     held: Vec<Arc<Packet>>,
@@ -130,6 +132,7 @@ impl Slot {
             rewriter: SlotRewriter::new(start),
             current: None,
             want: None,
+            temporal: None,
             progress: Progress::default(),
             held: Vec::new(),
             early: Vec::new(),
@@ -146,6 +149,16 @@ impl Slot {
             self.early.clear();
         }
         self.may_stop() && self.stop()
+    }
+
+    /// The highest temporal layer to send on; `None`: all.
+    pub fn limit_temporal(&mut self, highest: Option<u8>) {
+        self.temporal = highest;
+    }
+
+    /// What [`Slot::limit_temporal`] said last.
+    pub fn temporal_limit(&self) -> Option<u8> {
+        self.temporal
     }
 
     /// What flows now.

@@ -33,6 +33,12 @@ pub struct Stats {
     pub data_messages: u64,
     /// Messages on topics that were refused.
     pub data_refused: u64,
+    /// Messages by which publishers were told which layers are wanted.
+    pub layers_told: u64,
+    /// Messages by which subscribers were told that fewer videos are served, or all again.
+    pub limits_told: u64,
+    /// Changes of the number of videos that the server's load allows.
+    pub load_caps: u64,
     /// Changes of the dominant-speaker set.
     pub dominant_changes: u64,
 }

@@ -20,6 +20,10 @@ pub enum Reason {
     Idle,
     /// A keyframe was asked for and has not come, or a request waits.
     Keyframe(Feed),
+    /// A subscriber's videos may be raised, or are to be shed.
+    Bandwidth(ParticipantKey),
+    /// Publishers are to be told which layers are wanted.
+    Layers,
     /// The time for leaving a stopping server is over.
     Drain,
     /// The room has been empty for long enough.

@@ -7,12 +7,12 @@ mod call;
 use std::collections::{BTreeMap, BTreeSet};
 
 use antiphon_base::{Codec, MediaKind, ParticipantKey, Source, TrackKey, VideoCodec};
-use antiphon_room::{Config, Feed, Join, KeyframeCause, Output, SlotId, TapRequest};
+use antiphon_room::{Config, Feed, Join, KeyframeCause, LayerRate, Output, SlotId, TapRequest};
 use antiphon_wire::control::{
-    Follow, LeaveReason, ParticipantInfo, ParticipantKind, Pin, Policy, Presence, Request,
+    Follow, LeaveReason, ParticipantInfo, ParticipantKind, Pin, Policy, Presence, Request, ServerMessage,
 };
 
-use call::{Call, H264, OPUS, VP8, browser, feed, id, plan, track};
+use call::{Call, Client, H264, OPUS, VP8, browser, feed, id, plan, track};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 struct Random(u64);
@@ -47,6 +47,8 @@ impl Random {
 struct Known {
     join: Join,
     sent: BTreeMap<Source, (Codec, u8)>,
+    /// Layers that have stopped after the room had said that nobody wants them.
+    paused: BTreeMap<Source, u8>,
     policy: Policy,
 }
 
@@ -85,7 +87,10 @@ impl Model {
         let connects = r.chance(90);
         let now = self.call.now;
         if let Ok(key) = self.call.room.join(now, join.clone()) {
-            self.known.insert(key, Known { policy: join.policy.clone(), join, sent: BTreeMap::new() });
+            self.known.insert(
+                key,
+                Known { policy: join.policy.clone(), join, sent: BTreeMap::new(), paused: BTreeMap::new() },
+            );
             if connects {
                 self.call.room.connected(now, key, 0);
             }
@@ -103,6 +108,7 @@ impl Model {
             follow: r.pick(&[Follow::Dominant, Follow::Joined, Follow::None]),
             max_height: r.chance(50).then(|| r.pick(&[90, 360, 1080])),
             max_videos: r.chance(30).then(|| u8::try_from(r.below(3)).unwrap()),
+            max_frame_rate: r.chance(30).then(|| r.pick(&[1, 8, 15, 60])),
             ..Policy::default()
         }
     }
@@ -123,17 +129,26 @@ impl Model {
                 let sent = known.sent.entry(source).or_insert((codec, 0));
                 if sent.0 != codec {
                     *sent = (codec, 0);
+                    known.paused.remove(&source);
                 }
                 sent.1 |= 1 << layer;
             }
         } else {
             self.call.room.layer_gone(now, f);
             if let Some(sent) = known.sent.get_mut(&source) {
+                let off = self.call.clients.get(&key).and_then(|c| c.ever_off.get(&source));
+                *known.paused.entry(source).or_default() |= sent.1 & off.unwrap_or(&0) & (1 << layer);
                 sent.1 &= !(1 << layer);
             }
         }
         if self.random.chance(20) {
             self.call.room.layer_resolution(now, f, 640, u32::try_from(90 << self.random.below(4)).unwrap());
+        }
+        if self.random.chance(30) {
+            let bps = [1, 2, 3, 3].map(|share| share * (self.random.next() % 1_000_000));
+            let (temporal_layers, frames) =
+                (self.random.pick(&[0, 1, 3, 200]), self.random.pick(&[0, 15, 30]));
+            self.call.room.layer_rate(now, f, LayerRate { bps, temporal_layers, frames });
         }
         if self.random.chance(20) {
             self.call.room.keyframe_seen(now, f);
@@ -149,7 +164,7 @@ impl Model {
         let (source, participant) = (r.pick(&Source::ALL), id(&r.name()));
         let request = match r.below(9) {
             0 | 1 => Request::Mute { source, muted: r.chance(50) },
-            2 | 3 => Request::Publish { source, active: r.chance(60) },
+            2 | 3 => Request::Publish { source, active: r.chance(60), hint: None },
             4 => Request::Policy { policy: Self::policy(r) },
             5 => Request::Rename { name: r.name() },
             6 => Request::MuteOther { participant, source },
@@ -170,6 +185,7 @@ impl Model {
             0 => {
                 self.call.room.disconnected(now, key);
                 self.known.get_mut(&key).unwrap().sent.clear();
+                self.known.get_mut(&key).unwrap().paused.clear();
             }
             1 => {
                 let slots = plan(self.random.below(4), self.random.below(4), true);
@@ -177,6 +193,7 @@ impl Model {
                     let key = self.call.room.key_of(&name).unwrap();
                     let known = self.known.get_mut(&key).unwrap();
                     known.sent.clear();
+                    known.paused.clear();
                     (known.join.slots, known.join.decodes) = (slots, vec![VideoCodec::Vp8]);
                     if self.random.chance(80) {
                         self.call.room.connected(now, key, 0);
@@ -220,6 +237,10 @@ impl Model {
                     self.call.pass(ms);
                 }
             }
+            (17, _) if self.random.chance(30) => {
+                let permille = self.random.pick(&[100, 700, 850, 990]);
+                self.call.room.load(self.call.now, 0, permille);
+            }
             (17, _) => {
                 for (key, slot, feed) in std::mem::take(&mut self.call.pending) {
                     self.call.switch(key, slot, feed);
@@ -243,9 +264,11 @@ impl Model {
     fn flows(&self, all: &BTreeMap<ParticipantKey, ParticipantInfo>, track: TrackKey) -> Option<(Codec, u8)> {
         let info = all.get(&track.participant)?;
         let listed = info.tracks.iter().find(|t| t.source == track.source)?;
-        let sent = self.known[&track.participant].sent.get(&track.source)?;
+        let known = &self.known[&track.participant];
+        let sent = known.sent.get(&track.source)?;
+        let sent = (sent.0, sent.1 | known.paused.get(&track.source).unwrap_or(&0));
         (!listed.muted && sent.1 != 0 && info.presence == Presence::Connected || self.resuming(info))
-            .then_some(*sent)
+            .then_some(sent)
             .filter(|s| s.1 != 0 && !listed.muted)
     }
 
@@ -332,6 +355,12 @@ impl Model {
             assert_eq!(self.call.room.routed(key, *slot), Some(*f));
         }
         assert!(known.policy.max_videos.is_none_or(|max| videos <= usize::from(max)));
+        let current = |c: &&Client| c.seq == Some(self.call.room.roster_seq());
+        let client = self.call.clients.get(&key).filter(current);
+        let connected = all[&key].presence == Presence::Connected;
+        if let Some((last_n, _)) = client.filter(|_| connected).and_then(|c| c.limits) {
+            assert_eq!(seen.len() - heard, usize::from(last_n), "{key} is served what it was told");
+        }
         let voices = all.values().filter(|p| {
             p.key != key
                 && known.join.only.as_ref().is_none_or(|only| *only == p.id)
@@ -355,7 +384,36 @@ impl Model {
     }
 }
 
-fn run(seed: u64, steps: usize) -> Vec<Output> {
+impl Model {
+    /// Long after the last change: publishers know what is wanted of them. Gives how many layers are off.
+    fn check_told(&mut self) -> u32 {
+        self.call.prompt = true;
+        self.call.drain();
+        self.call.pass(9_000);
+        for (key, _) in std::mem::take(&mut self.call.ended) {
+            self.known.remove(&key);
+        }
+        let all: Vec<ParticipantInfo> = self.call.room.participants().collect();
+        let mut off = 0;
+        for p in all.iter().filter(|p| p.presence == Presence::Connected) {
+            let Some(client) = self.call.clients.get(&p.key) else { continue };
+            for t in p.tracks.iter().filter(|t| !t.muted && t.source.kind() == MediaKind::Video) {
+                let wanted = self.call.wanted.get(&track(p.key, t.source)).unwrap_or(&0);
+                let told = client.off.get(&t.source).unwrap_or(&0);
+                assert_eq!(wanted & told, 0, "{} {:?} was told not to send what is wanted", p.id, t.source);
+                let known = &self.known[&p.key];
+                let sent = known.sent.get(&t.source).map_or(0, |s| s.1);
+                if *wanted == 0 {
+                    assert_eq!(sent & !told, 0, "{} {:?} is told to send what nobody wants", p.id, t.source);
+                }
+                off += told.count_ones();
+            }
+        }
+        off
+    }
+}
+
+fn run(seed: u64, steps: usize) -> (Vec<Output>, u32) {
     let mut call = Call::new(Config { max_participants: 8, ..Config::default() });
     call.prompt = seed.is_multiple_of(2);
     let mut model = Model { call, random: Random(seed), known: BTreeMap::new() };
@@ -365,17 +423,29 @@ fn run(seed: u64, steps: usize) -> Vec<Output> {
             break;
         }
     }
-    model.call.log
+    let off = model.check_told();
+    (model.call.log, off)
 }
 
 #[test]
 fn random_calls_keep_the_invariants() {
-    let mut routes = 0;
+    let (mut routes, mut told) = (0, 0);
+    let [mut layers, mut limits] = [0, 0];
     for seed in 0..150 {
         let result = std::panic::catch_unwind(|| run(seed, 400));
-        let log = result.unwrap_or_else(|_| panic!("seed {seed}"));
+        let (log, off) = result.unwrap_or_else(|_| panic!("seed {seed}"));
+        told += off;
+        let count = |which: fn(&ServerMessage) -> bool| {
+            log.iter().filter(|o| matches!(o, Output::Send { message, .. } if which(message))).count()
+        };
         routes += log.iter().filter(|o| matches!(o, Output::Route { .. })).count();
+        layers += count(|m| matches!(m, ServerMessage::Layers { .. }));
+        limits += count(|m| matches!(m, ServerMessage::Limits { .. }));
     }
+    assert!(
+        layers > 500 && limits > 500 && told > 50,
+        "{layers} {limits} {told}: the test would prove nothing"
+    );
     assert!(routes > 20_000, "{routes}: the test would prove nothing");
 }
 

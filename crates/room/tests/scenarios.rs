@@ -202,7 +202,9 @@ fn three_layers_are_published_and_one_is_wanted() {
     call.drain();
     assert_eq!(wanted(&call), 0b001, "540 lines are 1.7 Mbit/s");
     call.room.bandwidth(call.now, watcher, 2_500_000);
-    call.drain();
+    call.pass(900);
+    assert_eq!(wanted(&call), 0b001, "up is slower than down");
+    call.pass(200);
     assert_eq!(wanted(&call), 0b010);
     call.room.layer_gone(call.now, feed(ada, Source::Camera, 1));
     call.drain();
@@ -235,7 +237,7 @@ fn a_screen_has_its_slot_and_events_of_its_own() {
     let small = call.join(small);
     let (ada, bob) = (call.join(browser("ada")), call.join(browser("bob")));
     call.send(ada);
-    call.request(ada, Request::Publish { source: Source::Screen, active: true });
+    call.request(ada, Request::Publish { source: Source::Screen, active: true, hint: None });
     assert_eq!(call.count(watcher, |m| matches!(m, ServerMessage::ScreenStarted { .. })), 1);
     call.seen(ada, Source::Screen, 0, VP8);
     assert_eq!(call.in_slot(watcher, "s"), Some(("ada", Source::Screen)));
@@ -244,14 +246,14 @@ fn a_screen_has_its_slot_and_events_of_its_own() {
         Some(("ada", Source::Screen)),
         "without a screen slot: first video"
     );
-    call.request(bob, Request::Publish { source: Source::Screen, active: true });
+    call.request(bob, Request::Publish { source: Source::Screen, active: true, hint: None });
     call.seen(bob, Source::Screen, 0, VP8);
     assert_eq!(call.in_slot(watcher, "s"), Some(("bob", Source::Screen)), "the latest");
     assert!(call.shown(watcher, "v").contains("ada"), "the other one takes a free slot");
     let pin = Pin { participant: id("ada"), source: Source::Screen, max_height: None };
     call.request(watcher, Request::Policy { policy: Policy { pins: vec![pin], ..Policy::default() } });
     assert_eq!(call.in_slot(watcher, "s"), Some(("ada", Source::Screen)), "a pin chooses");
-    call.request(ada, Request::Publish { source: Source::Screen, active: false });
+    call.request(ada, Request::Publish { source: Source::Screen, active: false, hint: None });
     assert_eq!(call.in_slot(watcher, "s"), Some(("bob", Source::Screen)));
     assert_eq!(call.count(watcher, |m| matches!(m, ServerMessage::ScreenStopped { .. })), 1);
     call.seen(ada, Source::Screen, 0, VP8);
@@ -457,7 +459,7 @@ fn without_the_grant_packets_and_requests_are_refused() {
     call.send(guest);
     assert_eq!(call.room.stats().layers_refused, 2);
     assert!(call.clients[&host].roster[&id("guest")].tracks.is_empty());
-    let publish = Request::Publish { source: Source::Camera, active: true };
+    let publish = Request::Publish { source: Source::Camera, active: true, hint: None };
     assert_eq!(code(call.request(guest, publish)), Some(ErrorKind::Forbidden));
     let remove = Request::Remove { participant: id("host") };
     assert_eq!(code(call.request(guest, remove)), Some(ErrorKind::Forbidden));

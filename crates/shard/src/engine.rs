@@ -385,6 +385,11 @@ impl Engine {
         any
     }
 
+    /// How busy a shard is, in thousandths: what its thread measures once per second.
+    pub fn set_load(&mut self, now: Instant, shard: usize, permille: u64) {
+        self.cores[shard].set_load(now, permille);
+    }
+
     /// Counters of all shards together.
     pub fn metrics(&self) -> ShardMetrics {
         self.cores.iter().map(|core| core.metrics).sum()

@@ -226,6 +226,7 @@ impl Core {
                 home.branches.push(shard);
             }
             home.members.insert(who.key, member);
+            home.room.served_by(now, who.key, shard);
         }
         self.move_relays(now, room, who.key);
     }

@@ -145,6 +145,9 @@ impl Home {
         } else if observed.active {
             self.room.activity(now, feed.track);
         }
+        if let Some(rate) = observed.rate {
+            self.room.layer_rate(now, feed, rate);
+        }
         if let Some((width, height)) = observed.resolution {
             self.room.layer_resolution(now, feed, width, height);
         }

@@ -21,7 +21,7 @@ impl Core {
                     self.touch(place);
                 }
             }
-            Order::Route { slot, feed } => self.set_route(now, place, slot, feed),
+            Order::Route { slot, feed, temporal } => self.set_route(now, place, slot, (feed, temporal)),
             Order::Demand(bps) => {
                 if let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) {
                     peer.connection.set_demand(bps);
@@ -33,11 +33,18 @@ impl Core {
         }
     }
 
-    fn set_route(&mut self, now: Instant, place: usize, slot: SlotId, feed: Option<Feed>) {
+    fn set_route(
+        &mut self,
+        now: Instant,
+        place: usize,
+        slot: SlotId,
+        (feed, temporal): (Option<Feed>, Option<u8>),
+    ) {
         let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) else { return };
         let room = peer.room;
         let Some(target) = peer.slots.get_mut(usize::from(slot.0)) else { return };
         let emptied = target.want(feed);
+        target.limit_temporal(temporal);
         // Who is not connected yet asks when it is.
         let waits = target.needs_keyframe().filter(|_| peer.connected);
         self.relisten(now, room, place, slot);

@@ -44,8 +44,8 @@ impl Core {
     fn act(&mut self, now: Instant, room: usize, output: Output) {
         match output {
             Output::Send { to, message } => self.deliver(now, room, to, message),
-            Output::Route { subscriber, slot, feed } => {
-                self.order(now, room, subscriber, Order::Route { slot, feed });
+            Output::Route { subscriber, slot, feed, temporal } => {
+                self.order(now, room, subscriber, Order::Route { slot, feed, temporal });
             }
             Output::Tap { subscriber, feed, on } => {
                 if let Some(host) = self.hosts.get_mut(room).and_then(Option::as_deref_mut) {
@@ -53,7 +53,7 @@ impl Core {
                 }
             }
             Output::Keyframe { feed } => self.ask_publisher(now, room, feed),
-            // The routing table itself knows what nobody wants; telling publishers comes with congestion control.
+            // The routing table itself knows what nobody wants; and publishers are told by message.
             Output::Wanted { .. } => {}
             Output::Demand { subscriber, bps } => self.order(now, room, subscriber, Order::Demand(bps)),
             Output::Data { to, message } => {

@@ -125,9 +125,8 @@ impl Runner {
             return;
         }
         let permille = busy.busy.as_micros() * 1_000 / window.as_micros().max(1);
+        self.core.set_load(now, u64::try_from(permille).unwrap_or(1_000));
         let metrics = &mut self.core.metrics;
-        metrics.busy_permille = u64::try_from(permille).unwrap_or(1_000);
-        self.core.loads.set_busy(self.core.shard, metrics.busy_permille);
         metrics.send_dropped = self.socket.send_dropped;
         metrics.inbox_dropped = self.inbox.dropped();
         let tcp = self.pipes.counters;

@@ -40,8 +40,8 @@ pub(crate) enum Order {
     Say(Box<ServerMessage>),
     /// Send a message on a topic.
     Data(Arc<topic::Message>),
-    /// What a slot shall show.
-    Route { slot: SlotId, feed: Option<Feed> },
+    /// What a slot shall show, and up to which temporal layer (`None`: all).
+    Route { slot: SlotId, feed: Option<Feed>, temporal: Option<u8> },
     /// What it would be sent if nothing limited it, in bits per second.
     Demand(u64),
     /// Ask it for a keyframe.

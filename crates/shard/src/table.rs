@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use antiphon_base::{Codec, MediaKind, ParticipantKey, TrackKey};
 use antiphon_room::slot::Outgoing;
-use antiphon_room::{Feed, SlotId};
+use antiphon_room::{Feed, LayerRate, SlotId};
 use antiphon_wire::rtp::{AudioLevel, Packet};
 
+use crate::meter::Meter;
 use crate::peer::Peer;
 use crate::seam::Who;
 
@@ -35,6 +36,7 @@ pub(crate) struct Table {
 struct FeedState {
     codec: Codec,
     resolution: Option<(u32, u32)>,
+    meter: Meter,
     told: Instant,
     /// When its last packet came.
     last: Instant,
@@ -57,6 +59,7 @@ impl FeedState {
         Self {
             codec: Codec::Video(antiphon_base::VideoCodec::Vp8),
             resolution: None,
+            meter: Meter::default(),
             told: now.checked_sub(NEVER).unwrap_or(now),
             last: now,
             // Until its first packet.
@@ -85,6 +88,8 @@ pub(crate) struct Observed {
     /// Packets come, still.
     pub(crate) active: bool,
     pub(crate) resolution: Option<(u32, u32)>,
+    /// What the layer costs: once per second.
+    pub(crate) rate: Option<LayerRate>,
     /// The first packet of a keyframe that somebody gets.
     pub(crate) keyframe: bool,
     pub(crate) level: Option<AudioLevel>,
@@ -100,7 +105,7 @@ impl Observed {
 
     /// There is something that it must hear beside how loud the packet is.
     pub(crate) fn is_more_than_level(&self) -> bool {
-        self.new || self.active || self.resolution.is_some() || self.keyframe
+        self.new || self.active || self.resolution.is_some() || self.rate.is_some() || self.keyframe
     }
 }
 
@@ -173,6 +178,7 @@ impl Table {
         let active = quiet >= ACTIVITY_INTERVAL;
         let new = state.stopped || state.codec != packet.codec || quiet >= LAYER_RENEWAL;
         let resolution = packet.descriptor.resolution().filter(|r| state.resolution != Some(*r));
+        let rate = state.meter.take(now, packet);
         let goes_somewhere = !state.relays.is_empty() || state.is_heard(peers);
         if active {
             state.told = now;
@@ -186,7 +192,8 @@ impl Table {
         let starts = packet.starts_keyframe();
         // One that nobody gets must not keep the next from being asked for.
         let keyframe = starts && packet.codec.kind() == MediaKind::Video && goes_somewhere;
-        Observed { codec: packet.codec, new, active, resolution, keyframe, level: packet.audio_level, starts }
+        let (codec, level) = (packet.codec, packet.audio_level);
+        Observed { codec, new, active, resolution, rate, keyframe, level, starts }
     }
 
     /// Gives a packet to every slot that gets it, and says who else does.

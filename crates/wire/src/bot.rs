@@ -6,7 +6,7 @@
 use antiphon_base::{Codec, ParticipantId, ParticipantKey, PixelFormat, RoomName, Source, VideoCodec};
 use serde::{Deserialize, Serialize};
 
-use crate::control::{ControlError, ErrorBody, LeaveReason, ParticipantInfo};
+use crate::control::{ControlError, ErrorBody, LayerWish, LeaveReason, ParticipantInfo};
 
 /// The version of the frame protocol and of these messages.
 pub const PROTOCOL: u32 = 1;
@@ -473,6 +473,13 @@ pub enum BotEvent {
         count: u32,
         /// Why the last one was.
         error: ErrorBody,
+    },
+    /// What of a track of the bot is watched: it need not encode the rest.
+    Layers {
+        /// Which.
+        source: Source,
+        /// A bot sends one layer, 0.
+        layers: Vec<LayerWish>,
     },
     /// Counts.
     Stats {

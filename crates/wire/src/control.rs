@@ -170,7 +170,7 @@ pub struct Policy {
     /// The highest layer wanted in any video slot, in pixels; absent: the highest there is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_height: Option<u16>,
-    /// Frames per second wanted at most. (Taken now; temporal layers are dropped for it from the next issue on.)
+    /// Frames per second wanted at most: temporal layers above it are not sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_frame_rate: Option<u8>,
     /// How many camera slots to fill; absent: all.
@@ -179,6 +179,46 @@ pub struct Policy {
     /// Per slot (by mid), a lower cap: the height of the tile on the screen.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub slot_heights: BTreeMap<String, u16>,
+}
+
+/// What a picture is like, and so what may suffer where bandwidth is short (the `contentHint` of a browser's track).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContentHint {
+    /// Resolution before frame rate: slides, documents.
+    Detail,
+    /// Frame rate before resolution: films, games, faces.
+    Motion,
+    /// As `detail`.
+    Text,
+}
+
+/// What a publisher is to send of one layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerWish {
+    /// Which: 0 = lowest, in the order of the rids of the offer.
+    pub layer: u8,
+    /// Somebody watches it.
+    pub active: bool,
+    /// More bits per second than this get through to none of those who watch it; absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bitrate: Option<u64>,
+    /// More lines than this are shown by none of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_height: Option<u16>,
+    /// More frames per second than this are taken by none of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_frame_rate: Option<u8>,
+}
+
+/// Why fewer videos are served than were wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitReason {
+    /// The server has too much to do.
+    ServerBusy,
+    /// The way to the subscriber does not carry more.
+    Bandwidth,
 }
 
 /// What the server says.
@@ -268,6 +308,23 @@ pub enum ServerMessage {
         /// Why, e.g. `no_common_codec`.
         error: ErrorBody,
     },
+    /// What of your track is watched; told when it changes, to save encoding the rest. Layers that are not named are
+    /// as they were told last, at first wanted.
+    Layers {
+        /// Which of your tracks.
+        source: Source,
+        /// Every layer seen of it.
+        layers: Vec<LayerWish>,
+    },
+    /// So many videos are served at most, fewer than your policy wants. Without the fields: all are served (again).
+    Limits {
+        /// How many.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_n: Option<u16>,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<LimitReason>,
+    },
     /// The server, or a moderator, muted you.
     Muted {
         /// Which of your tracks.
@@ -332,6 +389,9 @@ pub enum Request {
         source: Source,
         /// `false` takes the track out of the roster.
         active: bool,
+        /// What it shows; absent: `detail` for a screen, `motion` for a camera.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hint: Option<ContentHint>,
     },
     /// Replace your policy.
     Policy {

@@ -7,7 +7,7 @@ use antiphon_wire::control::{ClientMessage, ServerMessage};
 const PAGE: &str = include_str!("../../../docs/reference/control.md");
 
 /// Every type, as in the enums; a new one fails the test until it stands on the page.
-const SERVER: [&str; 16] = [
+const SERVER: [&str; 18] = [
     "welcome",
     "roster",
     "participant_joined",
@@ -19,6 +19,8 @@ const SERVER: [&str; 16] = [
     "speakers",
     "dominant",
     "track_unavailable",
+    "layers",
+    "limits",
     "muted",
     "data_refused",
     "draining",
@@ -51,6 +53,8 @@ fn server_word(message: &ServerMessage) -> &'static str {
         ServerMessage::Speakers { .. } => "speakers",
         ServerMessage::Dominant { .. } => "dominant",
         ServerMessage::TrackUnavailable { .. } => "track_unavailable",
+        ServerMessage::Layers { .. } => "layers",
+        ServerMessage::Limits { .. } => "limits",
         ServerMessage::Muted { .. } => "muted",
         ServerMessage::Draining { .. } => "draining",
         ServerMessage::Closed { .. } => "closed",

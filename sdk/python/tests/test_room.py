@@ -120,6 +120,8 @@ def test_the_roster_follows_and_participants_stay_the_same() -> None:
         await peer.say("stream_started", stream=5, participant="pa_ann", source="camera", form=form)
         error = {"code": "unsupported_codec", "message": "no AV1 here"}
         await peer.say("stream_unavailable", participant="pa_cyd", source="camera", error=error)
+        layer = {"layer": 0, "active": True, "max_height": 360}
+        await peer.say("layers", source="camera", layers=[layer])
         await peer.say("draining", deadline_s=30)
         await peer.say("closed", reason="draining")
         await peer.socket.close()
@@ -142,7 +144,8 @@ def test_the_roster_follows_and_participants_stay_the_same() -> None:
             unavailable = seen[6]
             assert isinstance(unavailable, antiphon.StreamUnavailable)
             assert isinstance(unavailable.error, antiphon.UnsupportedCodecError)
-            assert seen[7:] == [antiphon.Draining(30), antiphon.Closed("draining")]
+            assert seen[7] == antiphon.LayersWanted("camera", (antiphon.LayerWish(0, True, max_height=360),))
+            assert seen[8:] == [antiphon.Draining(30), antiphon.Closed("draining")]
             assert ann.name == "Ann!" and room.dominant == (ann,)
             assert list(room.participants) == ["pa_ann", "pa_me", "pa_cyd"] and not bob.present
             with pytest.raises(antiphon.ClosedError):

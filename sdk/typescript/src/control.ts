@@ -74,12 +74,29 @@ export interface Policy {
   follow?: "dominant" | "joined" | "none";
   /** Highest layer wanted in any video slot, in pixels. */
   max_height?: number;
+  /** Frames per second; temporal layers above it are not sent. */
   max_frame_rate?: number;
   /** How many camera slots to fill. */
   max_videos?: number;
   /** By mid: the height of the tile on the screen, in pixels. */
   slot_heights?: Record<string, number>;
 }
+
+/** What a picture is like, and so what may suffer where bandwidth is short: the frame rate, or (`motion`) the resolution. */
+export type ContentHint = "detail" | "motion" | "text";
+
+/** What a publisher is to send of one layer; limits that are absent are none. */
+export interface LayerWish {
+  /** 0 is the lowest. */
+  layer: number;
+  active: boolean;
+  max_bitrate?: number;
+  max_height?: number;
+  max_frame_rate?: number;
+}
+
+/** Why fewer videos are served than were wanted. */
+export type LimitReason = "server_busy" | "bandwidth";
 
 export interface ErrorBody {
   code: ErrorCode;
@@ -112,6 +129,8 @@ export type ServerMessage =
   | { type: "speakers"; speakers: Speaker[] }
   | { type: "dominant"; participants: string[] }
   | { type: "track_unavailable"; participant: string; source: Source; error: ErrorBody }
+  | { type: "layers"; source: Source; layers: LayerWish[] }
+  | { type: "limits"; last_n?: number; reason?: LimitReason }
   | { type: "muted"; source: Source; by: string }
   | { type: "data_refused"; topic?: string; count: number; error: ErrorBody }
   | { type: "draining"; deadline_s: number }
@@ -120,7 +139,7 @@ export type ServerMessage =
 
 export type Request =
   | { type: "mute"; source: Source; muted: boolean }
-  | { type: "publish"; source: Source; active: boolean }
+  | { type: "publish"; source: Source; active: boolean; hint?: ContentHint }
   | { type: "policy"; policy: Policy }
   | { type: "rename"; name: string }
   | { type: "mute_other"; participant: string; source: Source }
@@ -142,6 +161,8 @@ const REQUIRED: Record<ServerMessage["type"], readonly string[]> = {
   speakers: ["speakers"],
   dominant: ["participants"],
   track_unavailable: ["participant", "source", "error"],
+  layers: ["source", "layers"],
+  limits: [],
   muted: ["source"],
   data_refused: ["error"],
   draining: [],

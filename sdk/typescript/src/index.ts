@@ -7,7 +7,10 @@
 
 export type {
   Codec,
+  ContentHint,
+  LayerWish,
   LeaveReason,
+  LimitReason,
   ParticipantInfo,
   ParticipantKind,
   Pin,
@@ -26,7 +29,14 @@ export { AntiphonError, type ErrorCode } from "./error.js";
 export { requestGuestToken } from "./guest.js";
 export type { Slot, SlotCounts } from "./lines.js";
 export type { LocalSource } from "./publisher.js";
-export { type Closed, type ConnectionState, type JoinOptions, Room, type RoomEvents } from "./room.js";
+export {
+  type Closed,
+  type ConnectionState,
+  type JoinOptions,
+  type Limits,
+  Room,
+  type RoomEvents,
+} from "./room.js";
 export { trackOf } from "./roster.js";
 export type { RoomStats, SentStats, SlotStats } from "./stats.js";
 export type { DataMessage, PublishOptions } from "./topics.js";

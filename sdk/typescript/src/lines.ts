@@ -1,6 +1,6 @@
 // The m-lines of a join offer (docs/reference/join.md): what is sent by source, what is received by slot.
 
-import type { Source } from "./control.js";
+import type { LayerWish, Source } from "./control.js";
 
 /** How many receive slots to offer. */
 export interface SlotCounts {
@@ -22,6 +22,8 @@ const USUAL_CAMERA = { width: 1280, height: 720 };
  * that its full size is always among them. A tenth less than the table is let through there, too.
  */
 const MIN_PIXELS = { three: 960 * 540 * 0.9, two: 480 * 270 * 0.9 };
+/** Encoders do not take less. */
+const MIN_BITRATE = 30_000;
 /** One layer for the screen: text wants pixels, not frames. */
 const SCREEN_LAYERS: RTCRtpEncodingParameters[] = [{ maxBitrate: 2_500_000 }];
 
@@ -68,13 +70,31 @@ function bitrateFor(pixels: number): number {
   return Math.round(150 * (pixels / (320 * 180)) ** 0.875) * 1000;
 }
 
-/** Fits the layers of a line that is there already to another camera. */
-export async function fitCameraLayers(sender: RTCRtpSender, camera: MediaStreamTrack): Promise<void> {
+/**
+ * Fits the layers of a line that is there already to another camera, and to what the server says is watched. An answer
+ * without simulcast has left one layer, which is the lowest.
+ */
+export async function fitLayers(
+  sender: RTCRtpSender,
+  source: Source,
+  track: MediaStreamTrack | null,
+  wishes: readonly LayerWish[],
+): Promise<void> {
   const parameters = sender.getParameters();
-  const wanted = cameraLayers(camera);
-  if (parameters.encodings?.length !== wanted.length) return; // Answered without simulcast.
-  for (const [i, encoding] of parameters.encodings.entries()) Object.assign(encoding, wanted[i]);
-  await sender.setParameters(parameters);
+  const encodings = parameters.encodings ?? [];
+  const layers = source === "camera" ? cameraLayers(track) : SCREEN_LAYERS;
+  const simulcast = encodings.length === layers.length;
+  for (const [i, encoding] of encodings.entries()) {
+    const { active = true, ...layer } = layers[i] ?? {};
+    if (simulcast) Object.assign(encoding, layer);
+    const wish = wishes.find(w => w.layer === i);
+    const wanted = wish?.active ?? true;
+    encoding.active = simulcast ? active && wanted : wanted;
+    const limits = [simulcast ? layer.maxBitrate : undefined, wish?.max_bitrate].filter(l => l !== undefined);
+    if (limits.length > 0) encoding.maxBitrate = Math.max(MIN_BITRATE, Math.min(...limits));
+    else delete encoding.maxBitrate;
+  }
+  if (encodings.length > 0) await sender.setParameters(parameters);
 }
 
 /** Adds all lines to a fresh connection; the order here is the order in the offer, which is the mapping. */

@@ -5,7 +5,7 @@
 import { type Policy, parseServerMessage, type ServerMessage, type Source } from "./control.js";
 import type { Draft } from "./draft.js";
 import { AntiphonError, errorOf } from "./error.js";
-import { fitCameraLayers, type Lines, type Slot, slotsOf } from "./lines.js";
+import { fitLayers, type Lines, type Slot, slotsOf } from "./lines.js";
 import { restartIce } from "./restart.js";
 
 /** ICE says `disconnected` for passing trouble; past this it is taken as lost. */
@@ -85,7 +85,9 @@ export class Link {
     if (tracks.camera && tracks.camera !== this.#draft.camera) {
       // A picture in the wrong size is better than none.
       const { sender } = this.lines.senders.camera;
-      await fitCameraLayers(sender, tracks.camera).catch(e => console.warn("antiphon: layers stay:", e));
+      await fitLayers(sender, "camera", tracks.camera, []).catch(e =>
+        console.warn("antiphon: layers stay:", e),
+      );
     }
     const put = ([source, track]: [string, MediaStreamTrack | null]) =>
       track && this.lines.senders[source as Source].sender.replaceTrack(track);

@@ -1,7 +1,7 @@
 // What this client sends: a track for each source, and what the server has been told about it.
 
-import type { Request, Source } from "./control.js";
-import { fitCameraLayers, type Lines } from "./lines.js";
+import type { ContentHint, LayerWish, Request, Source } from "./control.js";
+import { fitLayers, type Lines } from "./lines.js";
 
 export const SOURCES: readonly Source[] = ["microphone", "camera", "screen", "screen_audio"];
 
@@ -15,8 +15,12 @@ export interface LocalSource {
 interface State {
   track: MediaStreamTrack | null;
   muted: boolean;
+  /** What the server says is watched of it; of other layers all is. */
+  wishes: readonly LayerWish[];
+  /** Changes of the layers are made one after the other. */
+  fitting: Promise<void>;
   /** `muted` is undefined where the server may remember what we do not know. */
-  told: { published: boolean; muted: boolean | undefined };
+  told: { published: boolean; muted: boolean | undefined; hint?: ContentHint | undefined };
 }
 
 /** The four sources. Survives reconnects: `forget`, then `announce` each on the new connection. */
@@ -54,11 +58,22 @@ export class Publisher {
     state.track = track;
     if (track) track.enabled = !state.muted;
     const sender = lines?.senders[source].sender;
-    if (sender && track && source === "camera") {
-      // A picture in the wrong size is better than none.
-      await fitCameraLayers(sender, track).catch(error => console.warn("antiphon: layers stay:", error));
-    }
+    if (sender && track && source === "camera") await this.#fit(source, sender);
     await sender?.replaceTrack(track);
+  }
+
+  /** What the server says is watched of a source: nothing else is encoded. */
+  async setWishes(source: Source, wishes: readonly LayerWish[], lines: Lines | undefined): Promise<void> {
+    this.#states[source].wishes = wishes;
+    if (lines) await this.#fit(source, lines.senders[source].sender);
+  }
+
+  #fit(source: Source, sender: RTCRtpSender): Promise<void> {
+    const state = this.#states[source];
+    const fit = () => fitLayers(sender, source, state.track, state.wishes);
+    // A picture in the wrong size is better than none.
+    state.fitting = state.fitting.then(fit).catch(error => console.warn("antiphon: layers stay:", error));
+    return state.fitting;
   }
 
   /**
@@ -68,6 +83,7 @@ export class Publisher {
   forget(resumes: boolean): void {
     for (const source of SOURCES) {
       const state = this.#states[source];
+      state.wishes = []; // A new connection begins with all of them.
       state.told = { published: false, muted: resumes ? undefined : state.track !== null && state.muted };
     }
   }
@@ -81,9 +97,11 @@ export class Publisher {
     const isScreen = source === "screen" || source === "screen_audio";
     const requests: Request[] = [];
     const published = track !== null || (told.published && !isScreen);
-    if (published !== told.published) {
-      requests.push({ type: "publish", source, active: published });
+    const hint = track ? hintOf(track) : published ? told.hint : undefined;
+    if (published !== told.published || hint !== told.hint) {
+      requests.push({ type: "publish", source, active: published, ...(hint && { hint }) });
       told.published = published;
+      told.hint = hint;
     }
     const silent = muted || (track === null && !isScreen);
     if (published && silent !== told.muted) {
@@ -94,6 +112,18 @@ export class Publisher {
   }
 }
 
+/** What the track says of itself, where it is a picture. */
+function hintOf(track: MediaStreamTrack | null): ContentHint | undefined {
+  const hint = track?.contentHint;
+  return hint === "detail" || hint === "motion" || hint === "text" ? hint : undefined;
+}
+
 function emptyState(): State {
-  return { track: null, muted: false, told: { published: false, muted: false } };
+  return {
+    track: null,
+    muted: false,
+    wishes: [],
+    fitting: Promise.resolve(),
+    told: { published: false, muted: false },
+  };
 }

@@ -2,7 +2,10 @@
 
 import { backoffMs } from "./backoff.js";
 import type {
+  ContentHint,
+  LayerWish,
   LeaveReason,
+  LimitReason,
   ParticipantInfo,
   Policy,
   Request,
@@ -57,6 +60,12 @@ export interface Closed {
   message: string;
 }
 
+/** How many videos are served at most, and why not more. */
+export interface Limits {
+  lastN: number;
+  reason: LimitReason;
+}
+
 export interface RoomEvents {
   state: ConnectionState;
   /** People came, went or changed. */
@@ -77,6 +86,10 @@ export interface RoomEvents {
   muted: { source: Source; by: string };
   /** The server does not take what we send (a token that only listens, for one). */
   refused: { source: Source; error: AntiphonError };
+  /** What of our own track is watched; what is not is not encoded. */
+  layersWanted: { source: Source; layers: readonly LayerWish[] };
+  /** Fewer videos are served than the policy wants, or (`undefined`) all of them. */
+  limits: Limits | undefined;
   trackUnavailable: { participant: string; source: Source; error: AntiphonError };
   /** `count` messages that we sent on topics went to nobody. */
   dataRefused: { topic: string | undefined; count: number; error: AntiphonError };
@@ -122,6 +135,7 @@ export class Room extends Emitter<RoomEvents> {
   #closed: Closed | undefined;
   #speakers: readonly Speaker[] = [];
   #dominant: readonly string[] = [];
+  #limits: Limits | undefined;
   #slots: Map<string, Slot> = new Map();
   #link: Link | undefined;
   #resumeToken: string | undefined;
@@ -202,6 +216,10 @@ export class Room extends Emitter<RoomEvents> {
   get slots(): ReadonlyMap<string, Slot> {
     return this.#slots;
   }
+  /** How many videos are served, where that is fewer than the policy wants. */
+  get limits(): Limits | undefined {
+    return this.#limits;
+  }
   /** The peer connection, for debugging and measurements. Replaced on reconnect. */
   get peerConnection(): RTCPeerConnection | undefined {
     return this.#link?.pc;
@@ -230,10 +248,13 @@ export class Room extends Emitter<RoomEvents> {
     return this.#setTrack("camera", track);
   }
 
-  /** Shares what `getDisplayMedia` gave, sound included; `null` ends the share. */
-  async setScreen(stream: MediaStream | null): Promise<void> {
+  /**
+   * Shares what `getDisplayMedia` gave, sound included; `null` ends the share. `hint`: what may not suffer where bandwidth
+   * is short (`motion` for a film); default: what the track says, or `detail`.
+   */
+  async setScreen(stream: MediaStream | null, hint?: ContentHint): Promise<void> {
     const video = stream?.getVideoTracks()[0] ?? null;
-    if (video && "contentHint" in video) video.contentHint = "detail";
+    if (video && "contentHint" in video) video.contentHint = hint ?? (video.contentHint || "detail");
     await Promise.all([
       this.#setTrack("screen", video),
       this.#setTrack("screen_audio", stream?.getAudioTracks()[0] ?? null),
@@ -418,6 +439,7 @@ export class Room extends Emitter<RoomEvents> {
     this.#requests.abandon("The connection was lost.");
     this.#topics.leave();
     this.#setSpeakers([]);
+    this.#setLimits(undefined, undefined);
     this.#setState("reconnecting");
     const giveUpAt = Date.now() + GIVE_UP_MS;
     for (let attempt = 0; ; attempt++) {
@@ -497,6 +519,14 @@ export class Room extends Emitter<RoomEvents> {
         });
         return;
       }
+      case "layers":
+        // It has spoken for itself where it failed.
+        this.#publisher.setWishes(message.source, message.layers, this.#link?.lines).catch(() => undefined);
+        this.emit("layersWanted", { source: message.source, layers: message.layers });
+        return;
+      case "limits":
+        this.#setLimits(message.last_n, message.reason);
+        return;
       case "muted":
         this.#publisher.setMuted(message.source, true);
         this.#publisher.announce(message.source); // The server knows it already.
@@ -568,6 +598,13 @@ export class Room extends Emitter<RoomEvents> {
   #setSpeakers(speakers: readonly Speaker[]): void {
     this.#speakers = speakers;
     this.emit("speakers", speakers);
+  }
+
+  #setLimits(lastN: number | undefined, reason: LimitReason | undefined): void {
+    const limits = lastN !== undefined && reason !== undefined ? { lastN, reason } : undefined;
+    if (limits === undefined && this.#limits === undefined) return;
+    this.#limits = limits;
+    this.emit("limits", limits);
   }
 
   #setState(state: ConnectionState): void {

@@ -52,7 +52,7 @@ describe("control messages", () => {
       expect(parseServerMessage(text), text).toEqual(value);
       types.add(value.type);
     }
-    expect(types.size).toBeGreaterThanOrEqual(15);
+    expect(types.size).toBeGreaterThanOrEqual(17);
   });
 
   it("reads typed errors, and makes one of anything else", async () => {
@@ -197,6 +197,113 @@ describe("publisher", () => {
     publisher.setMuted("microphone", false);
     expect(second.enabled).toBe(true);
     expect(publisher.announce("microphone")).toEqual([{ type: "mute", source: "microphone", muted: false }]);
+  });
+});
+
+describe("layers that are wanted", () => {
+  const camera = {
+    enabled: true,
+    getSettings: () => ({ width: 1280, height: 720 }),
+  } as unknown as MediaStreamTrack;
+
+  /** A line whose sender keeps what it was set, and how often. */
+  function line(encodings: RTCRtpEncodingParameters[]) {
+    const sender = {
+      encodings,
+      sets: 0,
+      open: false,
+      getParameters: () => ({ encodings: sender.encodings.map(e => ({ ...e })) }),
+      async setParameters(parameters: { encodings: RTCRtpEncodingParameters[] }) {
+        // A browser refuses a change that was begun while another one is made.
+        if (sender.open) throw new DOMException("busy", "InvalidStateError");
+        sender.open = true;
+        await Promise.resolve();
+        sender.open = false;
+        sender.sets += 1;
+        sender.encodings = parameters.encodings;
+      },
+      async replaceTrack() {},
+    };
+    const shown = () =>
+      sender.encodings.map(e =>
+        e.active === false ? "off" : `1/${e.scaleResolutionDownBy ?? 1} ${e.maxBitrate}`,
+      );
+    return { sender, shown };
+  }
+  const linesOf = (source: string, sender: object) =>
+    ({ senders: { [source]: { sender } } }) as unknown as Parameters<Publisher["setTrack"]>[2];
+
+  it("are encoded, and no others", async () => {
+    const publisher = new Publisher();
+    const { sender, shown } = line(cameraLayers(camera));
+    const lines = linesOf("camera", sender);
+    await publisher.setTrack("camera", camera, lines);
+    expect(shown()).toEqual(["1/4 150000", "1/2 505000", "1/1 1697000"]);
+    await publisher.setWishes(
+      "camera",
+      [
+        { layer: 0, active: true, max_bitrate: 90_000 },
+        { layer: 1, active: true, max_bitrate: 9_000_000 },
+        { layer: 2, active: false },
+      ],
+      lines,
+    );
+    expect(shown()).toEqual(["1/4 90000", "1/2 505000", "off"]);
+    // Another camera keeps it.
+    const small = { getSettings: () => ({ width: 640, height: 360 }) } as unknown as MediaStreamTrack;
+    await publisher.setTrack("camera", small, lines);
+    expect(shown()).toEqual(["1/2 90000", "1/1 505000", "off"]);
+    await publisher.setTrack("camera", camera, lines);
+    await publisher.setWishes("camera", [{ layer: 2, active: true }], lines);
+    expect(shown(), "what is not named is wanted").toEqual(["1/4 150000", "1/2 505000", "1/1 1697000"]);
+  });
+
+  it("are changed one after the other", async () => {
+    const publisher = new Publisher();
+    const { sender, shown } = line(cameraLayers(camera));
+    const lines = linesOf("camera", sender);
+    const warn = vi.spyOn(console, "warn").mockImplementation(() => undefined);
+    await Promise.all([
+      publisher.setTrack("camera", camera, lines),
+      ...[true, false, true, false].map(active =>
+        publisher.setWishes("camera", [{ layer: 1, active }], lines),
+      ),
+    ]);
+    expect(sender.sets).toBe(5);
+    expect(shown()[1]).toBe("off");
+    expect(warn).not.toHaveBeenCalled();
+    warn.mockRestore();
+  });
+
+  it("may be the only one there is", async () => {
+    const publisher = new Publisher();
+    const { sender, shown } = line([{}]);
+    const lines = linesOf("camera", sender);
+    await publisher.setTrack("camera", camera, lines);
+    expect(shown()).toEqual(["1/1 undefined"]);
+    await publisher.setWishes("camera", [{ layer: 0, active: true, max_bitrate: 700_000 }], lines);
+    expect(shown()).toEqual(["1/1 700000"]);
+    await publisher.setWishes("camera", [{ layer: 0, active: false }], lines);
+    expect(shown()).toEqual(["off"]);
+    publisher.forget(true);
+    await publisher.setTrack("camera", camera, lines);
+    expect(shown(), "a new connection begins with all").toEqual(["1/1 undefined"]);
+  });
+
+  it("a picture says what may suffer", async () => {
+    const publisher = new Publisher();
+    const film = { enabled: true, contentHint: "motion" } as MediaStreamTrack;
+    await publisher.setTrack("screen", film, undefined);
+    expect(publisher.announce("screen")).toEqual([
+      { type: "publish", source: "screen", active: true, hint: "motion" },
+    ]);
+    expect(publisher.announce("screen")).toEqual([]);
+    film.contentHint = "text";
+    expect(publisher.announce("screen")).toEqual([
+      { type: "publish", source: "screen", active: true, hint: "text" },
+    ]);
+    await publisher.setTrack("screen", null, undefined);
+    expect(publisher.announce("screen")).toEqual([{ type: "publish", source: "screen", active: false }]);
   });
 });
 

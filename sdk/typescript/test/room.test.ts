@@ -297,6 +297,37 @@ describe("in the room", () => {
     expect(latest().channel.sent.at(-1)?.type).toBe("sync");
   });
 
+  it("says how many videos are served, and forgets it with the connection", async () => {
+    const room = await joined();
+    const limits = vi.fn();
+    room.on("limits", limits);
+    latest().channel.say({ type: "limits", last_n: 2, reason: "bandwidth" });
+    expect(room.limits).toEqual({ lastN: 2, reason: "bandwidth" });
+    latest().channel.say({ type: "limits" });
+    latest().channel.say({ type: "limits", last_n: 0, reason: "server_busy" });
+    expect(limits.mock.calls.map(call => call[0])).toEqual([
+      { lastN: 2, reason: "bandwidth" },
+      undefined,
+      { lastN: 0, reason: "server_busy" },
+    ]);
+    latest().channel.onclose?.();
+    expect(room.limits).toBeUndefined();
+  });
+
+  it("takes the layers that are wanted to the sender of their source", async () => {
+    const room = await joined();
+    const wanted = vi.fn();
+    room.on("layersWanted", wanted);
+    const sender = latest().transceivers[2]?.sender as unknown as Record<string, unknown>;
+    const set = vi.fn(async () => undefined);
+    Object.assign(sender, { getParameters: () => ({ encodings: [{}, {}, {}] }), setParameters: set });
+    latest().channel.say({ type: "layers", source: "camera", layers: [{ layer: 2, active: false }] });
+    await settle();
+    const [[parameters]] = set.mock.calls as unknown as [[{ encodings: RTCRtpEncodingParameters[] }]];
+    expect(parameters.encodings.map(e => e.active)).toEqual([true, true, false]);
+    expect(wanted).toHaveBeenCalledWith({ source: "camera", layers: [{ layer: 2, active: false }] });
+  });
+
   it("is silent at once when a moderator mutes, and does not tell the server what it knows", async () => {
     const room = await joined();
     const track = { enabled: true } as MediaStreamTrack;

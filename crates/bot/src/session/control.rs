@@ -64,6 +64,7 @@ impl Session {
                 BotEvent::StreamUnavailable { participant, source, error }
             }
             M::DataRefused { topic, count, error } => BotEvent::DataRefused { topic, count, error },
+            M::Layers { source, layers } => BotEvent::Layers { source, layers },
             M::Draining { deadline_s } => BotEvent::Draining { deadline_s },
             M::Reply { id, error } => match self.pending.remove(&id) {
                 Some(id) => BotEvent::Reply { id, error },
@@ -73,8 +74,10 @@ impl Session {
                 self.tell(BotEvent::Closed { reason });
                 return self.close(leave_code(reason), format!("{reason:?}"));
             }
-            // Slots are for peers; levels stand in every frame; a mute is seen in the roster.
-            M::Welcome { .. } | M::Slots { .. } | M::Speakers { .. } | M::Muted { .. } => return,
+            // Slots, and how many are served, are for peers; levels stand in every frame; a mute is seen in the roster.
+            M::Welcome { .. } | M::Slots { .. } | M::Limits { .. } | M::Speakers { .. } | M::Muted { .. } => {
+                return;
+            }
         };
         self.tell(event);
     }

@@ -8,10 +8,12 @@ use antiphon_wire::control::{
 };
 
 use super::Room;
+use crate::allocate::Pace;
 use crate::join::{Join, JoinError, SlotPlan};
 use crate::output::Output;
 use crate::participant::{Intent, Participant, slots};
 use crate::timer::Reason;
+use crate::wish::Wish;
 
 impl Room {
     /// Somebody enters. If its id is here already, that one is replaced and gets `Closed { Replaced }`.
@@ -103,6 +105,7 @@ impl Room {
         p.decodes = decodes;
         p.bandwidth = None;
         p.demand = 0;
+        p.pace = Pace::default();
         p.contested = None;
         p.unavailable.clear();
         self.stop_layers(key);
@@ -158,7 +161,10 @@ impl Room {
         if let Some(p) = self.participants.get_mut(&key) {
             // From here on: deltas follow the snapshot.
             p.open = p.control;
+            p.limits = None;
         }
+        self.dirty.insert(key);
+        self.layers_dirty = true;
         self.send(key, welcome);
         self.send_snapshot(key);
         let participants = self.dominance.set().iter().filter_map(|k| self.id_of(*k)).collect();
@@ -201,7 +207,7 @@ impl Room {
         }
         let Some(p) = self.participants.remove(&key) else { return };
         self.hidden -= usize::from(p.hidden);
-        for reason in [Reason::Resume(key), Reason::Restart(key)] {
+        for reason in [Reason::Resume(key), Reason::Restart(key), Reason::Bandwidth(key)] {
             self.timers.cancel(reason);
         }
         if self.by_id.get(&p.id) == Some(&key) {
@@ -227,8 +233,12 @@ impl Room {
     /// No packets flow from `key` until they are seen again.
     fn stop_layers(&mut self, key: ParticipantKey) {
         let Some(p) = self.participants.get_mut(&key) else { return };
-        for media in p.sources.iter_mut().filter_map(|s| s.media.as_mut()) {
-            media.layers = 0;
+        for state in &mut p.sources {
+            // A new connection begins with all layers.
+            state.wish = Wish::default();
+            if let Some(media) = state.media.as_mut() {
+                (media.layers, media.paused) = (0, 0);
+            }
         }
         self.silence(key, false);
         self.touch_scene();

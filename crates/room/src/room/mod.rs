@@ -9,6 +9,7 @@ use antiphon_wire::control::{LeaveReason, ParticipantInfo, ServerMessage, Speake
 use crate::config::Config;
 use crate::dominance::Dominance;
 use crate::keyframe::{Coalescer, KeyframeCause, Step};
+use crate::load::Load;
 use crate::output::{Feed, Output, SlotId};
 use crate::participant::Participant;
 use crate::scene::Scene;
@@ -23,6 +24,7 @@ mod roster;
 mod routing;
 mod speakers;
 mod tracks;
+mod wishes;
 
 /// Control messages waiting for a host that does not drain. Beyond it they are dropped and counted; a client that finds
 /// a hole in the roster asks with `sync`. The whole roster of two large rooms fits.
@@ -61,6 +63,12 @@ pub struct Room {
     /// Masks told by [`Output::Wanted`].
     wanted: BTreeMap<TrackKey, u8>,
     wanted_dirty: BTreeSet<TrackKey>,
+    /// What publishers are to be told may have changed.
+    layers_dirty: bool,
+    /// When that was looked at last.
+    layers_looked: Option<Instant>,
+    /// By shard. Those of shards that serve nobody any more are few and small.
+    loads: BTreeMap<u16, Load>,
 
     topics: Topics,
     keyframes: Coalescer,
@@ -103,6 +111,9 @@ impl Room {
             wanted: BTreeMap::new(),
             wanted_dirty: BTreeSet::new(),
             topics: Topics::default(),
+            layers_dirty: false,
+            layers_looked: None,
+            loads: BTreeMap::new(),
             keyframes: Coalescer::default(),
             audio_ticks: 0,
             speakers: Vec::new(),
@@ -175,6 +186,8 @@ impl Room {
                     let step = self.keyframes.due(now, feed, needed);
                     self.keyframe_step(feed, step);
                 }
+                Reason::Bandwidth(key) => drop(self.dirty.insert(key)),
+                Reason::Layers => self.layers_tick(now),
                 Reason::Drain => self.end(LeaveReason::Draining),
                 Reason::Empty => self.end(LeaveReason::RoomClosed),
             }
@@ -203,6 +216,7 @@ impl Room {
         self.flush_roster();
         self.evaluate();
         self.flush_wanted();
+        self.flush_layers();
     }
 
     /// Time does not go back.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use antiphon_base::{ErrorKind, ParticipantId, ParticipantKey, Source};
 use antiphon_wire::control::{
-    ClientMessage, ErrorBody, LeaveReason, Request, ServerMessage, check_display_name,
+    ClientMessage, ContentHint, ErrorBody, LeaveReason, Request, ServerMessage, check_display_name,
 };
 
 use super::Room;
@@ -40,12 +40,13 @@ impl Room {
                 self.set_muted(key, source, muted);
                 Ok(())
             }
-            Request::Publish { source, active } => self.publish(key, source, active),
+            Request::Publish { source, active, hint } => self.publish(key, source, active, hint),
             Request::Policy { policy } => {
                 policy.check().map_err(|_| (ErrorKind::BadRequest, "the policy is over a limit"))?;
                 let p = self.participants.get_mut(&key).ok_or(GONE)?;
                 p.policy = policy;
                 self.dirty.insert(key);
+                self.layers_dirty = true;
                 Ok(())
             }
             Request::Rename { name } => {
@@ -71,10 +72,19 @@ impl Room {
         }
     }
 
-    fn publish(&mut self, key: ParticipantKey, source: Source, active: bool) -> Answer {
+    fn publish(
+        &mut self,
+        key: ParticipantKey,
+        source: Source,
+        active: bool,
+        hint: Option<ContentHint>,
+    ) -> Answer {
         let p = self.participants.get(&key).ok_or(GONE)?;
         if active && !p.grants.publish {
             return Err((ErrorKind::Forbidden, "your token does not grant publishing"));
+        }
+        if let Some(p) = self.participants.get_mut(&key) {
+            p.sources[source.index()].hint = hint;
         }
         self.set_intent(key, source, if active { Intent::On } else { Intent::Off });
         Ok(())

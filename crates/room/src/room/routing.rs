@@ -9,10 +9,12 @@ use antiphon_wire::control::{ErrorBody, ServerMessage};
 use super::{MAX_TAPS, Room};
 use crate::assign::{HOLD, assign};
 use crate::keyframe::KeyframeCause;
-use crate::layers;
+use crate::layers::{self, Target};
+use crate::load::Load;
 use crate::output::{Feed, Output, SlotId, TapRequest};
-use crate::participant::TapState;
+use crate::participant::{Participant, TapState};
 use crate::scene::Scene;
+use crate::timer::Reason;
 
 /// A bandwidth estimate that differs from the last by less than this share (in percent) is noise.
 const BANDWIDTH_NOISE_PERCENT: u64 = 5;
@@ -126,30 +128,55 @@ impl Room {
 
     fn evaluate_slots(&mut self, key: ParticipantKey, scene: &Scene) {
         let now = self.now;
-        let Some(p) = self.participants.get_mut(&key).filter(|p| !p.slots.is_empty()) else { return };
-        let assignment = assign(p, scene, now);
+        let Some(p) = self.participants.get(&key).filter(|p| !p.slots.is_empty()) else { return };
+        let cap = self.loads.get(&p.shard).and_then(Load::cap);
+        let assignment = assign(p, scene, now, cap);
+        let choice = layers::choose(p, scene, &assignment, now, |track| self.watched_by_alone(p, track));
+        let Some(p) = self.participants.get_mut(&key) else { return };
         p.contested = assignment.contested;
-        let (feeds, demand) = layers::choose(p, scene, &assignment);
-        if std::mem::replace(&mut p.demand, demand) != demand {
-            self.outputs.push_back(Output::Demand { subscriber: key, bps: demand });
+        p.pace = choice.pace;
+        p.videos = (assignment.wanted, choice.videos.1);
+        if differs(p.demand, choice.demand) {
+            p.demand = choice.demand;
+            self.outputs.push_back(Output::Demand { subscriber: key, bps: choice.demand });
         }
         let mut told = Vec::new();
-        for (i, feed) in feeds.into_iter().enumerate() {
-            if self.route(key, i, feed, scene) {
+        for (i, target) in choice.targets.into_iter().enumerate() {
+            if self.route(key, i, target, choice.tight, scene) {
                 told.push(i);
             }
         }
         self.tell_slots(key, &told);
+        self.tell_limits(key, choice.videos.0 < assignment.wanted && choice.videos.0 == choice.videos.1);
+        match choice.wake {
+            Some(at) => self.timers.set(Reason::Bandwidth(key), at),
+            None => self.timers.cancel(Reason::Bandwidth(key)),
+        }
+    }
+
+    /// Nobody but `p` is shown anything of this track, or taps it.
+    fn watched_by_alone(&self, p: &Participant, track: TrackKey) -> bool {
+        let (first, last) = (Feed { track, layer: 0 }, Feed { track, layer: u8::MAX });
+        let all: u32 = self.holds.range(first..=last).map(|(_, count)| *count).sum();
+        let slots = p.slots.iter().flat_map(|s| [s.routed, s.flowing]).flatten();
+        let own = slots.filter(|f| f.track == track).count();
+        usize::try_from(all).unwrap_or(usize::MAX) <= own
     }
 
     /// Routes one slot. True: the subscriber is to be told at once, not when the switch has happened.
-    fn route(&mut self, key: ParticipantKey, i: usize, feed: Option<Feed>, scene: &Scene) -> bool {
+    fn route(&mut self, key: ParticipantKey, i: usize, target: Target, tight: bool, scene: &Scene) -> bool {
         let Some(slot) = self.participants.get_mut(&key).and_then(|p| p.slots.get_mut(i)) else {
             return false;
         };
+        self.layers_dirty |= slot.desired != target.feed || slot.squeezed != target.squeezed;
+        (slot.desired, slot.squeezed) = (target.feed, target.squeezed);
+        let feed = target.feed.map(|desired| sent(scene, desired, slot.routed, tight));
         let before = slot.told;
         let gone = |f: Feed| !scene.tracks.contains_key(&f.track);
         let old = std::mem::replace(&mut slot.routed, feed);
+        let temporal = target.temporal;
+        let same = old == feed && slot.temporal == temporal;
+        slot.temporal = temporal;
         let flowing = slot.flowing;
         // Nothing more of a track that is muted or gone while another one is waited for.
         let emptied = old.is_some() && feed.is_some() && old != feed && flowing.is_some_and(gone);
@@ -166,13 +193,15 @@ impl Room {
             slot.last = Some(feed.track);
         }
         let tell = slot.told != before;
-        if old != feed {
-            self.stats.routes += 1;
+        if !same {
             let slot = SlotId(u16::try_from(i).unwrap_or(u16::MAX));
             if emptied {
-                self.outputs.push_back(Output::Route { subscriber: key, slot, feed: None });
+                self.outputs.push_back(Output::Route { subscriber: key, slot, feed: None, temporal: None });
             }
-            self.outputs.push_back(Output::Route { subscriber: key, slot, feed });
+            self.outputs.push_back(Output::Route { subscriber: key, slot, feed, temporal });
+        }
+        if old != feed {
+            self.stats.routes += 1;
             if let Some(feed) = feed {
                 self.hold(feed);
             }
@@ -195,8 +224,7 @@ impl Room {
             .filter(|(_, feed, tap)| *feed != tap.feed)
             .collect();
         for (track, feed, tap) in wanted {
-            let flows =
-                |f: &Feed| scene.tracks.get(&f.track).is_some_and(|t| t.live().any(|layer| layer == f.layer));
+            let flows = |f: &Feed| scene.tracks.get(&f.track).is_some_and(|t| t.flows(f.layer));
             // While layers change the one that is shown goes on; an unfinished earlier change is cut short.
             let shown = tap.old.or(tap.feed);
             let old = shown.filter(|f| feed.is_some_and(|wanted| wanted != *f) && flows(f));
@@ -269,10 +297,12 @@ impl Room {
 
     fn hold(&mut self, feed: Feed) {
         *self.holds.entry(feed).or_insert(0) += 1;
+        self.layers_dirty = true;
         self.wanted_dirty.insert(feed.track);
     }
 
     fn release(&mut self, feed: Feed) {
+        self.layers_dirty = true;
         if let Some(count) = self.holds.get_mut(&feed) {
             *count -= 1;
             if *count == 0 {
@@ -309,6 +339,7 @@ impl Room {
         let Some(p) = self.participants.get_mut(&key) else { return };
         let held: Vec<Feed> =
             p.slots.iter_mut().flat_map(|s| [s.routed.take(), s.flowing.take()]).flatten().collect();
+        p.slots.iter_mut().for_each(|s| s.desired = None);
         for feed in held {
             self.release(feed);
         }
@@ -330,6 +361,28 @@ impl Room {
             self.timers.cancel(crate::timer::Reason::Keyframe(feed));
         }
     }
+}
+
+/// What is to be routed until `desired` is sent: what the slot shows, the highest layer below it that is sent; itself, if
+/// none is.
+fn sent(scene: &Scene, desired: Feed, shown: Option<Feed>, tight: bool) -> Feed {
+    let Some(track) = scene.tracks.get(&desired.track) else { return desired };
+    if track.flows(desired.layer) {
+        return desired;
+    }
+    let shown = shown.filter(|f| f.track == desired.track && track.flows(f.layer));
+    let above = shown.filter(|f| f.layer > desired.layer);
+    if let Some(shown) = above.filter(|_| !tight) {
+        return shown;
+    }
+    let below = track.live().rev().find(|layer| *layer < desired.layer && track.flows(*layer));
+    below.map(|layer| Feed { layer, ..desired }).or(above).unwrap_or(desired)
+}
+
+/// A demand that is worth telling.
+fn differs(old: u64, new: u64) -> bool {
+    (old == 0) != (new == 0)
+        || old.abs_diff(new).saturating_mul(100) > old.saturating_mul(BANDWIDTH_NOISE_PERCENT)
 }
 
 /// The hold of audio slots is longer than the clock on which it is looked at.

@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use antiphon_base::{Codec, ParticipantKey, Source, TrackKey};
+use antiphon_base::{Codec, MediaKind, ParticipantKey, Source, TrackKey};
 
 use super::Room;
 use crate::loudness::Loudness;
 use crate::output::{Feed, MAX_LAYERS};
-use crate::participant::{Intent, Media};
+use crate::participant::{Intent, Media, Participant};
+use crate::rates::LayerRate;
 use crate::timer::Reason;
 
 impl Room {
@@ -25,9 +26,11 @@ impl Room {
         let media = state.media.get_or_insert_with(|| Media::new(now, codec));
         let changed = media.codec != codec;
         if changed {
-            *media = Media { layers: 0, heights: Default::default(), codec, ..media.clone() };
+            *media = Media { last: media.last, loudness: media.loudness, ..Media::new(now, codec) };
         }
         media.layers |= 1 << feed.layer;
+        media.paused &= !(1 << feed.layer);
+        state.wish.seen(feed.layer);
         media.last = now;
         media.idle = false;
         if changed {
@@ -39,7 +42,32 @@ impl Room {
             self.timers.set(Reason::Idle, self.now + self.config.idle_track / 4);
         }
         self.roster_dirty.insert(participant);
+        self.layers_dirty = true;
         self.touch_scene();
+    }
+
+    /// What a layer costs, as measured over about a second of its packets.
+    pub fn layer_rate(&mut self, now: Instant, feed: Feed, rate: LayerRate) {
+        self.at(now);
+        let TrackKey { participant, source } = feed.track;
+        let Some(p) = self.participants.get_mut(&participant) else { return };
+        let state = &mut p.sources[source.index()];
+        let Some(media) = state.media.as_mut() else { return };
+        let Some(rates) = media.rates.get_mut(usize::from(feed.layer)) else { return };
+        let mut news = rates.take(rate, source == Source::Screen);
+        if !media.deaf && state.wish.is_ignored(self.now, feed.layer, rates.latest(u8::MAX)) {
+            media.deaf = true;
+            self.layers_dirty = true;
+            news = true;
+        }
+        // Voices cost what they cost: nothing is chosen by it. Nor is for those whom nothing limits.
+        if news && source.kind() == MediaKind::Video {
+            self.scene_stale = true;
+            let shows =
+                |p: &&Participant| p.slots.iter().any(|s| s.desired.is_some_and(|f| f.track == feed.track));
+            let limited = self.participants.values().filter(|p| p.bandwidth.is_some() && shows(p));
+            self.dirty.extend(limited.map(|p| p.key));
+        }
     }
 
     /// Whether packets of `key` are taken at all.
@@ -53,12 +81,19 @@ impl Room {
             || self.participants.values().filter(|p| p.publishes()).count() < self.config.max_publishers
     }
 
-    /// A layer that was seen is not sent any more while others of its track are (the sender's own adaptation).
-    /// [`Room::layer_seen`] brings it back.
+    /// A layer that was seen is not sent any more while others of its track are: the sender's own adaptation, or what it
+    /// was told. [`Room::layer_seen`] brings it back.
     pub fn layer_gone(&mut self, now: Instant, feed: Feed) {
         self.at(now);
-        let Some(media) = self.media(feed.track) else { return };
-        media.layers &= !1u8.checked_shl(u32::from(feed.layer)).unwrap_or(0);
+        let TrackKey { participant, source } = feed.track;
+        let Some(p) = self.participants.get_mut(&participant) else { return };
+        let state = &mut p.sources[source.index()];
+        let Some(media) = state.media.as_mut() else { return };
+        let bit = 1u8.checked_shl(u32::from(feed.layer)).unwrap_or(0);
+        if media.layers & bit != 0 && state.wish.may_pause(feed.layer) {
+            media.paused |= bit;
+        }
+        media.layers &= !bit;
         self.roster_dirty.insert(feed.track.participant);
         self.touch_scene();
     }
@@ -159,6 +194,9 @@ impl Media {
         Self {
             codec,
             layers: 0,
+            paused: 0,
+            rates: Default::default(),
+            deaf: false,
             heights: Default::default(),
             last: now,
             idle: false,

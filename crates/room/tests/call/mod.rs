@@ -12,8 +12,8 @@ use antiphon_base::{
 };
 use antiphon_room::{Config, Feed, Grants, Join, JoinError, KeyframeCause, Output, Room, SlotId, SlotPlan};
 use antiphon_wire::control::{
-    ClientMessage, LeaveReason, ParticipantInfo, ParticipantKind, Policy, Request, ServerMessage,
-    SlotAssignment,
+    ClientMessage, LayerWish, LeaveReason, LimitReason, ParticipantInfo, ParticipantKind, Policy, Request,
+    ServerMessage, SlotAssignment,
 };
 use antiphon_wire::topic::Message;
 
@@ -67,6 +67,12 @@ pub struct Client {
     pub seq: Option<u64>,
     pub roster: BTreeMap<ParticipantId, ParticipantInfo>,
     pub slots: BTreeMap<String, SlotAssignment>,
+    /// Layers that it was told not to send.
+    pub off: BTreeMap<Source, u8>,
+    /// The same, at any time.
+    pub ever_off: BTreeMap<Source, u8>,
+    pub told: BTreeMap<Source, Vec<LayerWish>>,
+    pub limits: Option<(u16, LimitReason)>,
 }
 
 impl Client {
@@ -96,6 +102,18 @@ impl Client {
             ServerMessage::Slots { slots } => {
                 self.slots.extend(slots.iter().map(|s| (s.mid.clone(), s.clone())));
             }
+            ServerMessage::Layers { source, layers } => {
+                let off = layers.iter().filter(|l| !l.active).fold(0, |mask, l| mask | 1 << l.layer);
+                assert_ne!(Some(layers), self.told.get(source), "a message that changes nothing");
+                self.off.insert(*source, off);
+                *self.ever_off.entry(*source).or_default() |= off;
+                self.told.insert(*source, layers.clone());
+            }
+            ServerMessage::Limits { last_n, reason } => {
+                let limits = last_n.zip(*reason);
+                assert_ne!(limits, self.limits, "a message that changes nothing");
+                self.limits = limits;
+            }
             _ => {}
         }
         self.messages.push(message);
@@ -115,6 +133,8 @@ pub struct Call {
     pub now: Instant,
     pub clients: BTreeMap<ParticipantKey, Client>,
     pub routes: BTreeMap<(ParticipantKey, SlotId), Feed>,
+    /// Highest temporal layers of these; absent: all.
+    pub temporal: BTreeMap<(ParticipantKey, SlotId), u8>,
     /// Routes not switched to yet, in order.
     pub pending: Vec<(ParticipantKey, SlotId, Option<Feed>)>,
     pub flowing: BTreeMap<(ParticipantKey, SlotId), Feed>,
@@ -142,6 +162,7 @@ impl Call {
             now: base,
             clients: BTreeMap::new(),
             routes: BTreeMap::new(),
+            temporal: BTreeMap::new(),
             pending: Vec::new(),
             flowing: BTreeMap::new(),
             taps: BTreeSet::new(),
@@ -186,12 +207,19 @@ impl Call {
         self.log.push(output.clone());
         match output {
             Output::Send { to, message } => self.clients.entry(to).or_default().take(message),
-            Output::Route { subscriber, slot, feed } => {
+            Output::Route { subscriber, slot, feed, temporal } => {
                 let before = match feed {
                     Some(feed) => self.routes.insert((subscriber, slot), feed),
                     None => self.routes.remove(&(subscriber, slot)),
                 };
-                assert_ne!(before, feed, "a route that changes nothing");
+                let earlier = match temporal {
+                    Some(highest) => self.temporal.insert((subscriber, slot), highest),
+                    None => self.temporal.remove(&(subscriber, slot)),
+                };
+                assert_ne!((before, earlier), (feed, temporal), "a route that changes nothing");
+                if before == feed {
+                    return;
+                }
                 let flowing = self.flowing.get(&(subscriber, slot)).copied();
                 if let Some(feed) =
                     feed.filter(|f| f.track.source.kind() == MediaKind::Video && flowing != Some(*f))
@@ -229,6 +257,7 @@ impl Call {
     pub fn forget(&mut self, key: ParticipantKey) {
         self.demands.remove(&key);
         self.routes.retain(|(k, _), _| *k != key);
+        self.temporal.retain(|(k, _), _| *k != key);
         self.flowing.retain(|(k, _), _| *k != key);
         self.pending.retain(|(k, _, _)| *k != key);
     }

@@ -83,7 +83,10 @@ fn a_new_policy_changes_the_layer_at_a_key_frame() {
 
 #[test]
 fn bandwidth_told_by_remb_caps_the_layer() {
-    let (mut world, _, _) = stage(5, &[]);
+    let (mut world, anna, _) = stage(5, &[]);
+    for sender in &mut world.clients[anna].senders {
+        sender.bps = Some([150_000, 500_000, 1_500_000][usize::from(sender.layer)]);
+    }
     let me = world.enter(Profile { transport_feedback: false, ..Profile::new("ben").listener(1, 1) });
     world.run(Duration::from_secs(3));
     assert_eq!(recent(&world, me), BTreeSet::from([2]));

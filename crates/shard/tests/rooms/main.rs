@@ -24,6 +24,7 @@ mod shards;
 mod sockets;
 mod speakers;
 mod spread;
+mod stress;
 mod topics;
 
 use std::time::Duration;

@@ -38,7 +38,10 @@ fn ask(world: &mut World, client: usize, request: Request) -> Option<ErrorKind> 
 fn a_screen_share_begins_and_ends_for_all() {
     let (mut world, anna, ben, cleo) = three(51);
     let id = world.clients[ben].id();
-    assert_eq!(ask(&mut world, ben, Request::Publish { source: Source::Screen, active: true }), None);
+    assert_eq!(
+        ask(&mut world, ben, Request::Publish { source: Source::Screen, active: true, hint: None }),
+        None
+    );
     let now = world.now;
     world.clients[ben].start(now, Source::Screen, 10);
     world.clients[ben].start(now, Source::ScreenAudio, 0);
@@ -57,7 +60,10 @@ fn a_screen_share_begins_and_ends_for_all() {
         assert!(frames_of(&world, client, ben, Source::ScreenAudio, 0) > 100);
     }
     world.clients[ben].stop(Source::Screen);
-    assert_eq!(ask(&mut world, ben, Request::Publish { source: Source::Screen, active: false }), None);
+    assert_eq!(
+        ask(&mut world, ben, Request::Publish { source: Source::Screen, active: false, hint: None }),
+        None
+    );
     for client in [anna, cleo] {
         until_told(
             &mut world,
@@ -125,7 +131,7 @@ fn who_may_not_publish_is_not_heard() {
     world.clients[dan].start(now, Source::Microphone, 0);
     world.clients[dan].speak(10);
     world.run(Duration::from_secs(2));
-    let publish = Request::Publish { source: Source::Screen, active: true };
+    let publish = Request::Publish { source: Source::Screen, active: true, hint: None };
     assert_eq!(ask(&mut world, dan, publish), Some(ErrorKind::Forbidden));
     assert!(frames_of(&world, dan, anna, Source::Microphone, 0) > 50);
     world.check().assert_sound();

@@ -100,7 +100,7 @@ fn do_something(world: &mut World, client: usize, what: u32) {
         }
         10 | 11 => {
             let active = world.rng.random_bool(0.7);
-            world.say(client, Request::Publish { source, active });
+            world.say(client, Request::Publish { source, active, hint: None });
             if active {
                 world.clients[client].start(now, source, FPS);
             } else {

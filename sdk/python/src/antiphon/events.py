@@ -141,6 +141,25 @@ class KeyframeNeeded:
 
 
 @dataclass(frozen=True)
+class LayerWish:
+    """What the room wants of one layer of a track. A limit that is ``None`` is none."""
+
+    layer: int
+    active: bool
+    max_bitrate: int | None = None
+    max_height: int | None = None
+    max_frame_rate: int | None = None
+
+
+@dataclass(frozen=True)
+class LayersWanted:
+    """What of a track of the bot is watched; what is not need not be drawn and encoded. A bot sends one layer, 0."""
+
+    source: VideoSource
+    layers: tuple[LayerWish, ...]
+
+
+@dataclass(frozen=True)
 class ServerError:
     """Something the bot sent was wrong; the session goes on."""
 
@@ -183,6 +202,7 @@ Event = Union[
     MarkPlayed,
     QueueChanged,
     KeyframeNeeded,
+    LayersWanted,
     ServerError,
     DataRefused,
     Draining,

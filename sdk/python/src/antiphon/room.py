@@ -23,6 +23,8 @@ from .events import (
     Draining,
     Event,
     KeyframeNeeded,
+    LayersWanted,
+    LayerWish,
     LeaveReason,
     MarkPlayed,
     ParticipantJoined,
@@ -447,6 +449,9 @@ class Room:
             error = fields.error(message) or ProtocolError("no reason was given")
             topic = fields.text(message, "topic") if message.get("topic") is not None else None
             return DataRefused(topic, fields.integer(message, "count"), error)
+        if kind == "layers":
+            wishes = tuple(_layer_wish(layer) for layer in fields.objects(message, "layers"))
+            return LayersWanted(cast(VideoSource, fields.text(message, "source")), wishes)
         if kind == "draining":
             return Draining(fields.integer(message, "deadline_s"))
         if kind == "closed":
@@ -506,6 +511,19 @@ class Room:
 def _of(frame: Frame, source: Source | None, participant: Participant | None) -> bool:
     return (source is None or frame.source == source) and (
         participant is None or frame.participant is participant
+    )
+
+
+def _layer_wish(layer: Object) -> LayerWish:
+    def limit(name: str) -> int | None:
+        return None if layer.get(name) is None else fields.integer(layer, name)
+
+    return LayerWish(
+        layer=fields.integer(layer, "layer"),
+        active=fields.boolean(layer, "active"),
+        max_bitrate=limit("max_bitrate"),
+        max_height=limit("max_height"),
+        max_frame_rate=limit("max_frame_rate"),
     )
 
 

@@ -1,0 +1,147 @@
+//! What layers cost: measured by the publisher's shard where it could be, assumed until then.
+
+/// Temporal layers that are told apart: what VP8, VP9 and AV1 are sent with (L1T4 is unheard of in browsers).
+pub const MAX_TEMPORAL: usize = 4;
+
+/// Measured rates that differ from those in use by less than this share (in percent) change no decision.
+const NOISE_PERCENT: u64 = 15;
+/// Frames per second where they were not measured: what cameras give.
+const ASSUMED_FRAMES: u8 = 30;
+
+/// What the host measured of a layer over about a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LayerRate {
+    /// Bits per second on the wire, by temporal layer, those below included; from the highest one on the same.
+    pub bps: [u64; MAX_TEMPORAL],
+    /// Temporal layers; 1 where the payload tells of none.
+    pub temporal_layers: u8,
+    /// Frames per second, of all temporal layers together; 0: not known.
+    pub frames: u8,
+}
+
+/// Bits per second assumed for a layer of this height: what browsers send by default for simulcast cameras.
+pub(crate) fn assumed_bps(height: u16) -> u64 {
+    match height {
+        0..=240 => 150_000,
+        241..=480 => 500_000,
+        481..=800 => 1_700_000,
+        _ => 3_500_000,
+    }
+}
+
+/// What is kept of the measurements of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Rates {
+    /// Follows a rise in halves (a key frame is a short one), a fall slowly.
+    cost: [u64; MAX_TEMPORAL],
+    /// The latest.
+    latest: LayerRate,
+    /// What decisions were last made with: the cost, the latest.
+    used: [u64; 2],
+}
+
+impl Rates {
+    /// Takes a measurement. `slow`: a screen, where a still picture says little about the next one. True: decisions may
+    /// change by it.
+    pub(crate) fn take(&mut self, rate: LayerRate, slow: bool) -> bool {
+        let rate = LayerRate {
+            temporal_layers: rate.temporal_layers.clamp(1, u8::try_from(MAX_TEMPORAL).unwrap_or(1)),
+            ..rate
+        };
+        let first = self.latest == LayerRate::default();
+        for (cost, new) in self.cost.iter_mut().zip(rate.bps) {
+            *cost = match (first, new > *cost) {
+                (true, _) => new,
+                (_, true) => *cost + (new - *cost) / 2,
+                (_, false) => *cost - (*cost - new) / if slow { 16 } else { 4 },
+            };
+        }
+        let layers_differ = rate.temporal_layers != self.latest.temporal_layers;
+        let frames_differ = rate.frames.abs_diff(self.latest.frames) > 3;
+        self.latest = rate;
+        let all = [self.cost[MAX_TEMPORAL - 1], rate.bps[MAX_TEMPORAL - 1]];
+        let noise = [NOISE_PERCENT, 2 * NOISE_PERCENT];
+        let differs = self.used.iter().zip(all).zip(noise).any(|((used, new), percent)| {
+            used.abs_diff(new).saturating_mul(100) > used.saturating_mul(percent)
+        });
+        if differs {
+            self.used = all;
+        }
+        differs || layers_differ || frames_differ
+    }
+
+    /// Something was measured.
+    pub(crate) fn known(&self) -> bool {
+        self.cost[MAX_TEMPORAL - 1] > 0
+    }
+
+    /// Temporal layers, at least 1.
+    pub(crate) fn temporal_layers(&self) -> u8 {
+        self.latest.temporal_layers.max(1)
+    }
+
+    /// Bits per second with temporal layers up to `temporal`.
+    pub(crate) fn cost(&self, temporal: u8) -> u64 {
+        self.cost[usize::from(temporal).min(MAX_TEMPORAL - 1)]
+    }
+
+    /// The same as last measured.
+    pub(crate) fn latest(&self, temporal: u8) -> u64 {
+        self.latest.bps[usize::from(temporal).min(MAX_TEMPORAL - 1)]
+    }
+
+    /// The highest temporal layer with no more frames per second than `cap`, the lowest if there is none. Each layer
+    /// doubles the rate of those below.
+    pub(crate) fn temporal_below(&self, cap: Option<u8>) -> u8 {
+        let top = self.temporal_layers() - 1;
+        let Some(cap) = cap else { return top };
+        let all = u16::from(if self.latest.frames == 0 { ASSUMED_FRAMES } else { self.latest.frames });
+        // A camera of 30 frames per second is measured with 29 to 32.
+        let fits = |t: &u8| all >> (top - t) <= u16::from(cap) + u16::from(cap) / 8;
+        (0..=top).rev().find(fits).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(all: u64, layers: u8, frames: u8) -> LayerRate {
+        LayerRate { bps: [all / 2, all * 3 / 4, all, all], temporal_layers: layers, frames }
+    }
+
+    #[test]
+    fn a_rise_is_followed_fast_and_noise_not_at_all() {
+        let mut rates = Rates::default();
+        assert!(rates.take(rate(1_000_000, 3, 30), false));
+        assert_eq!((rates.cost(0), rates.cost(2), rates.cost(9)), (500_000, 1_000_000, 1_000_000));
+        assert!(!rates.take(rate(1_100_000, 3, 31), false));
+        assert!(rates.take(rate(2_000_000, 3, 30), false));
+        assert_eq!(rates.cost(2), 1_525_000);
+        let mut screen = rates;
+        for _ in 0..8 {
+            rates.take(rate(0, 3, 30), false);
+            screen.take(rate(0, 3, 30), true);
+        }
+        assert!(rates.cost(2) < 200_000 && screen.cost(2) > 800_000);
+    }
+
+    #[test]
+    fn frame_rates_are_capped_by_temporal_layers() {
+        let mut rates = Rates::default();
+        assert_eq!(rates.temporal_below(Some(1)), 0);
+        rates.take(rate(1, 3, 31), false);
+        let below = |cap| rates.temporal_below(cap);
+        assert_eq!(
+            [below(None), below(Some(60)), below(Some(29)), below(Some(15)), below(Some(7))],
+            [2, 2, 2, 1, 0]
+        );
+        assert_eq!([below(Some(10)), below(Some(1))], [0, 0]);
+        rates.take(rate(1, 9, 0), false);
+        assert_eq!((rates.temporal_layers(), below_all(&rates)), (4, 2));
+    }
+
+    fn below_all(rates: &Rates) -> u8 {
+        rates.temporal_below(Some(16))
+    }
+}

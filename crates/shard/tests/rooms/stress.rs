@@ -1,0 +1,122 @@
+//! A busy shard and lines that do not carry all: fewer videos, all voices; rates as they are measured.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use antiphon_base::Source;
+use antiphon_shard::Config;
+use antiphon_sim::net::Rate;
+use antiphon_sim::{Conditions, Profile, World};
+use antiphon_wire::control::{LimitReason, ServerMessage};
+
+/// Three with voice and camera, and one who watches.
+fn stage(seed: u64) -> (World, usize) {
+    let mut world = World::new(seed);
+    let people = ["anna", "ben", "cleo"].map(|name| world.enter(Profile::new(name).simulcast()));
+    let me = world.enter(Profile::new("dan").listener(3, 4));
+    let now = world.now;
+    for person in people {
+        world.clients[person].start(now, Source::Camera, 20);
+        world.clients[person].start(now, Source::Microphone, 0);
+        for sender in world.clients[person].senders.iter_mut().filter(|s| s.source == Source::Camera) {
+            sender.bps = Some([140_000, 450_000, 1_500_000][usize::from(sender.layer)]);
+        }
+    }
+    (world, me)
+}
+
+/// Whose tracks of `source` came in the last second.
+fn recent(world: &World, client: usize, source: Source) -> usize {
+    let since = world.now - Duration::from_secs(1);
+    let packets = world.clients[client].slots.iter().flat_map(|s| &s.packets);
+    let stamps = packets.filter(|p| p.at >= since).filter_map(|p| p.parsed).map(|p| p.stamp);
+    stamps.filter(|s| s.source == source).map(|s| s.publisher).collect::<BTreeSet<_>>().len()
+}
+
+/// What the client was told of its videos, in order.
+fn limits(world: &World, client: usize) -> Vec<Option<(u16, LimitReason)>> {
+    let told = world.clients[client].messages.iter().filter_map(|(_, m)| match m {
+        ServerMessage::Limits { last_n, reason } => Some(last_n.zip(*reason)),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn a_busy_shard_serves_fewer_videos_within_two_seconds_and_all_voices() {
+    let (mut world, me) = stage(81);
+    world.run(Duration::from_secs(4));
+    assert_eq!((recent(&world, me, Source::Camera), recent(&world, me, Source::Microphone)), (3, 3));
+    for _ in 0..6 {
+        world.run(Duration::from_secs(1));
+        world.engine.set_load(world.now, 0, 900);
+    }
+    world.run(Duration::from_secs(1));
+    assert_eq!(limits(&world, me)[0], Some((2, LimitReason::ServerBusy)));
+    assert_eq!(limits(&world, me).last(), Some(&Some((1, LimitReason::ServerBusy))));
+    assert_eq!((recent(&world, me, Source::Camera), recent(&world, me, Source::Microphone)), (1, 3));
+    for _ in 0..20 {
+        world.run(Duration::from_secs(1));
+        world.engine.set_load(world.now, 0, 400);
+    }
+    assert_eq!(limits(&world, me).last(), Some(&None));
+    assert_eq!((recent(&world, me, Source::Camera), recent(&world, me, Source::Microphone)), (3, 3));
+    world.check().assert_sound();
+}
+
+#[test]
+fn a_line_too_narrow_for_all_lowest_layers_keeps_the_voices() {
+    let (mut world, me) = stage(82);
+    // Somebody else watches, too: nobody can be squeezed for one bad line.
+    let good = world.enter(Profile::new("eve").listener(3, 4));
+    world.run(Duration::from_secs(6));
+    let address = world.clients[me].address;
+    let line = |bps: u64| Conditions {
+        delay: Duration::from_millis(20),
+        rate: Some(Rate { bps, queue_bytes: bps / 8 / 5 }),
+        ..Conditions::default()
+    };
+    world.network.paths.get_mut(&address).unwrap().down.set(line(330_000));
+    world.run(Duration::from_secs(8));
+    assert!(
+        matches!(limits(&world, me).last(), Some(Some((0..=2, LimitReason::Bandwidth)))),
+        "{:?}",
+        limits(&world, me)
+    );
+    assert!(recent(&world, me, Source::Camera) < 3);
+    assert_eq!(recent(&world, me, Source::Microphone), 3);
+    assert_eq!(limits(&world, good), []);
+    world.network.paths.get_mut(&address).unwrap().down.set(line(8_000_000));
+    world.run(Duration::from_secs(25));
+    assert_eq!(limits(&world, me).last(), Some(&None), "{:?}", limits(&world, me));
+    assert_eq!(recent(&world, me, Source::Camera), 3);
+}
+
+#[test]
+fn whom_another_shard_serves_loses_nothing() {
+    let mut world = World::spread(83, &Config::default(), 2);
+    let home = world.engine.home(&world.room);
+    let mut enter = |shard, profile: Profile| {
+        world.shard = Some(shard);
+        world.enter(profile)
+    };
+    let people = ["anna", "ben", "cleo"].map(|name| enter(home, Profile::new(name)));
+    let here = enter(home, Profile::new("dan").listener(3, 4));
+    let there = enter(1 - home, Profile::new("eve").listener(3, 4));
+    let now = world.now;
+    for person in people {
+        world.clients[person].start(now, Source::Camera, 20);
+    }
+    world.run(Duration::from_secs(4));
+    for _ in 0..4 {
+        world.run(Duration::from_secs(1));
+        for (shard, permille) in [(1 - home, 900), (home, 300)] {
+            world.engine.set_load(world.now, shard, permille);
+        }
+    }
+    world.run(Duration::from_secs(1));
+    assert_eq!((recent(&world, here, Source::Camera), recent(&world, there, Source::Camera)), (3, 1));
+    assert_eq!(limits(&world, here), []);
+    assert_eq!(limits(&world, there).last(), Some(&Some((1, LimitReason::ServerBusy))));
+    world.check().assert_sound();
+}
