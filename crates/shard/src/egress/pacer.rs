@@ -143,7 +143,7 @@ impl Pacer {
     /// A packet of a picture has to wait.
     pub(super) fn push(&mut self, now_us: u64, class: Class, slot: SlotId, outgoing: Outgoing) {
         if outgoing.switched {
-            self.leave_source(slot);
+            self.leave_source(now_us, slot);
         }
         if let Some(at) = self.broken.iter().position(|s| *s == slot) {
             if !outgoing.switched && !outgoing.packet.starts_keyframe() {
@@ -160,13 +160,14 @@ impl Pacer {
         }
     }
 
-    /// A slot begins a new source: what waits of the old one is of no use to anybody, and what it was held for is over.
-    fn leave_source(&mut self, slot: SlotId) {
+    /// A slot begins a new source: what it was held for is over, and on a full path what waits of the old one is of no use to
+    /// anybody.
+    fn leave_source(&mut self, now_us: u64, slot: SlotId) {
         if !self.freed.contains(&slot) {
             self.freed.push(slot);
         }
         let us = self.pace.map_or(0.0, |p| self.waiting_bytes as f64 * 8e6 / p.bps.max(1.0));
-        if us > SUPERSEDED_US {
+        if us > SUPERSEDED_US && (self.is_full() || self.is_held(now_us)) {
             self.counters.superseded += self.drop_slot(slot);
         }
     }

@@ -145,7 +145,9 @@ impl Probes {
             self.recovery_us = Some(now_us);
             self.enqueue(now_us, [before * AFTER_DROP]);
         }
-        if quiet(self.last_us, INTERVAL_US) {
+        // Ours: where the first ones were lost nothing is known of the path, and they are sent again soon.
+        let interval = if estimate.is_some() { INTERVAL_US } else { WAIT_US };
+        if quiet(self.last_us, interval) {
             self.enqueue(now_us, [estimate.unwrap_or(START_BPS) * FURTHER]);
         }
     }
