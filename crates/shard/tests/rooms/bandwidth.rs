@@ -75,7 +75,7 @@ fn a_narrow_line_gets_the_layer_that_fits_and_more_when_it_widens() {
 }
 
 fn narrow_line(seed: u64) {
-    let (mut world, ben, cleo) = stage(seed, 700_000);
+    let (mut world, ben, cleo) = stage(seed, 800_000);
     let seen = watch(&mut world, ben, 20);
     let fits = seen.iter().skip(6).filter(|s| **s == only(1)).count();
     assert!(fits >= 12, "{seen:?}");
