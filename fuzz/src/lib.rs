@@ -24,8 +24,10 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     target("control", targets::control::run, 2_048),
     target("http_headers", targets::http_headers::run, 2_048),
+    target("room_slot", targets::room_slot::run, 2_048),
     target("rtcp", targets::rtcp::run, 1_500),
     target("rtp_assemble", targets::rtp_assemble::run, 2_048),
+    target("rtp_dependency", targets::rtp_dependency::run, 1_500),
     target("rtp_packetize", targets::rtp_packetize::run, 2_048),
     target("rtp_payload", targets::rtp_payload::run, 1_500),
     target("rtp_rewrite", targets::rtp_rewrite::run, 2_048),
