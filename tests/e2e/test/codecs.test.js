@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
-import { barePage, canSend, codecInUse, play, publish, sees, videoStats, watch } from "../src/standard.js";
+import { barePage, canSend, codecInUse, play, publish, sees } from "../src/standard.js";
 import { suite } from "../src/suite.js";
 import { until } from "../src/until.js";
 
@@ -54,42 +54,6 @@ for (const name of ["VP8", "VP9", "H264", "AV1"]) {
     assert.equal(await codecInUse(player, "inbound-rtp"), `video/${name}`);
     await botSees(room);
     await botTakes(room, codec);
-  });
-}
-
-for (const [name, mode] of [
-  ["VP9", "L3T3_KEY"],
-  ["VP9", "L2T3"],
-  ["AV1", "L3T3_KEY"],
-  ["AV1", "L2T1"],
-]) {
-  test(`of ${name} ${mode} each gets the spatial layer for its height`, { timeout: 90_000 }, async t => {
-    const room = it.room();
-    // Chromium codes the upper layers of a larger picture only once it believes in the bandwidth.
-    const camera = await barePage(it, it.chromium, { width: 640, height: 360, fps: 15 });
-    if (!(await canSend(camera, "video")).includes(`video/${name}`)) return t.skip(`this Chromium sends no ${name}`);
-    const encodings = [{ scalabilityMode: mode }];
-    await publish(it, camera, room, { kind: "video", codec: name, name: "Camera", encodings });
-    const [all, some] = [await barePage(it, it.chromium, CAMERA), await barePage(it, it.chromium, CAMERA)];
-    await watch(it, all, room, {});
-    await watch(it, some, room, { max_height: 180 });
-    const shows = (person, height) =>
-      until(`${height} lines are shown`, async () => (await videoStats(person))?.height === height, 20_000);
-    await shows(all, 360);
-    await shows(some, 180);
-    goesForward(await sees(some, 20, CAMERA.fps));
-    const before = await videoStats(some);
-    await some.evaluate(() => window.__policy({}));
-    await shows(some, 360);
-    goesForward(await sees(some, 20, CAMERA.fps));
-    await some.evaluate(() => window.__policy({ max_height: 180 }));
-    await shows(some, 180);
-    goesForward(await sees(some, 20, CAMERA.fps));
-    const [first, second] = [await videoStats(all), await videoStats(some)];
-    const text = JSON.stringify({ before, first, second });
-    assert.equal(first.height, 360, text);
-    assert.ok(second.decoded > before.decoded + 40, text);
-    assert.equal(second.freezes, before.freezes, text);
   });
 }
 

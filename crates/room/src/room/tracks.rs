@@ -124,7 +124,7 @@ impl Room {
         let mask = u8::MAX >> (usize::from(MAX_LAYERS) - count);
         let mut known: [Option<u16>; MAX_LAYERS as usize] = media.heights;
         for (i, known) in known.iter_mut().enumerate() {
-            *known = heights.get(i).map_or(None, |height| height.or(*known));
+            *known = heights.get(i).and_then(|height| height.or(*known));
         }
         let before = (media.nested, media.layers, media.heights);
         (media.nested, media.layers, media.heights) = (count > 1, media.layers & mask, known);

@@ -134,12 +134,12 @@ impl Encoder {
                 0x80 | high,
                 low,
                 tid << 5 | bit(position < 3, 0x10) | sid << 1 | bit(sid > 0, 1),
-                u8::try_from(n / self.pattern().len() as u64 & 0xff).unwrap(),
+                u8::try_from((n / self.pattern().len() as u64) & 0xff).unwrap(),
                 9,
             ],
             Form::Vp8 => {
                 let sync = position == 1 || position == 2;
-                let tl0 = u8::try_from(n / self.pattern().len() as u64 & 0xff).unwrap();
+                let tl0 = u8::try_from((n / self.pattern().len() as u64) & 0xff).unwrap();
                 vec![
                     0x80 | bit(first, 0x10),
                     0xe0,

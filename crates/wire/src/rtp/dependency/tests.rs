@@ -146,7 +146,7 @@ fn a_plain_descriptor_keeps_its_bytes_but_for_the_numbers() {
     let mut out = Vec::new();
     let patch = Patch { frame_number: 0xfffe, template_shift: 63, active: None, attach: false };
     assert_eq!(plain.write(&patch, &mut out), 3);
-    assert_eq!(out, [0x80 | (number + 63) % 64, 0xff, 0xfe]);
+    assert_eq!(out, [0x80 | ((number + 63) % 64), 0xff, 0xfe]);
     assert!(!plain.is_long(&patch));
 }
 
