@@ -45,6 +45,8 @@ pub(crate) fn read(mut bytes: &[u8], codec: Option<Codec>) -> Vec<(u8, Packet)> 
             capture_us: at_us,
             capture_estimated: false,
             audio_level: None,
+            dependency: None,
+            spatial_layers: 1,
             descriptor: Descriptor::parse(codec, payload),
         };
         packets.push((action, packet));

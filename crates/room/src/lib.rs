@@ -11,7 +11,7 @@
 //! - calls [`Room::handle_timeout`] at [`Room::poll_timeout`];
 //! - owns one [`slot::Slot`] for each receive slot, tells it each [`Output::Route`], and says back by
 //!   [`Room::switched`] what really flows, emptied slots and other layers of the same track included;
-//! - tells of media what the engine needs: [`Room::layer_seen`], [`Room::layer_resolution`], [`Room::keyframe_seen`],
+//! - tells of media what the engine needs: [`Room::layer_seen`], [`Room::spatial_seen`], [`Room::layer_resolution`], [`Room::keyframe_seen`],
 //!   [`Room::layer_rate`] (about once per second), [`Room::audio_level`] (each audio packet), [`Room::activity`]. It calls
 //!   `layer_seen` anew after [`Room::resume`] and after [`Room::layer_gone`];
 //! - tells its load by [`Room::load`], about once per second.

@@ -14,7 +14,7 @@ pub const MAX_LAYERS: u8 = 8;
 pub struct Feed {
     /// Which track.
     pub track: TrackKey,
-    /// Simulcast index, 0 = lowest; 0 for audio.
+    /// Simulcast index, or spatial layer of the track's only RTP stream; 0 = lowest; 0 for audio.
     pub layer: u8,
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Media {
     /// It sends more than it was told: it is not told again.
     pub(crate) deaf: bool,
     pub(crate) heights: [Option<u16>; MAX_LAYERS as usize],
+    /// The layers are spatial layers of one RTP stream, each with all below it.
+    pub(crate) nested: bool,
     pub(crate) last: Instant,
     /// Of a publisher without control channel: packets have stopped.
     pub(crate) idle: bool,

@@ -1,5 +1,7 @@
 //! What layers cost: measured by the publisher's shard where it could be, assumed until then.
 
+use crate::output::MAX_LAYERS;
+
 /// Temporal layers that are told apart: what VP8, VP9 and AV1 are sent with (L1T4 is unheard of in browsers).
 pub const MAX_TEMPORAL: usize = 4;
 
@@ -102,9 +104,37 @@ impl Rates {
     }
 }
 
+/// Of spatial layers each comes with all below it: what the layers cost together, from what each was measured with alone.
+pub(crate) fn stacked(mut rates: [Rates; MAX_LAYERS as usize]) -> [Rates; MAX_LAYERS as usize] {
+    // The marker, by which frames are counted, stands at the end of the highest layer.
+    let frames = rates.iter().map(|r| r.latest.frames).max().unwrap_or_default();
+    let (mut cost, mut latest) = ([0u64; MAX_TEMPORAL], [0u64; MAX_TEMPORAL]);
+    for layer in rates.iter_mut().filter(|r| r.known()) {
+        for t in 0..MAX_TEMPORAL {
+            cost[t] = cost[t].saturating_add(layer.cost[t]);
+            latest[t] = latest[t].saturating_add(layer.latest.bps[t]);
+        }
+        layer.cost = cost;
+        layer.latest = LayerRate { bps: latest, frames, ..layer.latest };
+    }
+    rates
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spatial_layers_cost_what_is_below_them_too() {
+        let mut rates = [Rates::default(); MAX_LAYERS as usize];
+        rates[0].take(rate(100_000, 3, 0), false);
+        rates[2].take(rate(400_000, 3, 30), false);
+        let stacked = stacked(rates);
+        assert_eq!((stacked[0].cost(0), stacked[0].cost(2)), (50_000, 100_000));
+        assert_eq!((stacked[2].cost(0), stacked[2].latest(2)), (250_000, 500_000));
+        assert!(!stacked[1].known());
+        assert_eq!(stacked[0].temporal_below(Some(15)), 1);
+    }
 
     fn rate(all: u64, layers: u8, frames: u8) -> LayerRate {
         LayerRate { bps: [all / 2, all * 3 / 4, all, all], temporal_layers: layers, frames }

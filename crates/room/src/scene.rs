@@ -7,7 +7,7 @@ use antiphon_wire::control::{ContentHint, ParticipantKind};
 
 use crate::output::{Feed, MAX_LAYERS};
 use crate::participant::{Media, Participant};
-use crate::rates::Rates;
+use crate::rates::{Rates, stacked};
 
 /// Height assumed for the top layer while no keyframe has told one.
 const ASSUMED_TOP: u16 = 720;
@@ -42,9 +42,10 @@ impl SceneTrack {
             codec: media.codec,
             layers: media.available(),
             flowing: media.layers,
-            rates: media.rates,
+            rates: if media.nested { stacked(media.rates) } else { media.rates },
             hint: owner.sources[key.source.index()].hint.unwrap_or(by_source),
-            told: browser && !media.deaf,
+            // Of spatial layers in one stream it could follow none by itself.
+            told: browser && !media.deaf && !media.nested,
             heights: heights(media.available(), &media.heights),
             loud: media.loudness.loud(),
             audible: media.loudness.audible(),

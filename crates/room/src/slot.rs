@@ -10,6 +10,8 @@
 //!   receiver sees that it is not whole.
 //! - After a switch nothing of the old source passes, and nothing of the new one that is older than its key frame.
 //! - Another codec in the same feed is another source.
+//! - Of the source that stands here only the wanted layers are sent (`select.rs`). The spatial layers of one RTP stream
+//!   (SVC) are feeds of their track: from one to the other there is no switch of the source.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +21,10 @@ use antiphon_base::{Codec, MediaKind, ParticipantKey};
 use antiphon_wire::rtp::Packet;
 use antiphon_wire::rtp::rewrite::{self, Rewritten, SlotRewriter, Start};
 
+use self::select::{Select, Verdict};
 use crate::output::Feed;
+
+mod select;
 
 /// Packets of a new key frame that wait for the old frame to end: a 1080p key frame.
 pub const MAX_HELD: usize = 256;
@@ -39,7 +44,7 @@ pub struct Outgoing {
     /// Its numbers in the slot.
     pub rewritten: Rewritten,
     /// The first one of a new feed: to be told to the room ([`Room::switched`](crate::Room::switched)).
-    pub switched: bool,
+    pub switched: Option<Feed>,
     /// The marker bit to send.
     pub marker: bool,
 }
@@ -51,6 +56,8 @@ pub struct Counters {
     pub sent: u64,
     /// Of a feed that does not stand here, or not yet.
     pub dropped: u64,
+    /// Of layers of the source that are not wanted.
+    pub left_out: u64,
     /// Switches that found the old frame unfinished, and left a number out.
     pub torn: u64,
 }
@@ -59,6 +66,8 @@ pub struct Counters {
 #[derive(Debug, Default)]
 struct Progress {
     newest: Option<Arc<Packet>>,
+    /// The newest packet that was sent, and whether it has the marker.
+    sent: u64,
     ended: bool,
     missing: BTreeSet<u64>,
 }
@@ -74,32 +83,36 @@ impl Progress {
         self.newest.as_ref().is_some_and(|n| packet.seq > n.seq && packet.rtp_time != n.rtp_time)
     }
 
-    fn passed(&mut self, packet: &Arc<Packet>) {
-        let padding = packet.payload.is_empty();
-        let Some(newest) = self.newest.as_ref() else {
+    /// A packet was sent, with this marker, or left out (`None`).
+    fn passed(&mut self, packet: &Arc<Packet>, marker: Option<bool>) {
+        if let Some(newest) = self.newest.as_ref() {
+            if packet.seq <= newest.seq {
+                self.missing.remove(&packet.seq);
+            } else {
+                self.advance(newest.seq, packet.seq, packet.rtp_time != newest.rtp_time);
+                self.newest = Some(Arc::clone(packet));
+            }
+        } else {
             self.newest = Some(Arc::clone(packet));
-            self.ended = packet.ends_frame();
-            return;
-        };
-        if packet.seq <= newest.seq {
-            self.missing.remove(&packet.seq);
-            return;
+            self.sent = packet.seq;
         }
-        let next_frame = packet.rtp_time != newest.rtp_time;
+        if let Some(marker) = marker.filter(|_| packet.seq >= self.sent) {
+            (self.sent, self.ended) = (packet.seq, marker);
+        }
+    }
+
+    fn advance(&mut self, from: u64, to: u64, next_frame: bool) {
         if next_frame && self.ended {
             self.missing.clear();
         }
-        let gap = newest.seq + 1..packet.seq;
-        if packet.seq - newest.seq <= MAX_MISSING as u64 {
-            self.missing.extend(gap);
+        if to - from <= MAX_MISSING as u64 {
+            self.missing.extend(from + 1..to);
         } else {
             self.missing.clear();
         }
         while self.missing.len() > MAX_MISSING {
             self.missing.pop_first();
         }
-        self.ended = if padding { self.ended } else { packet.ends_frame() };
-        self.newest = Some(Arc::clone(packet));
     }
 }
 
@@ -108,10 +121,14 @@ impl Progress {
 pub struct Slot {
     kind: MediaKind,
     rewriter: SlotRewriter,
+    /// The RTP stream that stands here.
     current: Option<(Feed, Codec)>,
+    /// It has spatial layers, which are feeds of its track.
+    nested: bool,
+    /// Nothing of it was sent yet.
+    fresh: bool,
+    select: Select,
     want: Option<Feed>,
-    /// The highest temporal layer to send on.
-    temporal: Option<u8>,
     progress: Progress,
     /// Packets of the wanted feed from its key frame on, until the old frame has ended.
     held: Vec<Arc<Packet>>,
@@ -120,8 +137,14 @@ pub struct Slot {
     counters: Counters,
 }
 
+/// The RTP stream of a packet.
 fn feed_of(packet: &Packet) -> Feed {
     Feed { track: packet.track, layer: packet.layer }
+}
+
+/// The packet is of the RTP stream in which this feed is, or of which it is a spatial layer.
+fn carries(packet: &Packet, feed: Feed) -> bool {
+    feed_of(packet) == feed || (feed.track == packet.track && packet.spatial_layers > 1)
 }
 
 impl Slot {
@@ -131,8 +154,10 @@ impl Slot {
             kind,
             rewriter: SlotRewriter::new(start),
             current: None,
+            nested: false,
+            fresh: false,
+            select: Select::new(),
             want: None,
-            temporal: None,
             progress: Progress::default(),
             held: Vec::new(),
             early: Vec::new(),
@@ -147,23 +172,37 @@ impl Slot {
             self.want = feed;
             self.held.clear();
             self.early.clear();
+            self.aim();
         }
         self.may_stop() && self.stop()
     }
 
-    /// The highest temporal layer to send on; `None`: all.
+    /// Sends temporal layers up to this one only; `None`: all.
     pub fn limit_temporal(&mut self, highest: Option<u8>) {
-        self.temporal = highest;
+        self.select.target.temporal = highest.unwrap_or(u8::MAX);
     }
 
-    /// What [`Slot::limit_temporal`] said last.
-    pub fn temporal_limit(&self) -> Option<u8> {
-        self.temporal
+    /// What is wanted of the stream that stands here.
+    fn aim(&mut self) {
+        let Some((stream, _)) = self.current else { return };
+        self.select.target.spatial = match self.want {
+            _ if !self.nested => u8::MAX,
+            Some(want) if want.track == stream.track => want.layer,
+            _ => self.select.target.spatial,
+        };
     }
 
     /// What flows now.
     pub fn current(&self) -> Option<Feed> {
-        self.current.map(|(feed, _)| feed)
+        let (stream, _) = self.current?;
+        let layer = if self.nested { self.select.spatial() } else { stream.layer };
+        Some(Feed { layer, ..stream })
+    }
+
+    /// The stream that stands here has what is wanted.
+    fn is_served(&self) -> bool {
+        let (Some(want), Some((stream, _))) = (self.want, self.current) else { return false };
+        want == stream || (self.nested && want.track == stream.track)
     }
 
     /// What it shall show.
@@ -174,7 +213,7 @@ impl Slot {
     /// The feed of which a key frame is waited for.
     pub fn needs_keyframe(&self) -> Option<Feed> {
         let waits = self.kind == MediaKind::Video && self.held.is_empty();
-        self.want.filter(|want| waits && self.current() != Some(*want))
+        self.want.filter(|_| waits && (!self.is_served() || (self.nested && self.select.waits())))
     }
 
     /// What it did.
@@ -191,9 +230,9 @@ impl Slot {
     /// held. True: the slot has become empty, which the room is to be told.
     pub fn admit(&mut self, packet: &Arc<Packet>, out: &mut Vec<Outgoing>) -> bool {
         let is_current = self.current == Some((feed_of(packet), packet.codec));
-        let is_wanted = self.want == Some(feed_of(packet));
+        let is_wanted = self.want.is_some_and(|want| carries(packet, want));
         match self.kind {
-            MediaKind::Audio if is_current => self.forward(packet, false, out),
+            MediaKind::Audio if is_current => self.forward(packet, out),
             MediaKind::Audio if is_wanted => {
                 self.held.push(Arc::clone(packet));
                 self.switch(out);
@@ -211,6 +250,10 @@ impl Slot {
 
     /// Video of the source that stands here: all of it, or, if its end is due, the rest of the frame under way.
     fn admit_current(&mut self, packet: &Arc<Packet>, out: &mut Vec<Outgoing>) {
+        if self.nested != (packet.spatial_layers > 1) {
+            self.nested = packet.spatial_layers > 1;
+            self.aim();
+        }
         let ending = !self.held.is_empty() || self.want.is_none();
         if ending && self.progress.is_beyond(packet) {
             self.counters.dropped += 1;
@@ -222,7 +265,7 @@ impl Slot {
                 self.progress = Progress::default();
             }
         } else {
-            self.forward(packet, false, out);
+            self.forward(packet, out);
         }
         if !self.held.is_empty() && self.progress.settled() {
             self.switch(out);
@@ -270,35 +313,52 @@ impl Slot {
         self.early.clear();
         self.rewriter.switch(first);
         self.current = Some((feed_of(first), first.codec));
-        for (i, packet) in held.iter().enumerate() {
-            self.forward(packet, i == 0, out);
+        self.nested = first.spatial_layers > 1;
+        self.aim();
+        self.select.begin();
+        self.fresh = true;
+        for packet in &held {
+            self.forward(packet, out);
         }
     }
 
     /// The receiver shall see that the last frame is not whole: one outgoing number is never sent.
     fn leave_number_out(&mut self) {
         self.counters.torn += 1;
-        if let Some(newest) = self.progress.newest.as_deref() {
-            let next = Packet { seq: newest.seq + 1, ..newest.clone() };
-            self.rewriter.rewrite(&next);
-        }
+        self.rewriter.leave_gap();
     }
 
-    fn forward(&mut self, packet: &Arc<Packet>, switched: bool, out: &mut Vec<Outgoing>) {
+    fn forward(&mut self, packet: &Arc<Packet>, out: &mut Vec<Outgoing>) {
+        let verdict = match self.kind {
+            MediaKind::Audio => Verdict::plain(packet),
+            MediaKind::Video => self.select.admit(packet),
+        };
+        let padding = packet.payload.is_empty();
         if self.kind == MediaKind::Video {
-            self.progress.passed(packet);
+            self.progress.passed(packet, Some(verdict.marker).filter(|_| verdict.sent && !padding));
         }
-        if packet.payload.is_empty() {
-            self.rewriter.drop(packet);
+        if padding || !verdict.sent {
+            self.counters.left_out += u64::from(!padding);
+            if padding || verdict.whole_picture {
+                self.rewriter.drop(packet);
+            } else {
+                self.rewriter.drop_part(packet);
+            }
             return;
         }
-        let Some(rewritten) = self.rewriter.rewrite(packet) else {
+        let Some(mut rewritten) = self.rewriter.rewrite(packet) else {
             self.counters.dropped += 1;
             return;
         };
+        if let Some(patch) = &mut rewritten.dependency {
+            (patch.active, patch.attach) = (verdict.active, verdict.attach);
+        }
         self.counters.sent += 1;
         // RFC 3551, 4.1: in audio the marker begins a talkspurt, which a new voice is.
-        let marker = packet.marker || (switched && self.kind == MediaKind::Audio);
+        let fresh = std::mem::take(&mut self.fresh);
+        let marker = verdict.marker || (fresh && self.kind == MediaKind::Audio);
+        let moved = self.select.shows() && self.nested;
+        let switched = self.current().filter(|_| fresh || moved);
         out.push(Outgoing { packet: Arc::clone(packet), rewritten, switched, marker });
     }
 

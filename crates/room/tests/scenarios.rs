@@ -562,3 +562,33 @@ fn a_player_of_one_participant_gets_that_one_only() {
     assert_eq!(got, [bob, bob]);
     assert!(!call.clients.contains_key(&player), "no control channel, no messages");
 }
+
+#[test]
+fn spatial_layers_of_one_stream_are_layers_with_one_key_frame() {
+    let mut call = call();
+    let (ada, ben, cleo) = (call.join(browser("ada")), call.join(browser("ben")), call.join(browser("cleo")));
+    let camera = track(ada, Source::Camera);
+    call.request(ben, Request::Policy { policy: Policy { max_height: Some(200), ..Policy::default() } });
+    call.seen(ada, Source::Camera, 0, VP8);
+    call.room.spatial_seen(call.now, camera, &[Some(180), Some(360), Some(720)]);
+    call.drain();
+    for layer in 1..3 {
+        call.seen(ada, Source::Camera, layer, VP8);
+    }
+    let routed = |call: &Call, who| call.room.routed(who, SlotId(3)).map(|f| f.layer);
+    assert_eq!((routed(&call, ben), routed(&call, cleo)), (Some(0), Some(2)));
+    call.room.keyframe_seen(call.now, feed(ada, Source::Camera, 0));
+    call.drain();
+    call.pass(2_000);
+    call.keyframes.clear();
+    for layer in [0, 2] {
+        call.room.keyframe_wanted(call.now, feed(ada, Source::Camera, layer), KeyframeCause::Start);
+        call.drain();
+    }
+    let asked: Vec<u8> = call.keyframes.iter().map(|k| k.1.layer).collect();
+    assert_eq!(asked, [0], "one for all");
+    // The sender goes over to one layer: nobody waits for the others.
+    call.room.spatial_seen(call.now, camera, &[Some(720)]);
+    call.drain();
+    assert_eq!((routed(&call, ben), routed(&call, cleo)), (Some(0), Some(0)));
+}

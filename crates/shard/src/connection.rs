@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use antiphon_base::{Codec, Source};
-use antiphon_room::SlotId;
 use antiphon_room::slot::Outgoing;
+use antiphon_room::{MAX_LAYERS, SlotId};
+use antiphon_wire::rtp::Descriptor;
+use antiphon_wire::rtp::dependency::{self, Dependency};
 use str0m::channel::ChannelId;
 use str0m::media::{KeyframeRequestKind, Mid, Pt, Rid};
 use str0m::net::{Protocol, Receive};
@@ -17,6 +19,7 @@ use str0m::{Event, IceConnectionState, Input, Output, Rtc};
 use crate::clock::Clock;
 use crate::egress::keys::KeySlot;
 use crate::egress::{Arena, Feedback, Path, Sender};
+use crate::extension::RawDependency;
 use crate::net::Received;
 use crate::peer::MAX_ADDRESSES;
 use crate::reach::Reach;
@@ -129,6 +132,28 @@ struct Stream {
     layer: u8,
     /// Numbers heard, where it came as RED.
     heard: Option<Heard>,
+    /// The only one of its line: its spatial layers are the track's.
+    alone: bool,
+    spatial_layers: u8,
+    dependency: dependency::Reader,
+}
+
+impl Stream {
+    /// What its dependency descriptor says, and how many spatial layers there are.
+    fn layers(&mut self, raw: Option<&[u8]>, descriptor: &Descriptor) -> (Option<Arc<Dependency>>, u8) {
+        let dependency = raw.and_then(|raw| self.dependency.read(raw).ok());
+        match (&dependency, descriptor) {
+            _ if !self.alone => {}
+            (Some(d), _) => self.spatial_layers = d.structure.spatial_layers(),
+            // A structure may come with any picture: senders add and take layers as they can.
+            (None, Descriptor::Vp9(d)) if d.starts_keyframe() || d.spatial_layers.is_some() => {
+                self.spatial_layers = d.spatial_layers.unwrap_or(1).min(MAX_LAYERS);
+            }
+            (None, d) if d.starts_keyframe() && raw.is_none() => self.spatial_layers = 1,
+            _ => {}
+        }
+        (dependency.map(Arc::new), self.spatial_layers)
+    }
 }
 
 /// A media packet that came in.
@@ -148,6 +173,9 @@ pub(crate) struct RtpIn {
     pub(crate) capture_us: u64,
     pub(crate) capture_estimated: bool,
     pub(crate) audio_level: Option<(u8, bool)>,
+    pub(crate) descriptor: Descriptor,
+    pub(crate) dependency: Option<Arc<Dependency>>,
+    pub(crate) spatial_layers: u8,
 }
 
 /// What happened on a connection.
@@ -283,9 +311,11 @@ impl Connection {
 
     /// Asks the peer for a keyframe of a layer it sends. `false`: that layer has not been seen.
     pub(crate) fn request_keyframe(&mut self, source: Source, layer: u8) -> bool {
-        let Some(stream) = self.streams.iter().find(|s| s.source == source && s.layer == layer) else {
-            return false;
+        let carries = |s: &&Stream| {
+            let nested = s.spatial_layers > 1 && s.spatial_layers > layer;
+            s.source == source && (s.layer == layer || nested)
         };
+        let Some(stream) = self.streams.iter().find(carries) else { return false };
         let ssrc = stream.ssrc;
         let mut api = self.rtc.direct_api();
         let Some(rx) = api.stream_rx(&ssrc) else { return false };
@@ -454,13 +484,17 @@ impl Connection {
     fn on_rtp(&mut self, packet: RtpPacket) {
         self.counters.packets += 1;
         self.counters.bytes += packet.payload.len() as u64;
-        let Some((source, layer)) = self.stream_of(packet.header.ssrc) else { return };
         let pt = packet.header.payload_type;
         let red = self.codecs.red.iter().find(|(red, _)| *red == pt).map(|(_, primary)| *primary);
         let plain = red.unwrap_or(pt);
         let Some(&(_, codec)) = self.codecs.plain.iter().find(|(pt, _)| *pt == plain) else { return };
         let (capture_us, capture_estimated) = self.capture_time(&packet);
+        let Some(stream) = self.stream_of(packet.header.ssrc) else { return };
         let ext = &packet.header.ext_vals;
+        let descriptor = Descriptor::parse(codec, &packet.payload);
+        let raw = ext.user_values.get::<RawDependency>().map(|raw| &*raw.0);
+        let (dependency, spatial_layers) = stream.layers(raw, &descriptor);
+        let (source, layer) = (stream.source, stream.layer);
         let audio_level =
             ext.audio_level.map(|l| (l.unsigned_abs().min(127), ext.voice_activity.unwrap_or(false)));
         let rtp = RtpIn {
@@ -471,6 +505,9 @@ impl Connection {
             capture_us,
             capture_estimated,
             audio_level,
+            descriptor,
+            dependency,
+            spatial_layers,
         };
         let ssrc = packet.header.ssrc;
         match self.streams.iter_mut().find(|s| s.ssrc == ssrc) {
@@ -484,9 +521,9 @@ impl Connection {
         }
     }
 
-    fn stream_of(&mut self, ssrc: Ssrc) -> Option<(Source, u8)> {
-        if let Some(s) = self.streams.iter().find(|s| s.ssrc == ssrc) {
-            return Some((s.source, s.layer));
+    fn stream_of(&mut self, ssrc: Ssrc) -> Option<&mut Stream> {
+        if let Some(known) = self.streams.iter().position(|s| s.ssrc == ssrc) {
+            return self.streams.get_mut(known);
         }
         let mut api = self.rtc.direct_api();
         let rx = api.stream_rx(&ssrc)?;
@@ -497,10 +534,11 @@ impl Connection {
             None => 0,
         };
         // A layer has one SSRC at a time: a new one replaces the old, so the list is bounded by lines and rids.
-        let source = line.source;
+        let (source, alone) = (line.source, line.rids.len() <= 1);
         self.streams.retain(|s| (s.source, s.layer) != (source, layer));
-        self.streams.push(Stream { ssrc, source, layer, heard: None });
-        Some((source, layer))
+        let dependency = dependency::Reader::new();
+        self.streams.push(Stream { ssrc, source, layer, heard: None, alone, spatial_layers: 1, dependency });
+        self.streams.last_mut()
     }
 
     /// Capture time on our clock, and whether it had to be taken from the arrival.

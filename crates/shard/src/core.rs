@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use antiphon_base::RoomName;
 use antiphon_room::{Feed, KeyframeCause};
 use antiphon_wire::control::{ClientMessage, ErrorBody, LeaveReason, ServerMessage};
-use antiphon_wire::rtp::{AudioLevel, Descriptor, Packet};
+use antiphon_wire::rtp::{AudioLevel, Packet};
 use antiphon_wire::topic;
 
 use crate::clock::Clock;
@@ -380,13 +380,15 @@ impl Core {
             seq: rtp.seq,
             rtp_time: rtp.rtp_time,
             marker: rtp.marker,
-            descriptor: Descriptor::parse(ingress.codec, &rtp.payload),
+            descriptor: rtp.descriptor,
             payload: rtp.payload,
             arrival: now,
             arrival_us: self.clock.us(now),
             capture_us: rtp.capture_us,
             capture_estimated: rtp.capture_estimated,
             audio_level: rtp.audio_level.map(|(level, voice)| AudioLevel { level, voice }),
+            dependency: rtp.dependency,
+            spatial_layers: rtp.spatial_layers,
         };
         if let Some(dump) = &peer.dump {
             crate::dump::record(dump, &packet);
@@ -440,12 +442,26 @@ impl Core {
                 peer.flush_control();
                 self.touch(place);
             }
+            self.ask_again(now, place);
         }
         for room in 0..self.hosts.len() {
             self.find_stopped_layers(now, room);
             if self.home_mut(room).is_some_and(|home| home.room.is_over()) {
                 self.end_room(room);
             }
+        }
+    }
+
+    /// A slot may have missed its key frame (the first packet came late). Who watches another layer until then sees nothing
+    /// wrong, and does not ask.
+    fn ask_again(&mut self, now: Instant, place: usize) {
+        let Some(peer) = self.peers[place].as_deref().filter(|p| p.connected && p.closing.is_none()) else {
+            return;
+        };
+        let (room, waits): (usize, Vec<_>) =
+            (peer.room, peer.slots.iter().filter_map(antiphon_room::slot::Slot::needs_keyframe).collect());
+        for feed in waits {
+            self.want_keyframe(now, room, feed, KeyframeCause::Start);
         }
     }
 

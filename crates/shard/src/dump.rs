@@ -7,6 +7,9 @@ use antiphon_wire::rtp::header::{Header, serialize};
 /// Chunks waiting for the reader; a slow reader misses packets, as with any capture.
 pub(crate) const DUMP_RING: usize = 4_096;
 
+/// Id of the dependency descriptor's header extension in the capture; that of the audio level is 1.
+const DEPENDENCY_ID: u8 = 12;
+
 /// Payload types of the capture, one per codec; Wireshark is told which is which in `docs/guide`.
 fn payload_type(codec: Codec) -> u8 {
     match codec {
@@ -33,6 +36,7 @@ pub(crate) fn record(to: &async_channel::Sender<Vec<u8>>, packet: &Packet) {
         ssrc: packet.track.participant.0 << 8 | u32::from(number) << 4 | u32::from(packet.layer),
         csrcs: Vec::new(),
         audio_level: packet.audio_level.map(|l| (1, l)),
+        dependency: packet.dependency.as_ref().map(|d| (DEPENDENCY_ID, d.as_bytes().to_vec())),
     };
     let rtp = serialize(&header, &packet.payload);
     // A full ring is a slow reader.

@@ -354,6 +354,8 @@ impl Core {
             capture_us: out.capture_us,
             capture_estimated: false,
             audio_level: out.audio_level.map(|level| AudioLevel { level, voice: level < 127 }),
+            dependency: None,
+            spatial_layers: 1,
         }
     }
 

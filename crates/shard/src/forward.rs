@@ -9,6 +9,7 @@ use antiphon_wire::rtp::Packet;
 
 use crate::core::Core;
 use crate::seam::{Fact, Relayed, Who};
+use crate::spatial::feed_of;
 use crate::table::{Arrival, Observed, Switched};
 
 impl Core {
@@ -29,7 +30,7 @@ impl Core {
 
     /// Tells the home of a room what it must know of a packet.
     fn report(&mut self, now: Instant, room: usize, who: Who, packet: &Packet, observed: Observed) {
-        let (source, layer) = (packet.track.source, packet.layer);
+        let (source, layer) = (packet.track.source, feed_of(packet).layer);
         if observed.is_more_than_level() {
             let seat = self.hosts.get(room).and_then(Option::as_deref).and_then(|h| h.seats.get(&who.key));
             if let Some(&place) = seat {
@@ -77,8 +78,7 @@ impl Core {
             Relayed::Packet { who, packet } => {
                 let Some(&room) = self.by_id.get(&who.room) else { return };
                 let Some(host) = self.hosts.get(room).and_then(Option::as_deref) else { return };
-                let feed = Feed { track: packet.track, layer: packet.layer };
-                match host.table.arrival(feed, who.connection) {
+                match host.table.arrival(&packet, who.connection) {
                     Arrival::Next => {}
                     Arrival::Restart => self.restart(now, room, who),
                     Arrival::Late => return,

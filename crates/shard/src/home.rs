@@ -145,6 +145,9 @@ impl Home {
         } else if observed.active {
             self.room.activity(now, feed.track);
         }
+        if let Some(spatial) = &observed.spatial {
+            self.room.spatial_seen(now, feed.track, spatial.heights());
+        }
         if let Some(rate) = observed.rate {
             self.room.layer_rate(now, feed, rate);
         }

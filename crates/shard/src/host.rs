@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use antiphon_base::{ParticipantKey, RoomName};
-use antiphon_room::Feed;
 use antiphon_wire::rtp::Packet;
 
 use crate::home::Home;
 use crate::peer::Peer;
 use crate::seam::RoomId;
+use crate::spatial::feed_of;
 use crate::table::{Observed, Routed, Table};
 
 /// A room on a shard.
@@ -41,7 +41,7 @@ impl Host {
     pub(crate) fn observe(&mut self, now: Instant, packet: &Packet, peers: &[Option<Box<Peer>>]) -> Observed {
         let observed = self.table.observe(now, packet, peers);
         if let Some(home) = self.home.as_deref_mut() {
-            home.observed(now, Feed { track: packet.track, layer: packet.layer }, &observed);
+            home.observed(now, feed_of(packet), &observed);
         }
         observed
     }

@@ -273,6 +273,8 @@ mod tests {
             capture_us: 0,
             capture_estimated: false,
             audio_level: None,
+            dependency: None,
+            spatial_layers: 1,
         };
         Relayed::Packet { who: who(1), packet: Arc::new(packet) }
     }

@@ -30,7 +30,7 @@ impl Meter {
         if elapsed >= WINDOW {
             *self = Self { since: Some(now), ..Self::default() };
         }
-        let temporal = packet.descriptor.temporal_id().unwrap_or(0);
+        let temporal = packet.temporal_id().unwrap_or(0);
         self.highest = self.highest.max(temporal);
         self.bytes[usize::from(temporal).min(MAX_TEMPORAL - 1)] += packet.payload.len() as u64 + OVERHEAD;
         self.frames += u64::from(packet.marker);
@@ -74,6 +74,8 @@ mod tests {
             capture_us: 0,
             capture_estimated: true,
             audio_level: None,
+            dependency: None,
+            spatial_layers: 1,
         }
     }
 

@@ -53,7 +53,7 @@ impl Core {
                 }
             }
             Output::Keyframe { feed } => self.ask_publisher(now, room, feed),
-            // The routing table itself knows what nobody wants; and publishers are told by message.
+            // The routing table itself knows what nobody wants, and publishers are told by message.
             Output::Wanted { .. } => {}
             Output::Demand { subscriber, bps } => self.order(now, room, subscriber, Order::Demand(bps)),
             Output::Data { to, message } => {

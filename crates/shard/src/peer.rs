@@ -160,7 +160,7 @@ impl Peer {
             "consent_age_ms": ago(self.connection.consent()),
             "transport": self.connection.stats(),
             "data_lost": { "reliable": self.topics.lost().0, "lossy": self.topics.lost().1 },
-            "slots": self.slots.iter().map(|s| s.current().map(|f| f.track.to_string())).collect::<Vec<_>>(),
+            "slots": self.slots.iter().map(slot_stats).collect::<Vec<_>>(),
             "events": self.log.iter().map(|(at, what)| serde_json::json!({"ago_ms": ago(*at), "event": what}))
                 .collect::<Vec<_>>(),
         })
@@ -170,4 +170,16 @@ impl Peer {
     pub(crate) fn is_lost(&self, now: Instant, consent_timeout: Duration) -> bool {
         now.saturating_duration_since(self.connection.consent()) > consent_timeout
     }
+}
+
+/// What a slot shows, and what became of its packets.
+fn slot_stats(slot: &Slot) -> serde_json::Value {
+    let (shown, counters) = (slot.current(), slot.counters());
+    serde_json::json!({
+        "track": shown.map(|feed| feed.track.to_string()),
+        "layer": shown.map(|feed| feed.layer),
+        "sent": counters.sent,
+        "left_out": counters.left_out,
+        "torn": counters.torn,
+    })
 }

@@ -102,6 +102,9 @@ pub(crate) fn unwrap(
                 capture_us: packet.capture_us.saturating_sub(before_us),
                 capture_estimated: packet.capture_estimated,
                 audio_level: None,
+                descriptor: packet.descriptor,
+                dependency: None,
+                spatial_layers: packet.spatial_layers,
             });
         }
     }
@@ -117,6 +120,7 @@ pub(crate) fn unwrap(
 #[cfg(test)]
 mod tests {
     use antiphon_base::AudioCodec;
+    use antiphon_wire::rtp::Descriptor;
 
     use super::*;
 
@@ -131,6 +135,9 @@ mod tests {
             capture_us: seq * 20_000,
             capture_estimated: false,
             audio_level: Some((30, true)),
+            descriptor: Descriptor::Opaque,
+            dependency: None,
+            spatial_layers: 1,
         }
     }
 

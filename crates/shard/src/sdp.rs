@@ -10,6 +10,7 @@ use std::time::Instant;
 use antiphon_base::{AudioCodec, Codec, ErrorKind, MediaKind, Source, VideoCodec};
 use antiphon_room::SlotPlan;
 use antiphon_wire::control::ParticipantKind;
+use antiphon_wire::rtp::dependency;
 use str0m::change::SdpOffer;
 use str0m::config::DtlsCert;
 use str0m::format::Codec as StrCodec;
@@ -87,6 +88,10 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
         let message = "not every line of the offer can be published: one or two of audio and of video, in Opus, G.711 \
                        or G.722 and VP8, VP9, AV1 or H.264";
         return Err(JoinError::new(ErrorKind::NoCommonCodec, message));
+    }
+    // A descriptor with its structure is longer than a one-byte header can say (RFC 8285, 4.1.2).
+    if !offer.lines().any(|l| l.trim_end() == "a=extmap-allow-mixed") {
+        lines.outputs.iter_mut().for_each(|(_, plan)| plan.dependency_extension = None);
     }
     let estimates = lines.forget_probing();
     let answer = polish(&answer, &lines, estimates);
@@ -188,6 +193,7 @@ pub(crate) fn build(terms: &Terms<'_>, now: Instant) -> Rtc {
         .set_extension(5, Extension::AbsoluteCaptureTime)
         .set_extension(10, Extension::RtpStreamId)
         .set_extension(11, Extension::RepairedRtpStreamId)
+        .set_extension(12, crate::extension::dependency())
         // No video orientation: without it a phone turns its pictures itself, and bots need not know of it.
         .set_sctp_max_buffered_amount(CONTROL_BUFFER_BYTES)
         .build(now)
@@ -330,6 +336,7 @@ fn line_plan(rtc: &Rtc, answer: &str, mid: Mid, class: Class) -> Option<LinePlan
         mid_extension: extension(section, MID_EXTENSION),
         level_extension: extension(section, LEVEL_EXTENSION),
         transport_extension: extension(section, TRANSPORT_EXTENSION),
+        dependency_extension: extension(section, dependency::URI),
         mid: name,
     })
 }
@@ -510,6 +517,31 @@ mod tests {
         assert_eq!(first, ["96", "97"]);
         let line = reorder("m=video 9 UDP/TLS/RTP/SAVPF 102 103 96 97\r\n", &first);
         assert_eq!(line, "m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 103\r\n");
+    }
+
+    #[test]
+    fn the_dependency_descriptor_is_answered_for_video() {
+        let chromium = include_str!("../tests/data/chromium-156.sdp");
+        let provider = str0m::crypto::from_feature_flags();
+        let certificate = provider.dtls_provider.generate_certificate().unwrap();
+        let credentials = IceCreds { ufrag: "00abc".into(), pass: "x".repeat(24) };
+        let reach = Arc::new(Reach::new(&["127.0.0.1".parse().unwrap()], &[], Some(5_000), None));
+        let terms = Terms {
+            reach: &reach,
+            certificate: &certificate,
+            credentials,
+            max_slots: 64,
+            kind: ParticipantKind::WebRtc,
+        };
+        let answer = negotiate(chromium, terms, Instant::now()).ok().unwrap().answer;
+        let (mut videos, mut others) = (0, 0);
+        for section in sections(&answer) {
+            let video = section.starts_with("m=video");
+            assert_eq!(extension(section, dependency::URI).is_some(), video, "{section}");
+            (videos, others) = if video { (videos + 1, others) } else { (videos, others + 1) };
+        }
+        assert!(videos > 1 && others > 1);
+        assert!(answer.contains("a=extmap-allow-mixed\r\n"));
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use antiphon_base::{Codec, MediaKind, ParticipantKey, TrackKey};
 use antiphon_room::slot::Outgoing;
-use antiphon_room::{Feed, LayerRate, SlotId};
+use antiphon_room::{Feed, LayerRate, MAX_LAYERS, SlotId};
 use antiphon_wire::rtp::{AudioLevel, Packet};
 
 use crate::meter::Meter;
 use crate::peer::Peer;
 use crate::seam::Who;
+use crate::spatial::{self, Spatial, feed_of, layers_with};
 
 /// How often the engine is told that packets still come.
 const ACTIVITY_INTERVAL: Duration = Duration::from_millis(250);
@@ -37,6 +38,8 @@ struct FeedState {
     codec: Codec,
     resolution: Option<(u32, u32)>,
     meter: Meter,
+    /// Of layer 0: what the home was told of the spatial layers.
+    spatial: Option<Spatial>,
     told: Instant,
     /// When its last packet came.
     last: Instant,
@@ -60,6 +63,7 @@ impl FeedState {
             codec: Codec::Video(antiphon_base::VideoCodec::Vp8),
             resolution: None,
             meter: Meter::default(),
+            spatial: None,
             told: now.checked_sub(NEVER).unwrap_or(now),
             last: now,
             // Until its first packet.
@@ -88,6 +92,8 @@ pub(crate) struct Observed {
     /// Packets come, still.
     pub(crate) active: bool,
     pub(crate) resolution: Option<(u32, u32)>,
+    /// The spatial layers of its stream, where that is news.
+    pub(crate) spatial: Option<Spatial>,
     /// What the layer costs: once per second.
     pub(crate) rate: Option<LayerRate>,
     /// The first packet of a keyframe that somebody gets.
@@ -105,7 +111,12 @@ impl Observed {
 
     /// There is something that it must hear beside how loud the packet is.
     pub(crate) fn is_more_than_level(&self) -> bool {
-        self.new || self.active || self.resolution.is_some() || self.rate.is_some() || self.keyframe
+        self.new
+            || self.active
+            || self.resolution.is_some()
+            || self.spatial.is_some()
+            || self.rate.is_some()
+            || self.keyframe
     }
 }
 
@@ -168,18 +179,26 @@ impl Table {
 
     /// What the engine must know of a packet of a publisher on this shard.
     pub(crate) fn observe(&mut self, now: Instant, packet: &Packet, peers: &[Option<Box<Peer>>]) -> Observed {
-        let feed = Feed { track: packet.track, layer: packet.layer };
-        // One look-up for each packet.
+        let feed = feed_of(packet);
+        // Of spatial layers, whoever gets another one gets this packet, too.
+        let others = layers_with(packet).filter(|other| *other != feed);
+        let mut goes_somewhere = others
+            .filter_map(|other| self.feeds.get(&other))
+            .any(|state| !state.relays.is_empty() || state.is_heard(peers));
+        // One look-up for each packet of any other stream.
         let state = match self.feeds.get_mut(&feed) {
             Some(state) => state,
             None => self.feed(feed, now),
         };
+        goes_somewhere |= !state.relays.is_empty() || state.is_heard(peers);
         let quiet = now.saturating_duration_since(state.told);
         let active = quiet >= ACTIVITY_INTERVAL;
         let new = state.stopped || state.codec != packet.codec || quiet >= LAYER_RENEWAL;
-        let resolution = packet.descriptor.resolution().filter(|r| state.resolution != Some(*r));
         let rate = state.meter.take(now, packet);
-        let goes_somewhere = !state.relays.is_empty() || state.is_heard(peers);
+        let resolution = packet
+            .descriptor
+            .resolution()
+            .filter(|r| packet.spatial_layers <= 1 && state.resolution != Some(*r));
         if active {
             state.told = now;
         }
@@ -191,9 +210,39 @@ impl Table {
         }
         let starts = packet.starts_keyframe();
         // One that nobody gets must not keep the next from being asked for.
-        let keyframe = starts && packet.codec.kind() == MediaKind::Video && goes_somewhere;
+        let is_key = starts && packet.codec.kind() == MediaKind::Video;
         let (codec, level) = (packet.codec, packet.audio_level);
-        Observed { codec, new, active, resolution, rate, keyframe, level, starts }
+        let spatial = self.spatial_news(now, packet, new, is_key);
+        Observed {
+            codec,
+            new,
+            active,
+            resolution,
+            spatial,
+            rate,
+            keyframe: is_key && goes_somewhere,
+            level,
+            starts,
+        }
+    }
+
+    /// The spatial layers of a packet's stream, where the home was not told of them.
+    fn spatial_news(&mut self, now: Instant, packet: &Packet, new: bool, is_key: bool) -> Option<Spatial> {
+        let tells = packet.layer == 0 && (is_key || spatial::tells_layers(packet));
+        if !tells && !new {
+            return None;
+        }
+        let known = &mut self.feed(Feed { track: packet.track, layer: 0 }, now).spatial;
+        let before = *known;
+        if new {
+            // The home may know the track anew.
+            *known = None;
+        }
+        if !tells {
+            return None;
+        }
+        let told = Some(Spatial::of(packet).or(before));
+        (std::mem::replace(known, told) != told).then_some(told).flatten()
     }
 
     /// Gives a packet to every slot that gets it, and says who else does.
@@ -204,16 +253,35 @@ impl Table {
         routed: &mut Routed,
     ) {
         routed.clear();
-        let feed = Feed { track: packet.track, layer: packet.layer };
+        routed.unwanted = true;
+        for feed in layers_with(packet) {
+            self.route_to(feed, packet, peers, routed);
+        }
+    }
+
+    /// Gives a packet to those who listen to one of the feeds that it is of, and to no lower one of them.
+    fn route_to(
+        &mut self,
+        feed: Feed,
+        packet: &Arc<Packet>,
+        peers: &mut [Option<Box<Peer>>],
+        routed: &mut Routed,
+    ) {
         let Some(state) = self.feeds.get(&feed) else { return };
-        routed.unwanted = state.routes.is_empty() && state.taps.is_empty() && state.relays.is_empty();
+        routed.unwanted &= state.routes.is_empty() && state.taps.is_empty() && state.relays.is_empty();
+        let lower = |other: &Feed| other.track == feed.track && other.layer < feed.layer;
+        let nested = packet.spatial_layers > 1;
         for &(place, slot) in &state.routes {
             let Some(peer) = peers.get_mut(place).and_then(Option::as_deref_mut) else { continue };
             // Without keys str0m would keep all of it, and let it go at once when they come.
             if !peer.connected {
                 continue;
             }
-            let Some(target) = peer.slots.get_mut(usize::from(slot.0)) else { continue };
+            let at = usize::from(slot.0);
+            if nested && peer.listening.get(at).is_some_and(|l| l.iter().flatten().any(lower)) {
+                continue;
+            }
+            let Some(target) = peer.slots.get_mut(at) else { continue };
             if target.admit(packet, &mut self.scratch) {
                 routed.switched.push(Switched { peer: place, slot, feed: None, rtp_time: 0 });
             }
@@ -223,18 +291,24 @@ impl Table {
             routed.touched.push(place);
             for outgoing in self.scratch.drain(..) {
                 routed.forwarded += 1;
-                if outgoing.switched {
-                    // Not always the packet's own feed: the end of the old one lets the held key frame of the new one go.
-                    let p = &outgoing.packet;
-                    let feed = Some(Feed { track: p.track, layer: p.layer });
-                    let rtp_time = outgoing.rewritten.rtp_time;
+                // Not always the packet's own feed: the end of the old one lets the held key frame of the new one go.
+                if outgoing.switched.is_some() {
+                    let (feed, rtp_time) = (outgoing.switched, outgoing.rewritten.rtp_time);
                     routed.switched.push(Switched { peer: place, slot, feed, rtp_time });
                 }
                 peer.connection.forward(slot, outgoing);
             }
         }
-        routed.taps.extend_from_slice(&state.taps);
-        routed.relays.extend_from_slice(&state.relays);
+        for key in &state.taps {
+            if !nested || !routed.taps.contains(key) {
+                routed.taps.push(*key);
+            }
+        }
+        for shard in &state.relays {
+            if !nested || !routed.relays.contains(shard) {
+                routed.relays.push(*shard);
+            }
+        }
     }
 
     /// Corrects the table after a slot's wishes changed.
@@ -305,10 +379,13 @@ impl Table {
     }
 
     /// A packet came from another shard, of this connection of its publisher.
-    pub(crate) fn arrival(&self, feed: Feed, connection: u32) -> Arrival {
-        match self.feeds.get(&feed) {
-            Some(state) if connection == state.connection => Arrival::Next,
-            Some(state) if connection > state.connection => Arrival::Restart,
+    pub(crate) fn arrival(&self, packet: &Packet, connection: u32) -> Arrival {
+        let known = || layers_with(packet).filter_map(|feed| self.feeds.get(&feed)).map(|s| s.connection);
+        match (known().min(), known().max()) {
+            // Of spatial layers some may have been asked for only now: what any of them has seen is what came.
+            (Some(_), Some(latest)) if connection < latest => Arrival::Late,
+            (Some(first), Some(_)) if connection > first => Arrival::Restart,
+            (Some(_), Some(_)) => Arrival::Next,
             _ => Arrival::Late,
         }
     }
@@ -368,6 +445,7 @@ impl Table {
             state.connection = who.connection;
             state.told = now.checked_sub(NEVER).unwrap_or(now);
             state.stopped = true;
+            state.spatial = None;
             state.relays.clear();
             listeners.extend(state.routes.iter().map(|(place, slot)| (*place, *slot, *feed)));
         }
@@ -403,8 +481,10 @@ impl Table {
         self.feeds.values().map(|f| f.routes.len() + f.taps.len() + f.relays.len()).sum()
     }
 
-    /// Whether a subscriber taps this feed now.
+    /// Whether a subscriber taps this feed now, or, of spatial layers, another one (for keyframes of a tapped track).
     pub(crate) fn is_tapped(&self, subscriber: ParticipantKey, feed: Feed) -> bool {
-        self.feeds.get(&feed).is_some_and(|f| f.taps.contains(&subscriber))
+        let taps =
+            |layer| self.feeds.get(&Feed { layer, ..feed }).is_some_and(|f| f.taps.contains(&subscriber));
+        taps(feed.layer) || (feed.layer == 0 && (1..MAX_LAYERS).any(taps))
     }
 }

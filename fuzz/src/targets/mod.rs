@@ -3,8 +3,10 @@
 pub(crate) mod control;
 pub(crate) mod framing;
 pub(crate) mod http_headers;
+pub(crate) mod room_slot;
 pub(crate) mod rtcp;
 pub(crate) mod rtp_assemble;
+pub(crate) mod rtp_dependency;
 pub(crate) mod rtp_packetize;
 pub(crate) mod rtp_payload;
 pub(crate) mod rtp_rewrite;

@@ -14,8 +14,11 @@ export function canSend(person, kind) {
   );
 }
 
-/** Publishes the page's fake camera or microphone in this codec alone. Gives the participant's id. */
-export async function publish(it, person, room, { kind, codec, name }) {
+/**
+ * Publishes the page's fake camera or microphone in this codec alone, in these `encodings` (RTCRtpEncodingParameters).
+ * Gives the participant's id.
+ */
+export async function publish(it, person, room, { kind, codec, name, encodings }) {
   const token = await it.server.token(room);
   const location = await person.evaluate(
     async ([path, bearer, wanted]) => {
@@ -23,7 +26,8 @@ export async function publish(it, person, room, { kind, codec, name }) {
       const video = wanted.kind === "video";
       const media = await navigator.mediaDevices.getUserMedia({ audio: !video, video });
       const [track] = media.getTracks();
-      const line = pc.addTransceiver(track, { direction: "sendonly", streams: [media] });
+      const sendEncodings = wanted.encodings ?? [{}];
+      const line = pc.addTransceiver(track, { direction: "sendonly", streams: [media], sendEncodings });
       const { codecs } = RTCRtpSender.getCapabilities(wanted.kind);
       const only = [`${wanted.kind}/${wanted.codec}`, "video/rtx"].map(type => type.toLowerCase());
       line.setCodecPreferences(codecs.filter(c => only.includes(c.mimeType.toLowerCase())));
@@ -39,7 +43,7 @@ export async function publish(it, person, room, { kind, codec, name }) {
       await pc.setRemoteDescription({ type: "answer", sdp: text });
       return response.headers.get("Location");
     },
-    [`/whip/${room}`, token, { kind, codec, name }],
+    [`/whip/${room}`, token, { kind, codec, name, encodings }],
   );
   return location.slice(location.lastIndexOf("/") + 1);
 }
@@ -82,4 +86,44 @@ export async function sees(person, pictures, fps) {
     return seen && seen.pictures - seen.unreadable >= n && seen;
   };
   return person.until(`${pictures} pictures`, enough, pictures, 20_000);
+}
+
+/**
+ * Joins a room as one who only watches: one video slot, shown in `#player`, and the control channel. `__policy(...)` in the
+ * page replaces its policy.
+ */
+export async function watch(it, person, room, policy) {
+  const token = await it.server.token(room);
+  await person.evaluate(
+    async ([path, bearer, first]) => {
+      const pc = new RTCPeerConnection();
+      const element = Object.assign(document.createElement("video"), { id: "player", autoplay: true, muted: true });
+      document.body.append(element);
+      const control = pc.createDataChannel("control");
+      const { receiver } = pc.addTransceiver("video", { direction: "recvonly" });
+      element.srcObject = new MediaStream([receiver.track]);
+      await pc.setLocalDescription();
+      const headers = {
+        Authorization: `Bearer ${bearer}`,
+        "Content-Type": "application/sdp",
+        "Antiphon-Policy": JSON.stringify(first),
+      };
+      const response = await fetch(path, { method: "POST", headers, body: pc.localDescription.sdp });
+      const text = await response.text();
+      if (response.status !== 201) throw new Error(`${path}: ${response.status} ${text}`);
+      await pc.setRemoteDescription({ type: "answer", sdp: text });
+      let id = 0;
+      window.__policy = next => control.send(JSON.stringify({ id: ++id, type: "policy", policy: next }));
+    },
+    [`/v1/rooms/${room}/participants`, token, policy],
+  );
+}
+
+/** What the first connection of a page receives of video: height, pictures decoded, freezes. */
+export function videoStats(person) {
+  return person.evaluate(async () => {
+    const all = [...(await window.__connections[0].getStats()).values()];
+    const found = all.find(s => s.type === "inbound-rtp" && s.kind === "video");
+    return found && { height: found.frameHeight, decoded: found.framesDecoded, freezes: found.freezeCount };
+  });
 }

@@ -56,6 +56,8 @@ impl Talker {
             capture_us: arrival_us - 30_000,
             capture_estimated: false,
             audio_level: Some(AudioLevel { level: 18, voice: true }),
+            dependency: None,
+            spatial_layers: 1,
             descriptor: Descriptor::Audio,
         })
     }

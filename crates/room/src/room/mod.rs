@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::dominance::Dominance;
 use crate::keyframe::{Coalescer, KeyframeCause, Step};
 use crate::load::Load;
-use crate::output::{Feed, Output, SlotId};
+use crate::output::{Feed, MAX_LAYERS, Output, SlotId};
 use crate::participant::Participant;
 use crate::scene::Scene;
 use crate::stats::Stats;
@@ -182,7 +182,8 @@ impl Room {
                 Reason::Audio => self.audio_tick(now),
                 Reason::Idle => self.idle_tick(now),
                 Reason::Keyframe(feed) => {
-                    let needed = self.holds.contains_key(&feed);
+                    let needed = self.holds.contains_key(&feed)
+                        || (self.is_nested(feed.track) && self.wants_layers(feed.track) != 0);
                     let step = self.keyframes.due(now, feed, needed);
                     self.keyframe_step(feed, step);
                 }
@@ -269,13 +270,16 @@ impl Room {
     pub fn keyframe_wanted(&mut self, now: Instant, feed: Feed, cause: KeyframeCause) {
         self.at(now);
         self.stats.keyframes_wanted += 1;
-        if self.wants_layers(feed.track) & (1u8.checked_shl(u32::from(feed.layer)).unwrap_or(0)) == 0 {
+        let layers = self.wants_layers(feed.track);
+        let of_another = layers & (1u8.checked_shl(u32::from(feed.layer)).unwrap_or(0)) == 0;
+        if layers == 0 || (of_another && !self.is_nested(feed.track)) {
             return;
         }
         self.want_keyframe(feed, cause);
     }
 
     fn want_keyframe(&mut self, feed: Feed, cause: KeyframeCause) {
+        let feed = self.keyframe_feed(feed);
         let step = self.keyframes.wanted(self.now, feed, cause);
         self.keyframe_step(feed, step);
     }
@@ -297,8 +301,13 @@ impl Room {
         if !self.participants.contains_key(&feed.track.participant) {
             return;
         }
-        self.keyframes.seen(self.now, feed);
-        self.timers.cancel(Reason::Keyframe(feed));
-        self.taps_switched(feed);
+        let asked = self.keyframe_feed(feed);
+        self.keyframes.seen(self.now, asked);
+        self.timers.cancel(Reason::Keyframe(asked));
+        let others =
+            if self.is_nested(feed.track) { 0..MAX_LAYERS } else { feed.layer..feed.layer.saturating_add(1) };
+        for layer in others {
+            self.taps_switched(Feed { layer, ..feed });
+        }
     }
 }

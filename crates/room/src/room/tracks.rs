@@ -111,6 +111,41 @@ impl Room {
         self.touch_scene();
     }
 
+    /// A key frame told of how many spatial layers its RTP stream is, lowest first with their heights as far as known, and
+    /// that it is the track's only one: the layers of this track are these, a key frame of one is one of all, and each
+    /// comes with all below it. One: it has none. [`Room::layer_seen`] and [`Room::layer_gone`] tell which are sent.
+    pub fn spatial_seen(&mut self, now: Instant, track: TrackKey, heights: &[Option<u16>]) {
+        self.at(now);
+        let Some(media) = self.media(track) else { return };
+        let count = heights.len().clamp(1, usize::from(MAX_LAYERS));
+        if count == 1 && !media.nested {
+            return;
+        }
+        let mask = u8::MAX >> (usize::from(MAX_LAYERS) - count);
+        let mut known: [Option<u16>; MAX_LAYERS as usize] = media.heights;
+        for (i, known) in known.iter_mut().enumerate() {
+            *known = heights.get(i).and_then(|height| height.or(*known));
+        }
+        let before = (media.nested, media.layers, media.heights);
+        (media.nested, media.layers, media.heights) = (count > 1, media.layers & mask, known);
+        media.paused &= mask;
+        if before != (media.nested, media.layers, media.heights) {
+            self.roster_dirty.insert(track.participant);
+            self.touch_scene();
+        }
+    }
+
+    /// The layers of a track are spatial layers of one stream: a key frame of one is one of all.
+    pub(super) fn is_nested(&self, track: TrackKey) -> bool {
+        let state = self.participants.get(&track.participant).map(|p| &p.sources[track.source.index()]);
+        state.and_then(|s| s.media.as_ref()).is_some_and(|m| m.nested)
+    }
+
+    /// The feed by which key frames of `feed` are asked for.
+    pub(super) fn keyframe_feed(&self, feed: Feed) -> Feed {
+        Feed { layer: if self.is_nested(feed.track) { 0 } else { feed.layer }, ..feed }
+    }
+
     /// Packets of a track still come; to be said a few times per second for publishers without control channel.
     pub fn activity(&mut self, now: Instant, track: TrackKey) {
         self.at(now);
@@ -198,6 +233,7 @@ impl Media {
             rates: Default::default(),
             deaf: false,
             heights: Default::default(),
+            nested: false,
             last: now,
             idle: false,
             loudness: Loudness::default(),

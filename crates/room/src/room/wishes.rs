@@ -9,7 +9,7 @@ use antiphon_wire::control::{LimitReason, ServerMessage};
 
 use super::Room;
 use crate::layers;
-use crate::output::Feed;
+use crate::output::{Feed, MAX_LAYERS};
 use crate::timer::Reason;
 use crate::wish::Want;
 
@@ -94,12 +94,18 @@ impl Room {
                     continue;
                 }
                 let Some(media) = state.media.as_ref() else { continue };
-                let deaf = media.deaf;
+                let (deaf, nested) = (media.deaf, media.nested);
                 let want = |layer| {
+                    if nested {
+                        // One stream: it is watched or not.
+                        let any = (0..MAX_LAYERS).any(|layer| wants.contains_key(&Feed { track, layer }));
+                        return any.then(Want::default);
+                    }
                     let want = *wants.get(&Feed { track, layer })?;
                     Some(if deaf { Want { max_bitrate: None, ..want } } else { want })
                 };
-                let (news, again) = state.wish.update(now, media.available(), want);
+                let known = if nested { 1 } else { media.available() };
+                let (news, again) = state.wish.update(now, known, want);
                 told.extend(news.map(|layers| (p.key, ServerMessage::Layers { source, layers })));
                 wake = [wake, again].into_iter().flatten().min();
             }

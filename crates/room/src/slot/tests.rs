@@ -8,6 +8,9 @@ use antiphon_base::{AudioCodec, Codec, MediaKind, ParticipantKey, Source, TrackK
 use antiphon_wire::rtp::rewrite::Start;
 use antiphon_wire::rtp::{Descriptor, Packet};
 
+mod chromium;
+mod layers;
+
 use super::{HOLD, MAX_HELD, Outgoing, Slot};
 use crate::output::Feed;
 use crate::testing::{Random, base};
@@ -48,6 +51,8 @@ impl Sender {
             capture_us: 0,
             capture_estimated: false,
             audio_level: None,
+            dependency: None,
+            spatial_layers: 1,
         })
     }
 
@@ -95,7 +100,7 @@ fn video_begins_with_a_key_frame() {
     assert!(admit(&mut slot, &[a.packet(1, 1, true), a.packet(1, 2, true)]).is_empty(), "headless");
     let out = admit(&mut slot, &a.frame(2, true));
     assert_eq!(out.len(), 3);
-    assert!(out[0].switched && !out[1].switched);
+    assert_eq!((out[0].switched, out[1].switched), (Some(a.feed), None));
     assert_eq!(out[0].rewritten.rtp_time, 7);
     assert_eq!(numbers(&out), [65_534, 65_535, 65_536]);
     assert_eq!((slot.needs_keyframe(), slot.current()), (None, Some(a.feed)));
@@ -110,7 +115,8 @@ fn a_switch_waits_for_the_end_of_the_old_frame() {
     let mut out = admit(&mut slot, &[a.packet(2, 0, false), b.packet(2, 0, true), b.packet(2, 1, true)]);
     assert_eq!(out.len(), 1, "held");
     out.extend(admit(&mut slot, &[a.packet(2, 1, false), a.packet(2, 2, false), b.packet(2, 2, true)]));
-    let order: Vec<(u32, bool)> = out.iter().map(|o| (o.packet.track.participant.0, o.switched)).collect();
+    let order: Vec<(u32, bool)> =
+        out.iter().map(|o| (o.packet.track.participant.0, o.switched.is_some())).collect();
     assert_eq!(order, [(1, false), (1, false), (1, false), (2, true), (2, false), (2, false)]);
     assert!(numbers(&out).windows(2).all(|w| w[1] == w[0] + 1));
     assert!(admit(&mut slot, &a.frame(3, false)).is_empty(), "nothing of the old source passes");
@@ -227,7 +233,7 @@ fn a_source_that_begins_anew_is_cut_and_begins_with_a_key_frame() {
     assert!(!slot.cut(a.feed.track.participant));
     assert!(admit(&mut slot, &a.frame(1, false)).is_empty(), "nothing of it without a key frame");
     let out = admit(&mut slot, &a.frame(0, true));
-    assert!(out[0].switched);
+    assert!(out[0].switched.is_some());
     assert_eq!(numbers(&out)[0], last + 2, "a number is left out: the frame before was not whole");
 }
 
@@ -256,7 +262,7 @@ fn another_codec_in_the_feed_is_another_source() {
     let sps = h264(a.packet(2, 0, false), &[0x67, 0x42, 0xc0, 0x1f, 0xda, 0x01, 0x40, 0x16, 0xe9]);
     assert!(sps.starts_keyframe());
     let out = admit(&mut slot, &[sps]);
-    assert!(out[0].switched);
+    assert!(out[0].switched.is_some());
 }
 
 #[test]
@@ -292,6 +298,8 @@ fn audio_switches_at_once_with_the_marker() {
             capture_us: 0,
             capture_estimated: false,
             audio_level: None,
+            dependency: None,
+            spatial_layers: 1,
             descriptor: Descriptor::Audio,
         })
     };
@@ -352,7 +360,7 @@ fn check(seed: u64, out: &[Outgoing], senders: &[Sender]) {
     let mut last_source = None;
     for (number, o) in &by_number {
         let source = o.packet.track.participant;
-        if o.switched {
+        if o.switched.is_some() {
             assert!(o.packet.starts_keyframe(), "seed {seed}");
             switches += 1;
             last_source = Some(source);

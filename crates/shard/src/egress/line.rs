@@ -8,6 +8,7 @@ use antiphon_base::Codec;
 use antiphon_room::slot::Outgoing;
 use antiphon_wire::rtcp::SenderInfo;
 use antiphon_wire::rtp::Packet;
+use antiphon_wire::rtp::dependency;
 use antiphon_wire::rtp::header::{Fixed, Writer};
 use antiphon_wire::rtp::red;
 use antiphon_wire::rtp::rewrite::PicturePatch;
@@ -57,6 +58,8 @@ pub(crate) struct LinePlan {
     pub(crate) level_extension: Option<u8>,
     /// Of the transport-wide sequence number (draft-holmer-rmcat-transport-wide-cc-extensions-01, section 2).
     pub(crate) transport_extension: Option<u8>,
+    /// Of the dependency descriptor, where the peer takes one-byte and two-byte extensions mixed.
+    pub(crate) dependency_extension: Option<u8>,
 }
 
 impl LinePlan {
@@ -72,6 +75,7 @@ struct Sent {
     seq: u64,
     rtp_time: u32,
     picture: PicturePatch,
+    dependency: Option<dependency::Patch>,
     marker: bool,
     /// Milliseconds from its arrival to when it was last sent again, and one; 0: never.
     resent_ms: u16,
@@ -170,6 +174,7 @@ impl Line {
             seq: rewritten.seq,
             rtp_time: rewritten.rtp_time,
             picture: rewritten.picture,
+            dependency: rewritten.dependency,
             marker,
             resent_ms: 0,
             packet,
@@ -226,6 +231,11 @@ impl Line {
             csrc: sent.packet.track.participant.0,
         };
         let mut writer = Writer::new(out, &fixed);
+        let descriptor = sent.packet.dependency.as_deref().zip(sent.dependency.as_ref());
+        let descriptor = self.plan.dependency_extension.zip(descriptor);
+        if descriptor.is_some_and(|(_, (d, patch))| d.is_long(patch)) {
+            writer.two_byte();
+        }
         if let (Some(id), Some(level)) = (self.plan.level_extension, sent.packet.audio_level) {
             writer.extension(id, &[u8::from(level.voice) << 7 | level.level.min(127)]);
         }
@@ -234,6 +244,11 @@ impl Line {
         }
         if let Some(id) = self.plan.transport_extension {
             writer.extension(id, &transport.to_be_bytes());
+        }
+        if let Some((id, (dependency, patch))) = descriptor {
+            writer.extension_by(id, |out| {
+                dependency.write(patch, out);
+            });
         }
         writer.finish()
     }

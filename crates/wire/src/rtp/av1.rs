@@ -1,5 +1,5 @@
 //! AV1 payloads (RTP Payload Format For AV1, version 1.0, section 4): aggregation header and OBU elements.
-//! The dependency descriptor header extension is not read here.
+//! The dependency descriptor header extension is [`super::dependency`].
 
 use super::bits::{Bits, Bytes};
 
@@ -87,9 +87,9 @@ impl Descriptor {
         !self.continues
     }
 
-    /// First packet of a coded video sequence.
+    /// First packet of a coded video sequence: of its lowest spatial layer, where layers are coded independently.
     pub fn starts_keyframe(&self) -> bool {
-        self.new_sequence
+        self.new_sequence && self.spatial_id.unwrap_or(0) == 0
     }
 
     /// The OBU elements of the payload this was parsed from.

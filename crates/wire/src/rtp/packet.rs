@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use antiphon_base::{Codec, TrackKey, VideoCodec};
 
+use super::dependency::Dependency;
 use super::{av1, h264, vp8, vp9};
 
 /// One received media packet, decrypted. Behind an `Arc`, shared by all who forward, decode or store it.
@@ -36,6 +37,10 @@ pub struct Packet {
     pub audio_level: Option<AudioLevel>,
     /// What the payload header says.
     pub descriptor: Descriptor,
+    /// What the dependency descriptor says, where the sender writes one.
+    pub dependency: Option<Arc<Dependency>>,
+    /// How many spatial layers its RTP stream has, as the newest key frame told; 1 where it does not tell.
+    pub spatial_layers: u8,
 }
 
 impl Packet {
@@ -49,9 +54,38 @@ impl Packet {
         self.descriptor.ends_frame(self.marker)
     }
 
-    /// The first packet of a frame at which a decoder can start.
+    /// The first packet of a frame at which a decoder can start. A payload that tells nothing (it is encrypted end to end)
+    /// is believed its dependency descriptor.
     pub fn starts_keyframe(&self) -> bool {
-        self.descriptor.starts_keyframe()
+        match (&self.descriptor, &self.dependency) {
+            (Descriptor::Opaque, Some(d)) => d.starts_frame && d.attached,
+            (descriptor, _) => descriptor.starts_keyframe(),
+        }
+    }
+
+    /// The last packet of the frame of its spatial layer: of the picture, if this is the highest layer that is sent.
+    pub fn ends_layer_frame(&self) -> bool {
+        match (&self.dependency, &self.descriptor) {
+            (Some(d), _) => d.ends_frame,
+            (None, Descriptor::Vp9(d)) => d.ends_layer_frame,
+            (None, _) => self.ends_frame(),
+        }
+    }
+
+    /// Spatial layer; 0 where nothing tells it.
+    pub fn spatial_id(&self) -> u8 {
+        match &self.dependency {
+            Some(d) => d.spatial_id,
+            None => self.descriptor.spatial_id().unwrap_or(0),
+        }
+    }
+
+    /// Temporal layer, where something tells it.
+    pub fn temporal_id(&self) -> Option<u8> {
+        match &self.dependency {
+            Some(d) => Some(d.temporal_id),
+            None => self.descriptor.temporal_id(),
+        }
     }
 }
 

@@ -84,6 +84,8 @@ pub(crate) fn packet(codec: Codec, seq: u64, rtp_time: u64, at_us: u64, payload:
         capture_us: 1_700_000_000_000_000 + at_us,
         capture_estimated: false,
         audio_level: None,
+        dependency: None,
+        spatial_layers: 1,
         descriptor: Descriptor::parse(codec, payload),
     }
 }

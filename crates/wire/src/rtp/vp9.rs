@@ -56,6 +56,8 @@ pub struct Descriptor {
     pub resolution: Option<(u16, u16)>,
     /// Number of spatial layers, where a scalability structure tells it.
     pub spatial_layers: Option<u8>,
+    /// Where in the payload the scalability structure tells sizes.
+    sizes_at: Option<u16>,
 }
 
 impl Descriptor {
@@ -74,6 +76,7 @@ impl Descriptor {
             layer: None,
             resolution: None,
             spatial_layers: None,
+            sizes_at: None,
         };
         if first & 0x80 != 0 {
             d.picture_id = Some(PictureId::read(&mut r).ok_or(Error::Short)?);
@@ -103,6 +106,8 @@ impl Descriptor {
         let layers = (head >> 5) + 1;
         self.spatial_layers = Some(layers);
         if head & 0x10 != 0 {
+            let at = u16::try_from(r.position()).ok()?;
+            self.sizes_at = Some(at);
             let mut largest = (0, 0);
             for _ in 0..layers {
                 let size = (r.u16()?, r.u16()?);
@@ -119,6 +124,14 @@ impl Descriptor {
             }
         }
         Some(())
+    }
+
+    /// Width and height of each spatial layer, lowest first, where the structure in `payload` (from which this was
+    /// parsed) tells them.
+    pub fn sizes(&self, payload: &[u8]) -> Vec<(u16, u16)> {
+        let (Some(at), Some(layers)) = (self.sizes_at, self.spatial_layers) else { return Vec::new() };
+        let mut r = Bytes::new(payload.get(usize::from(at)..).unwrap_or(&[]));
+        (0..layers).map_while(|_| Some((r.u16()?, r.u16()?))).collect()
     }
 
     /// First packet of a picture: the start of its lowest spatial layer.
@@ -208,6 +221,8 @@ mod tests {
         assert_eq!(data, [0xaa]);
         assert_eq!((d.resolution, d.spatial_layers), (Some((1280, 720)), Some(3)));
         assert!(d.starts_keyframe() && !d.flexible);
+        assert_eq!(d.sizes(&payload), [(320, 180), (640, 360), (1280, 720)]);
+        assert!(d.sizes(&[]).is_empty());
         d.patch(&mut payload, 0x7fff, Some(200));
         assert_eq!(payload[..5], [0xaa, 0xff, 0xff, 0x00, 200]);
         for len in 0..payload.len() {

@@ -65,6 +65,8 @@ fn packet(codec: VideoCodec, seq: u64, rtp_time: u64, payload: &[u8]) -> Packet 
         capture_us: 500 + rtp_time * 100 / 9,
         capture_estimated: false,
         audio_level: None,
+        dependency: None,
+        spatial_layers: 1,
     }
 }
 

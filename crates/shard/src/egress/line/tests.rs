@@ -1,6 +1,9 @@
 use antiphon_base::{ParticipantKey, Source, TrackKey, VideoCodec};
-use antiphon_wire::rtp::Descriptor;
+use antiphon_wire::rtp::dependency::{
+    Dependency, Indication, Indications, Patch, Reader, References, Structure, Template,
+};
 use antiphon_wire::rtp::rewrite::Rewritten;
+use antiphon_wire::rtp::{Descriptor, header};
 
 use super::*;
 
@@ -15,6 +18,7 @@ fn line() -> Line {
         mid_extension: None,
         level_extension: None,
         transport_extension: None,
+        dependency_extension: None,
     };
     Line::new(plan, 1)
 }
@@ -34,9 +38,12 @@ fn write(line: &mut Line, start: Instant, seq: u16, after: Duration) {
         capture_estimated: true,
         audio_level: None,
         descriptor: Descriptor::Opaque,
+        dependency: None,
+        spatial_layers: 1,
     });
-    let rewritten = Rewritten { seq: u64::from(seq), rtp_time: 0, picture: PicturePatch::None };
-    let outgoing = Outgoing { packet, rewritten, switched: false, marker: false };
+    let rewritten =
+        Rewritten { seq: u64::from(seq), rtp_time: 0, picture: PicturePatch::None, dependency: None };
+    let outgoing = Outgoing { packet, rewritten, switched: None, marker: false };
     line.write(outgoing, 0, &mut Vec::new()).unwrap();
 }
 
@@ -69,4 +76,79 @@ fn it_is_bounded_and_a_late_packet_goes_to_its_place() {
     assert!(line.history.len() <= MAX_HISTORY);
     assert!(line.history.iter().is_sorted_by_key(|s| s.seq));
     assert_eq!(line.history.back().unwrap().seq, 2_999);
+}
+
+fn described(dependency: Dependency) -> Arc<Packet> {
+    let codec = Codec::Video(VideoCodec::Av1);
+    let payload = [0x18, 0x0a, 1, 2];
+    Arc::new(Packet {
+        track: TrackKey { participant: ParticipantKey(9), source: Source::Camera },
+        layer: 0,
+        codec,
+        seq: 1,
+        rtp_time: 2,
+        marker: true,
+        descriptor: Descriptor::parse(codec, &payload),
+        payload: payload.as_slice().into(),
+        arrival: Instant::now(),
+        arrival_us: 0,
+        capture_us: 0,
+        capture_estimated: false,
+        audio_level: None,
+        dependency: Some(Arc::new(dependency)),
+        spatial_layers: 1,
+    })
+}
+
+#[test]
+fn a_descriptor_goes_out_with_the_numbers_of_the_slot_also_when_sent_again() {
+    let indications = Indications::default().with(0, Indication::Switch);
+    let references = References::default();
+    let template = Template { spatial_id: 0, temporal_id: 0, indications, references, chains: vec![] };
+    let structure = Arc::new(Structure {
+        first_template: 3,
+        targets: 1,
+        templates: vec![template; 20],
+        chains: 0,
+        protected_by: vec![],
+        resolutions: vec![(640, 360)],
+    });
+    let plan = LinePlan {
+        mid: "3".into(),
+        ssrc: 11,
+        rtx_ssrc: Some(12),
+        payload_types: vec![PayloadType { codec: Codec::Video(VideoCodec::Av1), number: 45, rtx: Some(46) }],
+        mid_extension: Some(4),
+        level_extension: None,
+        transport_extension: Some(3),
+        dependency_extension: Some(12),
+    };
+    let mut line = Line::new(plan.clone(), 1);
+    let dependency = Dependency::of_template(&structure, 0, 500, (true, true), true).unwrap();
+    let patch = Patch { frame_number: 7, template_shift: 1, active: None, attach: true };
+    let rewritten =
+        |seq| Rewritten { seq, rtp_time: 5, picture: PicturePatch::None, dependency: Some(patch) };
+    let outgoing = Outgoing {
+        packet: described(dependency.clone()),
+        rewritten: rewritten(100),
+        switched: None,
+        marker: true,
+    };
+    let (mut sent, mut again) = (Vec::new(), Vec::new());
+    assert!(line.write(outgoing.clone(), 1, &mut sent).is_some());
+    let round_trip = Duration::from_millis(1);
+    assert!(line.write_again(Instant::now(), (100, round_trip), 2, &mut again).is_some());
+    for bytes in [&sent, &again] {
+        let raw = header::extension(bytes, 12).unwrap();
+        assert!(raw.len() > 16, "longer than a one-byte header can say");
+        let seen = Reader::new().read(raw).unwrap();
+        assert_eq!((seen.frame_number, seen.template, seen.attached), (7, 4, true));
+        assert_eq!(header::extension(bytes, 4), Some(&b"3"[..]));
+    }
+    assert_eq!(header::extension(&again, 3), Some(&[0, 2][..]));
+    let mut line = Line::new(LinePlan { dependency_extension: None, ..plan }, 1);
+    let mut plain = Vec::new();
+    assert!(line.write(outgoing, 1, &mut plain).is_some());
+    assert_eq!(header::extension(&plain, 12), None, "not to who did not ask");
+    assert_eq!(header::extension(&plain, 3), Some(&[0, 1][..]));
 }

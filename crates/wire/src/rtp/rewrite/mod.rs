@@ -1,6 +1,7 @@
 //! Sources switched into one outgoing SSRC: `docs/design/slot-switch.md` is the invariant, this is the part of it
-//! that is numbers: sequence, timestamp, picture id, TL0PICIDX.
+//! that is numbers: sequence, timestamp, picture id, TL0PICIDX, frame number of the dependency descriptor.
 
+mod frame_number;
 mod renumber;
 mod time;
 
@@ -9,9 +10,10 @@ mod tests;
 
 use antiphon_base::TrackKey;
 
+use self::frame_number::FrameNumbers;
 use self::renumber::{Mapped, Renumber};
 use self::time::SlotTime;
-use super::{Descriptor, Packet};
+use super::{Descriptor, Packet, dependency};
 
 /// Packets of the current source older than this many below its newest are refused: three seconds of 720p video,
 /// by when a retransmission is of no use.
@@ -52,6 +54,8 @@ pub struct Rewritten {
     pub rtp_time: u32,
     /// What to change in the payload.
     pub picture: PicturePatch,
+    /// What to change in the dependency descriptor, where the packet has one.
+    pub dependency: Option<dependency::Patch>,
 }
 
 /// Changes to a payload header. Lengths never change.
@@ -114,6 +118,7 @@ pub struct SlotRewriter {
     seq: SequenceNumbers,
     pictures: Pictures,
     tl0: Renumber<1>,
+    frames: FrameNumbers,
     time: SlotTime,
     /// Last number below the window, and how many came in a row.
     old_run: (u64, u32),
@@ -137,6 +142,7 @@ impl SlotRewriter {
             seq: SequenceNumbers::new(u64::from(start.seq)),
             pictures: Pictures::new(u64::from(start.picture_id & 0x7fff)),
             tl0: Renumber::new(u64::from(start.tl0)),
+            frames: FrameNumbers::default(),
             time: SlotTime::new(start.rtp_time),
             old_run: (0, 0),
             counters: Counters::default(),
@@ -183,7 +189,8 @@ impl SlotRewriter {
         match self.seq.map(packet.seq) {
             Mapped::To(seq) => {
                 self.counters.rewritten += 1;
-                Some(Rewritten { seq, rtp_time, picture })
+                let dependency = packet.dependency.as_deref().map(|d| self.frames.map(d));
+                Some(Rewritten { seq, rtp_time, picture, dependency })
             }
             Mapped::Dropped => {
                 self.counters.refused_dropped += 1;
@@ -200,10 +207,7 @@ impl SlotRewriter {
     /// outgoing numbers have no gap. All packets of a picture, or none. Returns an outgoing number that can no
     /// longer be closed because later packets were sent already: it may be filled with an empty packet.
     pub fn drop(&mut self, packet: &Packet) -> Option<u64> {
-        self.admit(packet)?;
-        self.counters.dropped += 1;
-        let hole = self.seq.drop(packet.seq);
-        self.counters.holes += u64::from(hole.is_some());
+        let hole = self.drop_part(packet)?;
         if let Some((_, numbers)) = picture_numbers(&packet.descriptor)
             && numbers.spatial_id.unwrap_or(0) == 0
         {
@@ -215,6 +219,16 @@ impl SlotRewriter {
             }
         }
         hole
+    }
+
+    /// Likewise a spatial layer of a picture of which another layer is sent: the picture keeps its number. `None`: the
+    /// packet was refused; otherwise the number that can no longer be closed, if there is one.
+    pub fn drop_part(&mut self, packet: &Packet) -> Option<Option<u64>> {
+        self.admit(packet)?;
+        self.counters.dropped += 1;
+        let hole = self.seq.drop(packet.seq);
+        self.counters.holes += u64::from(hole.is_some());
+        Some(hole)
     }
 
     /// Checks that a packet is of the current source and near its newest one; takes a restarted source up anew.
@@ -257,6 +271,7 @@ impl SlotRewriter {
         self.old_run = (0, 0);
         self.seq.restart(first.seq, gap);
         self.time.restart(first);
+        self.frames.restart();
         if let Some((_, numbers)) = picture_numbers(&first.descriptor) {
             self.pictures.restart(u64::from(numbers.id), gap);
             if let Some(tl0) = numbers.tl0 {
