@@ -163,7 +163,8 @@ impl Line {
         let Outgoing { packet, rewritten, marker, switched } = outgoing;
         let payload_type = self.current_payload_type(packet.codec)?;
         let red = payload_type.red.filter(|_| self.redundancy > 0);
-        if switched {
+        let switched = switched.is_some();
+        if switched && packet.starts_keyframe() {
             self.began = rewritten.seq;
         }
         if switched || red.is_none() {

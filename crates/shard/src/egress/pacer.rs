@@ -142,11 +142,13 @@ impl Pacer {
 
     /// A packet of a picture has to wait.
     pub(super) fn push(&mut self, now_us: u64, class: Class, slot: SlotId, outgoing: Outgoing) {
-        if outgoing.switched {
+        // Layers of one stream change without a key frame, and build on what was before.
+        let begins = outgoing.packet.starts_keyframe();
+        if outgoing.switched.is_some() && begins {
             self.leave_source(now_us, slot);
         }
         if let Some(at) = self.broken.iter().position(|s| *s == slot) {
-            if !outgoing.switched && !outgoing.packet.starts_keyframe() {
+            if !begins {
                 self.counters.shed += 1;
                 return;
             }

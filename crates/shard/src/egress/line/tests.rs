@@ -115,9 +115,15 @@ fn a_descriptor_goes_out_with_the_numbers_of_the_slot_also_when_sent_again() {
     });
     let plan = LinePlan {
         mid: "3".into(),
+        class: Class::Video,
         ssrc: 11,
         rtx_ssrc: Some(12),
-        payload_types: vec![PayloadType { codec: Codec::Video(VideoCodec::Av1), number: 45, rtx: Some(46) }],
+        payload_types: vec![PayloadType {
+            codec: Codec::Video(VideoCodec::Av1),
+            number: 45,
+            rtx: Some(46),
+            red: None,
+        }],
         mid_extension: Some(4),
         level_extension: None,
         transport_extension: Some(3),
@@ -137,7 +143,7 @@ fn a_descriptor_goes_out_with_the_numbers_of_the_slot_also_when_sent_again() {
     let (mut sent, mut again) = (Vec::new(), Vec::new());
     assert!(line.write(outgoing.clone(), 1, &mut sent).is_some());
     let round_trip = Duration::from_millis(1);
-    assert!(line.write_again(Instant::now(), (100, round_trip), 2, &mut again).is_some());
+    assert!(line.write_again(Instant::now(), (100, round_trip, false), 2, &mut again).is_some());
     for bytes in [&sent, &again] {
         let raw = header::extension(bytes, 12).unwrap();
         assert!(raw.len() > 16, "longer than a one-byte header can say");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use antiphon_base::{Codec, ParticipantKey, Source, TrackKey, VideoCodec};
+use antiphon_room::Feed;
 use antiphon_wire::rtp::rewrite::{PicturePatch, Rewritten};
 use antiphon_wire::rtp::{Descriptor, Packet};
 
@@ -32,8 +33,11 @@ fn outgoing(seq: u64, key: bool, switched: bool) -> Outgoing {
         capture_us: 0,
         capture_estimated: true,
         audio_level: None,
+        dependency: None,
+        spatial_layers: 1,
     };
-    let rewritten = Rewritten { seq, rtp_time: 0, picture: PicturePatch::None };
+    let rewritten = Rewritten { seq, rtp_time: 0, picture: PicturePatch::None, dependency: None };
+    let switched = switched.then_some(Feed { track: packet.track, layer: 0 });
     Outgoing { packet: Arc::new(packet), rewritten, switched, marker: true }
 }
 
