@@ -61,6 +61,8 @@ const MAX_HOLD_US: u64 = 250_000;
 /// On a path that loses so much over seconds no more than this is told, which is the lowest layers, and no more is looked
 /// for: a picture of many packets is rarely whole there.
 const MUCH_LOSS: f64 = 0.2;
+/// And from so much on, the estimate says less than what is sent (draft-ietf-rmcat-gcc-02, section 6).
+const SOME_LOSS: f64 = 0.1;
 const MUCH_LOSS_BPS: f64 = 300_000.0;
 /// What a probe has measured is known for so long.
 const MEASURED_US: u64 = 500_000;
@@ -199,8 +201,11 @@ impl Estimator {
 
     /// The estimate in bits per second; `None`: nothing was measured yet, or nothing limits.
     pub(crate) fn bps(&self) -> Option<u64> {
-        let lossy = self.loss.mean() > MUCH_LOSS;
-        self.estimate().map(|bps| whole(if lossy { bps.min(MUCH_LOSS_BPS) } else { bps }))
+        let (bps, loss) = (self.estimate()?, self.loss.mean());
+        // What is lost without a queue takes the estimate below what is sent; less would lose as much.
+        let free = loss > SOME_LOSS && self.queue.waited_us() <= FULL_US;
+        let bps = if free { self.free(bps) } else { bps };
+        Some(whole(if loss > MUCH_LOSS { bps.min(MUCH_LOSS_BPS) } else { bps }))
     }
 
     fn estimate(&self) -> Option<f64> {
