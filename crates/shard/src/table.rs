@@ -21,6 +21,9 @@ const LAYER_RENEWAL: Duration = Duration::from_secs(2);
 /// A layer without packets for so long, while another layer of its track has them, has stopped. Longer than the gap
 /// between pictures of a slow screen share.
 const LAYER_SILENCE: Duration = Duration::from_millis(1_000);
+/// Sizes and spatial layers of a stream that change are told no more often: each time all subscribers are looked at, and a
+/// publisher could change them with each packet. What came last is told then.
+const SHAPE_INTERVAL: Duration = Duration::from_millis(250);
 /// Long ago: the first packet is told at once.
 const NEVER: Duration = Duration::from_secs(3_600);
 
@@ -33,13 +36,43 @@ pub(crate) struct Table {
     scratch: Vec<Outgoing>,
 }
 
+/// What was seen last, and what the home was told of it.
+struct News<T> {
+    seen: Option<T>,
+    told: Option<T>,
+    at: Option<Instant>,
+}
+
+impl<T> Default for News<T> {
+    fn default() -> Self {
+        Self { seen: None, told: None, at: None }
+    }
+}
+
+impl<T: Copy + PartialEq> News<T> {
+    /// There is something that was not told.
+    fn is_owed(&self) -> bool {
+        self.seen.is_some() && self.seen != self.told
+    }
+
+    /// What is to be told now.
+    fn take(&mut self, now: Instant) -> Option<T> {
+        let is_due = self.at.is_none_or(|at| now.saturating_duration_since(at) >= SHAPE_INTERVAL);
+        if !is_due || !self.is_owed() {
+            return None;
+        }
+        (self.told, self.at) = (self.seen, Some(now));
+        self.told
+    }
+}
+
 /// One source layer.
 struct FeedState {
     codec: Codec,
-    resolution: Option<(u32, u32)>,
+    resolution: News<(u32, u32)>,
     meter: Meter,
-    /// Of layer 0: what the home was told of the spatial layers.
-    spatial: Option<Spatial>,
+    /// Of layer 0: the spatial layers.
+    spatial: News<Spatial>,
     told: Instant,
     /// When its last packet came.
     last: Instant,
@@ -61,9 +94,9 @@ impl FeedState {
     fn new(now: Instant) -> Self {
         Self {
             codec: Codec::Video(antiphon_base::VideoCodec::Vp8),
-            resolution: None,
+            resolution: News::default(),
             meter: Meter::default(),
-            spatial: None,
+            spatial: News::default(),
             told: now.checked_sub(NEVER).unwrap_or(now),
             last: now,
             // Until its first packet.
@@ -195,24 +228,21 @@ impl Table {
         let active = quiet >= ACTIVITY_INTERVAL;
         let new = state.stopped || state.codec != packet.codec || quiet >= LAYER_RENEWAL;
         let rate = state.meter.take(now, packet);
-        let resolution = packet
-            .descriptor
-            .resolution()
-            .filter(|r| packet.spatial_layers <= 1 && state.resolution != Some(*r));
+        let sized = packet.descriptor.resolution().filter(|_| packet.spatial_layers <= 1);
+        state.resolution.seen = sized.or(state.resolution.seen);
+        let resolution = state.resolution.take(now);
+        let owed = feed.layer == 0 && state.spatial.is_owed();
         if active {
             state.told = now;
         }
         state.codec = packet.codec;
         state.last = now;
         state.stopped = false;
-        if resolution.is_some() {
-            state.resolution = resolution;
-        }
         let starts = packet.starts_keyframe();
         // One that nobody gets must not keep the next from being asked for.
         let is_key = starts && packet.codec.kind() == MediaKind::Video;
         let (codec, level) = (packet.codec, packet.audio_level);
-        let spatial = self.spatial_news(now, packet, new, is_key);
+        let spatial = self.spatial_news(now, packet, (new, owed), is_key);
         Observed {
             codec,
             new,
@@ -227,22 +257,27 @@ impl Table {
     }
 
     /// The spatial layers of a packet's stream, where the home was not told of them.
-    fn spatial_news(&mut self, now: Instant, packet: &Packet, new: bool, is_key: bool) -> Option<Spatial> {
+    fn spatial_news(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        (new, owed): (bool, bool),
+        is_key: bool,
+    ) -> Option<Spatial> {
         let tells = packet.layer == 0 && (is_key || spatial::tells_layers(packet));
-        if !tells && !new {
+        if !tells && !new && !owed {
             return None;
         }
-        let known = &mut self.feed(Feed { track: packet.track, layer: 0 }, now).spatial;
-        let before = *known;
+        let news = &mut self.feed(Feed { track: packet.track, layer: 0 }, now).spatial;
         if new {
             // The home may know the track anew.
-            *known = None;
+            news.told = None;
+            news.seen = news.seen.filter(|_| tells);
         }
-        if !tells {
-            return None;
+        if tells {
+            news.seen = Some(Spatial::of(packet).or(news.seen));
         }
-        let told = Some(Spatial::of(packet).or(before));
-        (std::mem::replace(known, told) != told).then_some(told).flatten()
+        news.take(now)
     }
 
     /// Gives a packet to every slot that gets it, and says who else does.
@@ -445,7 +480,7 @@ impl Table {
             state.connection = who.connection;
             state.told = now.checked_sub(NEVER).unwrap_or(now);
             state.stopped = true;
-            state.spatial = None;
+            state.spatial = News::default();
             state.relays.clear();
             listeners.extend(state.routes.iter().map(|(place, slot)| (*place, *slot, *feed)));
         }
@@ -486,5 +521,83 @@ impl Table {
         let taps =
             |layer| self.feeds.get(&Feed { layer, ..feed }).is_some_and(|f| f.taps.contains(&subscriber));
         taps(feed.layer) || (feed.layer == 0 && (1..MAX_LAYERS).any(taps))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use antiphon_base::{Source, VideoCodec};
+    use antiphon_wire::rtp::Descriptor;
+    use antiphon_wire::rtp::dependency::{
+        Dependency, Indication, Indications, References, Structure, Template,
+    };
+
+    use super::*;
+
+    fn packet(arrival: Instant, payload: &[u8]) -> Packet {
+        let codec = Codec::Video(VideoCodec::Vp8);
+        Packet {
+            track: TrackKey { participant: ParticipantKey(1), source: Source::Camera },
+            layer: 0,
+            codec,
+            seq: 1,
+            rtp_time: 2,
+            marker: true,
+            descriptor: Descriptor::parse(codec, payload),
+            payload: payload.into(),
+            arrival,
+            arrival_us: 0,
+            capture_us: 0,
+            capture_estimated: false,
+            audio_level: None,
+            dependency: None,
+            spatial_layers: 1,
+        }
+    }
+
+    /// A key frame of VP8 (RFC 6386, 9.1) of so many lines; none: another picture.
+    fn vp8(now: Instant, lines: Option<u8>) -> Packet {
+        let Some(lines) = lines else { return packet(now, &[0x10, 1, 0, 0]) };
+        packet(now, &[0x10, 0, 0, 0, 0x9d, 0x01, 0x2a, 160, 0, lines, 0])
+    }
+
+    /// A key frame with so many spatial layers.
+    fn nested(now: Instant, layers: u8) -> Packet {
+        let template = |spatial_id| Template {
+            spatial_id,
+            temporal_id: 0,
+            indications: Indications::default().with(0, Indication::Switch),
+            references: References::default(),
+            chains: vec![],
+        };
+        let structure = Arc::new(Structure {
+            first_template: 0,
+            targets: 1,
+            templates: (0..layers).map(template).collect(),
+            chains: 0,
+            protected_by: vec![],
+            resolutions: vec![],
+        });
+        let dependency = Dependency::of_template(&structure, 0, 1, (true, true), true).unwrap();
+        Packet { dependency: Some(Arc::new(dependency)), spatial_layers: layers, ..packet(now, &[0x10]) }
+    }
+
+    #[test]
+    fn a_stream_that_changes_its_shape_with_each_packet_is_told_four_times_per_second() {
+        let (base, mut table) = (Instant::now(), Table::default());
+        let (mut sizes, mut layers) = (Vec::new(), Vec::new());
+        for i in 0..200u8 {
+            let now = base + Duration::from_millis(u64::from(i) * 5);
+            sizes.extend(table.observe(now, &vp8(now, Some(1 + i)), &[]).resolution);
+            layers.extend(table.observe(now, &nested(now, 2 + i % 2), &[]).spatial);
+        }
+        assert_eq!((sizes.len(), sizes[0]), (4, (160, 1)));
+        assert!((2..=4).contains(&layers.len()), "{layers:?}");
+        // The last one is told, though nothing more comes of it.
+        let later = base + Duration::from_secs(2);
+        let last = table.observe(later, &vp8(later, None), &[]);
+        assert_eq!(last.resolution, Some((160, 200)));
+        let again = later + Duration::from_secs(1);
+        assert_eq!(table.observe(again, &vp8(again, None), &[]).resolution, None);
     }
 }

@@ -257,6 +257,18 @@ fn reordered_packets_keep_their_place_among_dropped_ones() {
 }
 
 #[test]
+fn the_rest_of_a_picture_is_of_it_however_late_it_comes() {
+    let mut slot = SlotRewriter::new(Start { seq: 1, rtp_time: 2, picture_id: 3, tl0: 4 });
+    let first = l1t3(1, 0, 0);
+    slot.switch(&first);
+    let (_, time) = numbers(&mut slot, &first).unwrap();
+    // Sent again by a publisher whose line was cut for a while.
+    let rest = Packet { seq: first.seq + 1, rtp_time: first.rtp_time, ..l1t3(1, 1, 15_000_000) };
+    assert_eq!(numbers(&mut slot, &rest).map(|(_, time)| time), Some(time));
+    assert_eq!(slot.counters().resyncs, 0);
+}
+
+#[test]
 fn a_restarted_source_is_taken_up_again() {
     let mut slot = SlotRewriter::new(START);
     slot.switch(&opus(1, 50_000, 0));

@@ -51,6 +51,10 @@ impl SlotTime {
     /// The packet's RTP time agrees with its arrival, roughly.
     pub(super) fn plausible(&self, packet: &Packet) -> bool {
         let Some(newest) = self.newest else { return false };
+        // However late the rest of a picture comes, it is of that picture.
+        if packet.rtp_time == newest.incoming {
+            return true;
+        }
         let rate = i64::from(packet.codec.clock_rate());
         let ticks = packet.rtp_time.wrapping_sub(newest.incoming).cast_signed();
         let passed = ticks_between(newest.arrival, packet).min(u64::from(u32::MAX) * 64).cast_signed();
