@@ -49,8 +49,11 @@ const PACING_FACTOR: f64 = 2.5;
 /// Media leaves so fast at least: the room sends the lowest layer whatever the estimate is (its `assumed_bps`), and a pace
 /// below that only tears it. Estimates are lower where little was sent.
 const MIN_PACE_BPS: f64 = 150_000.0;
-/// Less than this share is not believed to arrive.
-const MIN_ARRIVING: f64 = 0.5;
+/// If less than this share of what is sent is known to have arrived, it is too much even so: a third lost, and as much of
+/// the feedback, leaves four ninths.
+const MIN_ARRIVING: f64 = 0.4;
+/// Over so long it is measured what is sent.
+const LEFT_US: u64 = 1_000_000;
 /// A path whose queue is longer is full: what leaves faster than the estimate only waits there, where nothing can be
 /// taken back or overtaken.
 const FULL_US: u64 = 60_000;
@@ -58,11 +61,9 @@ const FULL_US: u64 = 60_000;
 const FRESH_US: u64 = 500_000;
 /// Video is held for the path's queue to drain, not longer than this.
 const MAX_HOLD_US: u64 = 250_000;
-/// On a path that loses so much over seconds no more than this is told, which is the lowest layers, and no more is looked
-/// for: a picture of many packets is rarely whole there.
+/// On a path that loses so much over seconds this is told, which is the lowest layers, or less while a queue stands, and no
+/// more is looked for: a picture of many packets is rarely whole there.
 const MUCH_LOSS: f64 = 0.2;
-/// And from so much on, the estimate says less than what is sent (draft-ietf-rmcat-gcc-02, section 6).
-const SOME_LOSS: f64 = 0.1;
 const MUCH_LOSS_BPS: f64 = 300_000.0;
 /// What a probe has measured is known for so long.
 const MEASURED_US: u64 = 500_000;
@@ -90,12 +91,38 @@ pub(crate) struct Estimator {
     queue: Queue,
     /// The link has just narrowed: how long its queue is.
     narrowed_us: Option<u64>,
+    /// What is sent.
+    left: Left,
     /// What the last probe has measured, and when.
     measured: Option<(u64, f64)>,
     /// Packets told missing.
     lost: Vec<(u8, u16, bool)>,
     /// There is something to send for a probe.
     can_probe: bool,
+}
+
+/// What is sent, probes among it.
+#[derive(Debug, Default)]
+struct Left {
+    begun_us: u64,
+    bytes: u64,
+    bps: f64,
+}
+
+impl Left {
+    fn add(&mut self, now_us: u64, bytes: u32) {
+        let passed_us = now_us.saturating_sub(self.begun_us);
+        if passed_us >= LEFT_US {
+            self.bps = self.bytes as f64 * 8e6 / passed_us as f64;
+            (self.begun_us, self.bytes) = (now_us, 0);
+        }
+        self.bytes += u64::from(bytes);
+    }
+
+    /// Bits per second, of the last time that was measured.
+    fn bps(&self) -> f64 {
+        self.bps
+    }
 }
 
 /// How fast media may leave.
@@ -118,6 +145,7 @@ impl Estimator {
         self.unanswered = self.unanswered.saturating_add(1);
         let cluster = self.probes.sent(bytes);
         self.history.push(now_us, bytes, cluster, name);
+        self.left.add(now_us, bytes);
         if cluster == 0
             && let Some(bps) = self.estimate()
             && self.alr.sent(now_us, bytes, bps)
@@ -152,11 +180,11 @@ impl Estimator {
         fresh && self.queue.waited_us() > FULL_US
     }
 
-    /// What a path without a queue takes: the estimate may be low because little was to be sent, and what arrives is not too
-    /// much there, nor is what was lost beside it.
+    /// What a path without a queue takes: the estimate may be low because little was to be sent, or because feedback is lost as
+    /// well; what is sent is not too much there.
     fn free(&self, estimate: f64) -> f64 {
-        let left = self.acked.bps().unwrap_or(0.0) / (1.0 - self.loss.mean()).max(MIN_ARRIVING);
-        estimate.max(left)
+        let arrived = self.acked.bps().unwrap_or(0.0);
+        estimate.max(arrived).max(self.left.bps().min(arrived / MIN_ARRIVING))
     }
 
     /// The link has narrowed since this was asked last: video is better held for so long, in us.
@@ -201,11 +229,14 @@ impl Estimator {
 
     /// The estimate in bits per second; `None`: nothing was measured yet, or nothing limits.
     pub(crate) fn bps(&self) -> Option<u64> {
-        let (bps, loss) = (self.estimate()?, self.loss.mean());
-        // What is lost without a queue takes the estimate below what is sent; less would lose as much.
-        let free = loss > SOME_LOSS && self.queue.waited_us() <= FULL_US;
-        let bps = if free { self.free(bps) } else { bps };
-        Some(whole(if loss > MUCH_LOSS { bps.min(MUCH_LOSS_BPS) } else { bps }))
+        let bps = self.estimate()?;
+        if self.loss.mean() <= MUCH_LOSS {
+            return Some(whole(bps));
+        }
+        // Less would lose as much where no queue stands; and a picture that was given up would not come back, since a path
+        // like that is not probed.
+        let free = self.queue.waited_us() <= FULL_US;
+        Some(whole(if free { MUCH_LOSS_BPS } else { bps.min(MUCH_LOSS_BPS) }))
     }
 
     fn estimate(&self) -> Option<f64> {
