@@ -223,7 +223,11 @@ const GAUGES: [Field; 6] = [
     ("shard_rooms", "Rooms at home here", |m| m.rooms),
     ("shard_branches", "Rooms at home on other shards with peers here", |m| m.branches),
     ("shard_attachments", "Attachments: bots and taps", |m| m.attachments),
-    ("shard_busy_permille", "Time not waiting over the last second, in thousandths", |m| m.busy_permille),
+    (
+        "shard_busy_permille",
+        "Processor time of the busiest thread over the last second, in thousandths",
+        |m| m.busy_permille,
+    ),
 ];
 
 impl Collector for ShardCollector {

@@ -66,6 +66,18 @@ struct RecvBuffers {
 // resized and move with them.
 unsafe impl Send for RecvBuffers {}
 
+/// Processor time that this thread has used, in user and kernel mode.
+pub(crate) fn thread_time() -> std::time::Duration {
+    // SAFETY: zeroes are a valid timespec.
+    let mut time: libc::timespec = unsafe { mem::zeroed() };
+    // SAFETY: it points to a live timespec. The clock is there on all Linux, so the call does not fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    std::time::Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
 /// What one `sendmmsg` is given, kept for the next.
 #[derive(Default)]
 struct SendBuffers {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::core::Core;
 
 impl Core {
-    /// The share of time that this shard was not waiting over the last second, in thousandths. Rooms at home here hear of
+    /// The share of a core that this shard's thread used over the last second, in thousandths. Rooms at home here hear of
     /// it, and of what the shards of their branches have left in the common loads.
     pub(crate) fn set_load(&mut self, now: Instant, permille: u64) {
         self.metrics.busy_permille = permille;

@@ -9,7 +9,7 @@ use crate::command::Command;
 use crate::core::Core;
 use crate::inbox::{Inbox, Sender};
 use crate::link::Port;
-use crate::net::{Epoll, RECV_BATCH, Socket};
+use crate::net::{self, Epoll, RECV_BATCH, Socket};
 use crate::status::ShardMetrics;
 use crate::tcp::Pipes;
 
@@ -39,10 +39,24 @@ pub(crate) struct Runner {
     pub(crate) metrics: Arc<Mutex<ShardMetrics>>,
 }
 
-/// Busy time in the current window.
+/// The window over which it is measured how busy the thread is: its processor time, not the time in which it did not wait,
+/// which also grows where others take the processor. Serving less would not give that back.
 struct Busy {
     since: Instant,
-    busy: Duration,
+    spent: Duration,
+}
+
+impl Busy {
+    fn begin(now: Instant) -> Self {
+        Self { since: now, spent: net::thread_time() }
+    }
+
+    /// The share of the window until `now`, in thousandths.
+    fn permille(&self, now: Instant) -> u64 {
+        let spent = net::thread_time().saturating_sub(self.spent);
+        let window = now.saturating_duration_since(self.since);
+        u64::try_from(spent.as_micros() * 1_000 / window.as_micros().max(1)).unwrap_or(1_000)
+    }
 }
 
 impl Runner {
@@ -50,7 +64,7 @@ impl Runner {
     pub(crate) fn run(mut self) -> std::io::Result<()> {
         let (socket, event) = (self.socket.as_raw_fd(), self.inbox.event().as_raw_fd());
         let epoll = Epoll::new(&[socket, event, self.pipes.as_raw_fd()])?;
-        let mut busy = Busy { since: Instant::now(), busy: Duration::ZERO };
+        let mut busy = Busy::begin(Instant::now());
         loop {
             let start = Instant::now();
             // What waits for another shard is offered again soon.
@@ -64,9 +78,7 @@ impl Runner {
             }
             let woken = Instant::now();
             let go_on = self.round(woken, pipes_ready);
-            let done = Instant::now();
-            busy.busy += done.saturating_duration_since(woken);
-            self.publish(done, &mut busy);
+            self.publish(Instant::now(), &mut busy);
             if !go_on {
                 return Ok(());
             }
@@ -120,12 +132,10 @@ impl Runner {
     }
 
     fn publish(&mut self, now: Instant, busy: &mut Busy) {
-        let window = now.saturating_duration_since(busy.since);
-        if window < BUSY_WINDOW {
+        if now.saturating_duration_since(busy.since) < BUSY_WINDOW {
             return;
         }
-        let permille = busy.busy.as_micros() * 1_000 / window.as_micros().max(1);
-        self.core.set_load(now, u64::try_from(permille).unwrap_or(1_000));
+        self.core.set_load(now, busy.permille(now));
         let metrics = &mut self.core.metrics;
         metrics.send_dropped = self.socket.send_dropped;
         metrics.inbox_dropped = self.inbox.dropped();
@@ -137,6 +147,6 @@ impl Runner {
         if let Ok(mut shared) = self.metrics.lock() {
             *shared = *metrics;
         }
-        *busy = Busy { since: now, busy: Duration::ZERO };
+        *busy = Busy::begin(now);
     }
 }
