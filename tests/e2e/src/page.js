@@ -9,7 +9,7 @@
   const BLOCKS = 20;
   const BITS = 16;
   const [COLUMNS, ROWS] = [8, 4];
-  const fake = { tone: 440, amplitude: 0.3, width: 640, height: 360, fps: 30, ...window.__fake };
+  const fake = { tone: 440, amplitude: 0.3, width: 640, height: 360, fps: 30, noise: 0, ...window.__fake };
   window.__fake = fake;
 
   const wallFrame = fps => Math.floor(((performance.timeOrigin + performance.now()) / 1000) * fps);
@@ -42,6 +42,14 @@
       ctx.fillRect(x0, 0, x1 - x0, Math.floor(h / 10));
     });
   };
+  /** Something that takes bits: so many rectangles below the number, in other colours and places each time. */
+  const drawNoise = (ctx, w, h, count) => {
+    const any = n => Math.floor(Math.random() * n);
+    for (let i = 0; i < count; i++) {
+      ctx.fillStyle = `rgb(${any(256)}, ${any(256)}, ${any(256)})`;
+      ctx.fillRect(any(w), h / 5 + any(h), any(w / 8), any(h / 8));
+    }
+  };
   const pictures = (width, height, fps) => {
     const canvas = Object.assign(document.createElement("canvas"), { width, height });
     const ctx = canvas.getContext("2d", { alpha: false });
@@ -52,6 +60,7 @@
       if (number === last) return;
       last = number;
       drawNumber(ctx, width, height, number);
+      drawNoise(ctx, width, height, fake.noise);
     };
     draw();
     setInterval(draw, 1000 / fps / 2);

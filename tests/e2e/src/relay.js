@@ -1,15 +1,38 @@
 // Relays between one browser and the server's media port, by UDP and by TCP. Cut, they lose everything: a network that is
-// gone.
+// gone. By UDP they can be bad lines, too.
 
 import { createSocket } from "node:dgram";
 import { connect, createServer } from "node:net";
+
+/** A way through the relay: `loss` 0 to 1, `delay` in ms, `rate` in bits per second with a queue of `queue` ms. */
+class Way {
+  #free = 0;
+  loss = 0;
+  delay = 0;
+  rate = Infinity;
+  queue = 200;
+
+  pass(bytes, send) {
+    const now = performance.now();
+    const begin = Math.max(this.#free, now);
+    if (Math.random() < this.loss || begin - now > this.queue) return;
+    this.#free = begin + (bytes * 8_000) / this.rate;
+    const wait = this.#free - now + this.delay;
+    if (wait < 1) send();
+    else setTimeout(send, wait);
+  }
+}
 
 export class Relay {
   #inside = createSocket("udp4");
   #outside = createSocket("udp4");
   #browser;
   #server;
+  #closed = false;
   cut = false;
+  /** To the browser, and to the server. */
+  down = new Way();
+  up = new Way();
 
   static async open() {
     const relay = new Relay();
@@ -17,10 +40,13 @@ export class Relay {
     await Promise.all([bind(relay.#inside), bind(relay.#outside)]);
     relay.#inside.on("message", (data, from) => {
       relay.#browser = from;
-      if (!relay.cut && relay.#server) relay.#outside.send(data, relay.#server, "127.0.0.1");
+      if (relay.cut || !relay.#server) return;
+      relay.up.pass(data.length, () => relay.#closed || relay.#outside.send(data, relay.#server, "127.0.0.1"));
     });
     relay.#outside.on("message", data => {
-      if (!relay.cut && relay.#browser) relay.#inside.send(data, relay.#browser.port, relay.#browser.address);
+      const to = relay.#browser;
+      if (relay.cut || !to) return;
+      relay.down.pass(data.length, () => relay.#closed || relay.#inside.send(data, to.port, to.address));
     });
     return relay;
   }
@@ -35,6 +61,7 @@ export class Relay {
   }
 
   close() {
+    this.#closed = true;
     this.#inside.close();
     this.#outside.close();
   }

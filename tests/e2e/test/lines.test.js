@@ -1,0 +1,95 @@
+// Bad lines, with a real browser behind them: what it freezes, conceals and asks for by its own statistics.
+
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { setTimeout as pass } from "node:timers/promises";
+import { Relay } from "../src/relay.js";
+import { suite } from "../src/suite.js";
+
+const it = suite({ chromium: true });
+const relays = [];
+after(() => relays.forEach(relay => relay.close()));
+
+/** Ada with a picture that takes what it may, and Bob, who watches her through a relay. */
+async function stage() {
+  const room = it.room();
+  const ada = await it.join(it.chromium, room, "Ada", { fake: { tone: 440, width: 1280, height: 720, noise: 40 } });
+  const relay = await Relay.open();
+  relays.push(relay);
+  const bob = await it.chromium.open(`${it.server.url}/r/${room}`, { fake: { tone: 700, width: 320, height: 180 } });
+  await bob.evaluate(udp => {
+    window.__via = { udp };
+  }, relay.port);
+  await bob.page.locator("[data-testid=name-input]").fill("Bob");
+  await bob.click("join-button");
+  relay.to(await bob.until("the answer", () => window.__relayTo));
+  bob.id = await bob.joined();
+  await bob.sees(ada.id, { pictures: 30 });
+  return { ada, bob, relay };
+}
+
+/** What Bob's browser says of all that came in, summed up by kind. */
+function received(bob) {
+  return bob.evaluate(async () => {
+    const sum = { video: {}, audio: {} };
+    for (const connection of window.__connections) {
+      for (const s of (await connection.getStats()).values()) {
+        if (s.type !== "inbound-rtp") continue;
+        for (const [key, value] of Object.entries(s)) {
+          if (typeof value === "number") sum[s.kind][key] = (sum[s.kind][key] ?? 0) + value;
+        }
+        if (s.kind === "video" && s.framesDecoded) sum.video.height = Math.max(sum.video.height ?? 0, s.frameHeight ?? 0);
+      }
+    }
+    return sum;
+  });
+}
+
+/** What was received meanwhile. */
+async function during(bob, seconds) {
+  const before = await received(bob);
+  await pass(seconds * 1_000);
+  const now = await received(bob);
+  const of = (kind, key) => (now[kind][key] ?? 0) - (before[kind][key] ?? 0);
+  return {
+    bps: ((of("video", "bytesReceived") + of("audio", "bytesReceived")) * 8) / seconds,
+    fps: of("video", "framesDecoded") / seconds,
+    frozen: of("video", "totalFreezesDuration") / seconds,
+    freezes: of("video", "freezeCount"),
+    concealed: of("audio", "concealedSamples") / Math.max(1, of("audio", "totalSamplesReceived")),
+    red: of("audio", "fecPacketsReceived"),
+    height: now.video.height,
+  };
+}
+
+test("a line that narrows is followed", { timeout: 120_000 }, async () => {
+  const { bob, relay } = await stage();
+  relay.down.rate = 2_000_000;
+  relay.down.delay = 20;
+  await pass(10_000);
+  const before = await during(bob, 5);
+  relay.down.rate = 500_000;
+  const drop = await during(bob, 2);
+  const narrow = await during(bob, 5);
+  relay.down.rate = 2_000_000;
+  await pass(10_000);
+  const back = await during(bob, 5);
+  const all = JSON.stringify({ before, drop, narrow, back });
+  console.log(all);
+  assert.ok(before.bps > 550_000, `the picture takes too little for this test: ${all}`);
+  assert.ok(narrow.bps <= 500_000 && narrow.fps > 5 && narrow.concealed < 0.03, all);
+  // One freeze while the layer changes, which the browser does not always call one.
+  assert.ok(drop.frozen * 2 < 1 && narrow.frozen < 0.1, all);
+  assert.ok(back.bps >= 0.8 * before.bps, all);
+});
+
+test("a line that loses a tenth", { timeout: 120_000 }, async () => {
+  const { bob, relay } = await stage();
+  for (const way of [relay.up, relay.down]) Object.assign(way, { loss: 0.1, delay: 25 });
+  await pass(5_000);
+  const lossy = await during(bob, 20);
+  const all = JSON.stringify(lossy);
+  console.log(all);
+  assert.ok(lossy.fps > 10 && lossy.frozen < 0.05, all);
+  assert.ok(lossy.concealed < 0.03, all);
+});
