@@ -6,7 +6,7 @@ CARGO := cargo
 DATA ?= ./data
 ARGS ?=
 
-.PHONY: help run deps test-deps web build test interop check bench fuzz sim fmt
+.PHONY: help run deps test-deps web build test interop lines check bench fuzz sim fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ test: test-deps build ## run every test; the last line says how many passed
 
 interop: test-deps build ## every client, direction and codec of docs/reference/interop.md, with the real clients
 	ANTIPHON_INTEROP=all node --test --test-concurrency=1 --test-reporter=spec tests/e2e/test/interop.test.js
+
+lines: test-deps build ## bad lines behind a real browser, against the service levels (docs/design/bandwidth.md)
+	ANTIPHON_LINES=1 node --test --test-concurrency=1 --test-reporter=spec tests/e2e/test/lines.test.js
 
 check: web ## formatting, lints, arrows between crates, documentation, types
 	@scripts/check.sh
