@@ -43,6 +43,8 @@ mod status;
 mod stun;
 mod table;
 mod tcp;
+#[cfg(test)]
+mod testing;
 mod timers;
 mod topics;
 mod transport;

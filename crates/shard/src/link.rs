@@ -239,9 +239,9 @@ impl Port {
 mod tests {
     use super::*;
     use crate::seam::Order;
+    use crate::testing;
     use antiphon_base::{AudioCodec, Codec, Source, TrackKey};
-    use antiphon_wire::rtp::{Descriptor, Packet};
-    use std::time::Instant;
+    use antiphon_wire::rtp::Packet;
 
     const ROOM: RoomId = RoomId { home: 0, serial: 1 };
 
@@ -258,24 +258,8 @@ mod tests {
     }
 
     fn packet() -> Relayed {
-        let codec = Codec::Audio(AudioCodec::Opus);
-        let packet = Packet {
-            track: TrackKey { participant: ParticipantKey(1), source: Source::Microphone },
-            layer: 0,
-            codec,
-            seq: 1,
-            rtp_time: 1,
-            marker: false,
-            descriptor: Descriptor::parse(codec, &[]),
-            payload: Arc::new([]),
-            arrival: Instant::now(),
-            arrival_us: 0,
-            capture_us: 0,
-            capture_estimated: false,
-            audio_level: None,
-            dependency: None,
-            spatial_layers: 1,
-        };
+        let track = TrackKey { participant: ParticipantKey(1), source: Source::Microphone };
+        let packet = Packet { track, ..testing::packet(Codec::Audio(AudioCodec::Opus), &[]) };
         Relayed::Packet { who: who(1), packet: Arc::new(packet) }
     }
 

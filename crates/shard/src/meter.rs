@@ -52,31 +52,14 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use antiphon_base::{Codec, ParticipantKey, Source, TrackKey, VideoCodec};
-    use antiphon_wire::rtp::Descriptor;
+    use crate::testing;
+    use antiphon_base::{Codec, VideoCodec};
 
     fn packet(arrival: Instant, temporal: u8) -> Packet {
         // RFC 7741, 4.2: X; T; TID, Y and KEYIDX; then a picture.
         let mut payload = vec![0x90, 0x20, temporal << 6];
         payload.resize(1_000 - usize::try_from(OVERHEAD).unwrap(), 0);
-        let codec = Codec::Video(VideoCodec::Vp8);
-        Packet {
-            track: TrackKey { participant: ParticipantKey(1), source: Source::Camera },
-            layer: 0,
-            codec,
-            seq: 0,
-            rtp_time: 0,
-            marker: true,
-            descriptor: Descriptor::parse(codec, &payload),
-            payload: payload.into(),
-            arrival,
-            arrival_us: 0,
-            capture_us: 0,
-            capture_estimated: true,
-            audio_level: None,
-            dependency: None,
-            spatial_layers: 1,
-        }
+        Packet { arrival, ..testing::packet(Codec::Video(VideoCodec::Vp8), &payload) }
     }
 
     #[test]

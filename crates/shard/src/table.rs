@@ -526,33 +526,16 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use antiphon_base::{Source, VideoCodec};
-    use antiphon_wire::rtp::Descriptor;
+    use antiphon_base::VideoCodec;
     use antiphon_wire::rtp::dependency::{
         Dependency, Indication, Indications, References, Structure, Template,
     };
 
     use super::*;
+    use crate::testing;
 
     fn packet(arrival: Instant, payload: &[u8]) -> Packet {
-        let codec = Codec::Video(VideoCodec::Vp8);
-        Packet {
-            track: TrackKey { participant: ParticipantKey(1), source: Source::Camera },
-            layer: 0,
-            codec,
-            seq: 1,
-            rtp_time: 2,
-            marker: true,
-            descriptor: Descriptor::parse(codec, payload),
-            payload: payload.into(),
-            arrival,
-            arrival_us: 0,
-            capture_us: 0,
-            capture_estimated: false,
-            audio_level: None,
-            dependency: None,
-            spatial_layers: 1,
-        }
+        Packet { arrival, ..testing::packet(Codec::Video(VideoCodec::Vp8), payload) }
     }
 
     /// A key frame of VP8 (RFC 6386, 9.1) of so many lines; none: another picture.

@@ -1,4 +1,4 @@
-use antiphon_base::{ParticipantKey, Source, TrackKey, VideoCodec};
+use antiphon_base::VideoCodec;
 use antiphon_wire::rtp::dependency::{
     Dependency, Indication, Indications, Patch, Reader, References, Structure, Template,
 };
@@ -6,6 +6,7 @@ use antiphon_wire::rtp::rewrite::Rewritten;
 use antiphon_wire::rtp::{Descriptor, header};
 
 use super::*;
+use crate::testing::packet;
 
 fn line() -> Line {
     let vp8 = PayloadType { codec: Codec::Video(VideoCodec::Vp8), number: 96, rtx: Some(97), red: None };
@@ -25,21 +26,12 @@ fn line() -> Line {
 
 fn write(line: &mut Line, start: Instant, seq: u16, after: Duration) {
     let packet = Arc::new(Packet {
-        track: TrackKey { participant: ParticipantKey(1), source: Source::Camera },
-        layer: 0,
-        codec: Codec::Video(VideoCodec::Vp8),
         seq: u64::from(seq),
-        rtp_time: 0,
         marker: false,
-        payload: Arc::from(&[0; 20][..]),
+        descriptor: Descriptor::Opaque,
         arrival: start + after,
         arrival_us: u64::try_from(after.as_micros()).unwrap(),
-        capture_us: 0,
-        capture_estimated: true,
-        audio_level: None,
-        descriptor: Descriptor::Opaque,
-        dependency: None,
-        spatial_layers: 1,
+        ..packet(Codec::Video(VideoCodec::Vp8), &[0; 20])
     });
     let rewritten =
         Rewritten { seq: u64::from(seq), rtp_time: 0, picture: PicturePatch::None, dependency: None };
@@ -79,25 +71,8 @@ fn it_is_bounded_and_a_late_packet_goes_to_its_place() {
 }
 
 fn described(dependency: Dependency) -> Arc<Packet> {
-    let codec = Codec::Video(VideoCodec::Av1);
-    let payload = [0x18, 0x0a, 1, 2];
-    Arc::new(Packet {
-        track: TrackKey { participant: ParticipantKey(9), source: Source::Camera },
-        layer: 0,
-        codec,
-        seq: 1,
-        rtp_time: 2,
-        marker: true,
-        descriptor: Descriptor::parse(codec, &payload),
-        payload: payload.as_slice().into(),
-        arrival: Instant::now(),
-        arrival_us: 0,
-        capture_us: 0,
-        capture_estimated: false,
-        audio_level: None,
-        dependency: Some(Arc::new(dependency)),
-        spatial_layers: 1,
-    })
+    let dependency = Some(Arc::new(dependency));
+    Arc::new(Packet { dependency, ..packet(Codec::Video(VideoCodec::Av1), &[0x18, 0x0a, 1, 2]) })
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! The pacer by itself, in virtual time.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use antiphon_base::{Codec, ParticipantKey, Source, TrackKey, VideoCodec};
+use antiphon_base::{Codec, VideoCodec};
 use antiphon_room::Feed;
+use antiphon_wire::rtp::Packet;
 use antiphon_wire::rtp::rewrite::{PicturePatch, Rewritten};
-use antiphon_wire::rtp::{Descriptor, Packet};
 
 use super::*;
+use crate::testing::packet;
 
 const MS: u64 = 1_000;
 const SLOT: SlotId = SlotId(1);
@@ -16,26 +16,9 @@ const OTHER: SlotId = SlotId(2);
 
 /// A VP8 packet of 1,000 bytes with what the pacer adds; `key`: the first of a key frame.
 fn outgoing(seq: u64, key: bool, switched: bool) -> Outgoing {
-    let codec = Codec::Video(VideoCodec::Vp8);
     let mut payload = vec![0x10, u8::from(!key), 0, 0, 0x9d, 0x01, 0x2a, 64, 0, 48, 0];
     payload.resize(1_000 - OVERHEAD_BYTES, 0);
-    let packet = Packet {
-        track: TrackKey { participant: ParticipantKey(1), source: Source::Camera },
-        layer: 0,
-        codec,
-        seq,
-        rtp_time: seq,
-        marker: true,
-        descriptor: Descriptor::parse(codec, &payload),
-        payload: payload.into(),
-        arrival: Instant::now(),
-        arrival_us: 0,
-        capture_us: 0,
-        capture_estimated: true,
-        audio_level: None,
-        dependency: None,
-        spatial_layers: 1,
-    };
+    let packet = Packet { seq, rtp_time: seq, ..packet(Codec::Video(VideoCodec::Vp8), &payload) };
     let rewritten = Rewritten { seq, rtp_time: 0, picture: PicturePatch::None, dependency: None };
     let switched = switched.then_some(Feed { track: packet.track, layer: 0 });
     Outgoing { packet: Arc::new(packet), rewritten, switched, marker: true }
