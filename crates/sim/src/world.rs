@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use antiphon_base::{ParticipantId, ParticipantKey, RoomName};
+use antiphon_base::{ParticipantId, ParticipantKey, RoomName, Source};
 use antiphon_shard::{
     AttachRequest, Attachment, Config, Engine, IceError, IceMatch, IceRequest, IceUpdate, JoinError, Joined,
     ParticipantStatus, Transport,
@@ -214,6 +214,13 @@ impl World {
         self.network.add(address, self.conditions.clone(), self.conditions.clone(), seed);
         self.clients.push(offering.accept(self.now, joined));
         usize::from(number)
+    }
+
+    /// Lets a client send its microphone, and its camera with so many pictures a second.
+    pub fn talk(&mut self, client: usize, fps: u32) {
+        let (now, client) = (self.now, &mut self.clients[client]);
+        client.start(now, Source::Microphone, 0);
+        client.start(now, Source::Camera, fps);
     }
 
     /// Lets a client join and waits until it has media and control.

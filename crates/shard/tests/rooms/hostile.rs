@@ -24,10 +24,8 @@ pub(crate) fn talking(seed: u64) -> (World, usize, usize) {
     world.captured = Some(Vec::new());
     let anna = world.enter(Profile::new("anna"));
     let ben = world.enter(Profile::new("ben"));
-    let now = world.now;
     for client in [anna, ben] {
-        world.clients[client].start(now, Source::Microphone, 0);
-        world.clients[client].start(now, Source::Camera, 20);
+        world.talk(client, 20);
     }
     world.run(Duration::from_secs(3));
     (world, anna, ben)

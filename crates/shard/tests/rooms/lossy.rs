@@ -28,10 +28,8 @@ fn talk(seed: u64, conditions: Conditions, time: Duration) -> World {
     world.conditions = conditions;
     let all = ["anna", "ben", "cleo", "dan"].map(|n| Profile { video_slots: 3, ..Profile::new(n) });
     let all: Vec<usize> = all.into_iter().map(|p| world.enter(p)).collect();
-    let now = world.now;
     for client in &all {
-        world.clients[*client].start(now, Source::Microphone, 0);
-        world.clients[*client].start(now, Source::Camera, 20);
+        world.talk(*client, 20);
     }
     let mut left = time;
     while let Some(rest) = left.checked_sub(PERIOD) {

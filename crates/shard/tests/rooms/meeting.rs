@@ -10,10 +10,8 @@ fn two() -> (World, usize, usize) {
     let mut world = World::new(1);
     let anna = world.enter(Profile::new("anna"));
     let ben = world.enter(Profile::new("ben"));
-    let now = world.now;
     for client in [anna, ben] {
-        world.clients[client].start(now, Source::Microphone, 0);
-        world.clients[client].start(now, Source::Camera, 20);
+        world.talk(client, 20);
     }
     (world, anna, ben)
 }

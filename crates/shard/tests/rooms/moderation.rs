@@ -15,10 +15,8 @@ fn three(seed: u64) -> (World, usize, usize, usize) {
     let anna = world.enter(Profile { grants, ..Profile::new("anna") });
     let ben = world.enter(Profile::new("ben"));
     let cleo = world.enter(Profile::new("cleo"));
-    let now = world.now;
     for client in [anna, ben, cleo] {
-        world.clients[client].start(now, Source::Microphone, 0);
-        world.clients[client].start(now, Source::Camera, 10);
+        world.talk(client, 10);
     }
     world.run(Duration::from_secs(1));
     (world, anna, ben, cleo)

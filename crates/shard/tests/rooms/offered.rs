@@ -23,9 +23,7 @@ fn a_player_that_answers_gets_media() {
     let mut world = World::new(83);
     world.conditions = Conditions { delay: Duration::from_millis(15), loss: 0.02, ..Conditions::default() };
     let anna = world.enter(Profile::new("anna"));
-    let now = world.now;
-    world.clients[anna].start(now, Source::Microphone, 0);
-    world.clients[anna].start(now, Source::Camera, 20);
+    world.talk(anna, 20);
     let player = world.play(player(Some("anna")));
     world.run(Duration::from_secs(5));
     assert!(world.clients[player].connected.is_some());

@@ -27,9 +27,7 @@ fn talking(world: &mut World) -> (usize, usize) {
     let anna = world.enter(by(Transport::Tcp, "anna"));
     let ben = world.enter(Profile::new("ben"));
     for client in [anna, ben] {
-        let now = world.now;
-        world.clients[client].start(now, Source::Microphone, 0);
-        world.clients[client].start(now, Source::Camera, 30);
+        world.talk(client, 30);
     }
     world.run(Duration::from_secs(5));
     (anna, ben)

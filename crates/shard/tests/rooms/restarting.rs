@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use antiphon_base::Source;
 use antiphon_shard::{IceError, IceMatch, IceRequest, IceUpdate, Transport};
 use antiphon_sim::{Conditions, Profile, World};
 use antiphon_wire::control::Request;
@@ -17,10 +16,8 @@ fn call_by(transport: Transport) -> (World, usize, usize) {
     world.conditions = Conditions { delay: Duration::from_millis(20), ..Conditions::default() };
     let anna = world.enter(Profile { transport, ..Profile::new("anna") });
     let ben = world.enter(Profile::new("ben"));
-    let now = world.now;
     for client in [anna, ben] {
-        world.clients[client].start(now, Source::Microphone, 0);
-        world.clients[client].start(now, Source::Camera, 20);
+        world.talk(client, 20);
     }
     world.run(Duration::from_secs(2));
     (world, anna, ben)

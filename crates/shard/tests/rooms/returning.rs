@@ -16,10 +16,8 @@ fn lost() -> (World, usize, usize) {
     let mut world = World::with(31, Config { consent_timeout: CONSENT, ..Config::default() });
     let anna = world.enter(Profile::new("anna"));
     let ben = world.enter(Profile::new("ben"));
-    let now = world.now;
     for client in [anna, ben] {
-        world.clients[client].start(now, Source::Microphone, 0);
-        world.clients[client].start(now, Source::Camera, 20);
+        world.talk(client, 20);
     }
     world.run(Duration::from_secs(2));
     world.vanish(anna);
@@ -41,9 +39,7 @@ fn who_comes_back_has_its_place_again() {
     assert_eq!(world.clients[again].id(), world.clients[anna].id());
     assert_eq!(world.clients[again].key(), world.clients[anna].key());
     assert_eq!(world.clients[again].joined.resume_token, token);
-    let now = world.now;
-    world.clients[again].start(now, Source::Microphone, 0);
-    world.clients[again].start(now, Source::Camera, 20);
+    world.talk(again, 20);
     world.run(Duration::from_secs(3));
     world.check().assert_sound();
     let anna_id = world.clients[anna].id();

@@ -80,9 +80,7 @@ fn seal(mut world: World) {
         Conditions { delay: Duration::from_millis(20), loss: 0.02, reorder: 0.02, ..Conditions::default() };
     let watcher = world.enter(Profile::new("watcher").listener(2, 1));
     let begin = |world: &mut World, client: usize| {
-        let now = world.now;
-        world.clients[client].start(now, Source::Microphone, 0);
-        world.clients[client].start(now, Source::Camera, 60);
+        world.talk(client, 60);
     };
     for client in &publishers {
         begin(&mut world, *client);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use antiphon_base::{MediaKind, ParticipantId, Source};
+use antiphon_base::{MediaKind, ParticipantId};
 use antiphon_sim::{Profile, World};
 use antiphon_wire::control::ServerMessage;
 
@@ -15,10 +15,8 @@ fn stage(seed: u64) -> (World, Vec<usize>, usize) {
     let mut world = World::new(seed);
     let all: Vec<usize> = NAMES.iter().map(|n| world.enter(Profile::new(n))).collect();
     let listener = world.enter(Profile::new("listener").listener(2, 3));
-    let now = world.now;
     for client in &all {
-        world.clients[*client].start(now, Source::Microphone, 0);
-        world.clients[*client].start(now, Source::Camera, 10);
+        world.talk(*client, 10);
         world.clients[*client].speak(SILENT);
     }
     world.run(Duration::from_secs(1));

@@ -36,12 +36,6 @@ fn enter(world: &mut World, shard: usize, profile: Profile) -> usize {
     world.enter(profile)
 }
 
-fn start(world: &mut World, client: usize) {
-    let now = world.now;
-    world.clients[client].start(now, Source::Microphone, 0);
-    world.clients[client].start(now, Source::Camera, 20);
-}
-
 /// Two on the home and one on the other shard, who talk.
 fn talking(seed: u64) -> (World, usize, [usize; 3]) {
     talk(world(seed))
@@ -51,7 +45,7 @@ fn talk((mut world, home): (World, usize)) -> (World, usize, [usize; 3]) {
     let clients = [("anna", home), ("ben", home), ("cleo", 1 - home)]
         .map(|(name, shard)| enter(&mut world, shard, Profile::new(name)));
     for client in clients {
-        start(&mut world, client);
+        world.talk(client, 20);
     }
     world.run(Duration::from_secs(3));
     (world, home, clients)
@@ -114,7 +108,7 @@ fn a_room_on_one_shard_costs_the_other_nothing() {
     let (mut world, home) = world(204);
     let clients = ["anna", "ben"].map(|name| enter(&mut world, home, Profile::new(name)));
     for client in clients {
-        start(&mut world, client);
+        world.talk(client, 20);
     }
     assert_flows(&mut world, &clients);
     let metrics = world.engine.metrics();
@@ -155,7 +149,7 @@ fn who_comes_back_on_another_shard_has_its_place_again() {
             }
             cleo = enter(&mut world, shard, Profile { resume: Some(token), ..Profile::new("cleo") });
             assert_eq!((world.clients[cleo].id(), world.clients[cleo].key()), (id, key));
-            start(&mut world, cleo);
+            world.talk(cleo, 20);
             world.run(Duration::from_secs(2));
             assert_flows(&mut world, &[clients[0], clients[1], cleo]);
             assert_eq!(world.engine.metrics_of(shard).peers, if shard == home { 3 } else { 1 });
@@ -171,7 +165,7 @@ fn moderators_reach_over_shards() {
     let grants = Grants { moderate: true, ..Profile::new("").grants };
     let cleo = enter(&mut world, 1 - home, Profile { grants, ..Profile::new("cleo") });
     let anna = enter(&mut world, home, Profile::new("anna"));
-    start(&mut world, anna);
+    world.talk(anna, 20);
     world.run(Duration::from_secs(2));
     let participant = world.clients[anna].id();
     world.say(cleo, Request::MuteOther { participant: participant.clone(), source: Source::Camera });
@@ -221,7 +215,7 @@ fn a_failing_room_ends_on_all_shards_and_alone() {
         let others = [("dora", home), ("emil", 1 - home)]
             .map(|(name, shard)| enter(&mut world, shard, Profile::new(name)));
         for client in others {
-            start(&mut world, client);
+            world.talk(client, 20);
         }
         world.run(Duration::from_secs(1));
         let (now, shard) = (world.now, if at_home { home } else { 1 - home });
@@ -293,7 +287,7 @@ fn nothing_is_relayed_of_one_who_is_lost() {
         let (here, there) = if at_home { (home, 1 - home) } else { (1 - home, home) };
         let anna = enter(&mut world, here, Profile::new("anna"));
         let cleo = enter(&mut world, there, Profile::new("cleo").listener(1, 1));
-        start(&mut world, anna);
+        world.talk(anna, 20);
         world.run(Duration::from_secs(2));
         assert!(frames_of(&world, cleo, anna, Source::Camera, 0) > 20);
         world.vanish(anna);
@@ -367,7 +361,7 @@ fn bot(world: &mut World) -> Attachment {
 fn bots_hear_who_is_on_another_shard() {
     let (mut world, home) = world(215);
     let cleo = enter(&mut world, 1 - home, Profile::new("cleo"));
-    start(&mut world, cleo);
+    world.talk(cleo, 20);
     let bot = bot(&mut world);
     world.run(Duration::from_secs(1));
     let participant = world.clients[cleo].key();
