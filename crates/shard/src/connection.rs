@@ -681,7 +681,8 @@ impl Connection {
             self.push(Happening::from(said));
         }
         self.feedback = feedback;
-        for_receiver
+        // Who only watches has nothing to be received; str0m would open it once more, and keep room for it.
+        for_receiver && !self.inputs.is_empty()
     }
 
     /// str0m takes an SSRC that it does not know as a new one of the line that the packet names, before it looks at
