@@ -438,8 +438,9 @@ impl Core {
             } else if peer.is_lost(now, self.config.consent_timeout) {
                 peer.note(now, "no consent for too long");
                 self.lose_peer(now, place);
-            } else if peer.control_waits() {
+            } else if peer.messages_wait() {
                 peer.flush_control();
+                peer.flush_topics();
                 self.touch(place);
             }
             self.ask_again(now, place);
