@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     target("store_objects", targets::store_objects::run, 2_048),
     target("stun", targets::stun::run, 512),
     target("topic", targets::topic::run, 2_048),
+    target("whep", targets::whep::run, 1_100),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8]), max_bytes: usize) -> Target {

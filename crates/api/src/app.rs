@@ -20,10 +20,11 @@ use crate::admission::{Buckets, network};
 use crate::auth::Key;
 use crate::config::Config;
 use crate::error::ApiError;
+use crate::events::EventStreams;
 use crate::metrics::{Metrics, Refused};
 use crate::offers::Offers;
 use crate::web::WebFiles;
-use crate::{bot, guest, health, ice, join, layers, options, participant, rooms, web, whip};
+use crate::{bot, guest, health, ice, join, layers, options, participant, player, rooms, web, whip};
 
 /// The HTTP side of a node. Cloning it is a reference count.
 #[derive(Clone)]
@@ -44,6 +45,7 @@ struct Inner {
     joins_in_progress: Arc<Semaphore>,
     negotiating: Arc<Semaphore>,
     offers: Offers,
+    event_streams: EventStreams,
     bot_sockets: Arc<Semaphore>,
     connections: Arc<Semaphore>,
 }
@@ -74,6 +76,7 @@ impl App {
             // One negotiation takes a core for about 9 ms: more at a time only make each other late.
             negotiating: Arc::new(Semaphore::new(cores)),
             offers: Offers::default(),
+            event_streams: EventStreams::default(),
             bot_sockets: Arc::new(Semaphore::new(config.max_bot_sockets)),
             connections: Arc::new(Semaphore::new(config.max_connections)),
             metrics: Metrics::new(parts.shards.clone(), parts.bots.clone(), parts.kvs.clone()),
@@ -122,6 +125,10 @@ impl App {
 
     pub(crate) fn offers(&self) -> &Offers {
         &self.0.offers
+    }
+
+    pub(crate) fn event_streams(&self) -> &EventStreams {
+        &self.0.event_streams
     }
 
     pub(crate) fn negotiating(&self) -> Arc<Semaphore> {
@@ -213,6 +220,7 @@ impl App {
             .route(&format!("{participant}/dump"), get(participant::dump))
             .route("/v1/rooms/{room}/bot", get(bot::open))
             .merge(whip::routes())
+            .merge(player::routes())
             .method_not_allowed_fallback(wrong_method)
             .layer(middleware::from_fn(layers::cross_origin));
         let pages = Router::new()

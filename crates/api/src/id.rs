@@ -27,6 +27,16 @@ pub(crate) fn made_by(key: &hmac::Key, room: &RoomName, token: &str, id: &Partic
     constant_time::verify_slices_are_equal(&tag(key, room, token, random), found).is_ok()
 }
 
+/// 160 random bits: a path that only those know who were told.
+pub(crate) fn secret() -> String {
+    let half = || {
+        let mut bytes = [0; 2 * HALF];
+        rand::fill(&mut bytes).expect("the system gives random numbers");
+        encode(bytes)
+    };
+    half() + &half()
+}
+
 fn tag(key: &hmac::Key, room: &RoomName, token: &str, random: &[u8]) -> [u8; HALF] {
     let mut mac = hmac::Context::with_key(key);
     for part in [PURPOSE, room.as_str().as_bytes(), b"\0", random, token.as_bytes()] {

@@ -44,6 +44,7 @@ pub(crate) enum Refused {
     GuestRate,
     BotSockets,
     Offers,
+    EventStreams,
 }
 
 impl Refused {
@@ -56,6 +57,7 @@ impl Refused {
             Self::GuestRate => "guest_token_rate",
             Self::BotSockets => "bot_sockets",
             Self::Offers => "offers",
+            Self::EventStreams => "event_streams",
         }
     }
 }
@@ -212,6 +214,9 @@ const COUNTERS: &[Field] = &[
     }),
     ("shard_attach_dropped", "Packets dropped because an attachment was slow", |m| m.attach_dropped),
     ("shard_data_dropped", "Messages on topics lost because their receiver was slow", |m| m.data_dropped),
+    ("shard_player_events_dropped", "Events lost because players did not read them", |m| {
+        m.player_events_dropped
+    }),
     ("shard_inbox_dropped", "Commands refused because the inbox was full", |m| m.inbox_dropped),
     ("shard_keyframe_requests", "Keyframes asked of publishers", |m| m.keyframe_requests),
     ("shard_room_panics", "Rooms ended because of a panic in them", |m| m.room_panics),

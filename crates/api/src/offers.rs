@@ -30,6 +30,12 @@ impl Offers {
         room
     }
 
+    /// Whether an offer waits for this one's answer.
+    pub(crate) fn has(&self, room: &RoomName, id: &ParticipantId) -> bool {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.iter().any(|(_, o)| o.room() == room && o.id() == id)
+    }
+
     /// Takes an offer that is not too old.
     pub(crate) fn take(&self, now: Instant, room: &RoomName, id: &ParticipantId) -> Option<Offered> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -45,6 +45,27 @@ pub(crate) async fn either(State(app): State<App>, access: Result<Access, ApiErr
     response
 }
 
+/// Of a player's layers.
+pub(crate) async fn layer() -> Response {
+    extension("POST, DELETE")
+}
+
+/// Of a player's events.
+pub(crate) async fn events() -> Response {
+    extension("POST")
+}
+
+/// Of an event stream.
+pub(crate) async fn event_stream() -> Response {
+    (StatusCode::OK, [(header::ALLOW, allow("GET, HEAD, DELETE"))]).into_response()
+}
+
+fn extension(methods: &'static str) -> Response {
+    let headers =
+        [(ice::ACCEPT_POST, HeaderValue::from_static("application/json")), (header::ALLOW, allow(methods))];
+    (StatusCode::OK, headers).into_response()
+}
+
 fn add_links(app: &App, access: Result<Access, ApiError>, headers: &mut HeaderMap) {
     if let Ok(access) = access {
         // No session is there yet whose id could name the client.

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::auth::{Grant, Resource};
 use crate::error::ApiError;
 use crate::join::Entry;
-use crate::{body, ice, join, options, participant};
+use crate::{body, ice, join, options, participant, player};
 
 /// Endpoints and sessions.
 pub(crate) fn routes() -> Router<App> {
@@ -111,7 +111,10 @@ async fn start_playing(entry: Entry, only: Option<ParticipantId>) -> Result<Resp
         Err(error) if error.kind() == ErrorKind::NoCommonCodec => {
             offer(again, counter, StatusCode::NOT_ACCEPTABLE, &under).await
         }
-        answered => answered,
+        answered => answered.map(|mut response| {
+            player::add_links(response.headers_mut());
+            response
+        }),
     }
 }
 
@@ -135,6 +138,7 @@ async fn offer(
     ];
     let mut response = (status, headers, text).into_response();
     ice::add_links(response.headers_mut(), &app.config().ice_servers, client.as_str());
+    player::add_links(response.headers_mut());
     Ok(response)
 }
 

@@ -14,19 +14,34 @@ pub(crate) struct Point {
     pub(crate) bps: u64,
 }
 
-/// The steps of `track`, the lowest first, up to this height and frame rate; empty if nothing of it is sent.
+/// How high somebody may, or wants to, stand on a ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Caps {
+    pub(crate) height: Option<u16>,
+    pub(crate) frame_rate: Option<u8>,
+    pub(crate) layer: Option<u8>,
+    pub(crate) temporal: Option<u8>,
+}
+
+/// The steps of `track`, the lowest first, up to these caps; empty if nothing of it is sent.
 ///
 /// Where motion matters a layer comes whole or not at all, but for the lowest; where detail does, all layers come at their
 /// lowest frame rate first.
-pub(crate) fn ladder(track: &SceneTrack, max_height: Option<u16>, max_frame_rate: Option<u8>) -> Vec<Point> {
-    let top = track.layer_below(max_height);
-    let layers: Vec<u8> = track.live().filter(|layer| *layer <= top).collect();
-    let highest = |layer: u8| track.rates[usize::from(layer)].temporal_below(max_frame_rate);
+pub(crate) fn ladder(track: &SceneTrack, caps: Caps) -> Vec<Point> {
+    let top = track.layer_below(caps.height).min(caps.layer.unwrap_or(u8::MAX));
+    let mut layers: Vec<u8> = track.live().filter(|layer| *layer <= top).collect();
+    if layers.is_empty() {
+        // What was chosen is not sent: the lowest is nearest.
+        layers.extend(track.live().next());
+    }
+    let limit = caps.temporal.unwrap_or(u8::MAX);
+    let highest = |layer: u8| track.rates[usize::from(layer)].temporal_below(caps.frame_rate).min(limit);
     let point = |layer: u8, temporal: u8| {
         let rates = &track.rates[usize::from(layer)];
         let bps = if rates.known() { rates.cost(temporal) } else { assumed_bps(track.height(layer)) };
         let all = temporal + 1 >= rates.temporal_layers();
-        Point { layer, temporal: (!all).then_some(temporal), bps }
+        // Before it is measured how many there are, a choice holds all the same.
+        Point { layer, temporal: (!all).then_some(temporal).or(caps.temporal), bps }
     };
     let (Some(&first), Some(&last)) = (layers.first(), layers.last()) else { return Vec::new() };
     let motion = track.hint == ContentHint::Motion;

@@ -8,10 +8,11 @@
 use std::time::Instant;
 
 use antiphon_base::TrackKey;
+use antiphon_wire::whep::Selection;
 
 use crate::allocate::{Allocation, Pace, Video};
 use crate::assign::Assignment;
-use crate::ladder::{ladder, present};
+use crate::ladder::{Caps, ladder, present};
 use crate::output::Feed;
 use crate::participant::{Participant, Role, SlotState};
 use crate::rates::assumed_bps;
@@ -49,13 +50,30 @@ pub(crate) struct Choice {
     pub(crate) wake: Option<Instant>,
 }
 
-/// The lowest of the caps for `track` in `slot`.
+/// All caps for `track` in `slot`.
+fn caps(p: &Participant, slot: &SlotState, track: &SceneTrack) -> Caps {
+    let chosen = slot.selection.as_deref();
+    let layer = chosen.and_then(|chosen| match track.nested {
+        true => chosen.spatial(),
+        false => chosen.encoding_id.as_deref().and_then(|name| track.layer_named(name)),
+    });
+    Caps {
+        height: cap(p, slot, track),
+        frame_rate: p.policy.max_frame_rate,
+        layer,
+        temporal: chosen.and_then(Selection::temporal),
+    }
+}
+
+/// The lowest of the heights for `track` in `slot`.
 pub(crate) fn cap(p: &Participant, slot: &SlotState, track: &SceneTrack) -> Option<u16> {
     let of =
         |pin: &&antiphon_wire::control::Pin| pin.participant == track.owner && pin.source == track.key.source;
     let pin = p.policy.pins.iter().find(of);
     let tile = p.policy.slot_heights.get(&slot.mid).copied();
-    [p.policy.max_height, tile, pin.and_then(|pin| pin.max_height)].into_iter().flatten().min()
+    let chosen = slot.selection.as_deref().and_then(|chosen| chosen.max_height);
+    let all = [p.policy.max_height, tile, pin.and_then(|pin| pin.max_height), chosen];
+    all.into_iter().flatten().min()
 }
 
 /// A target for each slot of the assignment. `alone`: nobody but `p` watches this track.
@@ -110,7 +128,7 @@ fn videos(
             continue;
         };
         let Some(track) = scene.tracks.get(track) else { continue };
-        let ladder = ladder(track, cap(p, state, track), p.policy.max_frame_rate);
+        let ladder = ladder(track, caps(p, state, track));
         let shown = state.desired.filter(|f| f.track == track.key);
         let present = shown.and_then(|f| present(&ladder, f.layer, state.temporal));
         let elastic = track.told && alone(track.key);

@@ -14,7 +14,9 @@
 //! - tells of media what the engine needs: [`Room::layer_seen`], [`Room::spatial_seen`], [`Room::layer_resolution`], [`Room::keyframe_seen`],
 //!   [`Room::layer_rate`] (about once per second), [`Room::audio_level`] (each audio packet), [`Room::activity`]. It calls
 //!   `layer_seen` anew after [`Room::resume`] and after [`Room::layer_gone`];
-//! - tells its load by [`Room::load`], about once per second.
+//! - tells its load by [`Room::load`], about once per second;
+//! - says what publishers call their layers ([`Room::name_layers`]), for players to choose by ([`Room::select`]), and which of those without
+//!   control channel can be told how much to send ([`Room::may_bound`], [`Output::Bound`]).
 //!
 //! What holds after each drain: nobody is routed its own track, a track that is not there, is muted, or cannot be
 //! decoded; a track stands in one slot of a subscriber at most; replaying the roster deltas gives the roster; the
@@ -47,6 +49,7 @@
 
 mod allocate;
 mod assign;
+mod bound;
 mod config;
 mod dominance;
 mod join;
@@ -57,6 +60,7 @@ mod load;
 mod loudness;
 mod output;
 mod participant;
+mod playing;
 mod rates;
 mod room;
 mod scene;
@@ -71,6 +75,7 @@ pub use config::{Config, DataRates};
 pub use join::{Grants, Join, JoinError, SlotPlan};
 pub use keyframe::KeyframeCause;
 pub use output::{Feed, MAX_LAYERS, Output, SlotId, TapRequest};
+pub use playing::{Playing, SelectError};
 pub use rates::{LayerRate, MAX_TEMPORAL};
 pub use room::{MAX_QUEUED_MESSAGES, MAX_TAPS, Room};
 pub use stats::Stats;

@@ -84,6 +84,14 @@ pub enum Output {
         /// Bits per second; 0: there is no choice of layers.
         bps: u64,
     },
+    /// A publisher without control channel shall send no more than this: nobody watches more. Told again and again by RTCP
+    /// until there is another word.
+    Bound {
+        /// Who.
+        publisher: ParticipantKey,
+        /// Bits per second of all its media; `None`: as much as it likes.
+        bps: Option<u64>,
+    },
     /// A message on a topic to these, who may be slow: where it does not fit it is dropped and counted.
     Data {
         /// To whom.

@@ -1,6 +1,7 @@
 //! One participant as the engine keeps it: its tracks, its receive slots, its taps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use antiphon_base::{
@@ -9,6 +10,7 @@ use antiphon_base::{
 use antiphon_wire::control::{
     ContentHint, LimitReason, ParticipantInfo, ParticipantKind, Policy, Presence, SlotAssignment, TrackInfo,
 };
+use antiphon_wire::whep::Selection;
 
 use crate::allocate::Pace;
 use crate::join::{Grants, Join, SlotPlan};
@@ -42,6 +44,9 @@ pub(crate) struct Media {
     /// It sends more than it was told: it is not told again.
     pub(crate) deaf: bool,
     pub(crate) heights: [Option<u16>; MAX_LAYERS as usize],
+    pub(crate) widths: [Option<u16>; MAX_LAYERS as usize],
+    /// The most that each was measured to take.
+    pub(crate) peaks: [u64; MAX_LAYERS as usize],
     /// The layers are spatial layers of one RTP stream, each with all below it.
     pub(crate) nested: bool,
     pub(crate) last: Instant,
@@ -65,6 +70,8 @@ pub(crate) struct SourceState {
     pub(crate) hint: Option<ContentHint>,
     /// Apart: most participants of a large room send nothing.
     pub(crate) media: Option<Box<Media>>,
+    /// What its publisher calls its layers (rids), the lowest first; empty: nothing.
+    pub(crate) names: Arc<[String]>,
     /// What its publisher was told of it.
     pub(crate) wish: Wish,
     /// Position in the order in which the room's tracks began; 0 while it is not published.
@@ -104,6 +111,8 @@ pub(crate) struct SlotState {
     pub(crate) routed: Option<Feed>,
     /// The highest temporal layer of it; `None`: all.
     pub(crate) temporal: Option<u8>,
+    /// What its subscriber has chosen of whatever is shown (WHEP); `None`: the policy chooses.
+    pub(crate) selection: Option<Box<Selection>>,
     /// What it shall show as soon as that layer is sent.
     pub(crate) desired: Option<Feed>,
     /// What the lowest layer may take of the bandwidth, where that is less than it does.
@@ -151,6 +160,11 @@ pub(crate) struct Participant {
     pub(crate) presence: Presence,
     /// The control channel is open: messages go out.
     pub(crate) open: bool,
+    /// Media can flow.
+    pub(crate) up: bool,
+    /// Without a control channel: it can be told by RTCP how much it shall send, and was told this (`None`: no bound).
+    pub(crate) boundable: bool,
+    pub(crate) bound: Option<u64>,
     pub(crate) sources: [SourceState; 4],
     pub(crate) slots: Vec<SlotState>,
     pub(crate) taps: BTreeMap<TrackKey, TapState>,
@@ -193,6 +207,9 @@ impl Participant {
             control: join.control,
             presence: Presence::Connected,
             open: false,
+            up: false,
+            boundable: false,
+            bound: None,
             sources,
             slots: slots(&join.slots),
             taps: BTreeMap::new(),
@@ -275,6 +292,7 @@ pub(crate) fn slots(plan: &SlotPlan) -> Vec<SlotState> {
             role,
             routed: None,
             temporal: None,
+            selection: None,
             desired: None,
             squeezed: None,
             flowing: None,

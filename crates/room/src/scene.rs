@@ -1,6 +1,7 @@
 //! What can be seen and heard in a room at one moment: the ground on which slots are assigned.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use antiphon_base::{Codec, MediaKind, ParticipantId, ParticipantKey, Source, TrackKey};
 use antiphon_wire::control::{ContentHint, ParticipantKind};
@@ -24,6 +25,10 @@ pub(crate) struct SceneTrack {
     flowing: u8,
     pub(crate) rates: [Rates; MAX_LAYERS as usize],
     pub(crate) hint: ContentHint,
+    /// What its publisher calls its layers, the lowest first.
+    pub(crate) names: Arc<[String]>,
+    /// They are spatial layers of one stream.
+    pub(crate) nested: bool,
     /// Its publisher hears what is wanted of it, and follows.
     pub(crate) told: bool,
     /// Measured or assumed, in pixels.
@@ -44,6 +49,8 @@ impl SceneTrack {
             flowing: media.layers,
             rates: if media.nested { stacked(media.rates) } else { media.rates },
             hint: owner.sources[key.source.index()].hint.unwrap_or(by_source),
+            names: Arc::clone(&owner.sources[key.source.index()].names),
+            nested: media.nested,
             // Of spatial layers in one stream it could follow none by itself.
             told: browser && !media.deaf && !media.nested,
             heights: heights(media.available(), &media.heights),
@@ -66,6 +73,11 @@ impl SceneTrack {
         self.heights.get(usize::from(layer)).copied().unwrap_or(ASSUMED_TOP)
     }
 
+    /// The layer that its publisher calls so.
+    pub(crate) fn layer_named(&self, name: &str) -> Option<u8> {
+        self.names.iter().position(|n| n == name).and_then(|at| u8::try_from(at).ok())
+    }
+
     /// The highest layer at or below `cap`; the lowest if there is none.
     pub(crate) fn layer_below(&self, cap: Option<u16>) -> u8 {
         let fits = |layer: &u8| cap.is_none_or(|cap| self.height(*layer) <= cap);
@@ -78,7 +90,7 @@ impl SceneTrack {
 }
 
 /// Unknown heights are those of layers that are halves of each other.
-fn heights(layers: u8, known: &[Option<u16>; MAX_LAYERS as usize]) -> [u16; MAX_LAYERS as usize] {
+pub(crate) fn heights(layers: u8, known: &[Option<u16>; MAX_LAYERS as usize]) -> [u16; MAX_LAYERS as usize] {
     let top = u16::try_from(7 - layers.leading_zeros().min(7)).unwrap_or(0);
     let anchor = known.iter().zip(0u16..).find_map(|(height, layer)| height.map(|h| (layer, h)));
     let (layer, height) = anchor.unwrap_or((top, ASSUMED_TOP));

@@ -35,6 +35,10 @@ pub struct Stats {
     pub data_refused: u64,
     /// Messages by which publishers were told which layers are wanted.
     pub layers_told: u64,
+    /// Bounds by which publishers without control channel were told the same.
+    pub bounds_told: u64,
+    /// Layers that players have selected, or given back.
+    pub selections: u64,
     /// Messages by which subscribers were told that fewer videos are served, or all again.
     pub limits_told: u64,
     /// Changes of the number of videos that the server's load allows.

@@ -72,6 +72,11 @@ impl Wish {
         self.layers.get(usize::from(layer)).is_some_and(|l| l.off || l.resumed.is_some())
     }
 
+    /// The publisher may send it, as far as it was told.
+    pub(crate) fn is_on(&self, layer: u8) -> bool {
+        self.layers.get(usize::from(layer)).is_some_and(|l| !l.off)
+    }
+
     /// Its packets come.
     pub(crate) fn seen(&mut self, layer: u8) {
         if let Some(layer) = self.layers.get_mut(usize::from(layer)) {

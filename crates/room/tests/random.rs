@@ -11,6 +11,7 @@ use antiphon_room::{Config, Feed, Join, KeyframeCause, LayerRate, Output, SlotId
 use antiphon_wire::control::{
     Follow, LeaveReason, ParticipantInfo, ParticipantKind, Pin, Policy, Presence, Request, ServerMessage,
 };
+use antiphon_wire::whep::Selection;
 
 use call::{Call, Client, H264, OPUS, VP8, browser, feed, id, plan, track};
 
@@ -181,7 +182,7 @@ impl Model {
     fn connection(&mut self, key: ParticipantKey) {
         let now = self.call.now;
         let name = self.known[&key].join.id.clone();
-        match self.random.below(4) {
+        match self.random.below(6) {
             0 => {
                 self.call.room.disconnected(now, key);
                 self.known.get_mut(&key).unwrap().sent.clear();
@@ -201,12 +202,35 @@ impl Model {
                 }
             }
             2 => self.call.room.bandwidth(now, key, self.random.next() % 8_000_000),
+            3 => self.select(key),
+            4 => {
+                let names = ["q", "h", "f"].map(str::to_owned);
+                let names = names.into_iter().take(self.random.below(4)).collect();
+                self.call.room.name_layers(now, key, Source::Camera, names);
+            }
             _ => {
                 if self.random.chance(20) {
                     self.call.room.leave(now, key, LeaveReason::Left);
                 }
             }
         }
+    }
+
+    /// A choice of layers; what cannot be chosen is refused and changes nothing.
+    fn select(&mut self, key: ParticipantKey) {
+        let r = &mut self.random;
+        let number = |r: &mut Random| r.chance(40).then(|| u8::try_from(r.below(4)).unwrap());
+        let selection = Selection {
+            media_id: None,
+            encoding_id: r.chance(60).then(|| r.pick(&["q", "h", "f", "x"]).to_owned()),
+            spatial_layer_id: number(r),
+            temporal_layer_id: number(r),
+            max_spatial_layer_id: number(r),
+            max_temporal_layer_id: number(r),
+            max_height: r.chance(30).then(|| r.pick(&[90, 180, 400])),
+        };
+        let mid = r.chance(50).then(|| r.pick(&["v0", "v1", "s", "a0"]));
+        let _ = self.call.room.select(self.call.now, key, mid, &selection);
     }
 
     fn taps(&mut self, key: ParticipantKey) {

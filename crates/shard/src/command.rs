@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use antiphon_base::{ParticipantId, ParticipantKey, RoomName};
+use antiphon_room::SelectError;
 use antiphon_wire::control::LeaveReason;
+use antiphon_wire::whep::{Event, Selection};
+use async_channel::Receiver;
 
 use crate::attach::{AttachCommand, AttachRequest, Attachment};
 use crate::join::{JoinError, Joined, Prepared};
 use crate::restart::{IceError, IceRequest, IceUpdate};
 use crate::status::{ParticipantStatus, RoomStatus};
 use crate::tcp::Handed;
+use crate::watch::WatchError;
 
 /// Where an answer goes: a ring of one.
 pub(crate) type Reply<T> = async_channel::Sender<T>;
@@ -28,6 +32,10 @@ pub(crate) enum Command {
     Remove { room: RoomName, id: ParticipantId, reason: LeaveReason, reply: Reply<bool> },
     /// Somebody says something of its ICE session.
     Ice { room: RoomName, id: ParticipantId, request: IceRequest, reply: Reply<Result<IceUpdate, IceError>> },
+    /// A player chooses a layer.
+    Select { room: RoomName, id: ParticipantId, selection: Selection, reply: Reply<Result<(), SelectError>> },
+    /// A player wants to be told what happens to what it plays.
+    Watch { room: RoomName, id: ParticipantId, reply: Reply<Result<Receiver<Event>, WatchError>> },
     /// Begin a dump of somebody's decrypted RTP.
     Dump { room: RoomName, id: ParticipantId, reply: Reply<Option<async_channel::Receiver<Vec<u8>>>> },
     /// All rooms.

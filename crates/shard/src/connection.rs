@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use antiphon_base::{Codec, Source};
+use antiphon_base::{Codec, MediaKind, Source};
 use antiphon_room::slot::Outgoing;
 use antiphon_room::{MAX_LAYERS, SlotId};
 use antiphon_wire::rtp::Descriptor;
 use antiphon_wire::rtp::dependency::{self, Dependency};
+use str0m::bwe::Bitrate;
 use str0m::channel::ChannelId;
 use str0m::media::{KeyframeRequestKind, Mid, Pt, Rid};
 use str0m::net::{Protocol, Receive};
@@ -43,6 +44,10 @@ const MAX_EVENTS: usize = 4_096;
 const PATH_SILENCE: Duration = Duration::from_secs(7);
 /// SSRCs of one peer that are remembered as genuine: four sources of four layers with retransmissions.
 const MAX_GENUINE: usize = 32;
+/// What a peer is told that shall send as much as it likes: more than any browser does.
+const UNBOUNDED_BPS: u64 = 50_000_000;
+/// How often a bound is said.
+const BOUND_INTERVAL: Duration = Duration::from_secs(1);
 /// A STUN binding success response (RFC 8489, section 5), by which we know that a request was valid.
 const STUN_BINDING_SUCCESS: [u8; 2] = [0x01, 0x01];
 
@@ -104,6 +109,9 @@ pub(crate) struct Connection {
     clock: Clock,
     /// When the last valid binding request came.
     consent: Instant,
+    /// What it was told to send at most (`None`: as much as it likes), if it was told anything, and when.
+    bound: Option<Option<u64>>,
+    bound_told: Option<Instant>,
     /// Smallest seen difference between our clock and the sender's NTP clock, in us: see [`Connection::on_report`].
     ntp_offset_us: Option<i64>,
     pub(crate) counters: Counters,
@@ -123,6 +131,8 @@ pub(crate) struct Counters {
     /// Lost audio that a later packet repeated; RED that did not parse, or repeated what had come.
     pub(crate) red_recovered: u64,
     pub(crate) red_refused: u64,
+    /// What the peer was told to send at most, in bits per second; 0: nothing was.
+    pub(crate) bound_bps: u64,
 }
 
 /// A source layer as it comes in, found by its SSRC.
@@ -257,6 +267,8 @@ impl Connection {
             data: [None; 2],
             clock: Clock::new(now),
             consent: now,
+            bound: None,
+            bound_told: None,
             ntp_offset_us: None,
             counters: Counters::default(),
         }
@@ -726,6 +738,39 @@ impl Connection {
     /// What the subscriber would be sent if nothing limited it, in bits per second.
     pub(crate) fn set_demand(&mut self, bps: u64) {
         self.sender.set_demand(bps);
+    }
+
+    /// What the peer shall send at most, in bits per second; `None`: as much as it likes. Leaves with the next finish.
+    pub(crate) fn bound(&mut self, now: Instant, bps: Option<u64>) {
+        self.bound = Some(bps);
+        self.tell_bound(now);
+    }
+
+    /// Says the bound again, if it is time: packets get lost, and what came last holds. `true`: something leaves.
+    pub(crate) fn repeat_bound(&mut self, now: Instant) -> bool {
+        let due = self.bound_told.is_none_or(|at| now.saturating_duration_since(at) >= BOUND_INTERVAL);
+        due && self.tell_bound(now)
+    }
+
+    /// By REMB (draft-alvestrand-rmcat-remb-03), which is of all that the peer sends, whichever stream it names.
+    fn tell_bound(&mut self, now: Instant) -> bool {
+        let Some(bps) = self.bound else { return false };
+        let stream = self.streams.iter().find(|s| s.source.kind() == MediaKind::Video);
+        let Some(ssrc) = stream.map(|s| s.ssrc) else { return false };
+        let mut api = self.rtc.direct_api();
+        let Some(rx) = api.stream_rx(&ssrc) else { return false };
+        let bps = bps.unwrap_or(UNBOUNDED_BPS);
+        rx.request_remb(Bitrate::from(bps));
+        self.rtc_waits = true;
+        self.bound_told = Some(now);
+        self.counters.bound_bps = bps;
+        true
+    }
+
+    /// Rids of the lines that the peer sends on, the lowest layer first.
+    pub(crate) fn layer_names(&self) -> Vec<(Source, Vec<String>)> {
+        let lines = self.inputs.iter().filter(|line| !line.rids.is_empty());
+        lines.map(|line| (line.source, line.rids.iter().map(ToString::to_string).collect())).collect()
     }
 
     /// What the peer is thought to be able to receive before anything was measured; `None`: it is not measured.

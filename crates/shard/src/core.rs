@@ -444,9 +444,14 @@ impl Core {
                 self.touch(place);
             }
             self.ask_again(now, place);
+            let peer = self.peers[place].as_deref_mut();
+            if peer.is_some_and(|peer| peer.connection.repeat_bound(now)) {
+                self.touch(place);
+            }
         }
         for room in 0..self.hosts.len() {
             self.find_stopped_layers(now, room);
+            self.tell_watches(now, room);
             if self.home_mut(room).is_some_and(|home| home.room.is_over()) {
                 self.end_room(room);
             }

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use antiphon_base::{ParticipantId, RoomName};
+use antiphon_room::SelectError;
 use antiphon_wire::control::{LeaveReason, ParticipantKind};
+use antiphon_wire::whep::{Event, Selection};
 use str0m::IceCreds;
 use str0m::config::DtlsCert;
 
@@ -38,6 +40,7 @@ use crate::restart::{IceError, IceRequest, IceUpdate, PWD_CHARACTERS, Seat, UFRA
 use crate::sdp::{Terms, negotiate};
 use crate::status::{Holdings, ParticipantStatus, ShardMetrics};
 use crate::transport::Transport;
+use crate::watch::WatchError;
 
 /// A packet that leaves.
 #[derive(Debug, Clone, Copy)]
@@ -254,6 +257,35 @@ impl Engine {
             Seat::Here(place) => self.cores[home].ice(now, place, request),
             Seat::Away(shard, who) => self.cores[usize::from(shard)].ice_of(now, who, request),
         }
+    }
+
+    /// A player chooses a layer of what it is sent.
+    ///
+    /// # Errors
+    /// As [`crate::Shards::select`].
+    pub fn select(
+        &mut self,
+        now: Instant,
+        room: &RoomName,
+        id: &ParticipantId,
+        selection: &Selection,
+    ) -> Result<(), SelectError> {
+        let home = self.placement.home(room);
+        self.cores[home].select(now, room, id, selection)
+    }
+
+    /// What happens to what a player plays.
+    ///
+    /// # Errors
+    /// As [`crate::Shards::watch`].
+    pub fn watch(
+        &mut self,
+        now: Instant,
+        room: &RoomName,
+        id: &ParticipantId,
+    ) -> Result<async_channel::Receiver<Event>, WatchError> {
+        let home = self.placement.home(room);
+        self.cores[home].watch(now, room, id)
     }
 
     /// Takes somebody out of a room. `false`: nobody of that id is there.

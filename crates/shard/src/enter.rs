@@ -50,6 +50,12 @@ impl Core {
             Command::Ice { room, id, request, reply } => {
                 self.answer_ice(now, (&room, &id), request, reply);
             }
+            Command::Select { room, id, selection, reply } => {
+                let _ = reply.try_send(self.select(now, &room, &id, &selection));
+            }
+            Command::Watch { room, id, reply } => {
+                let _ = reply.try_send(self.watch(now, &room, &id));
+            }
             Command::Dump { room, id, reply } => {
                 self.answer_dump(&room, &id, reply);
             }
@@ -175,6 +181,15 @@ impl Core {
         // Here, wherever the peer sits: the room allocates by it from the first picture on.
         if let Some(bps) = negotiated.connection.start_bps() {
             home.room.bandwidth(now, key, bps);
+        }
+        for (source, names) in negotiated.connection.layer_names() {
+            home.room.name_layers(now, key, source, names);
+        }
+        if negotiated.takes_bounds {
+            home.room.may_bound(now, key);
+        }
+        if request.kind == ParticipantKind::Whep {
+            home.players.insert(key, negotiated.mids);
         }
         let connection = home.next_connection();
         let who = Who { room: self.id_of(room), key, connection };

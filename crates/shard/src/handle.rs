@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use antiphon_base::{ErrorKind, ParticipantId, RoomName};
+use antiphon_room::SelectError;
 use antiphon_wire::control::LeaveReason;
+use antiphon_wire::whep::{Event, Selection};
 
 use crate::attach::{AttachRequest, Attachment};
 use crate::clock::Clock;
@@ -24,6 +26,7 @@ use crate::restart::{IceError, IceRequest, IceUpdate};
 use crate::run::Runner;
 use crate::status::{Metrics, ParticipantStatus, RoomStatus, ShardMetrics};
 use crate::tcp::{Others, Pipes};
+use crate::watch::WatchError;
 
 /// All shards of this process. Cheap to clone; the threads end with [`Shards::stop`].
 #[derive(Clone)]
@@ -162,6 +165,38 @@ impl Shards {
         ask(self.home(room), |reply| Command::Ice { room: name, id, request, reply })
             .await
             .unwrap_or(Err(IceError::Busy))
+    }
+
+    /// A player chooses a layer of what it is sent.
+    ///
+    /// # Errors
+    /// See [`SelectError`].
+    pub async fn select(
+        &self,
+        room: &RoomName,
+        id: &ParticipantId,
+        selection: Selection,
+    ) -> Result<(), SelectError> {
+        let (name, id) = (room.clone(), id.clone());
+        ask(self.home(room), |reply| Command::Select { room: name, id, selection, reply })
+            .await
+            .unwrap_or(Err(SelectError::Gone))
+    }
+
+    /// What happens to what a player plays, from now on, until it goes or the receiver is dropped. Who does not read loses
+    /// the oldest.
+    ///
+    /// # Errors
+    /// See [`WatchError`].
+    pub async fn watch(
+        &self,
+        room: &RoomName,
+        id: &ParticipantId,
+    ) -> Result<async_channel::Receiver<Event>, WatchError> {
+        let (name, id) = (room.clone(), id.clone());
+        ask(self.home(room), |reply| Command::Watch { room: name, id, reply })
+            .await
+            .unwrap_or(Err(WatchError::Busy))
     }
 
     /// Decrypted RTP that a participant sends, as pcap bytes, until the receiver is dropped.

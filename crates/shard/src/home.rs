@@ -13,6 +13,7 @@ use crate::attach::AttachEvent;
 use crate::clock::Clock;
 use crate::seam::{Fact, Who};
 use crate::table::Observed;
+use crate::watch::Watch;
 
 /// The engine of a room and its members.
 pub(crate) struct Home {
@@ -25,6 +26,10 @@ pub(crate) struct Home {
     pub(crate) branches: Vec<u16>,
     /// Connections so far.
     connections: u32,
+    /// The m-lines of players, by their mids.
+    pub(crate) players: HashMap<ParticipantKey, Vec<String>>,
+    /// Their event streams.
+    pub(crate) watches: Vec<Watch>,
     /// On which shards somebody gets a feed.
     interests: HashMap<Feed, Vec<u16>>,
 }
@@ -66,6 +71,8 @@ impl Home {
             dirty: true,
             branches: Vec::new(),
             connections: 0,
+            players: HashMap::new(),
+            watches: Vec::new(),
             interests: HashMap::new(),
         }
     }
@@ -109,6 +116,7 @@ impl Home {
     /// A participant has gone.
     pub(crate) fn forget(&mut self, key: ParticipantKey) {
         self.interests.retain(|feed, _| feed.track.participant != key);
+        self.forget_player(key);
     }
 
     /// Something happened on a member's connection.

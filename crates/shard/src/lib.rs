@@ -48,7 +48,9 @@ mod testing;
 mod timers;
 mod topics;
 mod transport;
+mod watch;
 
+pub use antiphon_room::SelectError;
 pub use attach::{
     AttachCommand, AttachEvent, AttachRequest, AttachSender, Attachment, OutPacket, TapRequest,
 };
@@ -61,3 +63,4 @@ pub use restart::{IceError, IceMatch, IceParameters, IceRequest, IceUpdate};
 pub use status::{Holdings, Metrics, ParticipantStatus, RoomStatus, ShardMetrics};
 pub use topics::TopicQueue;
 pub use transport::Transport;
+pub use watch::WatchError;

@@ -27,6 +27,12 @@ impl Core {
                     peer.connection.set_demand(bps);
                 }
             }
+            Order::Bound(bps) => {
+                if let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) {
+                    peer.connection.bound(now, bps);
+                    self.touch(place);
+                }
+            }
             Order::Keyframe { source, layer } => self.ask_keyframe(place, source, layer),
             Order::Close(reason) => self.close(now, place, reason),
             Order::Replace => self.take_down(now, place),

@@ -132,6 +132,8 @@ impl Offered {
             slots: lines.slots,
             decodes: lines.decodes,
             control: false,
+            mids: sdp::mids(&self.text),
+            takes_bounds: false,
         };
         let (room, request, resume_token) = (self.room, self.request, self.resume_token);
         let shard = self.shard;

@@ -56,6 +56,7 @@ impl Core {
             // The routing table itself knows what nobody wants, and publishers are told by message.
             Output::Wanted { .. } => {}
             Output::Demand { subscriber, bps } => self.order(now, room, subscriber, Order::Demand(bps)),
+            Output::Bound { publisher, bps } => self.order(now, room, publisher, Order::Bound(bps)),
             Output::Data { to, message } => {
                 for key in to {
                     self.give_data(now, room, key, &message);

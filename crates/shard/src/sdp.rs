@@ -55,6 +55,10 @@ pub(crate) struct Negotiated {
     pub(crate) slots: SlotPlan,
     pub(crate) decodes: Vec<VideoCodec>,
     pub(crate) control: bool,
+    /// Mids of all m-lines, in their order.
+    pub(crate) mids: Vec<String>,
+    /// It sends video and takes REMB.
+    pub(crate) takes_bounds: bool,
 }
 
 /// Answers an offer.
@@ -101,10 +105,29 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
     let control = terms.kind != ParticipantKind::Whip
         && terms.kind != ParticipantKind::Whep
         && offer.lines().any(|l| l.starts_with("m=application"));
+    let takes_bounds = lines.inputs.iter().any(|line| takes_remb(offer, &answer, line));
+    let mids = mids(&answer);
     let sender = Sender::new(lines.outputs.into_iter().map(|(_, plan)| plan).collect(), cname);
     let connection =
         Connection::new((rtc, keys), (sessions, terms.reach.clone()), lines.inputs, sender, codecs, now);
-    Ok(Negotiated { connection, answer, slots: lines.slots, decodes: lines.decodes, control })
+    let (slots, decodes) = (lines.slots, lines.decodes);
+    Ok(Negotiated { connection, answer, slots, decodes, control, mids, takes_bounds })
+}
+
+/// Mids of all m-lines, in their order.
+pub(crate) fn mids(sdp: &str) -> Vec<String> {
+    sections(sdp).iter().skip(1).map(|s| attribute(s, "mid").unwrap_or_default().to_owned()).collect()
+}
+
+/// Both sides speak REMB (draft-alvestrand-rmcat-remb-03, section 2.1) of what the client sends on this line.
+fn takes_remb(offer: &str, answer: &str, line: &InLine) -> bool {
+    let mid = line.mid.to_string();
+    let says = |sdp: &str| {
+        let section = sections(sdp).into_iter().find(|s| attribute(s, "mid") == Some(&mid));
+        let said = |l: &str| l.starts_with("a=rtcp-fb:") && l.trim_end().ends_with(" goog-remb");
+        section.is_some_and(|s| s.lines().any(said))
+    };
+    line.source.kind() == MediaKind::Video && says(offer) && says(answer)
 }
 
 /// What str0m is to read of a session description.
@@ -526,21 +549,37 @@ mod tests {
         assert_eq!(line, "m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 103\r\n");
     }
 
-    #[test]
-    fn the_dependency_descriptor_is_answered_for_video() {
-        let chromium = include_str!("../tests/data/chromium-156.sdp");
+    /// As [`super::negotiate`], of a server like any other.
+    fn answered(offer: &str, kind: ParticipantKind) -> Negotiated {
         let provider = str0m::crypto::from_feature_flags();
         let certificate = provider.dtls_provider.generate_certificate().unwrap();
         let credentials = IceCreds { ufrag: "00abc".into(), pass: "x".repeat(24) };
         let reach = Arc::new(Reach::new(&["127.0.0.1".parse().unwrap()], &[], Some(5_000), None));
-        let terms = Terms {
-            reach: &reach,
-            certificate: &certificate,
-            credentials,
-            max_slots: 64,
-            kind: ParticipantKind::WebRtc,
-        };
-        let answer = negotiate(chromium, terms, Instant::now()).ok().unwrap().answer;
+        let terms = Terms { reach: &reach, certificate: &certificate, credentials, max_slots: 64, kind };
+        negotiate(offer, terms, Instant::now()).ok().unwrap()
+    }
+
+    #[test]
+    fn who_offers_remb_for_its_video_can_be_bounded() {
+        for (offer, takes) in [
+            (include_str!("../tests/data/chromium-148-whip.sdp"), true),
+            (include_str!("../tests/data/firefox-140-whip.sdp"), true),
+            (include_str!("../tests/data/safari-18-whip.sdp"), true),
+        ] {
+            assert_eq!(answered(offer, ParticipantKind::Whip).takes_bounds, takes);
+            let without: String = offer.split_inclusive('\n').filter(|l| !l.contains("goog-remb")).collect();
+            assert!(!answered(&without, ParticipantKind::Whip).takes_bounds);
+        }
+        // Who plays sends nothing that could be bounded.
+        let player = answered(include_str!("../tests/data/chromium-148-whep.sdp"), ParticipantKind::Whep);
+        assert!(!player.takes_bounds);
+        assert_eq!(player.mids, ["0", "1"]);
+    }
+
+    #[test]
+    fn the_dependency_descriptor_is_answered_for_video() {
+        let chromium = include_str!("../tests/data/chromium-156.sdp");
+        let answer = answered(chromium, ParticipantKind::WebRtc).answer;
         let (mut videos, mut others) = (0, 0);
         for section in sections(&answer) {
             let video = section.starts_with("m=video");

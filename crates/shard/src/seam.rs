@@ -44,6 +44,8 @@ pub(crate) enum Order {
     Route { slot: SlotId, feed: Option<Feed>, temporal: Option<u8> },
     /// What it would be sent if nothing limited it, in bits per second.
     Demand(u64),
+    /// It shall send no more than this, in bits per second; `None`: as much as it likes.
+    Bound(Option<u64>),
     /// Ask it for a keyframe.
     Keyframe { source: Source, layer: u8 },
     /// It is out of the room.

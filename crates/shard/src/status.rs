@@ -61,6 +61,8 @@ pub struct ShardMetrics {
     pub attach_dropped: u64,
     /// Messages on topics lost because their receiver was slow.
     pub data_dropped: u64,
+    /// Events lost because players did not read them.
+    pub player_events_dropped: u64,
     /// Commands refused because the inbox was full.
     pub inbox_dropped: u64,
     /// Keyframes asked of publishers.
@@ -102,6 +104,7 @@ impl std::iter::Sum for ShardMetrics {
             packets_unwanted: a.packets_unwanted + b.packets_unwanted,
             attach_dropped: a.attach_dropped + b.attach_dropped,
             data_dropped: a.data_dropped + b.data_dropped,
+            player_events_dropped: a.player_events_dropped + b.player_events_dropped,
             inbox_dropped: a.inbox_dropped + b.inbox_dropped,
             ice_restarts: a.ice_restarts + b.ice_restarts,
             keyframe_requests: a.keyframe_requests + b.keyframe_requests,

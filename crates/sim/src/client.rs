@@ -11,7 +11,7 @@ use antiphon_wire::control::{
     SlotAssignment,
 };
 use antiphon_wire::topic;
-use str0m::bwe::Bitrate;
+use str0m::bwe::{Bitrate, BweKind};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::config::DtlsCert;
@@ -204,6 +204,8 @@ pub struct Client {
     pub senders: Vec<Sender>,
     /// Messages on topics with the times of their arrival, and how many were lost before each.
     pub data: Vec<(Instant, topic::Message, u32)>,
+    /// How much it was told by REMB to send at most, in bits per second, with the times.
+    pub bounds: Vec<(Instant, u64)>,
     rtc: Rtc,
     deadline: Instant,
     restarting: Option<SdpPendingOffer>,
@@ -357,6 +359,7 @@ impl Offering {
             slots: self.slots,
             senders: Vec::new(),
             data: Vec::new(),
+            bounds: Vec::new(),
             rtc: self.rtc,
             deadline: now,
             restarting: None,
@@ -683,6 +686,9 @@ impl Client {
                 }
             }
             Event::RtpPacket(packet) => self.on_rtp(now, &packet),
+            Event::EgressBitrateEstimate(BweKind::Remb { estimate, .. }) => {
+                self.bounds.push((now, estimate.as_u64()));
+            }
             _ => {}
         }
     }

@@ -8,6 +8,7 @@
 //! * [`rtp`]: payload descriptors, slot rewriting, packetizing and depacketizing.
 //! * [`sdpfrag`]: the ICE part of an SDP, as PATCH requests carry it.
 //! * [`topic`]: messages that participants send each other on topics (`docs/reference/data.md`).
+//! * [`whep`]: the JSON bodies of WHEP's extensions.
 
 pub mod bot;
 pub mod control;
@@ -17,3 +18,4 @@ pub mod rtcp;
 pub mod rtp;
 pub mod sdpfrag;
 pub mod topic;
+pub mod whep;

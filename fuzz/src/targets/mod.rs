@@ -17,3 +17,4 @@ pub(crate) mod store_matroska;
 pub(crate) mod store_objects;
 pub(crate) mod stun;
 pub(crate) mod topic;
+pub(crate) mod whep;

@@ -48,10 +48,13 @@ export async function publish(it, person, room, { kind, codec, name, encodings }
   return location.slice(location.lastIndexOf("/") + 1);
 }
 
-/** Plays one participant in `#player`, a <video> or <audio>. */
+/**
+ * Plays one participant in `#player`, a <video> or <audio>. Gives the player's token and resource, and the URLs of its
+ * extensions by the last word of their names.
+ */
 export async function play(it, person, room, { kind, participant }) {
   const token = await it.server.token(room);
-  await person.evaluate(
+  const [resource, link] = await person.evaluate(
     async ([path, bearer, wanted]) => {
       const pc = new RTCPeerConnection();
       const element = Object.assign(document.createElement(wanted), { id: "player", autoplay: true });
@@ -64,9 +67,13 @@ export async function play(it, person, room, { kind, participant }) {
       const text = await response.text();
       if (response.status !== 201) throw new Error(`${path}: ${response.status} ${text}`);
       await pc.setRemoteDescription({ type: "answer", sdp: text });
+      return [response.headers.get("Location"), response.headers.get("Link")];
     },
     [`/whep/${room}/${participant}`, token, kind],
   );
+  const links = [...link.matchAll(/<([^>]+)>; rel="urn:ietf:params:whep:ext:core:([^"]+)"/g)];
+  const absolute = path => new URL(path, it.server.url).href;
+  return { token, resource: absolute(resource), ...Object.fromEntries(links.map(([, to, rel]) => [rel, absolute(to)])) };
 }
 
 /** Which codec the first connection of a page sends or receives, like "video/VP8"; undefined while nothing flows. */

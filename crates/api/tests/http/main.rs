@@ -6,6 +6,7 @@ mod bots;
 mod client;
 mod joining;
 mod pages;
+mod player;
 mod tokens;
 mod whip;
 

@@ -91,8 +91,9 @@ async fn a_session_says_its_tag_and_what_it_takes_and_where_turn_is() {
         let tag = reply.header("etag").unwrap();
         assert!(tag.len() > 6 && tag.starts_with('"') && tag.ends_with('"'), "a strong tag: {tag}");
         assert_eq!(reply.header("accept-patch"), Some("application/trickle-ice-sdpfrag"));
+        let links = reply.headers("link").into_iter().filter(|l| l.contains("ice-server"));
         assert_eq!(
-            reply.headers("link"),
+            links.collect::<Vec<_>>(),
             [
                 "<stun:turn.example.net>; rel=\"ice-server\"",
                 "<turn:turn.example.net?transport=udp>; rel=\"ice-server\"; username=\"user\"; \

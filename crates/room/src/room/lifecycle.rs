@@ -139,7 +139,7 @@ impl Room {
         self.flush_roster();
         let Some(p) = self.participants.get_mut(&key) else { return };
         let resumed = p.presence == Presence::Reconnecting;
-        p.presence = Presence::Connected;
+        (p.presence, p.up) = (Presence::Connected, true);
         let welcome = ServerMessage::Welcome {
             participant: p.id.clone(),
             key,

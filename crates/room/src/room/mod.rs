@@ -19,6 +19,7 @@ use crate::topics::Topics;
 
 mod data;
 mod lifecycle;
+mod playing;
 mod request;
 mod roster;
 mod routing;

@@ -55,6 +55,9 @@ impl Room {
         let Some(media) = state.media.as_mut() else { return };
         let Some(rates) = media.rates.get_mut(usize::from(feed.layer)) else { return };
         let mut news = rates.take(rate, source == Source::Screen);
+        let peak = &mut media.peaks[usize::from(feed.layer)];
+        let before = std::mem::replace(peak, rates.latest(u8::MAX).max(*peak));
+        self.layers_dirty |= p.boundable && before < *peak;
         if !media.deaf && state.wish.is_ignored(self.now, feed.layer, rates.latest(u8::MAX)) {
             media.deaf = true;
             self.layers_dirty = true;
@@ -101,10 +104,17 @@ impl Room {
     /// A keyframe told the size of its pictures.
     pub fn layer_resolution(&mut self, now: Instant, feed: Feed, width: u32, height: u32) {
         self.at(now);
-        let height = u16::try_from(height).unwrap_or(u16::MAX);
+        let [width, height] = [width, height].map(|pixels| u16::try_from(pixels).unwrap_or(u16::MAX));
         let Some(media) = self.media(feed.track) else { return };
-        let Some(known) = media.heights.get_mut(usize::from(feed.layer)) else { return };
-        if width == 0 || height == 0 || *known == Some(height) {
+        let layer = usize::from(feed.layer);
+        let (Some(known), Some(wide)) = (media.heights.get_mut(layer), media.widths.get_mut(layer)) else {
+            return;
+        };
+        if width == 0 || height == 0 {
+            return;
+        }
+        *wide = Some(width);
+        if *known == Some(height) {
             return;
         }
         *known = Some(height);
@@ -233,6 +243,8 @@ impl Media {
             rates: Default::default(),
             deaf: false,
             heights: Default::default(),
+            widths: Default::default(),
+            peaks: Default::default(),
             nested: false,
             last: now,
             idle: false,

@@ -8,8 +8,10 @@ use antiphon_base::{MediaKind, ParticipantKey, Source};
 use antiphon_wire::control::{LimitReason, ServerMessage};
 
 use super::Room;
+use crate::bound::{bound, differs};
 use crate::layers;
-use crate::output::{Feed, MAX_LAYERS};
+use crate::output::{Feed, MAX_LAYERS, Output};
+use crate::participant::Participant;
 use crate::timer::Reason;
 use crate::wish::Want;
 
@@ -86,8 +88,8 @@ impl Room {
         (self.layers_dirty, self.layers_looked) = (false, Some(self.now));
         let wants = self.wants();
         let now = self.now;
-        let (mut told, mut wake) = (Vec::new(), None::<Instant>);
-        for p in self.participants.values_mut().filter(|p| p.open) {
+        let (mut told, mut bounds, mut wake) = (Vec::new(), Vec::new(), None::<Instant>);
+        for p in self.participants.values_mut().filter(|p| p.open || (p.boundable && p.up)) {
             for source in [Source::Camera, Source::Screen] {
                 let (track, state) = (p.track(source), &mut p.sources[source.index()]);
                 if !state.listed() || state.muted {
@@ -106,10 +108,16 @@ impl Room {
                 };
                 let known = if nested { 1 } else { media.available() };
                 let (news, again) = state.wish.update(now, known, want);
+                let news = news.filter(|_| p.open);
                 told.extend(news.map(|layers| (p.key, ServerMessage::Layers { source, layers })));
                 wake = [wake, again].into_iter().flatten().min();
             }
+            if p.boundable {
+                bounds.extend(new_bound(p));
+            }
         }
+        self.stats.bounds_told += bounds.len() as u64;
+        self.outputs.extend(bounds);
         for (to, message) in told {
             self.stats.layers_told += 1;
             self.send(to, message);
@@ -156,4 +164,14 @@ impl Room {
         }
         wants
     }
+}
+
+/// What a publisher without control channel is to be told, if that is news.
+fn new_bound(p: &mut Participant) -> Option<Output> {
+    let bps = bound(p);
+    if !differs(p.bound, bps) {
+        return None;
+    }
+    p.bound = bps;
+    Some(Output::Bound { publisher: p.key, bps })
 }

@@ -141,6 +141,7 @@ pub struct Call {
     pub taps: BTreeSet<(ParticipantKey, Feed)>,
     pub wanted: BTreeMap<TrackKey, u8>,
     pub demands: BTreeMap<ParticipantKey, u64>,
+    pub bounds: BTreeMap<ParticipantKey, Option<u64>>,
     pub keyframes: Vec<(Duration, Feed)>,
     pub ended: Vec<(ParticipantKey, LeaveReason)>,
     pub dropped: Vec<ParticipantKey>,
@@ -168,6 +169,7 @@ impl Call {
             taps: BTreeSet::new(),
             wanted: BTreeMap::new(),
             demands: BTreeMap::new(),
+            bounds: BTreeMap::new(),
             keyframes: Vec::new(),
             ended: Vec::new(),
             dropped: Vec::new(),
@@ -246,6 +248,10 @@ impl Call {
                 self.clients.remove(&key);
             }
             Output::Dropped { key } => self.dropped.push(key),
+            Output::Bound { publisher, bps } => {
+                let before = self.bounds.insert(publisher, bps);
+                assert_ne!(before.unwrap_or(None), bps, "a bound that changes nothing");
+            }
             Output::Demand { subscriber, bps } => {
                 let before = self.demands.insert(subscriber, bps);
                 assert_ne!(before, Some(bps), "a demand that changes nothing");

@@ -15,6 +15,7 @@ mod lossy;
 mod meeting;
 mod moderation;
 mod offered;
+mod players;
 mod reach;
 mod restarting;
 mod returning;
