@@ -19,15 +19,14 @@ pub(crate) struct StreamOf {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct CreateStream {
     pub(crate) stream_name: String,
-    #[serde(default)]
-    pub(crate) device_name: String,
-    #[serde(default)]
-    pub(crate) media_type: String,
+    pub(crate) device_name: Option<String>,
+    pub(crate) media_type: Option<String>,
     pub(crate) kms_key_id: Option<String>,
     #[serde(default)]
     pub(crate) data_retention_in_hours: u32,
     #[serde(default)]
     pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) stream_storage_configuration: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -86,6 +85,36 @@ pub(crate) struct TagStream {
 pub(crate) struct UntagStream {
     #[serde(flatten)]
     pub(crate) stream: StreamOf,
+    pub(crate) tag_key_list: Vec<String>,
+}
+
+/// A resource by its ARN: here, a stream.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ResourceOf {
+    #[serde(rename = "ResourceARN")]
+    pub(crate) resource_arn: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct TagResource {
+    #[serde(rename = "ResourceARN")]
+    pub(crate) resource_arn: String,
+    pub(crate) tags: Vec<TagIn>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct TagIn {
+    pub(crate) key: String,
+    pub(crate) value: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct UntagResource {
+    #[serde(rename = "ResourceARN")]
+    pub(crate) resource_arn: String,
     pub(crate) tag_key_list: Vec<String>,
 }
 

@@ -19,8 +19,11 @@ use crate::error::{KvsError, with_request_id};
 use crate::{Kvs, now_ms, time};
 
 pub(crate) async fn put_media(State(kvs): State<Kvs>, request: Request) -> Answer {
-    authenticate_stream(&kvs, &request)?;
-    let (stream, timecodes) = (stream_of(request.headers())?, timecodes(request.headers())?);
+    let (parts, body) = request.into_parts();
+    let caller = authenticate_stream(&kvs, "PutMedia", &parts)?;
+    let headers = &parts.headers;
+    let (stream, timecodes) = (caller.check(stream_of(headers)?)?, timecodes(headers)?);
+    let wanted = wants_acks(headers)?;
     let busy = |_| {
         let message = "This server has as many producers as it may.";
         KvsError::new(StatusCode::BAD_REQUEST, "ConnectionLimitExceededException", message)
@@ -28,8 +31,8 @@ pub(crate) async fn put_media(State(kvs): State<Kvs>, request: Request) -> Answe
     let place = kvs.producers().try_acquire_owned().map_err(busy)?;
     let (session, acks) = kvs.store().open_session(&stream, timecodes, now_ms()).await?;
     // A task of its own: what was received is stored even if nobody waits for the answer any more.
-    tokio::spawn(receive(kvs.clone(), session, request.into_body(), place));
-    let body = Body::from_stream(lines(acks, kvs.config().idle_interval));
+    tokio::spawn(receive(kvs.clone(), session, body, place));
+    let body = Body::from_stream(lines(acks, kvs.config().idle_interval, wanted));
     Ok(with_request_id(([(header::CONTENT_TYPE, "application/json")], body).into_response()))
 }
 
@@ -56,6 +59,15 @@ fn timecodes(headers: &HeaderMap) -> Result<Timecodes, KvsError> {
             Ok(Timecodes::Relative { start_ms: start_ms.ok_or_else(|| KvsError::invalid(message))? })
         }
         _ => Err(KvsError::invalid("x-amzn-fragment-timecode-type: ABSOLUTE or RELATIVE.")),
+    }
+}
+
+/// Whether a producer wants to hear of each fragment; of faults it does always.
+fn wants_acks(headers: &HeaderMap) -> Result<bool, KvsError> {
+    match text(headers, "x-amzn-fragment-acknowledgment-required")? {
+        None | Some("1") => Ok(true),
+        Some("0") => Ok(false),
+        Some(_) => Err(KvsError::invalid("x-amzn-fragment-acknowledgment-required: 0 or 1.")),
     }
 }
 
@@ -87,13 +99,18 @@ async fn receive(kvs: Kvs, mut session: Session, mut body: Body, _place: OwnedSe
 }
 
 /// Acknowledgements, one JSON object per line; `IDLE` while there are none.
-fn lines(acks: Acks, idle: Duration) -> impl stream::Stream<Item = Result<Bytes, Infallible>> {
+fn lines(acks: Acks, idle: Duration, wanted: bool) -> impl stream::Stream<Item = Result<Bytes, Infallible>> {
     stream::unfold(acks, move |mut acks| async move {
-        let line = match tokio::time::timeout(idle, acks.recv()).await {
-            Err(_) => json!({ "EventType": "IDLE" }),
-            Ok(ack) => line(&ack?),
-        };
-        Some((Ok(Bytes::from(format!("{line}\n"))), acks))
+        loop {
+            let line = match tokio::time::timeout(idle, acks.recv()).await {
+                Err(_) => json!({ "EventType": "IDLE" }),
+                Ok(ack) => match ack? {
+                    Ack::Buffering(_) | Ack::Received(_) | Ack::Persisted(_) if !wanted => continue,
+                    ack => line(&ack),
+                },
+            };
+            return Some((Ok(Bytes::from(format!("{line}\n"))), acks));
+        }
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use antiphon_kvs::{Credentials, Kvs};
+use antiphon_kvs::{Credentials, Key, Kvs, Policy};
 use antiphon_store::key::{LocalKeys, Secret};
 use antiphon_store::{Backend, Depth, Report, Store, look};
 use anyhow::Context;
@@ -22,6 +22,38 @@ pub(crate) enum StoreCommand {
     Check(Where),
     /// Read and decrypt everything that is stored too, and look whether it is what was written.
     Scrub(Where),
+    /// Print a token for the stored streams, as JSON: to send as `Authorization: Bearer`, and as the session credentials that AWS
+    /// clients know.
+    Token(StreamToken),
+}
+
+/// What the token allows.
+#[derive(Args)]
+pub(crate) struct StreamToken {
+    /// Folder with the server's signing key
+    #[arg(long, value_name = "DIR", env = "ANTIPHON_DATA", default_value = "data")]
+    data: PathBuf,
+    /// Names of streams, `*` stands for any characters
+    #[arg(long, value_name = "A,B*", value_delimiter = ',', default_value = "*")]
+    streams: Vec<String>,
+    /// Operations, such as GetMedia,List*
+    #[arg(long, value_name = "A,B*", value_delimiter = ',', default_value = "*")]
+    actions: Vec<String>,
+    /// How long it is good: 90s, 15m, 1h; 36h at most
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = crate::token::duration)]
+    ttl: Duration,
+}
+
+impl StreamToken {
+    fn print(&self) -> anyhow::Result<()> {
+        let policy = Policy { actions: self.actions.clone(), streams: self.streams.clone() };
+        policy.check().map_err(anyhow::Error::msg)?;
+        let max = antiphon_kvs::tokens::MAX_TTL;
+        anyhow::ensure!(self.ttl <= max, "ttl: at most {} h", max.as_secs() / 3_600);
+        let issued = key::stream_tokens(&self.data)?.issue(policy, self.ttl, now_ms() / 1000);
+        println!("{}", issued.to_json());
+        Ok(())
+    }
 }
 
 /// Which store.
@@ -41,6 +73,7 @@ impl StoreCommand {
         let (of, depth) = match self {
             Self::Check(of) => (of, Depth::Check),
             Self::Scrub(of) => (of, Depth::Scrub),
+            Self::Token(token) => return token.print(),
         };
         let flags: Vec<_> = of.data.iter().map(|data| ("data", data.clone())).collect();
         let config = config::load(of.config.as_deref(), &flags)?;
@@ -133,7 +166,8 @@ impl Streams {
         for problem in &problems {
             tracing::error!(%problem, "the store is not as it should be; see `antiphon store check`");
         }
-        let kvs = Kvs::new(store.clone(), kvs(config));
+        let tokens = key::stream_tokens(&config.data)?;
+        let kvs = Kvs::new(store.clone(), tokens, kvs(config));
         Ok(Some(Self { kvs, sweeper: tokio::spawn(sweep(store)) }))
     }
 
@@ -148,14 +182,21 @@ impl Streams {
 
 fn kvs(config: &config::Config) -> antiphon_kvs::Config {
     let kvs = &config.kvs;
-    let credentials = Credentials {
-        access_key_id: kvs.access_key_id.clone(),
-        secret_access_key: kvs.secret_access_key.clone(),
-        session_token: None,
+    let key = |id: &str, secret: &str, policy: Policy| Key {
+        credentials: Credentials {
+            access_key_id: id.to_owned(),
+            secret_access_key: secret.to_owned(),
+            session_token: None,
+        },
+        policy,
     };
-    let has_key = !credentials.access_key_id.is_empty();
+    let mut keys: Vec<Key> =
+        kvs.keys.iter().map(|k| key(&k.access_key_id, &k.secret_access_key, k.policy())).collect();
+    if !kvs.access_key_id.is_empty() {
+        keys.push(key(&kvs.access_key_id, &kvs.secret_access_key, Policy::everything()));
+    }
     antiphon_kvs::Config {
-        credentials: if has_key { vec![credentials] } else { Vec::new() },
+        keys,
         endpoint: kvs.endpoint.trim_end_matches('/').to_owned(),
         tls: !config.tls.cert.as_os_str().is_empty(),
         ..antiphon_kvs::Config::default()

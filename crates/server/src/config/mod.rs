@@ -243,7 +243,45 @@ impl std::fmt::Debug for S3 {
 pub(crate) struct Kvs {
     pub(crate) access_key_id: String,
     pub(crate) secret_access_key: String,
+    pub(crate) keys: Vec<KvsKey>,
+    /// An address with a port; empty: none of its own.
+    pub(crate) http: String,
     pub(crate) endpoint: String,
+}
+
+/// An access key that may do less than everything; see `default.toml`.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KvsKey {
+    pub(crate) access_key_id: String,
+    pub(crate) secret_access_key: String,
+    pub(crate) actions: Vec<String>,
+    pub(crate) streams: Vec<String>,
+}
+
+impl KvsKey {
+    /// What it may do.
+    pub(crate) fn policy(&self) -> antiphon_kvs::Policy {
+        antiphon_kvs::Policy { actions: self.actions.clone(), streams: self.streams.clone() }
+    }
+}
+
+impl std::fmt::Debug for KvsKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The secret stays out of whatever prints a configuration.
+        f.debug_struct("KvsKey").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
+impl Kvs {
+    /// The port of its own.
+    ///
+    /// # Errors
+    /// Not an address with a port.
+    pub(crate) fn own_port(&self) -> anyhow::Result<Option<SocketAddr>> {
+        let own = (!self.http.is_empty()).then(|| self.http.parse());
+        own.transpose().with_context(|| format!("kvs.http: {:?} is not an address with a port", self.http))
+    }
 }
 
 impl std::fmt::Debug for Kvs {
