@@ -12,6 +12,7 @@ mod error;
 mod get;
 mod metrics;
 mod model;
+mod playback;
 mod put;
 pub mod sigv4;
 mod tags;
@@ -27,7 +28,7 @@ use antiphon_store::Store;
 use axum::Router;
 use axum::middleware;
 use axum::routing::{any, post};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 pub use access::{Key, Policy};
 pub use metrics::Metric;
@@ -55,6 +56,9 @@ pub const OPERATIONS: &[&str] = &[
     "GetMedia",
     "ListFragments",
     "GetMediaForFragmentList",
+    "GetClip",
+    "GetHLSStreamingSessionURL",
+    "GetDASHStreamingSessionURL",
     "CreateToken",
     "RotateKey",
 ];
@@ -102,13 +106,25 @@ struct Inner {
     tokens: Tokens,
     stop: watch::Sender<bool>,
     producers: Arc<Semaphore>,
+    sessions: playback::SessionKey,
+    segments: Semaphore,
+    clips: Semaphore,
 }
 
 impl Kvs {
     /// Over an open store.
     pub fn new(store: Store, tokens: Tokens, config: Config) -> Self {
         let producers = Arc::new(Semaphore::new(MAX_PRODUCERS));
-        Self(Arc::new(Inner { store, config, tokens, stop: watch::Sender::new(false), producers }))
+        Self(Arc::new(Inner {
+            store,
+            config,
+            sessions: tokens.playback(),
+            tokens,
+            stop: watch::Sender::new(false),
+            producers,
+            segments: Semaphore::new(playback::MAX_SEGMENTS_AT_ONCE),
+            clips: Semaphore::new(playback::MAX_CLIPS_AT_ONCE),
+        }))
     }
 
     /// The routes, under a path such as `/kvs`, or at the root if that is empty. Requests carry their peer's [`SocketAddr`] as an
@@ -146,7 +162,8 @@ impl Kvs {
         let own = Router::new()
             .route("/v1/tokens", post(tokens::create))
             .route("/v1/streams/{name}/key:rotate", post(control::rotate_key));
-        routes.merge(own).layer(middleware::from_fn(cross_origin::allow)).with_state(self.clone())
+        let routes = routes.merge(own).merge(playback::routes(prefix));
+        routes.layer(middleware::from_fn(cross_origin::allow)).with_state(self.clone())
     }
 
     /// Ends the producers' requests, so that what they sent is stored, and waits for that.
@@ -166,6 +183,20 @@ impl Kvs {
 
     pub(crate) fn tokens(&self) -> &Tokens {
         &self.0.tokens
+    }
+
+    pub(crate) fn sessions(&self) -> &playback::SessionKey {
+        &self.0.sessions
+    }
+
+    /// A place to hold a fragment in.
+    pub(crate) async fn segment_place(&self) -> SemaphorePermit<'_> {
+        self.0.segments.acquire().await.expect("it is never closed")
+    }
+
+    /// A place to hold a clip in.
+    pub(crate) async fn clip_place(&self) -> SemaphorePermit<'_> {
+        self.0.clips.acquire().await.expect("it is never closed")
     }
 
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {

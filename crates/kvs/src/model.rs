@@ -175,6 +175,58 @@ pub(crate) struct GetMediaForFragmentList {
     pub(crate) fragments: Vec<String>,
 }
 
+/// `HLSFragmentSelector` and `DASHFragmentSelector`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct PlaybackSelector {
+    pub(crate) fragment_selector_type: Option<String>,
+    pub(crate) timestamp_range: Option<PlaybackRange>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct PlaybackRange {
+    pub(crate) start_timestamp: Option<Value>,
+    pub(crate) end_timestamp: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct GetHls {
+    #[serde(flatten)]
+    pub(crate) stream: StreamOf,
+    pub(crate) playback_mode: Option<String>,
+    #[serde(rename = "HLSFragmentSelector")]
+    pub(crate) fragment_selector: Option<PlaybackSelector>,
+    pub(crate) container_format: Option<String>,
+    pub(crate) discontinuity_mode: Option<String>,
+    pub(crate) display_fragment_timestamp: Option<String>,
+    pub(crate) expires: Option<u64>,
+    pub(crate) max_media_playlist_fragment_results: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct GetDash {
+    #[serde(flatten)]
+    pub(crate) stream: StreamOf,
+    pub(crate) playback_mode: Option<String>,
+    #[serde(rename = "DASHFragmentSelector")]
+    pub(crate) fragment_selector: Option<PlaybackSelector>,
+    pub(crate) display_fragment_timestamp: Option<String>,
+    pub(crate) display_fragment_number: Option<String>,
+    pub(crate) expires: Option<u64>,
+    pub(crate) max_manifest_fragment_results: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct GetClip {
+    #[serde(flatten)]
+    pub(crate) stream: StreamOf,
+    pub(crate) clip_fragment_selector: FragmentSelector,
+}
+
 /// `StreamInfo`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]

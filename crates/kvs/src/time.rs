@@ -40,6 +40,12 @@ pub(crate) fn to_iso_8601(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// Milliseconds since 1970 as `2026-01-31T23:59:59.123Z`.
+pub(crate) fn to_iso_8601_ms(ms: u64) -> String {
+    let seconds = to_iso_8601(ms / 1000);
+    format!("{}.{:03}Z", seconds.trim_end_matches('Z'), ms % 1000)
+}
+
 /// `20260131T235959Z` as seconds since 1970.
 pub(crate) fn basic(text: &str) -> Option<u64> {
     if !text.is_ascii() || text.len() != 16 || &text[8..9] != "T" || &text[15..] != "Z" {

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::access::Policy;
 use crate::control::{Answer, answer, read};
 use crate::error::KvsError;
+use crate::playback::SessionKey;
 use crate::sigv4::{Credentials, Refusal};
 use crate::{Kvs, now_ms, time};
 
@@ -58,6 +59,7 @@ pub struct Tokens {
     encoding: EncodingKey,
     decoding: DecodingKey,
     secrets: hmac::Key,
+    playback: [u8; 32],
 }
 
 impl std::fmt::Debug for Tokens {
@@ -76,11 +78,18 @@ impl Tokens {
         let node = hmac::Key::new(hmac::HMAC_SHA256, node);
         let derive = |purpose: &str| hmac::sign(&node, purpose.as_bytes());
         let signing = derive("tokens of streams");
+        let playback = derive("playback of streams").as_ref().try_into().expect("SHA-256 has 32 bytes");
         Self {
             encoding: EncodingKey::from_secret(signing.as_ref()),
             decoding: DecodingKey::from_secret(signing.as_ref()),
             secrets: hmac::Key::new(hmac::HMAC_SHA256, derive("session credentials of streams").as_ref()),
+            playback,
         }
+    }
+
+    /// What seals the sessions of players.
+    pub(crate) fn playback(&self) -> SessionKey {
+        SessionKey::new(&self.playback)
     }
 
     /// A token for a policy.

@@ -53,6 +53,7 @@ mod keys;
 mod layout;
 mod live;
 pub mod matroska;
+mod media;
 mod number;
 mod object;
 mod persist;
@@ -73,7 +74,8 @@ pub use config::Config;
 pub use error::{Error, Limit, StorageFault};
 pub use index::Clock;
 pub use ingest::{FaultKind, Timecodes};
-pub use layout::Flags;
+pub use layout::{Flags, HeaderId};
+pub use media::{Breaks, Frame, Media};
 pub use number::{FragmentNumber, NumberError};
 #[cfg(feature = "s3")]
 pub use object::S3;

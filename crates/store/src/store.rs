@@ -8,10 +8,13 @@ use crate::archive::{self, FragmentInfo, FragmentList, Page, Range};
 use crate::config::Config;
 use crate::crypt::{self, DataKey};
 use crate::error::{Error, Limit};
+use crate::index::Clock;
 use crate::ingest::Timecodes;
 use crate::key::{KeyProvider, Secret};
 use crate::keys::{Account, WrappedKey};
 use crate::layout::{Layout, Uid};
+use crate::matroska::Header;
+use crate::media::{self, Breaks, Media};
 use crate::number::FragmentNumber;
 use crate::object::{Backend, Health, Objects};
 use crate::read::{Reader, Start};
@@ -250,6 +253,57 @@ impl Store {
         now_ms: u64,
     ) -> Result<FragmentList, Error> {
         FragmentList::open(&self.0, self.0.find(stream)?, numbers, now_ms)
+    }
+
+    /// The header of a stored fragment's session; `None`: no such fragment.
+    ///
+    /// # Errors
+    /// No such stream, the stream's key, the storage, damage.
+    pub async fn header(&self, stream: &StreamRef, number: FragmentNumber) -> Result<Option<Header>, Error> {
+        media::header(&self.0, &*self.0.find(stream)?, number).await
+    }
+
+    /// A stored fragment taken apart; `None`: no such one.
+    ///
+    /// # Errors
+    /// No such stream, the stream's key, the storage, damage.
+    pub async fn media(
+        &self,
+        stream: &StreamRef,
+        number: FragmentNumber,
+        now_ms: u64,
+    ) -> Result<Option<Media>, Error> {
+        media::read(&self.0, &*self.0.find(stream)?, number, now_ms).await
+    }
+
+    /// The newest stored fragments by a clock, none that begins before `since_ms`, at most `max`; oldest first.
+    ///
+    /// # Errors
+    /// No such stream, no retention.
+    pub fn newest_fragments(
+        &self,
+        stream: &StreamRef,
+        clock: Clock,
+        since_ms: u64,
+        max: usize,
+        now_ms: u64,
+    ) -> Result<Vec<FragmentInfo>, Error> {
+        let stream = self.0.find(stream)?;
+        archive::retained(&stream)?;
+        Ok(media::newest(&stream, clock, since_ms, max, now_ms))
+    }
+
+    /// How often what is stored breaks between one fragment and another.
+    ///
+    /// # Errors
+    /// No such stream.
+    pub fn breaks(
+        &self,
+        stream: &StreamRef,
+        (from, to): (FragmentNumber, FragmentNumber),
+        breaks: &Breaks<'_>,
+    ) -> Result<u64, Error> {
+        Ok(media::breaks(&*self.0.find(stream)?, from, to, breaks))
     }
 
     /// What is known about one fragment that is stored.

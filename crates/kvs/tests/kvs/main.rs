@@ -4,5 +4,6 @@
 
 mod absent;
 mod control;
+mod playback;
 mod rig;
 mod tokens;

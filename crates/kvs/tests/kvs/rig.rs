@@ -17,7 +17,6 @@ use tower_service::Service;
 pub(crate) struct Rig {
     pub(crate) router: Router,
     pub(crate) tokens: Tokens,
-    #[expect(dead_code, reason = "for tests that store something")]
     pub(crate) store: Store,
     pub(crate) token: String,
 }
