@@ -37,7 +37,7 @@ export class Server {
   async #start(config, flags) {
     const file = join(this.#folder, "antiphon.toml");
     writeFileSync(file, config);
-    const args = ["serve", "--config", file, "--data", this.#data, "--http", "127.0.0.1:0", ...flags];
+    const args = ["serve", "--config", file, "--data", this.data, "--http", "127.0.0.1:0", ...flags];
     this.#process = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUST_LOG: "" } });
     createInterface(this.#process.stderr).on("line", line => this.#log.push(line));
     this.ended = new Promise(resolve => {
@@ -58,7 +58,8 @@ export class Server {
     this.pid = this.#process.pid;
   }
 
-  get #data() {
+  /** Its data folder. */
+  get data() {
     return join(this.#folder, "data");
   }
 
@@ -75,7 +76,7 @@ export class Server {
   /** A signed token, as `antiphon token` prints it. @returns {Promise<string>} */
   async token(room, { identity, name, grants, ttl } = {}) {
     const given = Object.entries({ identity, name, grants, ttl }).filter(([, value]) => value !== undefined);
-    const args = ["token", "--data", this.#data, "--room", room, ...given.flatMap(([k, v]) => [`--${k}`, String(v)])];
+    const args = ["token", "--data", this.data, "--room", room, ...given.flatMap(([k, v]) => [`--${k}`, String(v)])];
     const { stdout } = await promisify(execFile)(BINARY, args);
     return stdout.trim();
   }
