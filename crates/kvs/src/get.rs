@@ -52,7 +52,7 @@ async fn next(reader: &mut Reader) -> Option<Bytes> {
     }
 }
 
-fn start(selector: &StartSelector) -> Result<Start, KvsError> {
+pub(crate) fn start(selector: &StartSelector) -> Result<Start, KvsError> {
     let number = |text: &Option<String>, field: &str| {
         let text = text.as_deref().ok_or_else(|| missing(field))?;
         text.parse::<FragmentNumber>().map_err(|e| KvsError::invalid(format!("{field}: {e}.")))

@@ -9,6 +9,8 @@ pub mod access;
 mod control;
 mod cross_origin;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod get;
 mod metrics;
 mod model;
@@ -79,6 +81,8 @@ pub struct Config {
     pub skew: Duration,
     /// A producer that sends nothing for this long is gone.
     pub producer_timeout: Duration,
+    /// How long one request of a producer may last; 0: as long as it likes.
+    pub max_connection: Duration,
     /// How often a producer that sends nothing is told that the connection lives.
     pub idle_interval: Duration,
 }
@@ -91,6 +95,7 @@ impl Default for Config {
             tls: false,
             skew: Duration::from_secs(300),
             producer_timeout: Duration::from_secs(30),
+            max_connection: Duration::ZERO,
             idle_interval: Duration::from_secs(10),
         }
     }

@@ -13,6 +13,7 @@ use futures_util::stream;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use crate::control::{Answer, authenticate_stream};
 use crate::error::{KvsError, with_request_id};
@@ -75,7 +76,15 @@ fn wants_acks(headers: &HeaderMap) -> Result<bool, KvsError> {
 async fn receive(kvs: Kvs, mut session: Session, mut body: Body, _place: OwnedSemaphorePermit) {
     let mut stopping = kvs.stopping();
     let timeout = kvs.config().producer_timeout;
+    let longest = kvs.config().max_connection;
+    let end = (!longest.is_zero()).then(|| Instant::now() + longest);
     loop {
+        if end.is_some_and(|end| end <= Instant::now()) {
+            // What is whole is kept; inside an element nothing is.
+            let _ = session.flush(now_ms()).await;
+            session.fail(FaultKind::ConnectionDuration);
+            break;
+        }
         let frame = tokio::select! {
             frame = tokio::time::timeout(timeout, body.frame()) => frame,
             _ = stopping.wait_for(|stop| *stop) => break,
@@ -91,6 +100,14 @@ async fn receive(kvs: Kvs, mut session: Session, mut body: Body, _place: OwnedSe
                 let Ok(bytes) = frame.into_data() else { continue };
                 if session.push(&bytes, now_ms()).await.is_err() {
                     break;
+                }
+                let wait = Duration::from_millis(session.pace(bytes.len(), now_ms()));
+                if !wait.is_zero() {
+                    // Not reading is what slows a producer down.
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        _ = stopping.wait_for(|stop| *stop) => break,
+                    }
                 }
             }
         }

@@ -12,6 +12,8 @@ use clap::{Args, Subcommand};
 
 /// How often what is past its retention is removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often an object store that is away is tried again.
+const DRAIN_EVERY: Duration = Duration::from_secs(2);
 
 use crate::{config, key};
 
@@ -96,7 +98,7 @@ impl StoreCommand {
 
 async fn examine(config: &config::Config, depth: Depth) -> anyhow::Result<Report> {
     let backend = match bucket(config)? {
-        Some(bucket) => bucket,
+        Some(bucket) => bucket.with_spool_read_only(&spool(&config.data))?,
         None => {
             let folder = folder(&config.data);
             let opened = Backend::local_read_only(&folder);
@@ -110,6 +112,11 @@ async fn examine(config: &config::Config, depth: Depth) -> anyhow::Result<Report
 /// Where the streams lie.
 fn folder(data: &Path) -> PathBuf {
     data.join("store")
+}
+
+/// Where they wait while the bucket does not answer.
+fn spool(data: &Path) -> PathBuf {
+    data.join("spool")
 }
 
 /// The bucket, if the configuration names one.
@@ -145,6 +152,7 @@ fn keys(data: &Path, make: bool) -> anyhow::Result<LocalKeys> {
 pub(crate) struct Streams {
     pub(crate) kvs: Kvs,
     sweeper: tokio::task::JoinHandle<()>,
+    drainer: tokio::task::JoinHandle<()>,
 }
 
 impl Streams {
@@ -155,7 +163,10 @@ impl Streams {
         }
         let keys = Arc::new(keys(&config.data, true)?);
         let backend = match bucket(config)? {
-            Some(bucket) => bucket,
+            Some(bucket) if config.s3.spool_bytes == 0 => bucket,
+            Some(bucket) => {
+                bucket.with_spool(&spool(&config.data), config.s3.spool_bytes).context("spool")?
+            }
             None => {
                 let folder = folder(&config.data);
                 Backend::local(&folder).with_context(|| format!("store: {}", folder.display()))?
@@ -168,7 +179,8 @@ impl Streams {
         }
         let tokens = key::stream_tokens(&config.data)?;
         let kvs = Kvs::new(store.clone(), tokens, kvs(config));
-        Ok(Some(Self { kvs, sweeper: tokio::spawn(sweep(store)) }))
+        let drainer = tokio::spawn(drain(store.clone()));
+        Ok(Some(Self { kvs, sweeper: tokio::spawn(sweep(store)), drainer }))
     }
 
     /// Ends producers, so that what they sent is stored; waits for that until `deadline`.
@@ -177,6 +189,7 @@ impl Streams {
         if tokio::time::timeout(deadline, self.kvs.stop()).await.is_err() {
             tracing::warn!("what producers sent was not stored in time");
         }
+        self.drainer.abort();
     }
 }
 
@@ -198,8 +211,22 @@ fn kvs(config: &config::Config) -> antiphon_kvs::Config {
     antiphon_kvs::Config {
         keys,
         endpoint: kvs.endpoint.trim_end_matches('/').to_owned(),
+        max_connection: Duration::from_secs(config.store.max_connection_minutes * 60),
         tls: !config.tls.cert.as_os_str().is_empty(),
         ..antiphon_kvs::Config::default()
+    }
+}
+
+/// Gives the bucket what waits for it.
+async fn drain(store: Store) {
+    let mut ticks = tokio::time::interval(DRAIN_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let drained = store.drain_spool().await;
+        if drained.moved > 0 {
+            tracing::info!(moved = drained.moved, left = drained.left, "emptied the spool");
+        }
     }
 }
 

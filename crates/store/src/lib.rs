@@ -57,6 +57,7 @@ mod media;
 mod number;
 mod object;
 mod persist;
+mod rate;
 mod read;
 mod record;
 mod recover;
@@ -79,7 +80,7 @@ pub use media::{Breaks, Frame, Media};
 pub use number::{FragmentNumber, NumberError};
 #[cfg(feature = "s3")]
 pub use object::S3;
-pub use object::{Backend, Health};
+pub use object::{Backend, Drained, Health};
 pub use read::{Reader, Start, Step};
 pub use record::Status;
 pub use recover::Problem;

@@ -16,7 +16,8 @@ use crate::layout::{Layout, Uid};
 use crate::matroska::Header;
 use crate::media::{self, Breaks, Media};
 use crate::number::FragmentNumber;
-use crate::object::{Backend, Health, Objects};
+use crate::object::{Backend, Drained, Health, Objects};
+use crate::rate::Bucket;
 use crate::read::{Reader, Start};
 use crate::recover::{self, Problem};
 use crate::sealed;
@@ -55,6 +56,8 @@ pub(crate) struct Inner {
     streams: Mutex<Streams>,
     /// Held by what changes records: creation, updates, deletion, rotation.
     pub(crate) admin: tokio::sync::Mutex<()>,
+    /// What all producers together may send.
+    pub(crate) rate: Mutex<Bucket>,
 }
 
 /// An open store. Cloning it is a reference count.
@@ -84,6 +87,7 @@ impl Store {
             return Err(Error::InvalidArgument("account: 1 to 32 letters or digits".into()));
         }
         let (objects, layout) = (Objects::new(backend), Layout::new(&config.account));
+        objects.load_spool().await?;
         let listed = objects.list(&layout.root()).await?;
         let account = Account::load(&objects, keys.as_ref(), &layout, listed.is_empty()).await?;
         let inner = Inner {
@@ -95,6 +99,7 @@ impl Store {
             counters: Counters::default(),
             streams: Mutex::default(),
             admin: tokio::sync::Mutex::new(()),
+            rate: Mutex::default(),
         };
         let inner = Arc::new(inner);
         let problems = recover::load(&inner, &listed, now_ms).await?;
@@ -324,6 +329,12 @@ impl Store {
         sweep::run(&self.0, now_ms).await
     }
 
+    /// Gives an object store that was away what waited for it. Meant to be called every few seconds; costs nothing while
+    /// nothing waits.
+    pub async fn drain_spool(&self) -> Drained {
+        self.0.objects.drain().await
+    }
+
     /// How the storage does.
     pub fn health(&self) -> Health {
         self.0.objects.health()
@@ -344,6 +355,7 @@ impl Store {
             stats.sessions += state.sessions as u64;
             stats.readers += state.readers as u64;
             stats.fragments += state.index.len() as u64;
+            stats.reader_lag_ms = stats.reader_lag_ms.max(state.reader_lag_ms());
         }
         stats
     }

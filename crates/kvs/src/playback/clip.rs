@@ -61,6 +61,12 @@ struct Clip {
     groups: Vec<(Rendition, Vec<Sample>)>,
 }
 
+/// A file of one track.
+pub(super) fn file_of(rendition: Rendition, samples: Vec<Sample>) -> Result<Vec<u8>, MediaFault> {
+    let wanted = Range { clock: antiphon_store::Clock::Server, start_ms: 0, end_ms: 0 };
+    Clip { groups: vec![(rendition, samples)], ..Clip::new(wanted, &[]) }.file()
+}
+
 impl Clip {
     fn new(wanted: Range, found: &[FragmentInfo]) -> Self {
         let mut clip = Self { wanted, base_ms: 0, groups: Vec::new() };

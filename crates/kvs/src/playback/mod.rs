@@ -23,6 +23,18 @@ pub(crate) use session::SessionKey;
 pub(crate) const MAX_SEGMENTS_AT_ONCE: usize = 16;
 pub(crate) const MAX_CLIPS_AT_ONCE: usize = 2;
 
+/// Repacks a fragment in all ways: for the fuzz target.
+pub(crate) fn repack(header: &antiphon_store::matroska::Header, frames: &[antiphon_store::Frame]) {
+    let Ok(renditions) = rendition::renditions(header, rendition::Wanted::Any) else { return };
+    for rendition in renditions {
+        let _ = segment::init_segment(&rendition);
+        if let Ok(samples) = sample::samples(&rendition, frames, 1_000_000_000) {
+            let _ = segment::media_segment(&samples, 0, antiphon_store::FragmentNumber::MIN);
+            let _ = clip::file_of(rendition, samples);
+        }
+    }
+}
+
 /// The operations and what players ask for, under a prefix.
 pub(crate) fn routes(prefix: &str) -> Router<Kvs> {
     let at = |path: &str| format!("{prefix}/{path}");

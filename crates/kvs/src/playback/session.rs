@@ -90,6 +90,11 @@ impl SessionKey {
         BASE64URL_NOPAD.encode(&[&nonce[..], &data].concat())
     }
 
+    /// Whether a token is one.
+    pub(crate) fn opens(&self, token: &str) -> bool {
+        self.open(token).is_some()
+    }
+
     fn open(&self, token: &str) -> Option<Session> {
         if token.len() > MAX_TOKEN_BYTES {
             return None;

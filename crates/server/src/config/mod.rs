@@ -203,6 +203,11 @@ pub(crate) struct Store {
     pub(crate) max_streams: usize,
     pub(crate) max_stream_bytes: u64,
     pub(crate) max_total_bytes: u64,
+    pub(crate) max_stream_bytes_per_s: u64,
+    pub(crate) max_stream_fragments_per_s: u64,
+    pub(crate) max_total_bytes_per_s: u64,
+    /// 0: as long as they like.
+    pub(crate) max_connection_minutes: u64,
 }
 
 /// An S3-compatible object store instead of a folder.
@@ -215,6 +220,8 @@ pub(crate) struct S3 {
     pub(crate) access_key_id: String,
     pub(crate) secret_access_key: String,
     pub(crate) allow_http: bool,
+    /// 0: no spool.
+    pub(crate) spool_bytes: u64,
 }
 
 impl Default for S3 {
@@ -226,6 +233,7 @@ impl Default for S3 {
             access_key_id: String::new(),
             secret_access_key: String::new(),
             allow_http: false,
+            spool_bytes: 1 << 30,
         }
     }
 }
@@ -435,6 +443,10 @@ impl Default for Store {
             max_streams: store.max_streams,
             max_stream_bytes: store.max_stream_bytes,
             max_total_bytes: store.max_total_bytes,
+            max_stream_bytes_per_s: store.max_stream_bytes_per_s,
+            max_stream_fragments_per_s: store.max_stream_fragments_per_s,
+            max_total_bytes_per_s: store.max_total_bytes_per_s,
+            max_connection_minutes: 0,
         }
     }
 }
@@ -520,6 +532,9 @@ impl Config {
             max_streams: store.max_streams,
             max_stream_bytes: store.max_stream_bytes,
             max_total_bytes: store.max_total_bytes,
+            max_stream_bytes_per_s: store.max_stream_bytes_per_s,
+            max_stream_fragments_per_s: store.max_stream_fragments_per_s,
+            max_total_bytes_per_s: store.max_total_bytes_per_s,
             ..antiphon_store::Config::default()
         }
     }

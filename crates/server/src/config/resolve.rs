@@ -183,6 +183,8 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
         && store.region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     ensure!(region, "store.region: 1 to 32 letters, digits and -");
     ensure!(store.max_streams > 0, "store.max_streams: at least 1");
+    let minutes = store.max_connection_minutes;
+    ensure!(minutes <= MAX_SECONDS / 60, "store.max_connection_minutes: at most {}", MAX_SECONDS / 60);
     ensure!(
         kvs.access_key_id.is_empty() == kvs.secret_access_key.is_empty(),
         "kvs: set both access_key_id and secret_access_key"

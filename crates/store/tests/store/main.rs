@@ -8,5 +8,7 @@ mod lifecycle;
 mod limits;
 mod live;
 mod reading;
+mod repack;
 mod rig;
 mod secrecy;
+mod spool;
