@@ -85,7 +85,7 @@ def parse(data: bytes) -> tuple[list[dict], bytes]:
 class Producer:
     """PutMedia over a plain socket, signed as the producer SDK signs: an empty body, the host without its port."""
 
-    def __init__(self, endpoint: str, key: str, secret: str, stream: str, start: float | None = None):
+    def __init__(self, endpoint: str, key: str, secret: str, stream: str, start: float | None = None, more: dict | None = None):
         url = urllib.parse.urlsplit(endpoint)
         now = datetime.datetime.now(datetime.timezone.utc)
         stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
@@ -107,6 +107,7 @@ class Producer:
             "x-amzn-stream-name": stream,
             "x-amzn-fragment-timecode-type": "ABSOLUTE" if start is None else "RELATIVE",
             "x-amzn-producer-start-timestamp": f"{start or now.timestamp():.3f}",
+            **(more or {}),
             "Transfer-Encoding": "chunked",
             "Authorization": f"AWS4-HMAC-SHA256 Credential={key}/{scope}, SignedHeaders={names}, Signature={signature}",
         }.items():

@@ -4,6 +4,7 @@
 
 mod crash;
 mod faulty;
+mod large;
 mod lifecycle;
 mod limits;
 mod live;
