@@ -42,13 +42,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.http)
         .await
         .with_context(|| format!("http: cannot listen on {}", config.http))?;
-    let own_port = match config.kvs.own_port()? {
-        Some(address) => {
-            let bound = TcpListener::bind(address).await;
-            Some(bound.with_context(|| format!("kvs.http: cannot listen on {address}"))?)
-        }
-        None => None,
-    };
+    let own_port = streams_port(config).await?;
     let shards = Shards::start(config.shard()?)
         .with_context(|| format!("media: cannot open ports from {}", config.media))?;
     let decoders = Decoders::with_workers(Launch::this_program(&[CODEC_WORKER]));
@@ -56,8 +50,6 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let kvs = streams.as_ref().map(|s| s.kvs.clone());
     let parts = Parts { shards: shards.clone(), bots: bots.clone(), key, web: web::FILES, kvs };
     let app = App::new(config.api(), parts);
-    let ports = (&shards.media_addresses()[..], &shards.tcp_addresses()[..]);
-    println!("{}", ready_line(listener.local_addr()?, ports, tls.is_some()));
     let (stop, stopped) = watch::channel(false);
     let streams_port = match own_port {
         Some(listener) => {
@@ -67,6 +59,8 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         }
         None => None,
     };
+    let ports = (&shards.media_addresses()[..], &shards.tcp_addresses()[..]);
+    println!("{}", ready_line(listener.local_addr()?, ports, tls.is_some()));
     let http = tokio::spawn(antiphon_api::serve(listener, tls, app.clone(), stopped));
 
     let demo_bot = tokio::spawn(demo_bot(config.demo.clone(), bots));
@@ -90,6 +84,13 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     shards.stop().await;
     Ok(())
+}
+
+/// The port that has the stored streams alone, where one is wanted.
+async fn streams_port(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = config.kvs.own_port()? else { return Ok(None) };
+    let bound = TcpListener::bind(address).await;
+    bound.with_context(|| format!("kvs.http: cannot listen on {address}")).map(Some)
 }
 
 /// The bot that is already there.

@@ -10,6 +10,8 @@ import { promisify } from "node:util";
 export const ROOT = new URL("../../..", import.meta.url).pathname;
 const BINARY = process.env.ANTIPHON_BINARY ?? join(ROOT, "target/debug/antiphon");
 const READY = /^antiphon: listening on (http\S+)/;
+/** The line before it, where stored streams have a port of their own. */
+const STREAMS = /^antiphon: streams on (http\S+)/;
 const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 15_000;
 
@@ -47,6 +49,7 @@ export class Server {
     });
     const ready = new Promise(resolve => {
       createInterface(this.#process.stdout).on("line", line => {
+        this.streams ??= STREAMS.exec(line)?.[1];
         const found = READY.exec(line);
         if (found) resolve(found[1]);
       });

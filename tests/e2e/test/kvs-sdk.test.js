@@ -40,6 +40,8 @@ enabled = true
 [kvs]
 access_key_id = "${KEY}"
 secret_access_key = "${SECRET}"
+keys = [{ access_key_id = "AKIDLESS", secret_access_key = "less", actions = ["Describe*", "CreateToken"], streams = ["mine-*"] }]
+http = "127.0.0.1:0"
 `;
 
 const it = suite({ server: { config: CONFIG } });
@@ -148,4 +150,27 @@ test("the JavaScript SDK reads what a bearer of a token wrote", { timeout: 60_00
   const times = { StartTimestamp: new Date(Date.now() - 60_000), EndTimestamp: new Date() };
   const clip = { StreamName: "pcm", ClipFragmentSelector: { FragmentSelectorType: "SERVER_TIMESTAMP", TimestampRange: times } };
   await assert.rejects(archived.send(new GetClipCommand(clip)), UnsupportedStreamMediaTypeException);
+});
+
+test("a port of its own, a key that may do less, a token made of it", { timeout: 60_000 }, async () => {
+  const all = new KinesisVideoClient(settings(it.server.streams));
+  await all.send(new CreateStreamCommand({ StreamName: "mine-1" }));
+  await all.send(new CreateStreamCommand({ StreamName: "yours" }));
+  const { DataEndpoint } = await all.send(new GetDataEndpointCommand({ StreamName: "yours", APIName: "GET_MEDIA" }));
+  assert.equal(DataEndpoint, it.server.streams);
+  const less = new KinesisVideoClient(settings(it.server.streams, { accessKeyId: "AKIDLESS", secretAccessKey: "less" }));
+  assert.equal((await less.send(new DescribeStreamCommand({ StreamName: "mine-1" }))).StreamInfo.Status, "ACTIVE");
+  await assert.rejects(less.send(new DescribeStreamCommand({ StreamName: "yours" })), { name: "NotAuthorizedException" });
+  await assert.rejects(less.send(new DeleteStreamCommand({ StreamARN: "arn:aws:kinesisvideo:x:0:stream/mine-1/1" })), { name: "NotAuthorizedException" });
+  // Signed as AWS clients sign: by curl.
+  const make = async body => {
+    const args = ["-s", "--aws-sigv4", "aws:amz:us-east-1:kinesisvideo", "-u", "AKIDLESS:less", "-H", "content-type: application/json", "-d", JSON.stringify(body)];
+    return JSON.parse((await promisify(execFile)("curl", [...args, `${it.server.url}/v1/tokens`])).stdout);
+  };
+  const { token } = await make({ actions: ["DescribeStream"], streams: ["mine-1"], ttl_s: 60 });
+  const describe = StreamName =>
+    fetch(`${it.server.streams}/describeStream`, { method: "POST", headers: { authorization: `Bearer ${token}` }, body: JSON.stringify({ StreamName }) });
+  assert.equal((await describe("mine-1")).status, 200);
+  assert.equal((await describe("yours")).status, 401);
+  assert.match((await make({ actions: ["GetMedia"], streams: ["mine-1"] })).Message, /does not allow/);
 });
