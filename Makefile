@@ -6,7 +6,7 @@ CARGO := cargo
 DATA ?= ./data
 ARGS ?=
 
-.PHONY: help run deps test-deps web build test interop lines check bench fuzz sim fmt
+.PHONY: help run deps test-deps web build test interop lines kvs-crash check bench fuzz sim fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ interop: test-deps build ## every client, direction and codec of docs/reference/
 
 lines: test-deps build ## bad lines behind a real browser, against the service levels (docs/design/bandwidth.md)
 	ANTIPHON_LINES=1 node --test --test-concurrency=1 --test-reporter=spec tests/e2e/test/lines.test.js
+
+kvs-crash: test-deps build ## stored streams: 50 kills at random points (`make test` has ten)
+	ANTIPHON_KILLS=50 node --test --test-concurrency=1 --test-reporter=spec tests/e2e/test/kvs.test.js
 
 check: web ## formatting, lints, arrows between crates, documentation, types
 	@scripts/check.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need and is missing: two browsers, GStreamer, a sound server, and a Python virtual environment in target/venv.
+# Installs what the tests need and is missing: two browsers, GStreamer, FFmpeg, a sound server, and a Python virtual environment in target/venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/apt.sh
@@ -19,6 +19,10 @@ gst=(gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstr
 for package in "${gst[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok' || missing+=("$package")
 done
+# What producers of stored streams use, and what looks at what comes back.
+command -v ffmpeg >/dev/null || missing+=(ffmpeg)
+command -v mkvinfo >/dev/null || missing+=(mkvtoolnix)
+command -v curl >/dev/null || missing+=(curl)
 apt_install "${missing[@]}"
 
 venv=target/venv

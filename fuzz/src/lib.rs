@@ -25,6 +25,8 @@ pub const TARGETS: &[Target] = &[
     target("control", targets::control::run, 2_048),
     target("framing", targets::framing::run, 4_096),
     target("http_headers", targets::http_headers::run, 2_048),
+    target("kvs_repack", targets::kvs_repack::run, 2_048),
+    target("kvs_request", targets::kvs_request::run, 2_048),
     target("room_slot", targets::room_slot::run, 2_048),
     target("rtcp", targets::rtcp::run, 1_500),
     target("rtp_assemble", targets::rtp_assemble::run, 2_048),

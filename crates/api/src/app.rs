@@ -26,6 +26,9 @@ use crate::offers::Offers;
 use crate::web::WebFiles;
 use crate::{bot, guest, health, ice, join, layers, options, participant, player, rooms, web, whip};
 
+/// Where the Kinesis Video Streams API is on the main port.
+const KVS_PREFIX: &str = "/kvs";
+
 /// The HTTP side of a node. Cloning it is a reference count.
 #[derive(Clone)]
 pub struct App(Arc<Inner>);
@@ -237,10 +240,16 @@ impl App {
             .with_state(self.clone());
         // A producer's request lasts as long as its call: no limit of time around those.
         let all = match &self.0.kvs {
-            Some(kvs) => ours.merge(kvs.router()),
+            Some(kvs) => ours.merge(kvs.router(KVS_PREFIX)),
             None => ours,
         };
         all.layer(middleware::from_fn_with_state(self.clone(), layers::count))
+    }
+
+    /// The routes of a port that has the Kinesis Video Streams API alone, at its root.
+    pub(crate) fn streams_router(&self) -> Router {
+        let routes = self.0.kvs.as_ref().map(|kvs| kvs.router("")).unwrap_or_default();
+        routes.layer(middleware::from_fn_with_state(self.clone(), layers::count))
     }
 }
 

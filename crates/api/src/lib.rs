@@ -35,4 +35,4 @@ pub use app::App;
 pub use auth::{Claims, Grant, Key};
 pub use config::Config;
 pub use ice_server::{IceServer, SharedSecret};
-pub use serve::serve;
+pub use serve::{serve, serve_streams};

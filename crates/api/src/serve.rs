@@ -40,9 +40,29 @@ pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     app: App,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
     let router = app.router();
+    accept(listener, tls, (app, router), stop).await;
+}
+
+/// As [`serve`], for a port that has the Kinesis Video Streams API alone.
+pub async fn serve_streams(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    app: App,
+    stop: watch::Receiver<bool>,
+) {
+    let router = app.streams_router();
+    accept(listener, tls, (app, router), stop).await;
+}
+
+async fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    (app, router): (App, Router),
+    mut stop: watch::Receiver<bool>,
+) {
     let tls = tls.map(TlsAcceptor::from);
     let mut connections = JoinSet::new();
     loop {

@@ -35,14 +35,14 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("re_rav1d", &["media"]),
     ("axum", &["api", "kvs", "server"]),
     ("object_store", &["store"]),
-    ("clap", &["server", "sfuload", "floor"]),
+    ("clap", &["server", "sfuload", "floor", "kvsload"]),
 ];
 
 /// Where there is no async runtime: engines, and the threads that forward packets.
 const NO_TOKIO: &[&str] = &["base", "wire", "room", "media", "shard", "sim"];
 
 /// Crates that only measure: they stand outside the house and use none of ours.
-const BENCHES: &[&str] = &["sfuload", "floor"];
+const BENCHES: &[&str] = &["sfuload", "floor", "kvsload"];
 
 struct Manifest {
     name: String,

@@ -22,9 +22,9 @@ const CONTENT_TYPE: &str = "video/webm";
 const DEFAULT_PAGE: usize = 100;
 
 pub(crate) async fn get_media(State(kvs): State<Kvs>, request: Request) -> Answer {
-    let get: GetMedia = read(&kvs, request).await?;
+    let (caller, get): (_, GetMedia) = read(&kvs, "GetMedia", request).await?;
     let start = start(&get.start_selector)?;
-    let reader = kvs.store().get_media(&get.stream.find()?, start, now_ms())?;
+    let reader = kvs.store().get_media(&caller.check(get.stream.find()?)?, start, now_ms())?;
     let body = stream::unfold(reader, |mut reader| async move {
         let bytes = next(&mut reader).await?;
         Some((Ok::<Bytes, Infallible>(bytes), reader))
@@ -52,7 +52,7 @@ async fn next(reader: &mut Reader) -> Option<Bytes> {
     }
 }
 
-fn start(selector: &StartSelector) -> Result<Start, KvsError> {
+pub(crate) fn start(selector: &StartSelector) -> Result<Start, KvsError> {
     let number = |text: &Option<String>, field: &str| {
         let text = text.as_deref().ok_or_else(|| missing(field))?;
         text.parse::<FragmentNumber>().map_err(|e| KvsError::invalid(format!("{field}: {e}.")))
@@ -81,7 +81,7 @@ fn timestamp(value: Option<&Value>, field: &str) -> Result<u64, KvsError> {
 }
 
 pub(crate) async fn list_fragments(State(kvs): State<Kvs>, request: Request) -> Answer {
-    let list: ListFragments = read(&kvs, request).await?;
+    let (caller, list): (_, ListFragments) = read(&kvs, "ListFragments", request).await?;
     let max = list.max_results.unwrap_or(DEFAULT_PAGE);
     if !(1..=antiphon_store::MAX_PAGE).contains(&max) {
         return Err(KvsError::invalid(format!("MaxResults: 1 to {}.", antiphon_store::MAX_PAGE)));
@@ -97,7 +97,7 @@ pub(crate) async fn list_fragments(State(kvs): State<Kvs>, request: Request) -> 
         let end_ms = timestamp(Some(&times.end_timestamp), "EndTimestamp")?;
         Ok(Range { clock, start_ms, end_ms })
     });
-    let stream = list.stream.find()?;
+    let stream = caller.check(list.stream.find()?)?;
     let (range, token) = (range.transpose()?, list.next_token);
     let page = kvs.store().list_fragments(&stream, range, max, token.as_deref(), now_ms())?;
     let fragments: Vec<FragmentOut> = page.fragments.iter().map(FragmentOut::from).collect();
@@ -105,11 +105,11 @@ pub(crate) async fn list_fragments(State(kvs): State<Kvs>, request: Request) -> 
 }
 
 pub(crate) async fn get_media_for_fragment_list(State(kvs): State<Kvs>, request: Request) -> Answer {
-    let get: GetMediaForFragmentList = read(&kvs, request).await?;
+    let (caller, get): (_, GetMediaForFragmentList) = read(&kvs, "GetMediaForFragmentList", request).await?;
     let numbers = get.fragments.iter().map(|text| text.parse());
     let numbers = numbers.collect::<Result<Vec<FragmentNumber>, _>>();
     let numbers = numbers.map_err(|e| KvsError::invalid(format!("Fragments: {e}.")))?;
-    let list = kvs.store().get_fragments(&get.stream.find()?, numbers, now_ms())?;
+    let list = kvs.store().get_fragments(&caller.check(get.stream.find()?)?, numbers, now_ms())?;
     let body = stream::unfold(list, |mut list: FragmentList| async move {
         let bytes = list.next().await?;
         Some((Ok::<Bytes, Infallible>(bytes), list))

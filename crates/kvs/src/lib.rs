@@ -1,16 +1,26 @@
 //! The Kinesis Video Streams API (`kinesisvideo`, version 2017-09-30, protocol rest-json) over the stored streams.
 //!
-//! [`Kvs::router`] is mounted by `api` under a prefix. Requests are authenticated by AWS Signature Version 4 as real clients
-//! make it ([`sigv4`]). Absent by design: policies per key, storage, media formats.
+//! [`Kvs::router`] is mounted by `api`, under a prefix or at the root of a port of its own. Requests are authenticated by AWS
+//! Signature Version 4 as real clients make it ([`sigv4`]) or by a bearer token ([`tokens`]), and allowed by the policy of the
+//! key or token ([`access`]). Absent by design: storage, decoding.
 
+mod absent;
+pub mod access;
 mod control;
+mod cross_origin;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod get;
 mod metrics;
 mod model;
+mod playback;
 mod put;
 pub mod sigv4;
+mod tags;
 mod time;
+pub mod tokens;
+mod valid;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,11 +28,42 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use antiphon_store::Store;
 use axum::Router;
+use axum::middleware;
 use axum::routing::{any, post};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
+pub use access::{Key, Policy};
 pub use metrics::Metric;
 pub use sigv4::Credentials;
+pub use tokens::Tokens;
+
+/// The operations that a policy can name: Amazon's that this server has, and its own two at the end.
+pub const OPERATIONS: &[&str] = &[
+    "CreateStream",
+    "DescribeStream",
+    "ListStreams",
+    "DeleteStream",
+    "UpdateStream",
+    "UpdateDataRetention",
+    "TagStream",
+    "UntagStream",
+    "ListTagsForStream",
+    "TagResource",
+    "UntagResource",
+    "ListTagsForResource",
+    "GetDataEndpoint",
+    "DescribeStreamStorageConfiguration",
+    "UpdateStreamStorageConfiguration",
+    "PutMedia",
+    "GetMedia",
+    "ListFragments",
+    "GetMediaForFragmentList",
+    "GetClip",
+    "GetHLSStreamingSessionURL",
+    "GetDASHStreamingSessionURL",
+    "CreateToken",
+    "RotateKey",
+];
 
 /// Producers' requests at a time, over all streams: what waits for their end when the server stops.
 const MAX_PRODUCERS: usize = 10_000;
@@ -30,18 +71,18 @@ const MAX_PRODUCERS: usize = 10_000;
 /// Settings of the API.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Who may use it.
-    pub credentials: Vec<Credentials>,
+    /// Who may use it, beside the bearers of tokens.
+    pub keys: Vec<Key>,
     /// Base URL that `GetDataEndpoint` answers with, without a slash at its end; empty: how the client reached us.
     pub endpoint: String,
-    /// Path under which the API is mounted, such as `/kvs`; empty: at the root.
-    pub prefix: String,
     /// Whether clients reach us by TLS.
     pub tls: bool,
     /// How far a client's clock may be off.
     pub skew: Duration,
     /// A producer that sends nothing for this long is gone.
     pub producer_timeout: Duration,
+    /// How long one request of a producer may last; 0: as long as it likes.
+    pub max_connection: Duration,
     /// How often a producer that sends nothing is told that the connection lives.
     pub idle_interval: Duration,
 }
@@ -49,12 +90,12 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            credentials: Vec::new(),
+            keys: Vec::new(),
             endpoint: String::new(),
-            prefix: "/kvs".into(),
             tls: false,
             skew: Duration::from_secs(300),
             producer_timeout: Duration::from_secs(30),
+            max_connection: Duration::ZERO,
             idle_interval: Duration::from_secs(10),
         }
     }
@@ -67,38 +108,67 @@ pub struct Kvs(Arc<Inner>);
 struct Inner {
     store: Store,
     config: Config,
+    tokens: Tokens,
     stop: watch::Sender<bool>,
     producers: Arc<Semaphore>,
+    sessions: playback::SessionKey,
+    segments: Semaphore,
+    clips: Semaphore,
 }
 
 impl Kvs {
     /// Over an open store.
-    pub fn new(store: Store, config: Config) -> Self {
+    pub fn new(store: Store, tokens: Tokens, config: Config) -> Self {
         let producers = Arc::new(Semaphore::new(MAX_PRODUCERS));
-        Self(Arc::new(Inner { store, config, stop: watch::Sender::new(false), producers }))
+        Self(Arc::new(Inner {
+            store,
+            config,
+            sessions: tokens.playback(),
+            tokens,
+            stop: watch::Sender::new(false),
+            producers,
+            segments: Semaphore::new(playback::MAX_SEGMENTS_AT_ONCE),
+            clips: Semaphore::new(playback::MAX_CLIPS_AT_ONCE),
+        }))
     }
 
-    /// The routes, prefix included. Requests carry their peer's [`SocketAddr`] as an extension.
-    pub fn router(&self) -> Router {
+    /// The routes, under a path such as `/kvs`, or at the root if that is empty. Requests carry their peer's [`SocketAddr`] as an
+    /// extension.
+    pub fn router(&self, prefix: &str) -> Router {
         // Not nested: handlers see the path as it was signed.
-        let at = |operation: &str| format!("{}/{operation}", self.0.config.prefix);
-        Router::new()
+        let at = |operation: &str| format!("{prefix}/{operation}");
+        let mut routes = Router::new()
             .route(&at("createStream"), post(control::create_stream))
             .route(&at("describeStream"), post(control::describe_stream))
             .route(&at("listStreams"), post(control::list_streams))
             .route(&at("deleteStream"), post(control::delete_stream))
             .route(&at("updateDataRetention"), post(control::update_data_retention))
             .route(&at("updateStream"), post(control::update_stream))
-            .route(&at("tagStream"), post(control::tag_stream))
-            .route(&at("untagStream"), post(control::untag_stream))
-            .route(&at("listTagsForStream"), post(control::list_tags_for_stream))
+            .route(&at("tagStream"), post(tags::tag_stream))
+            .route(&at("untagStream"), post(tags::untag_stream))
+            .route(&at("listTagsForStream"), post(tags::list_tags_for_stream))
+            .route(&at("TagResource"), post(tags::tag_resource))
+            .route(&at("UntagResource"), post(tags::untag_resource))
+            .route(&at("ListTagsForResource"), post(tags::list_tags_for_resource))
             .route(&at("getDataEndpoint"), post(control::get_data_endpoint))
+            .route(&at("describeStreamStorageConfiguration"), post(absent::describe_stream_storage))
+            .route(&at("updateStreamStorageConfiguration"), post(absent::update_stream_storage))
             .route(&at("putMedia"), post(put::put_media))
             .route(&at("getMedia"), post(get::get_media))
             .route(&at("listFragments"), post(get::list_fragments))
             .route(&at("getMediaForFragmentList"), post(get::get_media_for_fragment_list))
-            .route(&at("{*operation}"), any(control::unknown))
-            .with_state(self.clone())
+            .route(&at("{*operation}"), any(control::unknown));
+        for (operation, path, absent) in absent::ALL {
+            let kvs = self.clone();
+            let handler = move |request| absent.answer(kvs.clone(), operation, request);
+            routes = routes.route(&at(path), post(handler));
+        }
+        // Ours, at one place whatever the prefix.
+        let own = Router::new()
+            .route("/v1/tokens", post(tokens::create))
+            .route("/v1/streams/{name}/key:rotate", post(control::rotate_key));
+        let routes = routes.merge(own).merge(playback::routes(prefix));
+        routes.layer(middleware::from_fn(cross_origin::allow)).with_state(self.clone())
     }
 
     /// Ends the producers' requests, so that what they sent is stored, and waits for that.
@@ -114,6 +184,24 @@ impl Kvs {
 
     pub(crate) fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    pub(crate) fn sessions(&self) -> &playback::SessionKey {
+        &self.0.sessions
+    }
+
+    /// A place to hold a fragment in.
+    pub(crate) async fn segment_place(&self) -> SemaphorePermit<'_> {
+        self.0.segments.acquire().await.expect("it is never closed")
+    }
+
+    /// A place to hold a clip in.
+    pub(crate) async fn clip_place(&self) -> SemaphorePermit<'_> {
+        self.0.clips.acquire().await.expect("it is never closed")
     }
 
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {

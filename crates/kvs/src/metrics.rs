@@ -17,27 +17,43 @@ pub struct Metric {
 
 impl Kvs {
     /// All numbers, in a fixed order.
-    pub fn metrics(&self) -> [Metric; 13] {
+    pub fn metrics(&self) -> Vec<Metric> {
         let (s, health) = (self.store().stats(), self.store().health());
         let gauge = |name, help, value| Metric { name, help, counter: false, value };
         let counter = |name, help, value| Metric { name, help, counter: true, value };
-        [
+        let failing = u64::from(health.fault.is_some());
+        vec![
             gauge("store_streams", "Streams", s.streams),
             gauge("store_streams_max", "Streams at most", self.store().config().max_streams as u64),
             gauge("store_sessions", "Producers connected", s.sessions),
             gauge("store_readers", "GetMedia readers connected", s.readers),
+            gauge("store_reader_lag_ms", "How far the slowest reader is behind", s.reader_lag_ms),
             gauge("store_fragments", "Fragments stored", s.fragments),
             gauge("store_bytes", "Bytes of media stored", s.bytes),
+            gauge("store_failing", "1 while the last write to the storage failed", failing),
             gauge(
-                "store_failing",
-                "1 while the last write to the storage failed",
-                health.fault.is_some().into(),
+                "store_away",
+                "1 while the object store is away, and the spool is used",
+                health.away.into(),
             ),
+            gauge("store_spooled", "Objects that wait in the spool", health.spooled),
+            gauge("store_spooled_bytes", "Bytes that wait in the spool", health.spooled_bytes),
+            gauge("store_spool_max_bytes", "Bytes that may wait there", health.spool_max_bytes),
+            gauge("store_last_sweep_seconds", "When retention was last applied", s.last_sweep_ms / 1000),
+            counter("store_sweeps", "How often retention was applied", s.sweeps),
+            counter("store_sweep_failures", "Streams that a sweep could not finish", s.sweep_failures),
             counter("store_fragments_stored", "Fragments that were stored", s.fragments_stored),
             counter("store_fragments_failed", "Fragments that could not be stored", s.fragments_failed),
+            counter("store_failed_full", "Of these, because the storage was full", s.failed_full),
+            counter("store_failed_unavailable", "Because the storage did not answer", s.failed_unavailable),
+            counter("store_failed_refused", "Because the storage refused access", s.failed_refused),
+            counter("store_failed_quota", "Because of a quota of stored bytes", s.failed_quota),
+            counter("store_failed_key", "Because of the stream's key", s.failed_key),
             counter("store_fragments_damaged", "Stored fragments found damaged", s.fragments_damaged),
             counter("store_fragments_expired", "Fragments whose retention ended", s.fragments_expired),
             counter("store_write_failures", "Writes that the storage refused", health.failures),
+            counter("store_sessions_failed", "Producers ended because of what they sent", s.sessions_failed),
+            counter("store_throttled_ms", "Milliseconds that producers were let wait", s.throttled_ms),
             counter("store_acks_dropped", "Acknowledgements that producers did not read", s.acks_dropped),
         ]
     }

@@ -19,15 +19,14 @@ pub(crate) struct StreamOf {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct CreateStream {
     pub(crate) stream_name: String,
-    #[serde(default)]
-    pub(crate) device_name: String,
-    #[serde(default)]
-    pub(crate) media_type: String,
+    pub(crate) device_name: Option<String>,
+    pub(crate) media_type: Option<String>,
     pub(crate) kms_key_id: Option<String>,
     #[serde(default)]
     pub(crate) data_retention_in_hours: u32,
     #[serde(default)]
     pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) stream_storage_configuration: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -89,6 +88,36 @@ pub(crate) struct UntagStream {
     pub(crate) tag_key_list: Vec<String>,
 }
 
+/// A resource by its ARN: here, a stream.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ResourceOf {
+    #[serde(rename = "ResourceARN")]
+    pub(crate) resource_arn: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct TagResource {
+    #[serde(rename = "ResourceARN")]
+    pub(crate) resource_arn: String,
+    pub(crate) tags: Vec<TagIn>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct TagIn {
+    pub(crate) key: String,
+    pub(crate) value: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct UntagResource {
+    #[serde(rename = "ResourceARN")]
+    pub(crate) resource_arn: String,
+    pub(crate) tag_key_list: Vec<String>,
+}
+
 #[derive(Debug, Deserialize)]
 pub(crate) struct GetDataEndpoint {
     #[serde(flatten)]
@@ -144,6 +173,58 @@ pub(crate) struct GetMediaForFragmentList {
     #[serde(flatten)]
     pub(crate) stream: StreamOf,
     pub(crate) fragments: Vec<String>,
+}
+
+/// `HLSFragmentSelector` and `DASHFragmentSelector`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct PlaybackSelector {
+    pub(crate) fragment_selector_type: Option<String>,
+    pub(crate) timestamp_range: Option<PlaybackRange>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct PlaybackRange {
+    pub(crate) start_timestamp: Option<Value>,
+    pub(crate) end_timestamp: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct GetHls {
+    #[serde(flatten)]
+    pub(crate) stream: StreamOf,
+    pub(crate) playback_mode: Option<String>,
+    #[serde(rename = "HLSFragmentSelector")]
+    pub(crate) fragment_selector: Option<PlaybackSelector>,
+    pub(crate) container_format: Option<String>,
+    pub(crate) discontinuity_mode: Option<String>,
+    pub(crate) display_fragment_timestamp: Option<String>,
+    pub(crate) expires: Option<u64>,
+    pub(crate) max_media_playlist_fragment_results: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct GetDash {
+    #[serde(flatten)]
+    pub(crate) stream: StreamOf,
+    pub(crate) playback_mode: Option<String>,
+    #[serde(rename = "DASHFragmentSelector")]
+    pub(crate) fragment_selector: Option<PlaybackSelector>,
+    pub(crate) display_fragment_timestamp: Option<String>,
+    pub(crate) display_fragment_number: Option<String>,
+    pub(crate) expires: Option<u64>,
+    pub(crate) max_manifest_fragment_results: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct GetClip {
+    #[serde(flatten)]
+    pub(crate) stream: StreamOf,
+    pub(crate) clip_fragment_selector: FragmentSelector,
 }
 
 /// `StreamInfo`.

@@ -13,14 +13,18 @@ use futures_util::stream;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use crate::control::{Answer, authenticate_stream};
 use crate::error::{KvsError, with_request_id};
 use crate::{Kvs, now_ms, time};
 
 pub(crate) async fn put_media(State(kvs): State<Kvs>, request: Request) -> Answer {
-    authenticate_stream(&kvs, &request)?;
-    let (stream, timecodes) = (stream_of(request.headers())?, timecodes(request.headers())?);
+    let (parts, body) = request.into_parts();
+    let caller = authenticate_stream(&kvs, "PutMedia", &parts)?;
+    let headers = &parts.headers;
+    let (stream, timecodes) = (caller.check(stream_of(headers)?)?, timecodes(headers)?);
+    let wanted = wants_acks(headers)?;
     let busy = |_| {
         let message = "This server has as many producers as it may.";
         KvsError::new(StatusCode::BAD_REQUEST, "ConnectionLimitExceededException", message)
@@ -28,8 +32,8 @@ pub(crate) async fn put_media(State(kvs): State<Kvs>, request: Request) -> Answe
     let place = kvs.producers().try_acquire_owned().map_err(busy)?;
     let (session, acks) = kvs.store().open_session(&stream, timecodes, now_ms()).await?;
     // A task of its own: what was received is stored even if nobody waits for the answer any more.
-    tokio::spawn(receive(kvs.clone(), session, request.into_body(), place));
-    let body = Body::from_stream(lines(acks, kvs.config().idle_interval));
+    tokio::spawn(receive(kvs.clone(), session, body, place));
+    let body = Body::from_stream(lines(acks, kvs.config().idle_interval, wanted));
     Ok(with_request_id(([(header::CONTENT_TYPE, "application/json")], body).into_response()))
 }
 
@@ -59,11 +63,28 @@ fn timecodes(headers: &HeaderMap) -> Result<Timecodes, KvsError> {
     }
 }
 
+/// Whether a producer wants to hear of each fragment; of faults it does always.
+fn wants_acks(headers: &HeaderMap) -> Result<bool, KvsError> {
+    match text(headers, "x-amzn-fragment-acknowledgment-required")? {
+        None | Some("1") => Ok(true),
+        Some("0") => Ok(false),
+        Some(_) => Err(KvsError::invalid("x-amzn-fragment-acknowledgment-required: 0 or 1.")),
+    }
+}
+
 /// Takes the body until its end, a fault, silence, or the server's stop.
 async fn receive(kvs: Kvs, mut session: Session, mut body: Body, _place: OwnedSemaphorePermit) {
     let mut stopping = kvs.stopping();
     let timeout = kvs.config().producer_timeout;
+    let longest = kvs.config().max_connection;
+    let end = (!longest.is_zero()).then(|| Instant::now() + longest);
     loop {
+        if end.is_some_and(|end| end <= Instant::now()) {
+            // What is whole is kept; inside an element nothing is.
+            let _ = session.flush(now_ms()).await;
+            session.fail(FaultKind::ConnectionDuration);
+            break;
+        }
         let frame = tokio::select! {
             frame = tokio::time::timeout(timeout, body.frame()) => frame,
             _ = stopping.wait_for(|stop| *stop) => break,
@@ -80,6 +101,14 @@ async fn receive(kvs: Kvs, mut session: Session, mut body: Body, _place: OwnedSe
                 if session.push(&bytes, now_ms()).await.is_err() {
                     break;
                 }
+                let wait = Duration::from_millis(session.pace(bytes.len(), now_ms()));
+                if !wait.is_zero() {
+                    // Not reading is what slows a producer down.
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        _ = stopping.wait_for(|stop| *stop) => break,
+                    }
+                }
             }
         }
     }
@@ -87,13 +116,18 @@ async fn receive(kvs: Kvs, mut session: Session, mut body: Body, _place: OwnedSe
 }
 
 /// Acknowledgements, one JSON object per line; `IDLE` while there are none.
-fn lines(acks: Acks, idle: Duration) -> impl stream::Stream<Item = Result<Bytes, Infallible>> {
+fn lines(acks: Acks, idle: Duration, wanted: bool) -> impl stream::Stream<Item = Result<Bytes, Infallible>> {
     stream::unfold(acks, move |mut acks| async move {
-        let line = match tokio::time::timeout(idle, acks.recv()).await {
-            Err(_) => json!({ "EventType": "IDLE" }),
-            Ok(ack) => line(&ack?),
-        };
-        Some((Ok(Bytes::from(format!("{line}\n"))), acks))
+        loop {
+            let line = match tokio::time::timeout(idle, acks.recv()).await {
+                Err(_) => json!({ "EventType": "IDLE" }),
+                Ok(ack) => match ack? {
+                    Ack::Buffering(_) | Ack::Received(_) | Ack::Persisted(_) if !wanted => continue,
+                    ack => line(&ack),
+                },
+            };
+            return Some((Ok(Bytes::from(format!("{line}\n"))), acks));
+        }
     })
 }
 

@@ -70,8 +70,10 @@ pub enum Refusal {
     Incomplete,
     /// No such access key.
     UnknownKey,
-    /// The session token is not the key's.
+    /// The session token is not the key's, or not one of ours.
     Token,
+    /// The session token has ended.
+    TokenExpired,
     /// The request's time is too far from ours.
     Expired,
     /// Anything else.
@@ -87,7 +89,10 @@ impl From<Refusal> for KvsError {
                 ("UnrecognizedClientException", "The security token included in the request is invalid.")
             }
             Refusal::Token => {
-                ("ExpiredTokenException", "The security token included in the request is expired or wrong.")
+                ("UnrecognizedClientException", "The security token included in the request is invalid.")
+            }
+            Refusal::TokenExpired => {
+                ("ExpiredTokenException", "The security token included in the request is expired.")
             }
             Refusal::Expired => (
                 "InvalidSignatureException",
@@ -118,20 +123,22 @@ struct Signature {
     token: Option<String>,
 }
 
-/// Verifies a request; gives the access key's id.
+/// Finds the credentials of an access key's id and the session token that came with it, and what is known of whose they are.
+pub type Find<'a, T> = dyn Fn(&str, Option<&str>) -> Result<(Credentials, T), Refusal> + 'a;
+
+/// Verifies a request; gives what is known of the access key.
 ///
 /// # Errors
 /// Why it is not let in.
-pub fn verify(
+pub fn verify<T>(
     request: Request<'_>,
     payload: Payload<'_>,
-    credentials: &[Credentials],
+    find: &Find<'_, T>,
     now_s: u64,
     skew_s: u64,
-) -> Result<String, Refusal> {
+) -> Result<T, Refusal> {
     let signature = Signature::of(request)?;
-    let found = credentials.iter().find(|c| c.access_key_id == signature.key_id);
-    let who = found.ok_or(Refusal::UnknownKey)?;
+    let (who, known) = find(&signature.key_id, signature.token.as_deref())?;
     if let Some(expected) = &who.session_token {
         let given = signature.token.as_deref().unwrap_or_default();
         constant_time::verify_slices_are_equal(given.as_bytes(), expected.as_bytes())
@@ -146,7 +153,7 @@ pub fn verify(
             let to_sign =
                 format!("{ALGORITHM}\n{}\n{scope}\n{}", signature.timestamp, sha256(canonical.as_bytes()));
             if hmac::verify(&key, to_sign.as_bytes(), &signature.signature).is_ok() {
-                return Ok(signature.key_id);
+                return Ok(known);
             }
         }
     }
@@ -342,6 +349,13 @@ mod tests {
         Credentials { access_key_id: "AK/ID".into(), secret_access_key: "secret".into(), session_token: None }
     }
 
+    /// Whose key it is: the id says.
+    fn known(who: Credentials) -> impl Fn(&str, Option<&str>) -> Result<(Credentials, String), Refusal> {
+        move |id, _| {
+            if who.access_key_id == id { Ok((who.clone(), id.to_owned())) } else { Err(Refusal::UnknownKey) }
+        }
+    }
+
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let pair =
             |(n, v): &(&str, &str)| (n.parse::<HeaderName>().unwrap(), v.parse::<HeaderValue>().unwrap());
@@ -369,7 +383,7 @@ mod tests {
     fn check(pairs: &[(&str, &str)], path: &str, payload: Payload<'_>) -> Result<String, Refusal> {
         let headers = headers(pairs);
         let request = Request { method: "POST", path, query: "", headers: &headers };
-        verify(request, payload, &[who()], NOW, 300)
+        verify(request, payload, &known(who()), NOW, 300)
     }
 
     fn json_request(body: &[u8]) -> String {
@@ -426,7 +440,7 @@ mod tests {
         let query = format!("{query}&X-Amz-Signature={}", sign(&canonical));
         let headers = headers(&[("host", "h")]);
         let request = Request { method: "POST", path: "/getMedia", query: &query, headers: &headers };
-        let at = |now| verify(request, Payload::Signed(b"{}"), &[who()], now, 300);
+        let at = |now| verify(request, Payload::Signed(b"{}"), &known(who()), now, 300);
         assert_eq!(at(NOW + 60), Ok("AK/ID".into()));
         assert_eq!(at(NOW + 61), Err(Refusal::Expired));
         assert_eq!(at(NOW - 301), Err(Refusal::Expired));
@@ -438,7 +452,7 @@ mod tests {
         let good = [("host", "127.0.0.1:7700"), ("x-amz-date", DATE), ("authorization", auth.as_str())];
         let headers = headers(&good);
         let request = Request { method: "POST", path: "/kvs/getMedia", query: "", headers: &headers };
-        let with = |who: Credentials, now| verify(request, Payload::Signed(b"{}"), &[who], now, 300);
+        let with = |who: Credentials, now| verify(request, Payload::Signed(b"{}"), &known(who), now, 300);
         assert_eq!(with(Credentials { access_key_id: "x".into(), ..who() }, NOW), Err(Refusal::UnknownKey));
         let wrong = Credentials { secret_access_key: "x".into(), ..who() };
         assert_eq!(with(wrong, NOW), Err(Refusal::Mismatch));
@@ -449,7 +463,7 @@ mod tests {
         let said = [&good[..], &[("x-amz-security-token", "t")]].concat();
         let said = self::headers(&said);
         let request = Request { headers: &said, ..request };
-        assert!(verify(request, Payload::Signed(b"{}"), &[token], NOW, 300).is_ok());
+        assert!(verify(request, Payload::Signed(b"{}"), &known(token), NOW, 300).is_ok());
         assert_eq!(check(&[("host", "h")], "/", Payload::Signed(b"")), Err(Refusal::Missing));
         for bad in ["AWS4-HMAC-SHA256", "AWS4-HMAC-SHA256 Credential=a", "Bearer x", ""] {
             let pairs = [("host", "h"), ("x-amz-date", DATE), ("authorization", bad)];

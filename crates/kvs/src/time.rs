@@ -26,6 +26,26 @@ fn seconds(date: [&str; 3], clock: [&str; 3]) -> Option<u64> {
     Some(days(year, month, day)? * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
+/// Seconds since 1970 as `2026-01-31T23:59:59Z`, after Hinnant's `civil_from_days`.
+pub(crate) fn to_iso_8601(seconds: u64) -> String {
+    let days = seconds / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Milliseconds since 1970 as `2026-01-31T23:59:59.123Z`.
+pub(crate) fn to_iso_8601_ms(ms: u64) -> String {
+    let seconds = to_iso_8601(ms / 1000);
+    format!("{}.{:03}Z", seconds.trim_end_matches('Z'), ms % 1000)
+}
+
 /// `20260131T235959Z` as seconds since 1970.
 pub(crate) fn basic(text: &str) -> Option<u64> {
     if !text.is_ascii() || text.len() != 16 || &text[8..9] != "T" || &text[15..] != "Z" {
@@ -79,6 +99,9 @@ mod tests {
         assert_eq!(basic("20000229T000000Z"), Some(951_782_400));
         assert_eq!(iso_8601("2023-11-14T22:13:20.5Z"), Some(1_700_000_000_500));
         assert_eq!(iso_8601("2023-11-14T22:13:20Z"), Some(1_700_000_000_000));
+        for s in [0, 951_782_399, 951_782_400, 1_700_000_000, 4_107_542_399] {
+            assert_eq!(iso_8601(&to_iso_8601(s)), Some(s * 1000), "{s}");
+        }
         for bad in [
             "",
             "20231114T221320",

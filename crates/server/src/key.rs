@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use antiphon_api::Key;
+use antiphon_kvs::Tokens;
 use anyhow::{Context, bail};
 
 /// The file of the key that signs tokens.
@@ -15,8 +16,16 @@ const STORE: &str = "store.key";
 
 /// Reads the signing key; makes folder and key if there is none.
 pub(crate) fn load_or_create(data: &Path) -> anyhow::Result<Key> {
-    let end = "remove it to get a new one (all tokens end)";
-    Ok(Key::new(&secret(data, SIGNING, "signing key", end, true)?))
+    Ok(Key::new(&signing(data)?))
+}
+
+/// What makes tokens for the stored streams: of the signing key too.
+pub(crate) fn stream_tokens(data: &Path) -> anyhow::Result<Tokens> {
+    Ok(Tokens::new(&signing(data)?))
+}
+
+fn signing(data: &Path) -> anyhow::Result<[u8; 32]> {
+    secret(data, SIGNING, "signing key", "remove it to get a new one (all tokens end)", true)
 }
 
 /// Reads the key of the stored streams. Without `make` it has to be there.

@@ -42,6 +42,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.http)
         .await
         .with_context(|| format!("http: cannot listen on {}", config.http))?;
+    let own_port = streams_port(config).await?;
     let shards = Shards::start(config.shard()?)
         .with_context(|| format!("media: cannot open ports from {}", config.media))?;
     let decoders = Decoders::with_workers(Launch::this_program(&[CODEC_WORKER]));
@@ -49,9 +50,17 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let kvs = streams.as_ref().map(|s| s.kvs.clone());
     let parts = Parts { shards: shards.clone(), bots: bots.clone(), key, web: web::FILES, kvs };
     let app = App::new(config.api(), parts);
+    let (stop, stopped) = watch::channel(false);
+    let streams_port = match own_port {
+        Some(listener) => {
+            println!("antiphon: streams on {}", url(listener.local_addr()?, tls.is_some()));
+            let serve = antiphon_api::serve_streams(listener, tls.clone(), app.clone(), stopped.clone());
+            Some(tokio::spawn(serve))
+        }
+        None => None,
+    };
     let ports = (&shards.media_addresses()[..], &shards.tcp_addresses()[..]);
     println!("{}", ready_line(listener.local_addr()?, ports, tls.is_some()));
-    let (stop, stopped) = watch::channel(false);
     let http = tokio::spawn(antiphon_api::serve(listener, tls, app.clone(), stopped));
 
     let demo_bot = tokio::spawn(demo_bot(config.demo.clone(), bots));
@@ -70,8 +79,18 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     let _ = stop.send(true);
     let _ = http.await;
+    if let Some(streams_port) = streams_port {
+        let _ = streams_port.await;
+    }
     shards.stop().await;
     Ok(())
+}
+
+/// The port that has the stored streams alone, where one is wanted.
+async fn streams_port(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = config.kvs.own_port()? else { return Ok(None) };
+    let bound = TcpListener::bind(address).await;
+    bound.with_context(|| format!("kvs.http: cannot listen on {address}")).map(Some)
 }
 
 /// The bot that is already there.
@@ -98,14 +117,17 @@ async fn empty(shards: &Shards, deadline_s: u64) {
 
 /// One line for people and programs: where to connect.
 fn ready_line(http: SocketAddr, (udp, tcp): (&[SocketAddr], &[SocketAddr]), tls: bool) -> String {
+    let tcp = if tcp.is_empty() { String::new() } else { format!(", tcp {}", ports(tcp)) };
+    format!("antiphon: listening on {} (media udp {}{tcp})", url(http, tls), ports(udp))
+}
+
+fn url(listening: SocketAddr, tls: bool) -> String {
     let scheme = if tls { "https" } else { "http" };
-    let host = match http.ip() {
+    let host = match listening.ip() {
         ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         ip => ip,
     };
-    let url = SocketAddr::new(host, http.port());
-    let tcp = if tcp.is_empty() { String::new() } else { format!(", tcp {}", ports(tcp)) };
-    format!("antiphon: listening on {scheme}://{url} (media udp {}{tcp})", ports(udp))
+    format!("{scheme}://{}", SocketAddr::new(host, listening.port()))
 }
 
 fn ports(addresses: &[SocketAddr]) -> String {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use antiphon_kvs::{Credentials, Kvs};
+use antiphon_kvs::{Credentials, Key, Kvs, Policy};
 use antiphon_store::key::{LocalKeys, Secret};
 use antiphon_store::{Backend, Depth, Report, Store, look};
 use anyhow::Context;
@@ -12,6 +12,8 @@ use clap::{Args, Subcommand};
 
 /// How often what is past its retention is removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often an object store that is away is tried again.
+const DRAIN_EVERY: Duration = Duration::from_secs(2);
 
 use crate::{config, key};
 
@@ -22,6 +24,38 @@ pub(crate) enum StoreCommand {
     Check(Where),
     /// Read and decrypt everything that is stored too, and look whether it is what was written.
     Scrub(Where),
+    /// Print a token for the stored streams, as JSON: to send as `Authorization: Bearer`, and as the session credentials that AWS
+    /// clients know.
+    Token(StreamToken),
+}
+
+/// What the token allows.
+#[derive(Args)]
+pub(crate) struct StreamToken {
+    /// Folder with the server's signing key
+    #[arg(long, value_name = "DIR", env = "ANTIPHON_DATA", default_value = "data")]
+    data: PathBuf,
+    /// Names of streams, `*` stands for any characters
+    #[arg(long, value_name = "A,B*", value_delimiter = ',', default_value = "*")]
+    streams: Vec<String>,
+    /// Operations, such as GetMedia,List*
+    #[arg(long, value_name = "A,B*", value_delimiter = ',', default_value = "*")]
+    actions: Vec<String>,
+    /// How long it is good: 90s, 15m, 1h; 36h at most
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = crate::token::duration)]
+    ttl: Duration,
+}
+
+impl StreamToken {
+    fn print(&self) -> anyhow::Result<()> {
+        let policy = Policy { actions: self.actions.clone(), streams: self.streams.clone() };
+        policy.check().map_err(anyhow::Error::msg)?;
+        let max = antiphon_kvs::tokens::MAX_TTL;
+        anyhow::ensure!(self.ttl <= max, "ttl: at most {} h", max.as_secs() / 3_600);
+        let issued = key::stream_tokens(&self.data)?.issue(policy, self.ttl, now_ms() / 1000);
+        println!("{}", issued.to_json());
+        Ok(())
+    }
 }
 
 /// Which store.
@@ -41,6 +75,7 @@ impl StoreCommand {
         let (of, depth) = match self {
             Self::Check(of) => (of, Depth::Check),
             Self::Scrub(of) => (of, Depth::Scrub),
+            Self::Token(token) => return token.print(),
         };
         let flags: Vec<_> = of.data.iter().map(|data| ("data", data.clone())).collect();
         let config = config::load(of.config.as_deref(), &flags)?;
@@ -63,7 +98,7 @@ impl StoreCommand {
 
 async fn examine(config: &config::Config, depth: Depth) -> anyhow::Result<Report> {
     let backend = match bucket(config)? {
-        Some(bucket) => bucket,
+        Some(bucket) => bucket.with_spool_read_only(&spool(&config.data))?,
         None => {
             let folder = folder(&config.data);
             let opened = Backend::local_read_only(&folder);
@@ -77,6 +112,11 @@ async fn examine(config: &config::Config, depth: Depth) -> anyhow::Result<Report
 /// Where the streams lie.
 fn folder(data: &Path) -> PathBuf {
     data.join("store")
+}
+
+/// Where they wait while the bucket does not answer.
+fn spool(data: &Path) -> PathBuf {
+    data.join("spool")
 }
 
 /// The bucket, if the configuration names one.
@@ -112,6 +152,7 @@ fn keys(data: &Path, make: bool) -> anyhow::Result<LocalKeys> {
 pub(crate) struct Streams {
     pub(crate) kvs: Kvs,
     sweeper: tokio::task::JoinHandle<()>,
+    drainer: tokio::task::JoinHandle<()>,
 }
 
 impl Streams {
@@ -122,7 +163,10 @@ impl Streams {
         }
         let keys = Arc::new(keys(&config.data, true)?);
         let backend = match bucket(config)? {
-            Some(bucket) => bucket,
+            Some(bucket) if config.s3.spool_bytes == 0 => bucket,
+            Some(bucket) => {
+                bucket.with_spool(&spool(&config.data), config.s3.spool_bytes).context("spool")?
+            }
             None => {
                 let folder = folder(&config.data);
                 Backend::local(&folder).with_context(|| format!("store: {}", folder.display()))?
@@ -133,8 +177,10 @@ impl Streams {
         for problem in &problems {
             tracing::error!(%problem, "the store is not as it should be; see `antiphon store check`");
         }
-        let kvs = Kvs::new(store.clone(), kvs(config));
-        Ok(Some(Self { kvs, sweeper: tokio::spawn(sweep(store)) }))
+        let tokens = key::stream_tokens(&config.data)?;
+        let kvs = Kvs::new(store.clone(), tokens, kvs(config));
+        let drainer = tokio::spawn(drain(store.clone()));
+        Ok(Some(Self { kvs, sweeper: tokio::spawn(sweep(store)), drainer }))
     }
 
     /// Ends producers, so that what they sent is stored; waits for that until `deadline`.
@@ -143,22 +189,44 @@ impl Streams {
         if tokio::time::timeout(deadline, self.kvs.stop()).await.is_err() {
             tracing::warn!("what producers sent was not stored in time");
         }
+        self.drainer.abort();
     }
 }
 
 fn kvs(config: &config::Config) -> antiphon_kvs::Config {
     let kvs = &config.kvs;
-    let credentials = Credentials {
-        access_key_id: kvs.access_key_id.clone(),
-        secret_access_key: kvs.secret_access_key.clone(),
-        session_token: None,
+    let key = |id: &str, secret: &str, policy: Policy| Key {
+        credentials: Credentials {
+            access_key_id: id.to_owned(),
+            secret_access_key: secret.to_owned(),
+            session_token: None,
+        },
+        policy,
     };
-    let has_key = !credentials.access_key_id.is_empty();
+    let mut keys: Vec<Key> =
+        kvs.keys.iter().map(|k| key(&k.access_key_id, &k.secret_access_key, k.policy())).collect();
+    if !kvs.access_key_id.is_empty() {
+        keys.push(key(&kvs.access_key_id, &kvs.secret_access_key, Policy::everything()));
+    }
     antiphon_kvs::Config {
-        credentials: if has_key { vec![credentials] } else { Vec::new() },
+        keys,
         endpoint: kvs.endpoint.trim_end_matches('/').to_owned(),
+        max_connection: Duration::from_secs(config.store.max_connection_minutes * 60),
         tls: !config.tls.cert.as_os_str().is_empty(),
         ..antiphon_kvs::Config::default()
+    }
+}
+
+/// Gives the bucket what waits for it.
+async fn drain(store: Store) {
+    let mut ticks = tokio::time::interval(DRAIN_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let drained = store.drain_spool().await;
+        if drained.moved > 0 {
+            tracing::info!(moved = drained.moved, left = drained.left, "emptied the spool");
+        }
     }
 }
 

@@ -67,7 +67,7 @@ fn grant(text: &str) -> Result<String, String> {
 }
 
 /// A number and `s`, `m`, `h` or `d`.
-fn duration(text: &str) -> anyhow::Result<Duration> {
+pub(crate) fn duration(text: &str) -> anyhow::Result<Duration> {
     let (number, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
     let number: u64 = number.parse().context("it begins with a whole number, as in 1h")?;
     let seconds = match unit {

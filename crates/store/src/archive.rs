@@ -9,6 +9,7 @@ use crate::crypt::hex;
 use crate::document::{self, ReadFault};
 use crate::error::Error;
 use crate::index::{Clock, Entry};
+use crate::layout::HeaderId;
 use crate::number::FragmentNumber;
 use crate::read;
 use crate::store::Inner;
@@ -32,6 +33,8 @@ pub struct FragmentInfo {
     pub server_ms: u64,
     /// How long it lasts.
     pub duration_ms: u64,
+    /// Which header stands before it: fragments with the same one follow each other as one document's do.
+    pub header: HeaderId,
 }
 
 impl From<&Entry> for FragmentInfo {
@@ -42,6 +45,7 @@ impl From<&Entry> for FragmentInfo {
             producer_ms: e.producer_ms,
             server_ms: e.number.server_ms(),
             duration_ms: e.duration_ms.into(),
+            header: e.header,
         }
     }
 }
@@ -100,7 +104,7 @@ impl Token {
     }
 }
 
-fn retained(stream: &Stream) -> Result<(), Error> {
+pub(crate) fn retained(stream: &Stream) -> Result<(), Error> {
     let state = stream.state();
     if !state.active() {
         return Err(Error::StreamNotActive);

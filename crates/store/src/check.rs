@@ -62,6 +62,7 @@ pub async fn look(
     depth: Depth,
 ) -> Result<Report, Error> {
     let (objects, layout) = (Objects::new(backend), Layout::new(&config.account));
+    objects.load_spool().await?;
     let listed = objects.list(&layout.root()).await?;
     if listed.is_empty() {
         return Ok(Report::default());

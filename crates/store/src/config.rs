@@ -19,6 +19,12 @@ pub struct Config {
     pub max_stream_bytes: u64,
     /// Stored bytes of all streams; 0: any.
     pub max_total_bytes: u64,
+    /// Bytes that one stream's producers may send per second, on average; 0: any. Faster ones are read more slowly.
+    pub max_stream_bytes_per_s: u64,
+    /// Fragments that one stream's producers may send per second, on average; 0: any.
+    pub max_stream_fragments_per_s: u64,
+    /// Bytes that all producers together may send per second, on average; 0: any.
+    pub max_total_bytes_per_s: u64,
     /// Bytes of one session's complete fragments that wait to be stored; a producer that is faster has to wait.
     pub max_in_flight_bytes: usize,
     /// Without retention, for how long live readers find what was.
@@ -45,6 +51,9 @@ impl Default for Config {
             max_readers: 100,
             max_stream_bytes: 0,
             max_total_bytes: 0,
+            max_stream_bytes_per_s: 0,
+            max_stream_fragments_per_s: 0,
+            max_total_bytes_per_s: 0,
             max_in_flight_bytes: 64 << 20,
             memory_ms: 300_000,
             memory_bytes: 200 << 20,

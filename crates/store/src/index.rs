@@ -116,6 +116,17 @@ impl Index {
         self.by_number.range((Bound::Excluded(after), Bound::Unbounded)).map(|(_, e)| e)
     }
 
+    /// Against the order of a clock, from the newest on.
+    pub(crate) fn newest(&self, clock: Clock) -> Box<dyn Iterator<Item = &Entry> + '_> {
+        match clock {
+            Clock::Producer => {
+                let all = self.by_producer.iter().rev();
+                Box::new(all.filter_map(|(_, n)| self.by_number.get(n)))
+            }
+            Clock::Server => Box::new(self.by_number.values().rev()),
+        }
+    }
+
     /// In the order of a clock, from a time on; with equal times by number, behind `after` at that very time.
     pub(crate) fn since(
         &self,

@@ -140,7 +140,7 @@ impl std::fmt::Debug for Uid {
 
 /// A header's name: an HMAC of its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct HeaderId(pub(crate) u128);
+pub struct HeaderId(pub(crate) u128);
 
 impl HeaderId {
     pub(crate) fn parse(text: &str) -> Option<Self> {

@@ -47,7 +47,7 @@ pub(crate) async fn run(
             }
             Err(error) => {
                 finished.failed += 1;
-                inner.counters.failed();
+                inner.counters.failed(&error);
                 stream.state().live.remove(&of.number);
                 tracing::warn!(%error, stream = %stream.uid, "a fragment was not stored");
                 acks.send(Ack::Error { of: Some(of), kind: FaultKind::from(&error) });
@@ -89,7 +89,7 @@ async fn store(inner: &Arc<Inner>, stream: &Arc<Stream>, job: &Job) -> Result<Ke
         Plain { uid: stream.uid, entry: &entry, contact: &job.sealed.contact, media: &job.sealed.media };
     let object = sealed::seal_fragment(&key, key_id, &plain);
     let path = inner.layout.fragment(stream.uid, &entry);
-    if inner.objects.create(&path, object.into()).await? == Created::Exists {
+    if inner.objects.create_media(&path, object.into()).await? == Created::Exists {
         let message = format!("{path} is there already");
         return Err(Error::Storage { fault: StorageFault::Unavailable, message });
     }
@@ -142,7 +142,7 @@ async fn header(
     let path = inner.layout.header(stream.uid, id);
     let object = sealed::seal_small(key, key_id, &path, &job.header.bytes);
     // One that exists was sealed from the same bytes, with another nonce.
-    inner.objects.create(&path, object.into()).await?;
+    inner.objects.create_media(&path, object.into()).await?;
     stream.state().cache_header(id, job.header.bytes.clone());
     Ok(id)
 }

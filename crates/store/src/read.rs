@@ -57,6 +57,7 @@ pub struct Reader {
     cursor: Cursor,
     changed: watch::Receiver<u64>,
     out: VecDeque<Bytes>,
+    id: u64,
     opened_ms: u64,
     /// When the last fragment was given.
     delivered_ms: Option<u64>,
@@ -70,7 +71,7 @@ impl Reader {
         start: Start,
         now_ms: u64,
     ) -> Result<Self, Error> {
-        let cursor = {
+        let (cursor, id) = {
             let mut state = stream.state();
             if !state.active() {
                 return Err(Error::StreamNotActive);
@@ -79,7 +80,8 @@ impl Reader {
                 return Err(Limit::Readers.into());
             }
             state.readers += 1;
-            cursor(&state, start, now_ms)
+            state.next_reader += 1;
+            (cursor(&state, start, now_ms), state.next_reader)
         };
         Ok(Self {
             inner: inner.clone(),
@@ -87,6 +89,7 @@ impl Reader {
             stream,
             cursor,
             out: VecDeque::new(),
+            id,
             opened_ms: now_ms,
             delivered_ms: None,
             deadline_ms: None,
@@ -151,6 +154,7 @@ impl Reader {
     fn delivered(&mut self, number: FragmentNumber, now_ms: u64) {
         self.cursor = Cursor::After(number);
         self.delivered_ms = Some(now_ms);
+        self.stream.state().positions.insert(self.id, number.server_ms());
     }
 
     /// Goes to the next fragment; `false`: there is none yet.
@@ -237,7 +241,9 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.stream.state().readers -= 1;
+        let mut state = self.stream.state();
+        state.readers -= 1;
+        state.positions.remove(&self.id);
     }
 }
 

@@ -118,6 +118,8 @@ pub struct Session {
     now_ms: u64,
     stopped: bool,
     ended: bool,
+    /// Sealed since the last [`Session::pace`].
+    fragments: u64,
 }
 
 impl Session {
@@ -154,6 +156,7 @@ impl Session {
             now_ms,
             stopped: false,
             ended: false,
+            fragments: 0,
         };
         stream.wake();
         Ok((session, Acks(acks)))
@@ -174,6 +177,23 @@ impl Session {
         self.now_ms = now_ms;
         let pushed = self.ingest.push(bytes, now_ms);
         self.events(pushed).await
+    }
+
+    /// How long the producer should be let wait before more of its bytes are taken, by the quotas of rate. `sent` is what came
+    /// since this was asked last. Who does not wait is not refused: a call goes on.
+    pub fn pace(&mut self, sent: usize, now_ms: u64) -> u64 {
+        let config = &self.inner.config;
+        let fragments = std::mem::take(&mut self.fragments);
+        let sent = sent as u64;
+        let own = {
+            let mut state = self.stream.state();
+            let bytes = state.bytes_rate.take(sent, config.max_stream_bytes_per_s, now_ms);
+            bytes.max(state.fragments_rate.take(fragments, config.max_stream_fragments_per_s, now_ms))
+        };
+        let mut all = self.inner.rate.lock().expect("nothing panics while holding it");
+        let wait = own.max(all.take(sent, config.max_total_bytes_per_s, now_ms));
+        self.inner.counters.throttled(wait);
+        wait
     }
 
     /// Seals the open fragment now instead of when the next begins; for producers of our own.
@@ -251,6 +271,7 @@ impl Session {
         if sealed.salvaged {
             flags = flags.and(Flags::SALVAGED);
         }
+        self.fragments += 1;
         live.finish(End::Complete { duration_ms: sealed.duration_ms });
         {
             let (config, mut state) = (&self.inner.config, self.stream.state());
@@ -276,6 +297,7 @@ impl Session {
             return;
         }
         self.ended = true;
+        self.inner.counters.session_failed();
         let of = self.drop_open();
         self.acks.send(Ack::Error { of, kind: fault.kind });
         tracing::debug!(%fault, "a producer's session failed");

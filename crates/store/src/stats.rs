@@ -1,5 +1,6 @@
 //! Counters of the store, for metrics.
 
+use crate::error::{Error, StorageFault};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What has happened since the store was opened, and how much there is.
@@ -25,6 +26,28 @@ pub struct Stats {
     pub fragments_expired: u64,
     /// Acknowledgements that nobody read in time, since the start.
     pub acks_dropped: u64,
+    /// Of the fragments that could not be stored: the storage, or the spool, was full.
+    pub failed_full: u64,
+    /// The storage did not answer.
+    pub failed_unavailable: u64,
+    /// The storage refused access.
+    pub failed_refused: u64,
+    /// A quota of stored bytes.
+    pub failed_quota: u64,
+    /// The stream's key.
+    pub failed_key: u64,
+    /// Sessions that ended because of what their producer sent.
+    pub sessions_failed: u64,
+    /// Milliseconds for which producers were asked to wait, by the quotas of rate.
+    pub throttled_ms: u64,
+    /// How far the slowest GetMedia reader is behind what it could have read.
+    pub reader_lag_ms: u64,
+    /// Sweeps since the start.
+    pub sweeps: u64,
+    /// Streams that a sweep could not finish, since the start.
+    pub sweep_failures: u64,
+    /// When the last sweep was done, in milliseconds since 1970; 0: none yet.
+    pub last_sweep_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +58,13 @@ pub(crate) struct Counters {
     damaged: AtomicU64,
     expired: AtomicU64,
     acks_dropped: AtomicU64,
+    /// Full, unavailable, refused, quota, key.
+    reasons: [AtomicU64; 5],
+    sessions_failed: AtomicU64,
+    throttled_ms: AtomicU64,
+    sweeps: AtomicU64,
+    sweep_failures: AtomicU64,
+    last_sweep_ms: AtomicU64,
 }
 
 impl Counters {
@@ -60,8 +90,31 @@ impl Counters {
         self.expired.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn failed(&self) {
+    pub(crate) fn failed(&self, error: &Error) {
         self.failed.fetch_add(1, Ordering::Relaxed);
+        let reason = match error {
+            Error::Storage { fault: StorageFault::Full, .. } => 0,
+            Error::Storage { fault: StorageFault::Unavailable, .. } => 1,
+            Error::Storage { fault: StorageFault::Refused, .. } => 2,
+            Error::Limit(_) => 3,
+            Error::Key(_) => 4,
+            _ => return,
+        };
+        self.reasons[reason].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn session_failed(&self) {
+        self.sessions_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn throttled(&self, ms: u64) {
+        self.throttled_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn swept(&self, failures: u64, now_ms: u64) {
+        self.sweeps.fetch_add(1, Ordering::Relaxed);
+        self.sweep_failures.fetch_add(failures, Ordering::Relaxed);
+        self.last_sweep_ms.store(now_ms, Ordering::Relaxed);
     }
 
     pub(crate) fn damaged(&self) {
@@ -82,6 +135,16 @@ impl Counters {
             fragments_damaged: get(&self.damaged),
             fragments_expired: get(&self.expired),
             acks_dropped: get(&self.acks_dropped),
+            failed_full: get(&self.reasons[0]),
+            failed_unavailable: get(&self.reasons[1]),
+            failed_refused: get(&self.reasons[2]),
+            failed_quota: get(&self.reasons[3]),
+            failed_key: get(&self.reasons[4]),
+            sessions_failed: get(&self.sessions_failed),
+            throttled_ms: get(&self.throttled_ms),
+            sweeps: get(&self.sweeps),
+            sweep_failures: get(&self.sweep_failures),
+            last_sweep_ms: get(&self.last_sweep_ms),
             ..Stats::default()
         }
     }

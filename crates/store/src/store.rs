@@ -8,12 +8,16 @@ use crate::archive::{self, FragmentInfo, FragmentList, Page, Range};
 use crate::config::Config;
 use crate::crypt::{self, DataKey};
 use crate::error::{Error, Limit};
+use crate::index::Clock;
 use crate::ingest::Timecodes;
 use crate::key::{KeyProvider, Secret};
 use crate::keys::{Account, WrappedKey};
 use crate::layout::{Layout, Uid};
+use crate::matroska::Header;
+use crate::media::{self, Breaks, Media};
 use crate::number::FragmentNumber;
-use crate::object::{Backend, Health, Objects};
+use crate::object::{Backend, Drained, Health, Objects};
+use crate::rate::Bucket;
 use crate::read::{Reader, Start};
 use crate::recover::{self, Problem};
 use crate::sealed;
@@ -52,6 +56,8 @@ pub(crate) struct Inner {
     streams: Mutex<Streams>,
     /// Held by what changes records: creation, updates, deletion, rotation.
     pub(crate) admin: tokio::sync::Mutex<()>,
+    /// What all producers together may send.
+    pub(crate) rate: Mutex<Bucket>,
 }
 
 /// An open store. Cloning it is a reference count.
@@ -81,6 +87,7 @@ impl Store {
             return Err(Error::InvalidArgument("account: 1 to 32 letters or digits".into()));
         }
         let (objects, layout) = (Objects::new(backend), Layout::new(&config.account));
+        objects.load_spool().await?;
         let listed = objects.list(&layout.root()).await?;
         let account = Account::load(&objects, keys.as_ref(), &layout, listed.is_empty()).await?;
         let inner = Inner {
@@ -92,6 +99,7 @@ impl Store {
             counters: Counters::default(),
             streams: Mutex::default(),
             admin: tokio::sync::Mutex::new(()),
+            rate: Mutex::default(),
         };
         let inner = Arc::new(inner);
         let problems = recover::load(&inner, &listed, now_ms).await?;
@@ -252,6 +260,57 @@ impl Store {
         FragmentList::open(&self.0, self.0.find(stream)?, numbers, now_ms)
     }
 
+    /// The header of a stored fragment's session; `None`: no such fragment.
+    ///
+    /// # Errors
+    /// No such stream, the stream's key, the storage, damage.
+    pub async fn header(&self, stream: &StreamRef, number: FragmentNumber) -> Result<Option<Header>, Error> {
+        media::header(&self.0, &*self.0.find(stream)?, number).await
+    }
+
+    /// A stored fragment taken apart; `None`: no such one.
+    ///
+    /// # Errors
+    /// No such stream, the stream's key, the storage, damage.
+    pub async fn media(
+        &self,
+        stream: &StreamRef,
+        number: FragmentNumber,
+        now_ms: u64,
+    ) -> Result<Option<Media>, Error> {
+        media::read(&self.0, &*self.0.find(stream)?, number, now_ms).await
+    }
+
+    /// The newest stored fragments by a clock, none that begins before `since_ms`, at most `max`; oldest first.
+    ///
+    /// # Errors
+    /// No such stream, no retention.
+    pub fn newest_fragments(
+        &self,
+        stream: &StreamRef,
+        clock: Clock,
+        since_ms: u64,
+        max: usize,
+        now_ms: u64,
+    ) -> Result<Vec<FragmentInfo>, Error> {
+        let stream = self.0.find(stream)?;
+        archive::retained(&stream)?;
+        Ok(media::newest(&stream, clock, since_ms, max, now_ms))
+    }
+
+    /// How often what is stored breaks between one fragment and another.
+    ///
+    /// # Errors
+    /// No such stream.
+    pub fn breaks(
+        &self,
+        stream: &StreamRef,
+        (from, to): (FragmentNumber, FragmentNumber),
+        breaks: &Breaks<'_>,
+    ) -> Result<u64, Error> {
+        Ok(media::breaks(&*self.0.find(stream)?, from, to, breaks))
+    }
+
     /// What is known about one fragment that is stored.
     ///
     /// # Errors
@@ -268,6 +327,12 @@ impl Store {
     /// do it does the next time.
     pub async fn sweep(&self, now_ms: u64) -> Swept {
         sweep::run(&self.0, now_ms).await
+    }
+
+    /// Gives an object store that was away what waited for it. Meant to be called every few seconds; costs nothing while
+    /// nothing waits.
+    pub async fn drain_spool(&self) -> Drained {
+        self.0.objects.drain().await
     }
 
     /// How the storage does.
@@ -290,6 +355,7 @@ impl Store {
             stats.sessions += state.sessions as u64;
             stats.readers += state.readers as u64;
             stats.fragments += state.index.len() as u64;
+            stats.reader_lag_ms = stats.reader_lag_ms.max(state.reader_lag_ms());
         }
         stats
     }

@@ -14,6 +14,7 @@ use crate::ingest::Opening;
 use crate::layout::{HeaderId, Uid};
 use crate::live::{End, LiveFragment};
 use crate::number::FragmentNumber;
+use crate::rate::Bucket;
 use crate::record::{Record, Status};
 
 /// Headers that readers have decrypted; a stream rarely has more sessions than this within its retention.
@@ -38,6 +39,11 @@ pub(crate) struct State {
     pub(crate) headers: HashMap<HeaderId, Bytes>,
     pub(crate) sessions: usize,
     pub(crate) readers: usize,
+    /// Where each reader is, by the server's clock.
+    pub(crate) positions: HashMap<u64, u64>,
+    pub(crate) next_reader: u64,
+    pub(crate) bytes_rate: Bucket,
+    pub(crate) fragments_rate: Bucket,
     pub(crate) ended: Option<Ended>,
     pub(crate) next_counter: u64,
     pub(crate) last_server_ms: u64,
@@ -67,6 +73,10 @@ impl State {
             headers: HashMap::new(),
             sessions: 0,
             readers: 0,
+            positions: HashMap::new(),
+            next_reader: 0,
+            bytes_rate: Bucket::default(),
+            fragments_rate: Bucket::default(),
             ended: None,
             last_duration_ms: 0,
             contact: String::new(),
@@ -129,6 +139,12 @@ impl State {
     /// Whether a stored fragment is past its retention: reads do not wait for the sweeper.
     pub(crate) fn expired(&self, entry: &Entry, now_ms: u64) -> bool {
         self.record.expired(entry.number.server_ms(), now_ms)
+    }
+
+    /// How far the slowest reader is behind the newest fragment.
+    pub(crate) fn reader_lag_ms(&self) -> u64 {
+        let newest = self.latest().server_ms();
+        self.positions.values().map(|at| newest.saturating_sub(*at)).max().unwrap_or(0)
     }
 
     /// The newest fragment's number, stored or live.

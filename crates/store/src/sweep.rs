@@ -35,6 +35,7 @@ pub(crate) async fn run(inner: &Arc<Inner>, now_ms: u64) -> Swept {
             swept.failed += 1;
         }
     }
+    inner.counters.swept(swept.failed, now_ms);
     swept
 }
 

@@ -14,16 +14,19 @@ use antiphon_store::{
 
 const T0: u64 = 1_700_000_000_000;
 
-fn backend() -> Backend {
-    let config = S3 {
+fn config() -> S3 {
+    S3 {
         bucket: "antiphon-test".into(),
         region: "us-east-1".into(),
         endpoint: std::env::var("ANTIPHON_TEST_S3").expect("ANTIPHON_TEST_S3 says where the server is"),
         access_key_id: "test".into(),
         secret_access_key: "test".into(),
         allow_http: true,
-    };
-    Backend::s3(&config).unwrap()
+    }
+}
+
+fn backend() -> Backend {
+    Backend::s3(&config()).unwrap()
 }
 
 fn keys() -> Arc<LocalKeys> {
@@ -83,4 +86,93 @@ async fn streams_live_in_a_bucket() {
     store.delete_stream(&s, None).await.unwrap();
     let report = look(backend(), keys(), &Config::default(), Depth::Scrub).await.unwrap();
     assert_eq!((report.problems, report.streams), (vec![], 0));
+}
+
+/// Carries bytes between the store and the server, and none while it is cut.
+struct Line {
+    address: std::net::SocketAddr,
+    cut: tokio::sync::watch::Sender<bool>,
+}
+
+impl Line {
+    async fn to(server: &str) -> Self {
+        let server = server.strip_prefix("http://").unwrap().to_owned();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, cut) = (listener.local_addr().unwrap(), tokio::sync::watch::Sender::new(false));
+        let switch = cut.subscribe();
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let (server, mut switch) = (server.clone(), switch.clone());
+                tokio::spawn(async move {
+                    if *switch.borrow() {
+                        return;
+                    }
+                    let Ok(mut far) = tokio::net::TcpStream::connect(server).await else { return };
+                    // A cut breaks what is under way: some requests arrived whose answers never will.
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = switch.wait_for(|cut| *cut) => {}
+                    }
+                });
+            }
+        });
+        Self { address, cut }
+    }
+}
+
+/// The line to the bucket is cut ten times at random moments while a producer goes on: all that was acknowledged is there.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs an S3-compatible server in ANTIPHON_TEST_S3"]
+async fn nothing_acknowledged_is_lost_when_the_bucket_goes_away() {
+    use antiphon_store::Ack;
+    use std::time::Duration;
+
+    let endpoint = std::env::var("ANTIPHON_TEST_S3").expect("ANTIPHON_TEST_S3 says where the server is");
+    let (line, spool) = (Line::to(&endpoint).await, tempfile::tempdir().unwrap());
+    let through = S3 { endpoint: format!("http://{}", line.address), ..config() };
+    let settings = Config { account: "outage".into(), ..Config::default() };
+    let through = Backend::s3(&through).unwrap().with_spool(spool.path(), 1 << 26).unwrap();
+    let (store, _) = Store::open(through, keys(), settings.clone(), T0).await.unwrap();
+    let s = StreamRef::Name("s".into());
+    let new = NewStream { name: "s".into(), retention_h: 24, ..NewStream::default() };
+    store.create_stream(new, T0).await.unwrap();
+    let (mut session, mut acks) = store.open_session(&s, Timecodes::Absolute, T0).await.unwrap();
+    let track = PcmTrack { number: 1, name: "VOICE".into(), rate_hz: 8000, label: PcmLabel::Pcm };
+    session.push(&pcm_header("t", &[track], &[]), T0).await.unwrap();
+    let mut spooled = 0;
+    for i in 0..400u64 {
+        if i % 40 == 13 {
+            line.cut.send_replace(true);
+        } else if i % 40 == 31 {
+            spooled = spooled.max(store.health().spooled);
+            line.cut.send_replace(false);
+            while store.drain_spool().await.left > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        let block = simple_block(1, 0, &i.to_be_bytes().repeat(128));
+        session.push(&[cluster_start(T0 + i * 64), block].concat(), T0 + i * 64).await.unwrap();
+    }
+    let finished = session.finish(true, T0 + 26_000).await;
+    assert_eq!((finished.kept, finished.failed), (400, 0));
+    assert!(spooled > 0, "the cuts were felt");
+    let mut persisted = Vec::new();
+    while let Some(ack) = acks.recv().await {
+        if let Ack::Persisted(of) = ack {
+            persisted.push(of.number);
+        }
+    }
+    while store.drain_spool().await.left > 0 {}
+    drop(store);
+    // From the bucket alone.
+    let (store, problems) = Store::open(backend(), keys(), settings.clone(), T0).await.unwrap();
+    assert_eq!(problems, []);
+    for (number, i) in persisted.iter().zip(0u64..) {
+        let media = store.media(&s, *number, T0 + 26_000).await.unwrap().unwrap();
+        assert_eq!(media.frames[0].data, i.to_be_bytes().repeat(128), "fragment {i}");
+    }
+    assert_eq!(persisted.len(), 400);
+    drop(store);
+    let report = look(backend(), keys(), &settings, Depth::Scrub).await.unwrap();
+    assert_eq!((report.problems, report.fragments), (vec![], 400));
 }

@@ -85,7 +85,7 @@ def parse(data: bytes) -> tuple[list[dict], bytes]:
 class Producer:
     """PutMedia over a plain socket, signed as the producer SDK signs: an empty body, the host without its port."""
 
-    def __init__(self, endpoint: str, key: str, secret: str, stream: str):
+    def __init__(self, endpoint: str, key: str, secret: str, stream: str, start: float | None = None, more: dict | None = None):
         url = urllib.parse.urlsplit(endpoint)
         now = datetime.datetime.now(datetime.timezone.utc)
         stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
@@ -105,8 +105,9 @@ class Producer:
         for field, value in {
             "x-amz-date": stamp,
             "x-amzn-stream-name": stream,
-            "x-amzn-fragment-timecode-type": "ABSOLUTE",
-            "x-amzn-producer-start-timestamp": f"{now.timestamp():.3f}",
+            "x-amzn-fragment-timecode-type": "ABSOLUTE" if start is None else "RELATIVE",
+            "x-amzn-producer-start-timestamp": f"{start or now.timestamp():.3f}",
+            **(more or {}),
             "Transfer-Encoding": "chunked",
             "Authorization": f"AWS4-HMAC-SHA256 Credential={key}/{scope}, SignedHeaders={names}, Signature={signature}",
         }.items():
@@ -156,9 +157,10 @@ class Rig:
         endpoint = self.control.get_data_endpoint(StreamName=stream, APIName=api)["DataEndpoint"]
         return self.client(service, endpoint)
 
-    def producer(self, stream: str) -> Producer:
+    def producer(self, stream: str, start: float | None = None) -> Producer:
+        """With `start`, timecodes count from there."""
         endpoint = self.control.get_data_endpoint(StreamName=stream, APIName="PUT_MEDIA")["DataEndpoint"]
-        return Producer(endpoint, self.key, self.secret, stream)
+        return Producer(endpoint, self.key, self.secret, stream, start)
 
 
 def control_plane(rig: Rig) -> None:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 from kvs import BLOCK, Rig, cluster, header, parse
 
@@ -29,7 +30,13 @@ class Server:
         self.process = subprocess.Popen(args, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         found = re.search(r"http://\S+", self.process.stdout.readline())
         assert found, "the server did not start"
-        self.rig = Rig(found[0] + "/kvs", KEY, SECRET)
+        self.url = found[0]
+        self.rig = Rig(self.url + "/kvs", KEY, SECRET)
+
+    def metrics(self) -> dict[str, float]:
+        """Those without labels."""
+        text = urllib.request.urlopen(self.url + "/metrics", timeout=10).read().decode()
+        return {name: float(value) for name, value in re.findall(r"^antiphon_(\w+) (\S+)$", text, re.MULTILINE)}
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

@@ -10,6 +10,8 @@ import { promisify } from "node:util";
 export const ROOT = new URL("../../..", import.meta.url).pathname;
 const BINARY = process.env.ANTIPHON_BINARY ?? join(ROOT, "target/debug/antiphon");
 const READY = /^antiphon: listening on (http\S+)/;
+/** The line before it, where stored streams have a port of their own. */
+const STREAMS = /^antiphon: streams on (http\S+)/;
 const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 15_000;
 
@@ -37,7 +39,7 @@ export class Server {
   async #start(config, flags) {
     const file = join(this.#folder, "antiphon.toml");
     writeFileSync(file, config);
-    const args = ["serve", "--config", file, "--data", this.#data, "--http", "127.0.0.1:0", ...flags];
+    const args = ["serve", "--config", file, "--data", this.data, "--http", "127.0.0.1:0", ...flags];
     this.#process = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUST_LOG: "" } });
     createInterface(this.#process.stderr).on("line", line => this.#log.push(line));
     this.ended = new Promise(resolve => {
@@ -47,6 +49,7 @@ export class Server {
     });
     const ready = new Promise(resolve => {
       createInterface(this.#process.stdout).on("line", line => {
+        this.streams ??= STREAMS.exec(line)?.[1];
         const found = READY.exec(line);
         if (found) resolve(found[1]);
       });
@@ -58,7 +61,8 @@ export class Server {
     this.pid = this.#process.pid;
   }
 
-  get #data() {
+  /** Its data folder. */
+  get data() {
     return join(this.#folder, "data");
   }
 
@@ -75,7 +79,7 @@ export class Server {
   /** A signed token, as `antiphon token` prints it. @returns {Promise<string>} */
   async token(room, { identity, name, grants, ttl } = {}) {
     const given = Object.entries({ identity, name, grants, ttl }).filter(([, value]) => value !== undefined);
-    const args = ["token", "--data", this.#data, "--room", room, ...given.flatMap(([k, v]) => [`--${k}`, String(v)])];
+    const args = ["token", "--data", this.data, "--room", room, ...given.flatMap(([k, v]) => [`--${k}`, String(v)])];
     const { stdout } = await promisify(execFile)(BINARY, args);
     return stdout.trim();
   }

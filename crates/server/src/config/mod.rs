@@ -203,6 +203,11 @@ pub(crate) struct Store {
     pub(crate) max_streams: usize,
     pub(crate) max_stream_bytes: u64,
     pub(crate) max_total_bytes: u64,
+    pub(crate) max_stream_bytes_per_s: u64,
+    pub(crate) max_stream_fragments_per_s: u64,
+    pub(crate) max_total_bytes_per_s: u64,
+    /// 0: as long as they like.
+    pub(crate) max_connection_minutes: u64,
 }
 
 /// An S3-compatible object store instead of a folder.
@@ -215,6 +220,8 @@ pub(crate) struct S3 {
     pub(crate) access_key_id: String,
     pub(crate) secret_access_key: String,
     pub(crate) allow_http: bool,
+    /// 0: no spool.
+    pub(crate) spool_bytes: u64,
 }
 
 impl Default for S3 {
@@ -226,6 +233,7 @@ impl Default for S3 {
             access_key_id: String::new(),
             secret_access_key: String::new(),
             allow_http: false,
+            spool_bytes: 1 << 30,
         }
     }
 }
@@ -243,7 +251,45 @@ impl std::fmt::Debug for S3 {
 pub(crate) struct Kvs {
     pub(crate) access_key_id: String,
     pub(crate) secret_access_key: String,
+    pub(crate) keys: Vec<KvsKey>,
+    /// An address with a port; empty: none of its own.
+    pub(crate) http: String,
     pub(crate) endpoint: String,
+}
+
+/// An access key that may do less than everything; see `default.toml`.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KvsKey {
+    pub(crate) access_key_id: String,
+    pub(crate) secret_access_key: String,
+    pub(crate) actions: Vec<String>,
+    pub(crate) streams: Vec<String>,
+}
+
+impl KvsKey {
+    /// What it may do.
+    pub(crate) fn policy(&self) -> antiphon_kvs::Policy {
+        antiphon_kvs::Policy { actions: self.actions.clone(), streams: self.streams.clone() }
+    }
+}
+
+impl std::fmt::Debug for KvsKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The secret stays out of whatever prints a configuration.
+        f.debug_struct("KvsKey").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
+impl Kvs {
+    /// The port of its own.
+    ///
+    /// # Errors
+    /// Not an address with a port.
+    pub(crate) fn own_port(&self) -> anyhow::Result<Option<SocketAddr>> {
+        let own = (!self.http.is_empty()).then(|| self.http.parse());
+        own.transpose().with_context(|| format!("kvs.http: {:?} is not an address with a port", self.http))
+    }
 }
 
 impl std::fmt::Debug for Kvs {
@@ -397,6 +443,10 @@ impl Default for Store {
             max_streams: store.max_streams,
             max_stream_bytes: store.max_stream_bytes,
             max_total_bytes: store.max_total_bytes,
+            max_stream_bytes_per_s: store.max_stream_bytes_per_s,
+            max_stream_fragments_per_s: store.max_stream_fragments_per_s,
+            max_total_bytes_per_s: store.max_total_bytes_per_s,
+            max_connection_minutes: 0,
         }
     }
 }
@@ -482,6 +532,9 @@ impl Config {
             max_streams: store.max_streams,
             max_stream_bytes: store.max_stream_bytes,
             max_total_bytes: store.max_total_bytes,
+            max_stream_bytes_per_s: store.max_stream_bytes_per_s,
+            max_stream_fragments_per_s: store.max_stream_fragments_per_s,
+            max_total_bytes_per_s: store.max_total_bytes_per_s,
             ..antiphon_store::Config::default()
         }
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::{Config, IceServer};
+use super::{Config, IceServer, Kvs};
 
 /// A shard's number is two hexadecimal digits in the user fragments of its peers.
 const MAX_SHARDS: usize = 256;
@@ -183,10 +183,13 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
         && store.region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     ensure!(region, "store.region: 1 to 32 letters, digits and -");
     ensure!(store.max_streams > 0, "store.max_streams: at least 1");
+    let minutes = store.max_connection_minutes;
+    ensure!(minutes <= MAX_SECONDS / 60, "store.max_connection_minutes: at most {}", MAX_SECONDS / 60);
     ensure!(
         kvs.access_key_id.is_empty() == kvs.secret_access_key.is_empty(),
         "kvs: set both access_key_id and secret_access_key"
     );
+    check_kvs_keys(kvs)?;
     let s3 = &config.s3;
     ensure!(
         s3.bucket.is_empty() || cfg!(feature = "s3"),
@@ -196,7 +199,21 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
         s3.bucket.is_empty() || !(s3.access_key_id.is_empty() || s3.secret_access_key.is_empty()),
         "s3: set both access_key_id and secret_access_key"
     );
-    ensure!(store.enabled || kvs.access_key_id.is_empty(), "kvs: needs store.enabled");
+    let unused = kvs.access_key_id.is_empty() && kvs.keys.is_empty() && kvs.http.is_empty();
+    ensure!(store.enabled || unused, "kvs: needs store.enabled");
+    Ok(())
+}
+
+fn check_kvs_keys(kvs: &Kvs) -> anyhow::Result<()> {
+    kvs.own_port()?;
+    ensure!(kvs.keys.len() <= MAX_KVS_KEYS, "kvs.keys: at most {MAX_KVS_KEYS}");
+    let mut ids = std::collections::BTreeSet::from([kvs.access_key_id.as_str()]);
+    for key in &kvs.keys {
+        let id = key.access_key_id.as_str();
+        ensure!(ids.insert(id), "kvs.keys: access_key_id {id:?} is empty or not its own");
+        ensure!(!key.secret_access_key.is_empty(), "kvs.keys: {id} has no secret_access_key");
+        key.policy().check().map_err(|e| anyhow::anyhow!("kvs.keys: {id}: {e}"))?;
+    }
     Ok(())
 }
 
@@ -204,6 +221,8 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
 const MAX_SECONDS: u64 = 366 * 86_400;
 /// TURN servers told to clients: each makes a join's answer longer, and browsers try them all.
 const MAX_ICE_SERVERS: usize = 8;
+/// Access keys: each request looks through them. Who needs more wants tokens.
+const MAX_KVS_KEYS: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -268,6 +287,16 @@ mod tests {
             ("[kvs]\naccess_key_id = 'a'", "kvs"),
             ("[s3]\nbucket = 'a'", "s3"),
             ("[kvs]\naccess_key_id = 'a'\nsecret_access_key = 'b'", "store.enabled"),
+            ("[store]\nenabled = true\n[kvs]\nhttp = 'x'", "kvs.http"),
+            ("[kvs]\nhttp = '127.0.0.1:0'", "store.enabled"),
+            (
+                "[kvs]\nkeys = [{ access_key_id = '', secret_access_key = 'b', actions = [], streams = [] }]",
+                "kvs.keys",
+            ),
+            (
+                "[kvs]\nkeys = [{ access_key_id = 'a', secret_access_key = 'b', actions = ['Fly'], streams = [] }]",
+                "Fly",
+            ),
             ("ice_servers = [{ urls = ['http://x'] }]", "ice_servers"),
             ("ice_servers = [{ urls = ['turn:x'], username = 'u' }]", "ice_servers"),
             ("media = '0.0.0.0:65535'\nshards = 2", "media"),

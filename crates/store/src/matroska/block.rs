@@ -35,6 +35,10 @@ pub struct Block {
     pub len: usize,
     /// Ticks that its group says it lasts.
     pub duration: Option<u64>,
+    /// Whether it says that it needs no other frame.
+    pub key: bool,
+    /// Whether there are several frames in it.
+    pub laced: bool,
 }
 
 /// The data of a `SimpleBlock` or `Block`.
@@ -49,7 +53,9 @@ pub fn parse(data: &[u8]) -> Result<Block, BlockError> {
     if flags & 0x06 == 0x06 {
         return Err(BlockError::Lacing);
     }
-    Ok(Block { track, relative: i16::from_be_bytes([*high, *low]), len: frame.len(), duration: None })
+    let (key, laced) = (flags & 0x80 != 0, flags & 0x06 != 0);
+    let relative = i16::from_be_bytes([*high, *low]);
+    Ok(Block { track, relative, len: frame.len(), duration: None, key, laced })
 }
 
 /// The data of a `BlockGroup`.
@@ -57,15 +63,16 @@ pub fn parse(data: &[u8]) -> Result<Block, BlockError> {
 /// # Errors
 /// As [`parse`], or a group without exactly one block.
 pub fn parse_group(data: &[u8]) -> Result<Block, BlockError> {
-    let (mut block, mut duration) = (None, None);
+    let (mut block, mut duration, mut key) = (None, None, true);
     for element in Elements::new(data) {
         let element = element?;
         match element.id {
             id::BLOCK if block.is_some() => return Err(BlockError::Group),
             id::BLOCK => block = Some(parse(element.data)?),
             id::BLOCK_DURATION => duration = uint(element.data),
+            id::REFERENCE_BLOCK => key = false,
             _ => {}
         }
     }
-    Ok(Block { duration, ..block.ok_or(BlockError::Group)? })
+    Ok(Block { duration, key, ..block.ok_or(BlockError::Group)? })
 }

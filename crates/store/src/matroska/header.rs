@@ -52,6 +52,12 @@ pub struct Track {
     pub channels: u64,
     /// Bits of a sample; 0: not said.
     pub bits: u64,
+    /// Pixels of a picture's width; 0: not said.
+    pub width: u64,
+    /// Pixels of its height; 0: not said.
+    pub height: u64,
+    /// What the decoder needs first; may be empty.
+    pub codec_private: Vec<u8>,
 }
 
 impl Track {
@@ -165,6 +171,8 @@ fn track(data: &[u8]) -> Result<Track, HeaderError> {
             id::CODEC_ID => track.codec = text(element.data),
             id::DEFAULT_DURATION => track.default_duration_ns = number(element)?,
             id::AUDIO => audio(element.data, &mut track)?,
+            id::VIDEO => video(element.data, &mut track)?,
+            id::CODEC_PRIVATE => track.codec_private = element.data.to_vec(),
             _ => {}
         }
     }
@@ -181,6 +189,18 @@ fn audio(data: &[u8], track: &mut Track) -> Result<(), HeaderError> {
             }
             id::CHANNELS => track.channels = number(element)?.min(255),
             id::BIT_DEPTH => track.bits = number(element)?.min(255),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn video(data: &[u8], track: &mut Track) -> Result<(), HeaderError> {
+    for element in Elements::new(data) {
+        let element = element?;
+        match element.id {
+            id::PIXEL_WIDTH => track.width = number(element)?,
+            id::PIXEL_HEIGHT => track.height = number(element)?,
             _ => {}
         }
     }

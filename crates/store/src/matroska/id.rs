@@ -72,6 +72,8 @@ pub const BLOCK_GROUP: u32 = 0xA0;
 pub const BLOCK: u32 = 0xA1;
 /// Ticks it lasts.
 pub const BLOCK_DURATION: u32 = 0x9B;
+/// Another frame that it needs.
+pub const REFERENCE_BLOCK: u32 = 0xFB;
 
 /// The seek index.
 pub const CUES: u32 = 0x1C53_BB6B;

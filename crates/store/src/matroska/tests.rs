@@ -106,8 +106,9 @@ fn what_a_document_says_is_understood() {
         .filter_map(|i| if let Item::Block { block, .. } = i { Some(*block) } else { None })
         .take(2)
         .collect();
-    assert_eq!(blocks[0], Block { track: 1, relative: 0, len: 32, duration: None });
-    assert_eq!(blocks[1], Block { track: 2, relative: 2, len: 2, duration: Some(2) });
+    let first = Block { track: 1, relative: 0, len: 32, duration: None, key: true, laced: false };
+    assert_eq!(blocks[0], first);
+    assert_eq!(blocks[1], Block { track: 2, relative: 2, len: 2, duration: Some(2), ..first });
     assert!(items.iter().any(|i| matches!(i, Item::Trailing { tags, .. } if tags[0].value == "c-2")));
 }
 

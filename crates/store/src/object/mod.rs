@@ -3,6 +3,7 @@
 mod local;
 #[cfg(feature = "s3")]
 mod s3;
+mod spool;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -24,6 +25,7 @@ pub struct Backend {
     conditional: bool,
     /// Held as long as the store is open.
     _lock: Option<local::Lock>,
+    spool: Option<spool::Spool>,
 }
 
 impl fmt::Debug for Backend {
@@ -41,7 +43,7 @@ impl Backend {
     pub fn local(root: &std::path::Path) -> Result<Self, Error> {
         let lock = local::Lock::take(root)?;
         local::remove_staging(root)?;
-        Ok(Self { store: Arc::new(local::open(root)?), conditional: false, _lock: Some(lock) })
+        Ok(Self { store: Arc::new(local::open(root)?), conditional: false, _lock: Some(lock), spool: None })
     }
 
     /// A folder of this machine, to look at only: no lock is taken, nothing is made or removed.
@@ -49,7 +51,7 @@ impl Backend {
     /// # Errors
     /// There is no such folder.
     pub fn local_read_only(root: &std::path::Path) -> Result<Self, Error> {
-        Ok(Self { store: Arc::new(local::open(root)?), conditional: false, _lock: None })
+        Ok(Self { store: Arc::new(local::open(root)?), conditional: false, _lock: None, spool: None })
     }
 
     /// In memory: for tests, and for streams that keep nothing.
@@ -60,7 +62,26 @@ impl Backend {
     /// Any other object store. `conditional`: it takes `PutMode::Update`. It must take `PutMode::Create`, and what it has
     /// acknowledged must last.
     pub fn custom(store: Arc<dyn ObjectStore>, conditional: bool) -> Self {
-        Self { store, conditional, _lock: None }
+        Self { store, conditional, _lock: None, spool: None }
+    }
+
+    /// With a folder of this machine for at most `max_bytes` of what the store does not take while it is away. Meant for stores
+    /// that are somewhere else; one process at a time has the folder.
+    ///
+    /// # Errors
+    /// [`Error::Locked`], or what the file system says.
+    pub fn with_spool(mut self, root: &std::path::Path, max_bytes: u64) -> Result<Self, Error> {
+        self.spool = Some(spool::Spool::open(root, max_bytes)?);
+        Ok(self)
+    }
+
+    /// With such a folder to look at only, if it is there.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn with_spool_read_only(mut self, root: &std::path::Path) -> Result<Self, Error> {
+        self.spool = spool::Spool::read_only(root)?;
+        Ok(self)
     }
 }
 
@@ -73,6 +94,23 @@ pub struct Health {
     pub since_ms: u64,
     /// Writes that failed since the start.
     pub failures: u64,
+    /// Whether the store is away, so that what comes goes into the spool.
+    pub away: bool,
+    /// Objects that wait in the spool.
+    pub spooled: u64,
+    /// Their bytes.
+    pub spooled_bytes: u64,
+    /// Bytes that may wait there; 0: there is no spool.
+    pub spool_max_bytes: u64,
+}
+
+/// What emptying the spool did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Objects that the store has now.
+    pub moved: u64,
+    /// Objects that still wait.
+    pub left: u64,
 }
 
 /// What became of a write that may not replace anything.
@@ -91,16 +129,44 @@ pub(crate) struct Listed {
 
 pub(crate) struct Objects {
     backend: Backend,
-    health: Mutex<Health>,
+    health: Mutex<Noted>,
+}
+
+/// What writes met.
+#[derive(Debug, Clone, Copy, Default)]
+struct Noted {
+    fault: Option<StorageFault>,
+    since_ms: u64,
+    failures: u64,
 }
 
 impl Objects {
     pub(crate) fn new(backend: Backend) -> Self {
-        Self { backend, health: Mutex::new(Health { fault: None, since_ms: 0, failures: 0 }) }
+        Self { backend, health: Mutex::default() }
+    }
+
+    /// Learns what the spool has from before.
+    pub(crate) async fn load_spool(&self) -> Result<(), Error> {
+        match &self.backend.spool {
+            Some(spool) => spool.load().await,
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn health(&self) -> Health {
-        *self.health.lock().expect("nothing panics while holding it")
+        let Noted { fault, since_ms, failures } =
+            *self.health.lock().expect("nothing panics while holding it");
+        let spool = self.backend.spool.as_ref();
+        let (spooled, spooled_bytes) = spool.map(spool::Spool::fill).unwrap_or_default();
+        Health {
+            fault,
+            since_ms,
+            failures,
+            away: spool.is_some_and(spool::Spool::away),
+            spooled,
+            spooled_bytes,
+            spool_max_bytes: spool.map_or(0, spool::Spool::max_bytes),
+        }
     }
 
     /// Notes what a write met.
@@ -113,11 +179,19 @@ impl Objects {
         let mut health = self.health.lock().expect("nothing panics while holding it");
         health.failures += u64::from(fault.is_some());
         if health.fault != fault {
-            *health = Health { fault, since_ms: now_ms, failures: health.failures };
+            *health = Noted { fault, since_ms: now_ms, failures: health.failures };
         }
     }
 
     pub(crate) async fn get(&self, path: &Path) -> Result<Option<(Bytes, UpdateVersion)>, Error> {
+        if let Some(spool) = self.backend.spool.as_ref().filter(|spool| spool.holds(path)) {
+            match spool.get(path).await {
+                Ok(bytes) => return Ok(Some((bytes, UpdateVersion { e_tag: None, version: None }))),
+                // It has gone to the store since.
+                Err(_) if !spool.holds(path) => {}
+                Err(error) => return Err(error),
+            }
+        }
         match self.backend.store.get(path).await {
             Ok(found) => {
                 let meta = &found.meta;
@@ -127,6 +201,56 @@ impl Objects {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Writes a part of a stream's media, which must not be there yet: into the store, or into the spool while that is away.
+    pub(crate) async fn create_media(&self, path: &Path, bytes: Bytes) -> Result<Created, Error> {
+        let Some(spool) = &self.backend.spool else { return self.create(path, bytes).await };
+        let failed = if spool.away() {
+            None
+        } else {
+            match self.create(path, bytes.clone()).await {
+                Err(error @ Error::Storage { fault: StorageFault::Unavailable, .. }) => {
+                    tracing::warn!(%error, "the object store does not answer: fragments go into the spool");
+                    spool.set_away(true);
+                    Some(error)
+                }
+                other => return other,
+            }
+        };
+        if spool.put(path, bytes).await? {
+            return Ok(Created::Yes);
+        }
+        let full = || Error::Storage { fault: StorageFault::Full, message: "the spool is full".into() };
+        Err(failed.unwrap_or_else(full))
+    }
+
+    /// Gives the store what waits in the spool, until it is empty or the store does not answer.
+    pub(crate) async fn drain(&self) -> Drained {
+        let mut drained = Drained::default();
+        let Some(spool) = &self.backend.spool else { return drained };
+        while let Some(path) = spool.first() {
+            let moved = async {
+                let bytes = spool.get(&path).await?;
+                if self.create(&path, bytes).await? == Created::Exists {
+                    // Another server has written this fragment: which one is right, only somebody can say.
+                    let what = "the store has another object at the place of a spooled one";
+                    return Err(Error::Damaged { path: path.to_string(), what });
+                }
+                spool.remove(&path).await
+            };
+            if let Err(error) = moved.await {
+                tracing::warn!(%error, "the spool cannot be emptied");
+                break;
+            }
+            drained.moved += 1;
+        }
+        drained.left = spool.fill().0;
+        if drained.left == 0 && spool.away() {
+            spool.set_away(false);
+            tracing::info!(objects = drained.moved, "the object store has all that was spooled");
+        }
+        drained
     }
 
     /// Writes what must not be there yet. What is there with the same bytes was written by an attempt whose answer got lost.
@@ -164,6 +288,9 @@ impl Objects {
 
     /// Removes an object; one that is not there is removed.
     pub(crate) async fn delete(&self, path: &Path) -> Result<(), Error> {
+        if let Some(spool) = self.backend.spool.as_ref().filter(|spool| spool.holds(path)) {
+            spool.remove(path).await?;
+        }
         match self.backend.store.delete(path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(e.into()),
@@ -174,6 +301,14 @@ impl Objects {
     pub(crate) async fn list(&self, prefix: &Path) -> Result<Vec<Listed>, Error> {
         let all = self.backend.store.list(Some(prefix));
         let all = all.map_ok(|meta| Listed { path: meta.location, size: meta.size });
-        Ok(all.try_collect().await?)
+        let mut all: Vec<Listed> = all.try_collect().await?;
+        let spooled = self.backend.spool.as_ref().map(|spool| spool.list(prefix)).unwrap_or_default();
+        if !spooled.is_empty() {
+            // An answer that was lost: the store has it, too.
+            let twice: std::collections::BTreeSet<_> = spooled.iter().map(|listed| &listed.path).collect();
+            all.retain(|listed| !twice.contains(&listed.path));
+            all.extend(spooled);
+        }
+        Ok(all)
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Faulty {
     cut: Cut,
     /// Refuses writes as a full disk does.
     pub(crate) full: Arc<AtomicBool>,
+    /// Answers nothing, as a store behind a network that is gone.
+    pub(crate) away: Arc<AtomicBool>,
     /// Loses the answer of the next write.
     pub(crate) lost: Arc<AtomicBool>,
 }
@@ -56,6 +58,7 @@ impl Faulty {
             left: Arc::new(AtomicI64::new(writes)),
             cut,
             full: Arc::default(),
+            away: Arc::default(),
             lost: Arc::default(),
         }
     }
@@ -67,7 +70,8 @@ impl Faulty {
     }
 
     fn alive(&self) -> Result<()> {
-        if self.left.load(Ordering::SeqCst) < 0 { Err(dead()) } else { Ok(()) }
+        let away = self.away.load(Ordering::SeqCst);
+        if away || self.left.load(Ordering::SeqCst) < 0 { Err(dead()) } else { Ok(()) }
     }
 }
 
@@ -76,6 +80,9 @@ impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         if self.full.load(Ordering::SeqCst) {
             return Err(io(std::io::ErrorKind::StorageFull));
+        }
+        if self.away.load(Ordering::SeqCst) {
+            return Err(dead());
         }
         let (happens, answers) = Self::write(&self.left, self.cut);
         if !happens {

@@ -4,9 +4,12 @@
 
 mod crash;
 mod faulty;
+mod large;
 mod lifecycle;
 mod limits;
 mod live;
 mod reading;
+mod repack;
 mod rig;
 mod secrecy;
+mod spool;

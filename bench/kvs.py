@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""How long a frame takes from PutMedia to GetMedia, with as many calls at once as asked for, and what that costs; the same with readers
+that never read. Figures and their conditions: docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "bench"))
+
+from server import Server  # noqa: E402
+
+# Aims of issue 4.
+MAX_P99_MS, MAX_CORES = 20.0, 1.0
+# A reader that reads nothing may change nothing: as much as runs differ among themselves.
+MAX_RATIO = 1.5
+
+
+def load(binaries: Path, args: argparse.Namespace, stalled: int) -> dict:
+    with Server(binaries / "antiphon") as server:
+        issue = [str(binaries / "antiphon"), "store", "token", "--data", str(server._data)]
+        token = json.loads(subprocess.run(issue, check=True, capture_output=True, text=True).stdout)["token"]
+        command = [str(binaries / "kvsload"), "--url", f"{server.url}/kvs", "--token", token, "--pid", str(server.pid)]
+        command += ["--sessions", str(args.sessions), "--seconds", str(int(args.seconds)), "--stalled", str(stalled)]
+        command += ["--retention", str(args.retention)]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def show(what: str, r: dict) -> None:
+    print(
+        f"  {what:18} p50 {r['p50_ms']:6.2f} ms   p99 {r['p99_ms']:6.2f} ms   p99.9 {r['p999_ms']:6.2f} ms   "
+        f"{r['cores']:.2f} cores   {r['blocks']:,} blocks, {r['persisted']:,} persisted, {r['failed']} failed, {r['late']} late",
+        flush=True,
+    )
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--binaries", type=Path, default=ROOT / "target/release")
+    p.add_argument("--sessions", type=int, default=500)
+    p.add_argument("--seconds", type=float, default=20)
+    p.add_argument("--retention", type=int, default=24, help="hours; 0: nothing is stored")
+    args = p.parse_args()
+    names = {"STORE_ENABLED": "true", "STORE_MAX_STREAMS": "10000", "DEMO_ENABLED": "false", "LIMITS_CONNECTIONS": "20000"}
+    os.environ.update({f"ANTIPHON_{name}": value for name, value in names.items()})
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    print(f"stored streams: {args.sessions} calls x 2 tracks of 8 kHz PCM, each written and read, retention {args.retention} h")
+    plain = load(args.binaries, args, 0)
+    show("", plain)
+    stalled = load(args.binaries, args, args.sessions // 5)
+    show(f"{args.sessions // 5} read nothing", stalled)
+    good = plain["p99_ms"] < MAX_P99_MS and plain["cores"] <= MAX_CORES
+    unchanged = stalled["p99_ms"] < max(MAX_RATIO * plain["p99_ms"], MAX_P99_MS)
+    print(f"  {'meets' if good else 'MISSES'} p99 < {MAX_P99_MS:.0f} ms at {MAX_CORES:.0f} core; stalled readers change "
+          f"{'nothing' if unchanged else 'SOMETHING'}")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+//! A folder of this machine for what an object store far away does not take at the moment: sealed already, synced to the
+//! disk before it counts, bounded, and given to the store as soon as that answers again.
+
+use std::collections::BTreeMap;
+use std::path::Path as Folder;
+use std::sync::{Mutex, MutexGuard};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+
+use super::{Listed, local};
+use crate::error::Error;
+
+/// What is in it.
+#[derive(Debug, Default)]
+struct Held {
+    sizes: BTreeMap<Path, u64>,
+    bytes: u64,
+    /// The store did not answer: until it does again, nobody tries it but the one who empties this.
+    away: bool,
+}
+
+pub(super) struct Spool {
+    files: LocalFileSystem,
+    max_bytes: u64,
+    held: Mutex<Held>,
+    /// `None`: to look at only.
+    _lock: Option<local::Lock>,
+}
+
+impl Spool {
+    /// With whatever an earlier process left in it.
+    pub(super) fn open(root: &Folder, max_bytes: u64) -> Result<Self, Error> {
+        let lock = local::Lock::take(root)?;
+        local::remove_staging(root)?;
+        Ok(Self { files: local::open(root)?, max_bytes, held: Mutex::default(), _lock: Some(lock) })
+    }
+
+    /// To look at only; `None`: there is none.
+    pub(super) fn read_only(root: &Folder) -> Result<Option<Self>, Error> {
+        if !root.exists() {
+            return Ok(None);
+        }
+        Ok(Some(Self { files: local::open(root)?, max_bytes: 0, held: Mutex::default(), _lock: None }))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().expect("nothing panics while holding it")
+    }
+
+    /// Learns what is in the folder.
+    pub(super) async fn load(&self) -> Result<(), Error> {
+        let all: Vec<_> = self.files.list(None).try_collect().await?;
+        let mut held = self.held();
+        // The lock lies beside the objects.
+        for meta in all.into_iter().filter(|meta| meta.location.as_ref().starts_with("v1/")) {
+            held.bytes += meta.size;
+            held.sizes.insert(meta.location, meta.size);
+        }
+        held.away = !held.sizes.is_empty();
+        Ok(())
+    }
+
+    pub(super) fn away(&self) -> bool {
+        self.held().away
+    }
+
+    pub(super) fn set_away(&self, away: bool) {
+        self.held().away = away;
+    }
+
+    /// Objects and bytes in it.
+    pub(super) fn fill(&self) -> (u64, u64) {
+        let held = self.held();
+        (held.sizes.len() as u64, held.bytes)
+    }
+
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    pub(super) fn holds(&self, path: &Path) -> bool {
+        self.held().sizes.contains_key(path)
+    }
+
+    /// Keeps an object; `false`: there is no room.
+    pub(super) async fn put(&self, path: &Path, bytes: Bytes) -> Result<bool, Error> {
+        let size = bytes.len() as u64;
+        {
+            let mut held = self.held();
+            if held.bytes + size > self.max_bytes {
+                return Ok(false);
+            }
+            // Before it is there: two who come at once must not both find the last room.
+            held.bytes += size;
+        }
+        let options = PutOptions { mode: PutMode::Overwrite, ..PutOptions::default() };
+        let put = self.files.put_opts(path, bytes.into(), options).await;
+        let mut held = self.held();
+        match put {
+            Ok(_) => {
+                if let Some(before) = held.sizes.insert(path.clone(), size) {
+                    held.bytes -= before;
+                }
+                Ok(true)
+            }
+            Err(error) => {
+                held.bytes -= size;
+                Err(error.into())
+            }
+        }
+    }
+
+    pub(super) async fn get(&self, path: &Path) -> Result<Bytes, Error> {
+        Ok(self.files.get(path).await?.bytes().await?)
+    }
+
+    pub(super) async fn remove(&self, path: &Path) -> Result<(), Error> {
+        match self.files.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut held = self.held();
+        if let Some(size) = held.sizes.remove(path) {
+            held.bytes -= size;
+        }
+        Ok(())
+    }
+
+    /// What is to go first: the oldest of the streams in turn, headers before fragments, as paths sort.
+    pub(super) fn first(&self) -> Option<Path> {
+        let held = self.held();
+        let header = held.sizes.keys().find(|path| path.as_ref().contains("/hdr/"));
+        header.or_else(|| held.sizes.keys().next()).cloned()
+    }
+
+    pub(super) fn list(&self, prefix: &Path) -> Vec<Listed> {
+        let held = self.held();
+        let below = held.sizes.iter().filter(|(path, _)| path.prefix_matches(prefix));
+        below.map(|(path, size)| Listed { path: path.clone(), size: *size }).collect()
+    }
+}

@@ -1,0 +1,109 @@
+"""A disk that is full: `kvs_full.py BINARY`, as root. A server keeps its streams on a small tmpfs in a mount namespace of this process.
+
+Until the disk is full fragments are PERSISTED, then they fail with 5001 while the connection goes on; readers of live media notice
+nothing. With room again it goes on; what was promised is there. Prints `{"event": "done", ...}`, or `{"event": "cannot"}` where such
+a namespace may not be made.
+"""
+
+import ctypes
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from kvs import cluster, header, parse
+from kvs_kill import Server, pcm_of
+
+CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
+SIZE = 2 << 20
+
+
+def own_mounts(folder: str) -> None:
+    """Mounts a small tmpfs that nobody else sees."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    steps = [
+        lambda: libc.unshare(CLONE_NEWNS),
+        lambda: libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None),
+        lambda: libc.mount(b"tmpfs", folder.encode(), b"tmpfs", 0, f"size={SIZE}".encode()),
+    ]
+    for step in steps:
+        if step() != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def run(binary: str, data: str) -> dict:
+    server = Server(binary, data)
+    server.rig.control.create_stream(StreamName="s", DataRetentionInHours=24)
+    producer = server.rig.producer("s")
+    producer.send(header("c"))
+    response = producer.response()
+    promised: dict[str, int] = {}
+    refused = later = 0
+    timecode = int(time.time() * 1000) - 3_600_000
+    filler = Path(data) / "filler"
+
+    def fragment() -> dict:
+        """Sends one, and waits for what became of the one before it."""
+        nonlocal timecode
+        producer.send(cluster(timecode, pcm_of(timecode)))
+        timecode += 256
+        while True:
+            ack = json.loads(response.readline())
+            if ack["EventType"] in ("PERSISTED", "ERROR"):
+                return ack
+
+    producer.send(cluster(timecode - 256, pcm_of(timecode - 256)))
+    deadline = time.time() + 60
+    while refused < 5:
+        assert time.time() < deadline, f"{len(promised)} promised, and the disk is not full"
+        if len(promised) == 20 and not filler.exists():
+            # All but some blocks, so that it need not take thousands of fragments.
+            free = os.statvfs(data)
+            filler.write_bytes(bytes(max(0, free.f_bavail * free.f_frsize - 64 * 1024)))
+        ack = fragment()
+        if ack["EventType"] == "PERSISTED":
+            promised[ack["FragmentNumber"]] = ack["FragmentTimecode"]
+        else:
+            assert (ack["ErrorId"], ack["ErrorCode"]) == (5001, "ARCHIVAL_ERROR"), ack
+            refused += 1
+    metrics = server.metrics()
+    assert metrics["store_failing"] == 1 and metrics["store_failed_full_total"] >= 5, metrics
+    filler.unlink()
+    while later < 5:
+        ack = fragment()
+        assert ack["EventType"] == "PERSISTED", ack
+        promised[ack["FragmentNumber"]] = ack["FragmentTimecode"]
+        later += 1
+    assert server.metrics()["store_failing"] == 0
+    producer.end()
+    response.read()
+    numbers = sorted(promised)
+    client = server.rig.data("kinesis-video-archived-media", "s", "LIST_FRAGMENTS")
+    for again in (False, True):
+        if again:
+            server.kill()
+            server = Server(binary, data)
+            client = server.rig.data("kinesis-video-archived-media", "s", "LIST_FRAGMENTS")
+        payload = client.get_media_for_fragment_list(StreamName="s", Fragments=numbers)["Payload"].read()
+        assert parse(payload)[1] == b"".join(pcm_of(promised[n]) for n in numbers), "what comes back is not what was sent"
+    server.kill()
+    return {"event": "done", "persisted": len(promised), "refused": refused}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as data:
+        try:
+            own_mounts(data)
+        except OSError as e:
+            print(json.dumps({"event": "done", "cannot": str(e)}), flush=True)
+            return
+        try:
+            print(json.dumps(run(sys.argv[1], data)), flush=True)
+        finally:
+            ctypes.CDLL(None).umount2(data.encode(), 2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""FFmpeg and curl as producer, FFprobe and MKVToolNix as validators: `kvs_tools.py URL ACCESS_KEY SECRET`.
+
+FFmpeg writes PCM as Matroska to a pipe, curl sends that pipe signed by itself (`--aws-sigv4`); the PCM that FFmpeg takes out of
+GetMedia's response has to be the one that went in, bit by bit, and each document has to be one for mkvinfo and mkvmerge.
+"""
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from kvs import Producer, Rig, cluster, element, header, refused, step
+
+SECONDS, RATE = 12, 8000
+
+
+def run(*command: str, **more) -> subprocess.CompletedProcess:
+    done = subprocess.run(command, capture_output=True, **more)
+    assert done.returncode == 0, (command, done.returncode, done.stdout[-500:], done.stderr[-500:])
+    return done
+
+
+def produce(rig: Rig, pcm: bytes) -> list[dict]:
+    """`ffmpeg | curl`; gives the acknowledgements."""
+    endpoint = rig.control.get_data_endpoint(StreamName="tools", APIName="PUT_MEDIA")["DataEndpoint"]
+    raw = ["-f", "s16le", "-ar", str(RATE), "-ac", "1", "-i", "-"]
+    out = ["-c:a", "pcm_s16le", "-f", "matroska", "-cluster_time_limit", "1000", "-live", "1", "-"]
+    ffmpeg = subprocess.Popen(["ffmpeg", "-v", "error", *raw, *out], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    headers = {
+        "x-amzn-stream-name": "tools",
+        "x-amzn-fragment-timecode-type": "RELATIVE",
+        "x-amzn-producer-start-timestamp": f"{time.time() - 60:.3f}",
+        "Transfer-Encoding": "chunked",
+    }
+    given = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
+    sign = ["--aws-sigv4", "aws:amz:us-east-1:kinesisvideo", "--user", f"{rig.key}:{rig.secret}"]
+    curl = ["curl", "--silent", "--show-error", "--fail-with-body", *sign, *given, "-X", "POST", "-T", "-", f"{endpoint}/putMedia"]
+    sent = subprocess.Popen(curl, stdin=ffmpeg.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # The reading end is curl's alone: if it ends, FFmpeg shall notice.
+    ffmpeg.stdout.close()
+    ffmpeg.stdin.write(pcm)
+    ffmpeg.stdin.close()
+    answer, errors = sent.communicate(timeout=30)
+    assert ffmpeg.wait() == 0 and sent.returncode == 0, (answer, errors)
+    return [json.loads(line) for line in answer.splitlines()]
+
+
+def documents(body: bytes) -> list[bytes]:
+    """The concatenated documents; random PCM could contain the magic, so the seed is one with which it does not."""
+    magic = b"\x1a\x45\xdf\xa3"
+    parts = body.split(magic)
+    assert not parts[0]
+    return [magic + part for part in parts[1:]]
+
+
+def validate(body: bytes, pcm: bytes) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "whole.mkv"
+        whole.write_bytes(body)
+        show = ["-show_entries", "stream=codec_name,sample_rate,channels,nb_read_packets", "-of", "csv=p=0", "-count_packets"]
+        probed = run("ffprobe", "-v", "error", *show, str(whole)).stdout.decode().strip()
+        assert probed.startswith(f"pcm_s16le,{RATE},1,"), probed
+        heard = run("ffmpeg", "-v", "error", "-i", str(whole), "-f", "s16le", "-c:a", "copy", "-").stdout
+        assert heard == pcm, f"{len(heard)} of {len(pcm)} bytes"
+        all_documents = documents(body)
+        for i, document in enumerate(all_documents):
+            path = Path(folder) / f"{i}.mkv"
+            path.write_bytes(document)
+            run("mkvinfo", str(path))
+            run("mkvmerge", "-q", "-o", str(Path(folder) / "merged.mkv"), str(path))
+    return len(all_documents)
+
+
+FAULTS = {
+    "MAX_FRAGMENT_SIZE_REACHED": (4001, lambda h, t: h + b"\x1f\x43\xb6\x75" + (60_000_000 | 1 << 28).to_bytes(4, "big") + bytes(64)),
+    "FRAGMENT_TIMECODE_LESSER_THAN_PREVIOUS": (4004, lambda h, t: h + cluster(t, bytes(1024)) + cluster(t - 1000, bytes(1024))),
+    "INVALID_MKV_DATA": (4006, lambda h, t: h + element(b"\x1f\x43\xb6\x75", b"\xff" * 9)),
+    "INVALID_PRODUCER_TIMESTAMP": (4007, lambda h, t: h + cluster(1 << 60, bytes(1024))),
+    "FRAGMENT_METADATA_LIMIT_REACHED": (4009, lambda h, t: header("x" * 5000) + cluster(t, bytes(1024))),
+    "TRACK_NUMBER_MISMATCH": (4010, lambda h, t: h + cluster(t, b"") + element(b"\xa3", b"\x85\x00\x00\x80" + bytes(16))),
+    "MORE_THAN_ALLOWED_TRACKS_FOUND": (4012, lambda h, t: many_tracks() + cluster(t, bytes(1024))),
+}
+
+
+def many_tracks() -> bytes:
+    head = header("c")
+    at = head.index(b"\x16\x54\xae\x6b")
+    entry = lambda n: element(b"\xae", element(b"\xd7", bytes([n])) + element(b"\x83", b"\x02") + element(b"\x86", b"A_PCM/INT/LIT"))
+    return head[:at] + element(b"\x16\x54\xae\x6b", b"".join(entry(n) for n in range(1, 5)))
+
+
+def faults(rig: Rig) -> None:
+    """Each error that a producer can cause, by what causes it."""
+    rig.control.create_stream(StreamName="faults", DataRetentionInHours=1)
+    now = int(time.time() * 1000)
+    for code, (ident, body) in FAULTS.items():
+        producer = rig.producer("faults")
+        data = body(header("c"), now)
+        try:
+            producer.send(data)
+            producer.end()
+        except OSError:
+            pass  # It was refused before it was all there.
+        acks = [json.loads(line) for line in producer.response().read().splitlines()]
+        # PERSISTED of what came before may follow.
+        errors = [(a["ErrorId"], a["ErrorCode"]) for a in acks if a["EventType"] == "ERROR"]
+        assert errors == [(ident, code)], (code, acks)
+    step(f"{len(FAULTS)} error ids of PutMedia, each by a document that has it")
+
+
+def no_acks(rig: Rig) -> None:
+    """A producer that wants no acknowledgements gets none."""
+    producer = Producer(rig.url, rig.key, rig.secret, "faults", more={"x-amzn-fragment-acknowledgment-required": "0"})
+    producer.send(header("c") + cluster(int(time.time() * 1000), bytes(1024)))
+    producer.end()
+    assert producer.response().read() == b""
+    step("no acknowledgements for who wants none")
+
+
+def main() -> None:
+    rig = Rig(*sys.argv[1:4])
+    pcm = random.Random(4).randbytes(SECONDS * RATE * 2)
+    rig.control.create_stream(StreamName="tools", DataRetentionInHours=24)
+    acks = produce(rig, pcm)
+    kinds = [a["EventType"] for a in acks]
+    persisted = [a for a in acks if a["EventType"] == "PERSISTED"]
+    assert kinds.count("BUFFERING") == len(persisted) >= SECONDS, kinds
+    times = [a["FragmentTimecode"] for a in persisted]
+    assert times == sorted(times)
+    step(f"ffmpeg | curl: {len(persisted)} fragments acknowledged")
+    media = rig.data("kinesis-video-media", "tools", "GET_MEDIA")
+    body = media.get_media(StreamName="tools", StartSelector={"StartSelectorType": "EARLIEST"})["Payload"].read()
+    count = validate(body, pcm)
+    assert count == len(persisted), (count, len(persisted))
+    step(f"ffprobe, ffmpeg: PCM identical; mkvinfo, mkvmerge: {count} documents")
+    faults(rig)
+    no_acks(rig)
+    refused("InvalidArgumentException", 400, media.get_media, StreamName="tools", StartSelector={"StartSelectorType": "CONTINUATION_TOKEN", "ContinuationToken": "x"})
+    print(json.dumps({"event": "done"}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
