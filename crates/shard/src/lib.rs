@@ -11,6 +11,7 @@ mod command;
 pub mod config;
 mod connection;
 mod core;
+mod door;
 mod dump;
 mod egress;
 pub mod engine;
@@ -53,6 +54,7 @@ pub use attach::{
     AttachCommand, AttachEvent, AttachRequest, AttachSender, Attachment, OutPacket, TapRequest,
 };
 pub use config::Config;
+pub use door::{Attaching, Door, Place, Say};
 pub use engine::{Engine, Lag, Transmit};
 pub use handle::Shards;
 pub use join::{Grants, JoinError, JoinRequest, Joined, Prepared};
