@@ -8,6 +8,7 @@ use std::time::Instant;
 use antiphon_base::{ErrorKind, RoomName};
 use antiphon_bot::Bots;
 use antiphon_kvs::Kvs;
+use antiphon_record::Recorder;
 use antiphon_shard::Shards;
 use axum::Router;
 use axum::handler::Handler;
@@ -23,7 +24,7 @@ use crate::error::ApiError;
 use crate::metrics::{Metrics, Refused};
 use crate::offers::Offers;
 use crate::web::WebFiles;
-use crate::{bot, guest, health, ice, join, layers, options, participant, rooms, web, whip};
+use crate::{bot, contacts, guest, health, ice, join, layers, options, participant, rooms, web, whip};
 
 /// The HTTP side of a node. Cloning it is a reference count.
 #[derive(Clone)]
@@ -36,6 +37,7 @@ struct Inner {
     bots: Bots,
     web: WebFiles,
     kvs: Option<Kvs>,
+    recorder: Option<Recorder>,
     metrics: Metrics,
     draining: AtomicBool,
     joins: Buckets<IpAddr>,
@@ -60,6 +62,8 @@ pub struct Parts {
     pub web: WebFiles,
     /// The Kinesis Video Streams API, where streams are stored.
     pub kvs: Option<Kvs>,
+    /// Streams contacts, where streams are stored.
+    pub recorder: Option<Recorder>,
 }
 
 impl App {
@@ -76,7 +80,7 @@ impl App {
             offers: Offers::default(),
             bot_sockets: Arc::new(Semaphore::new(config.max_bot_sockets)),
             connections: Arc::new(Semaphore::new(config.max_connections)),
-            metrics: Metrics::new(parts.shards.clone(), parts.bots.clone(), parts.kvs.clone()),
+            metrics: Metrics::new(&parts),
             draining: AtomicBool::new(false),
             config,
             key: parts.key,
@@ -84,6 +88,7 @@ impl App {
             bots: parts.bots,
             web: parts.web,
             kvs: parts.kvs,
+            recorder: parts.recorder,
         }))
     }
 
@@ -110,6 +115,11 @@ impl App {
 
     pub(crate) fn bots(&self) -> &Bots {
         &self.0.bots
+    }
+
+    /// Where streams are stored.
+    pub(crate) fn recorder(&self) -> Option<&Recorder> {
+        self.0.recorder.as_ref()
     }
 
     pub(crate) fn web(&self) -> &WebFiles {
@@ -213,6 +223,7 @@ impl App {
             .route(&format!("{participant}/dump"), get(participant::dump))
             .route("/v1/rooms/{room}/bot", get(bot::open))
             .merge(whip::routes())
+            .merge(contacts::routes())
             .method_not_allowed_fallback(wrong_method)
             .layer(middleware::from_fn(layers::cross_origin));
         let pages = Router::new()

@@ -101,12 +101,17 @@ impl Entry {
 
     /// Negotiates off the async threads and the shards, enters, and answers with a resource `under` this path.
     pub(crate) async fn enter(self, request: JoinRequest, under: &str) -> Result<Response, ApiError> {
-        let Self { app, access: Access { room, .. }, peer, headers, body } = self;
+        let Self { app, access: Access { room, claims, .. }, peer, headers, body } = self;
+        let contact = claims.contact;
+        let is_player = request.kind == ParticipantKind::Whep;
         let _place = app.admit_join(peer.ip(), &room)?;
         let sdp = body::sdp(&headers, body, app.config().max_body_bytes).await?;
         let (shards, name) = (app.shards().clone(), room.clone());
         let prepared = negotiate(&app, move || shards.prepare(&name, &sdp, request)).await?;
         let joined = app.shards().join(prepared).await?;
+        if let Some(recorder) = app.recorder().filter(|_| !is_player) {
+            recorder.entered(&room, &joined.id, contact.as_ref());
+        }
         tracing::debug!(%room, participant = %joined.id, "joined");
         Ok(created(&app, &joined, &format!("{under}/{}", joined.id)))
     }

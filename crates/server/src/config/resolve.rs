@@ -197,6 +197,12 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
         "s3: set both access_key_id and secret_access_key"
     );
     ensure!(store.enabled || kvs.access_key_id.is_empty(), "kvs: needs store.enabled");
+    let streaming = &config.media_streaming;
+    if let Err(e) = streaming.settings().check() {
+        bail!("media_streaming.{e}");
+    }
+    ensure!(store.enabled || !streaming.enabled, "media_streaming: needs store.enabled");
+    ensure!(streaming.absence_s <= MAX_SECONDS, "media_streaming.absence_s: at most {MAX_SECONDS}");
     Ok(())
 }
 
@@ -267,6 +273,9 @@ mod tests {
             ("[store]\naccount = '../x'", "store.account"),
             ("[kvs]\naccess_key_id = 'a'", "kvs"),
             ("[s3]\nbucket = 'a'", "s3"),
+            ("[media_streaming]\nenabled = true", "store.enabled"),
+            ("[media_streaming]\nprefix = 'a/b'", "media_streaming.prefix"),
+            ("[media_streaming]\nretention_unit = 'weeks'", "retention_unit"),
             ("[kvs]\naccess_key_id = 'a'\nsecret_access_key = 'b'", "store.enabled"),
             ("ice_servers = [{ urls = ['http://x'] }]", "ice_servers"),
             ("ice_servers = [{ urls = ['turn:x'], username = 'u' }]", "ice_servers"),
