@@ -3,6 +3,7 @@
 pub(crate) mod control;
 pub(crate) mod framing;
 pub(crate) mod http_headers;
+pub(crate) mod record_sound;
 pub(crate) mod room_slot;
 pub(crate) mod rtcp;
 pub(crate) mod rtp_assemble;
