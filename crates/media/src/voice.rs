@@ -67,15 +67,7 @@ impl Voice {
         if packet.payload.is_empty() || packet.codec != Codec::Audio(self.playout.codec()) {
             return;
         }
-        self.playout.push(jitter::Packet {
-            seq_ext: packet.seq,
-            rtp_time: packet.rtp_time,
-            payload: Arc::clone(&packet.payload),
-            arrival_us: packet.arrival_us,
-            capture_us: packet.capture_us,
-            capture_estimated: packet.capture_estimated,
-            level: packet.audio_level.map(|l| l.level),
-        });
+        self.playout.push(to_jitter(packet));
     }
 
     /// The next 20 ms, due at `due_us` since the Unix epoch.
@@ -88,5 +80,18 @@ impl Voice {
             rates.insert(*rate, out);
         }
         Heard { frame, rates, rate: self.rate }
+    }
+}
+
+/// A room's packet as the jitter buffer takes it.
+pub fn to_jitter(packet: &Packet) -> jitter::Packet {
+    jitter::Packet {
+        seq_ext: packet.seq,
+        rtp_time: packet.rtp_time,
+        payload: Arc::clone(&packet.payload),
+        arrival_us: packet.arrival_us,
+        capture_us: packet.capture_us,
+        capture_estimated: packet.capture_estimated,
+        level: packet.audio_level.map(|l| l.level),
     }
 }

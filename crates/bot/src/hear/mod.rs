@@ -5,6 +5,7 @@
 
 mod reorder;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -80,9 +81,9 @@ impl Hearing {
         });
         for (track, rates) in wanted {
             let Some(codec) = codecs.get(&track) else { continue };
-            if !self.voices.contains_key(&track) {
+            if let Entry::Vacant(entry) = self.voices.entry(track) {
                 match Voice::new(*codec, highest) {
-                    Ok(voice) => drop(self.voices.insert(track, voice)),
+                    Ok(voice) => drop(entry.insert(voice)),
                     Err(error) => tracing::error!(%error, "no decoder"),
                 }
             }
