@@ -22,10 +22,23 @@ const OURS: [&str; 8] = [
     "Source",
 ];
 
+/// What a contact's sound is kept as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// Decoded: what programs for a contact centre's streams expect.
+    #[default]
+    Pcm,
+    /// The packets that were sent.
+    Opus,
+}
+
 /// Options of a start. All fields may be left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
+    /// What the contact's sound is kept as.
+    pub codec: Form,
     /// Samples per second of the PCM: 8000, 16000 or 48000.
     pub sample_rate: u32,
     /// What the contact hears is kept as a second track.
@@ -36,7 +49,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { sample_rate: 8_000, to_customer: false, tags: BTreeMap::new() }
+        Self { codec: Form::Pcm, sample_rate: 8_000, to_customer: false, tags: BTreeMap::new() }
     }
 }
 
@@ -45,6 +58,9 @@ impl Options {
         let bad = |what: &str| Err(Error::BadRequest(what.to_owned()));
         if ![8_000, 16_000, 48_000].contains(&self.sample_rate) {
             return bad("sample_rate: 8000, 16000 or 48000");
+        }
+        if self.codec == Form::Opus && (self.to_customer || self.sample_rate != Self::default().sample_rate) {
+            return bad("codec: with opus neither sample_rate nor to_customer, which are of PCM");
         }
         if self.tags.len() > MAX_TAGS {
             return bad("tags: at most 20");
@@ -81,6 +97,9 @@ mod tests {
             assert!(Options { tags, ..Options::default() }.check().is_err());
         }
         assert!(Options { sample_rate: 44_100, ..Options::default() }.check().is_err());
+        let opus = Options { codec: Form::Opus, ..Options::default() };
+        opus.check().unwrap();
+        assert!(Options { to_customer: true, ..opus }.check().is_err());
         Options { tags: tag("Queue", "sales"), ..Options::default() }.check().unwrap();
     }
 }

@@ -1,6 +1,5 @@
 //! The recorder of a node: its contacts, what is streamed of them, and what can be asked of that.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,11 +15,11 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::contact::ContactId;
 use crate::contacts::{Contacts, Status};
-use crate::ears::Ears;
+use crate::ears::{Ears, Wanted};
 use crate::error::Error;
 use crate::history::{self, History, Run, RunChange};
 use crate::listen::Here;
-use crate::options::Options;
+use crate::options::{Form, Options};
 use crate::settings::{Limits, Settings};
 use crate::streaming::{COMMANDS, Command, Streaming, Where};
 use crate::writer::{Layout, Opened};
@@ -294,14 +293,14 @@ impl Inner {
         settings: &Settings,
         options: &Options,
     ) -> Result<History, Error> {
-        let (rate, with_others) = (options.sample_rate, options.to_customer);
+        let wanted = Wanted { form: options.codec, rate: options.sample_rate, others: options.to_customer };
         // First whether it is there: for who is not, nothing is created.
-        let ears = Ears::new(place.1.clone(), rate, with_others);
+        let ears = Ears::new(place.1.clone(), wanted);
         let here = Here::enter(&*self.door, &place.0, ears).await?;
         if !here.ears.present() {
             return Err(Error::NotPresent);
         }
-        let stream = self.stream(id, settings, &options.tags).await?;
+        let stream = self.stream(id, settings, options).await?;
         let name = StreamRef::Name(stream.name.clone());
         let opened =
             Opened::new(&self.store, &name, layout(id, settings, options), self.clock.now_ms()).await?;
@@ -322,8 +321,7 @@ impl Inner {
             clock: self.clock,
             absence: self.limits.absence,
             may_move: given,
-            rate,
-            with_others,
+            wanted,
             place: place.clone(),
             here: Some(here),
             writer,
@@ -382,15 +380,17 @@ impl Inner {
         &self,
         id: &ContactId,
         settings: &Settings,
-        tags: &BTreeMap<String, String>,
+        options: &Options,
     ) -> Result<StreamInfo, Error> {
+        let tags = &options.tags;
+        let media_type = if options.codec == Form::Opus { "audio/opus" } else { "audio/L16" };
         let name = settings.stream_name(id);
         let retention_h = settings.retention_h();
         let mut all = history::first_tags(id, settings);
         all.extend(tags.clone());
         let new = NewStream {
             name: name.clone(),
-            media_type: "audio/L16".into(),
+            media_type: media_type.into(),
             key: Some(settings.key.clone()).filter(|key| !key.is_empty()),
             retention_h,
             tags: all,
@@ -464,10 +464,14 @@ impl Inner {
 fn layout(id: &ContactId, settings: &Settings, options: &Options) -> Layout {
     let rate = options.sample_rate;
     let text = |text: &str| text.to_owned();
+    let mime = match options.codec {
+        Form::Pcm => format!("audio/L16;rate={rate};channels=1;"),
+        Form::Opus => text("audio/opus"),
+    };
     let mut tags = vec![
         (text("ContactId"), text(id.as_str())),
         (text("InstanceId"), settings.instance.clone()),
-        (text("MimeType"), format!("audio/L16;rate={rate};channels=1;")),
+        (text("MimeType"), mime),
         (text(FROM_CUSTOMER), text("1")),
     ];
     let mut tracks = vec![FROM_CUSTOMER];
@@ -478,5 +482,5 @@ fn layout(id: &ContactId, settings: &Settings, options: &Options) -> Layout {
     tags.push((text("Events"), text("[]")));
     tags.extend(options.tags.clone());
     let label = if settings.connect_strict_codec { PcmLabel::ConnectStrict } else { PcmLabel::Pcm };
-    Layout { title: text("Antiphon"), tracks, rate, label, tags }
+    Layout { title: text("Antiphon"), tracks, form: options.codec, rate, label, tags }
 }

@@ -7,16 +7,18 @@ use antiphon_base::{ParticipantId, RoomName};
 use antiphon_shard::Door;
 use antiphon_store::Finished;
 use antiphon_wire::control::LeaveReason;
+use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::blocks::Blocks;
+use crate::blocks::{Block, Blocks};
 use crate::clock::Clock;
-use crate::ears::{Ears, Heard, frame_len, silence};
+use crate::ears::{Ears, Heard, Wanted};
 use crate::listen::{Happening, Here, next};
 use crate::writer::Writer;
 
 /// One frame.
-const TICK: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_millis(TICK_MS);
+const TICK_MS: u64 = 20;
 /// How long is listened after the end: what was said before it is still on its way, and in the jitter buffer.
 const TAIL: Duration = Duration::from_millis(160);
 /// How long to wait before a room that was lost is entered again.
@@ -45,8 +47,7 @@ pub(crate) struct Streaming {
     pub(crate) absence: Duration,
     /// Its id was given to it: it may turn up in another room.
     pub(crate) may_move: bool,
-    pub(crate) rate: u32,
-    pub(crate) with_others: bool,
+    pub(crate) wanted: Wanted,
     pub(crate) place: Where,
     pub(crate) here: Option<Here>,
     pub(crate) writer: Writer,
@@ -64,6 +65,8 @@ pub(crate) struct Ended {
 /// What changes while it runs.
 struct State {
     blocks: Blocks,
+    /// How many were written.
+    ticks: u64,
     due: Instant,
     /// Listen until then.
     stop_at: Option<Instant>,
@@ -75,9 +78,10 @@ struct State {
 impl Streaming {
     /// Runs to the end.
     pub(crate) async fn run(mut self) -> Ended {
-        let tracks = 1 + usize::from(self.with_others);
+        let tracks = 1 + usize::from(self.wanted.others);
         let mut state = State {
-            blocks: Blocks::new(self.rate, tracks, self.start_ms),
+            blocks: Blocks::new(self.wanted.rate, tracks, self.start_ms),
+            ticks: 0,
             due: self.start + TICK,
             stop_at: None,
             stop_ms: 0,
@@ -123,12 +127,23 @@ impl Streaming {
                     here.take();
                     here.ears.tick(due_us)
                 }
-                None => nothing(self.rate, self.with_others),
+                None => self.wanted.nothing(),
             };
-            for block in state.blocks.push(&[&heard.from, &heard.to]) {
-                self.writer.block(block);
-            }
+            let blocks = match heard {
+                Heard::Pcm { from, to } => state.blocks.push(&[&from, &to]),
+                Heard::Opus(packets) => {
+                    let tick_ms = self.start_ms + state.ticks * TICK_MS;
+                    let block = |(at_ms, packet): (u64, Arc<[u8]>)| Block {
+                        at_ms: tick_ms + at_ms,
+                        track: 1,
+                        data: Bytes::from_owner(packet),
+                    };
+                    packets.into_iter().map(block).collect()
+                }
+            };
+            blocks.into_iter().for_each(|block| self.writer.block(block));
             state.due += TICK;
+            state.ticks += 1;
         }
     }
 
@@ -177,16 +192,10 @@ impl Streaming {
     async fn enter(&mut self, state: &mut State) {
         state.retry_at = Instant::now() + RETRY;
         let (room, participant) = &self.place;
-        let ears = Ears::new(participant.clone(), self.rate, self.with_others);
+        let ears = Ears::new(participant.clone(), self.wanted);
         match Here::enter(&*self.door, room, ears).await {
             Ok(here) => self.here = Some(here),
             Err(error) => tracing::warn!(%error, "a streamed contact's room cannot be entered now"),
         }
     }
-}
-
-fn nothing(rate: u32, with_others: bool) -> Heard {
-    let len = frame_len(rate);
-    let to = if with_others { silence(len) } else { Arc::from([]) };
-    Heard { from: silence(len), to }
 }

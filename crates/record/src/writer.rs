@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use antiphon_store::matroska::write::{self, PcmLabel, PcmTrack};
+use antiphon_store::matroska::id;
+use antiphon_store::matroska::write::{self, PcmLabel, PcmTrack, Writer as Elements};
 use antiphon_store::{Ack, Acks, Finished, Flags, FragmentNumber, Session, Store, StreamRef, Timecodes};
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -12,9 +13,14 @@ use tokio::task::JoinHandle;
 use crate::blocks::{BLOCK_MS, Block, Clusters};
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::options::Form;
+use crate::packets::{SILENCE, opus_head};
 
 /// Blocks that wait for the store: half a minute of two tracks. More are dropped and counted; the time axis holds.
 const MAX_WAITING_BLOCKS: usize = 1_024;
+
+/// Nanoseconds a decoder runs before what it gives is right (RFC 9559, 5.1.4.1.26).
+const SEEK_PRE_ROLL: u32 = 0x56BB;
 
 /// What is written, as its header says.
 #[derive(Debug, Clone)]
@@ -22,6 +28,7 @@ pub(crate) struct Layout {
     pub(crate) title: String,
     /// Their names; the first is number 1.
     pub(crate) tracks: Vec<&'static str>,
+    pub(crate) form: Form,
     pub(crate) rate: u32,
     pub(crate) label: PcmLabel,
     pub(crate) tags: Vec<(String, String)>,
@@ -29,6 +36,9 @@ pub(crate) struct Layout {
 
 impl Layout {
     fn header(&self) -> Vec<u8> {
+        if self.form == Form::Opus {
+            return self.opus_header();
+        }
         let track = |(name, number): (&&'static str, u64)| PcmTrack {
             number,
             name: (*name).to_owned(),
@@ -40,11 +50,38 @@ impl Layout {
         write::pcm_header(&self.title, &tracks, &tags)
     }
 
+    /// One track of Opus (the Matroska codec mappings, `A_OPUS`).
+    fn opus_header(&self) -> Vec<u8> {
+        let mut w = Elements::new();
+        w.master(id::INFO, |w| {
+            w.uint(id::TIMECODE_SCALE, 1_000_000).text(id::TITLE, &self.title);
+            w.text(id::MUXING_APP, "Antiphon").text(id::WRITING_APP, "Antiphon");
+        });
+        w.master(id::TRACKS, |w| {
+            w.master(id::TRACK_ENTRY, |w| {
+                w.uint(id::TRACK_NUMBER, 1).uint(id::TRACK_UID, 1).uint(id::TRACK_TYPE, 2);
+                w.text(id::TRACK_NAME, self.tracks[0]).text(id::CODEC_ID, "A_OPUS");
+                w.binary(id::CODEC_PRIVATE, &opus_head()).uint(SEEK_PRE_ROLL, 80_000_000);
+                w.master(id::AUDIO, |w| {
+                    w.float(id::SAMPLING_FREQUENCY, 48_000.0).uint(id::CHANNELS, 2);
+                });
+            });
+        });
+        let mut out = [write::document_head(), w.into_bytes()].concat();
+        for (name, value) in &self.tags {
+            out.extend(write::tags(&[(name, value)]));
+        }
+        out
+    }
+
     /// A block of silence of each track, which ends at `until_ms`.
     fn anchor(&self, until_ms: u64) -> impl Iterator<Item = Block> {
         let samples = usize::try_from(u64::from(self.rate) * BLOCK_MS / 1000).expect("thousands");
-        let data = Bytes::from(vec![0; 2 * samples]);
-        let at_ms = until_ms.saturating_sub(BLOCK_MS);
+        let (data, long_ms) = match self.form {
+            Form::Pcm => (Bytes::from(vec![0; 2 * samples]), BLOCK_MS),
+            Form::Opus => (Bytes::from_static(&SILENCE), 20),
+        };
+        let at_ms = until_ms.saturating_sub(long_ms);
         (1..).take(self.tracks.len()).map(move |track| Block { at_ms, track, data: data.clone() })
     }
 }

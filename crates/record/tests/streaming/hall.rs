@@ -160,6 +160,8 @@ pub(crate) struct Speaker {
     encoder: Encoder,
     seq: u64,
     due: Instant,
+    /// Every packet that was sent.
+    pub(crate) sent: Vec<Arc<[u8]>>,
 }
 
 impl Speaker {
@@ -172,6 +174,7 @@ impl Speaker {
             encoder: Encoder::new(AudioCodec::Opus, 48_000, opus).unwrap(),
             seq: u64::from(key) * 10_000,
             due: Instant::now(),
+            sent: Vec::new(),
         }
     }
 
@@ -211,6 +214,7 @@ impl Speaker {
                 dependency: None,
                 spatial_layers: 1,
             };
+            self.sent.push(packet.payload.clone());
             self.hall.packet(room, &Arc::new(packet));
             self.seq += 1;
             self.due += Duration::from_millis(20);

@@ -119,6 +119,24 @@ async fn a_stream_deleted_under_it_ends_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_takes_no_more_ends_neither_the_streaming_nor_the_call() {
+    let hall = Hall::new();
+    let quota = Config { max_stream_bytes: 40_000, ..Config::default() };
+    let store = store(Backend::memory(), quota).await;
+    let recorder = Recorder::new(store.clone(), hall.clone(), on(), limits());
+    hall.join("r", "ada", 1);
+    entered(&recorder, "r", "ada", Some(&contact("c")));
+    recorder.start(&contact("c"), Options::default()).await.unwrap();
+    Speaker::new(&hall, 1, 440.0).speak("r", seconds(5)).await;
+    assert!(recorder.history(&contact("c")).unwrap().running, "who reads it live still hears the contact");
+    let stopped = recorder.stop(&contact("c")).await.unwrap();
+    let last = stopped.latest().last.unwrap();
+    assert!(store.stats().fragments_failed >= 3, "{:?}", store.stats());
+    let kept = store.fragment(&StreamRef::Name(stopped.stream.name), last).unwrap();
+    assert!(kept.is_some(), "the stop fragment is one that is kept");
+}
+
+#[tokio::test(start_paused = true)]
 async fn tags_come_with_every_fragment() {
     let (hall, store, recorder) = rig().await;
     hall.join("r", "ada", 1);

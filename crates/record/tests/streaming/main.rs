@@ -9,7 +9,8 @@ mod limits;
 use antiphon_media::mix::level_dbov;
 use antiphon_media::synth;
 use antiphon_record::wav::Wanted;
-use antiphon_record::{Options, Recorder, Settings, Sounding};
+use antiphon_record::{Form, Options, Recorder, Settings, Sounding};
+use antiphon_store::matroska::{Bounds, Item, Parser};
 use antiphon_store::{Backend, Config, Start, Step, StreamRef};
 use antiphon_wire::control::LeaveReason;
 
@@ -74,7 +75,8 @@ async fn a_voice_is_in_the_stream_from_the_first_word_to_the_last() {
     assert!(tenths.len() >= 50 && presence(&tenths, 440).0 >= 49, "{tenths:?}");
     assert_eq!(presence(&tenths, 440).1, 0, "{tenths:?}");
     assert!(tenths[..2].contains(&440), "nothing is lost at the beginning: {tenths:?}");
-    assert_eq!(channels[0].len() / 160, (run.stop_ms.unwrap() - run.start_ms + 160) as usize / 20);
+    let frames = u64::try_from(channels[0].len() / 160).unwrap();
+    assert_eq!(frames, (run.stop_ms.unwrap() - run.start_ms + 160) / 20, "the time axis holds");
     let audio = stopped.attributes()["MediaStreams"]["Customer"]["Audio"].clone();
     for (name, value) in [
         ("StreamARN", stopped.stream.arn.as_str()),
@@ -223,6 +225,49 @@ async fn what_the_contact_hears_is_a_track_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn opus_is_kept_as_it_was_sent() {
+    let (hall, store, recorder) = rig().await;
+    hall.join("r", "ada", 1);
+    entered(&recorder, "r", "ada", Some(&contact("c-8")));
+    let options = Options { codec: Form::Opus, ..Options::default() };
+    let started = recorder.start(&contact("c-8"), options).await.unwrap();
+    let mut ada = Speaker::new(&hall, 1, 440.0);
+    ada.speak("r", seconds(2)).await;
+    tokio::time::sleep(seconds(1)).await;
+    ada.speak("r", seconds(1)).await;
+    let run = recorder.stop(&contact("c-8")).await.unwrap().latest().clone();
+    let name = StreamRef::Name(started.stream.name);
+    let mut reader = store.get_media(&name, Start::After(run.first), run.stop_ms.unwrap()).unwrap();
+    let (mut kept, mut times) = (Vec::new(), Vec::new());
+    let mut parser = Parser::new(Bounds { header_bytes: 10_000, fragment_bytes: 1_000_000 });
+    let mut began = 0;
+    while let Step::Bytes(bytes) = reader.next(run.stop_ms.unwrap()).await {
+        if bytes.starts_with(&[0x1A, 0x45]) {
+            parser = Parser::new(Bounds { header_bytes: 10_000, fragment_bytes: 1_000_000 });
+        }
+        parser.push(&bytes);
+        while let Some(item) = parser.next_item().unwrap() {
+            match item {
+                Item::Header { header, .. } => assert_eq!(header.tracks[0].codec, "A_OPUS"),
+                Item::Timecode { ticks, .. } => began = ticks,
+                Item::Block { bytes, block } => {
+                    kept.push(bytes.slice(bytes.len() - block.len..));
+                    times.push(began + u64::try_from(block.relative).unwrap() - run.start_ms);
+                }
+                _ => {}
+            }
+        }
+    }
+    let said: Vec<_> = kept.iter().filter(|packet| packet.len() > 3).collect();
+    assert_eq!(said.len(), ada.sent.len());
+    assert!(said.iter().zip(&ada.sent).all(|(kept, sent)| ***kept == **sent), "each packet, in order");
+    assert!(times.windows(2).all(|w| w[0] <= w[1] && w[1] - w[0] <= 40), "the time axis holds: {times:?}");
+    assert!((3_900..4_300).contains(times.last().unwrap()), "{times:?}");
+    let error = recorder.wav(&contact("c-8"), Wanted::From, false).await.err().unwrap();
+    assert_eq!(error.kind(), antiphon_base::ErrorKind::NotFound, "no PCM is in it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_start_is_another_session_of_the_same_stream() {
     let (hall, _, recorder) = rig().await;
     hall.join("r", "ada", 1);
@@ -265,6 +310,47 @@ async fn a_followed_file_grows_and_ends_with_the_streaming() {
     let samples: Vec<i16> = all[44..].chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
     let (stored, _) = sound(&recorder, "c-6", Wanted::From).await;
     assert_eq!(samples, stored[0]);
+}
+
+/// What a server finds that is started after a kill: the folder as it was at that moment.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_killed_leaves_what_was_persisted() {
+    let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let hall = Hall::new();
+    let store = hall::store(Backend::local(folder.path()).unwrap(), Config::default()).await;
+    let recorder = Recorder::new(store, hall.clone(), on(), hall::limits());
+    let id = contact("c-9");
+    hall.join("r", "ada", 1);
+    entered(&recorder, "r", "ada", Some(&id));
+    let started = recorder.start(&id, Options::default()).await.unwrap().latest().clone();
+    Speaker::new(&hall, 1, 440.0).speak("r", seconds(5)).await;
+    let mut folders = vec![folder.path().to_owned()];
+    while let Some(from) = folders.pop() {
+        let to = copy.path().join(from.strip_prefix(folder.path()).unwrap());
+        std::fs::create_dir_all(&to).unwrap();
+        for entry in std::fs::read_dir(&from).unwrap().map(Result::unwrap) {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else {
+                std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            }
+        }
+    }
+    let store = hall::store(Backend::local(copy.path()).unwrap(), Config::default()).await;
+    let again = Recorder::new(store, hall.clone(), on(), hall::limits());
+    let history = again.history(&id).unwrap();
+    assert!(!history.running && history.latest() == &started);
+    assert_eq!(history.record()["Recordings"][0]["Status"], "INTERRUPTED");
+    let (channels, rate) = sound(&again, "c-9", Wanted::From).await;
+    let tenths = heard(&channels[0], rate);
+    assert!(
+        presence(&tenths, 440).0 >= 29,
+        "no more than the open second and what was being stored: {tenths:?}"
+    );
+    // It can be started anew, and what was stays.
+    entered(&again, "r", "ada", Some(&id));
+    again.start(&id, Options::default()).await.unwrap();
+    assert_eq!(again.stop(&id).await.unwrap().runs.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
