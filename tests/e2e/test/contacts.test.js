@@ -179,6 +179,25 @@ test("both sides are heard live, by a followed file and by a WebSocket", { timeo
   assert.equal(samples.length / 2, ended.bytes / 2, "the file and the socket have the same length");
 });
 
+test("a caller is kept as Opus, as it was sent, and PyAV decodes it", { timeout: 60_000 }, async () => {
+  const room = it.room();
+  const record = await it.server.token(room, { grants: "record" });
+  const ada = await it.join(it.chromium, room, "Ada", { fake: { tone: TONE } });
+  const participant = `/v1/rooms/${room}/participants/${ada.id}`;
+  const started = await ask(record, "POST", `${participant}/media-streaming:start`, { codec: "opus" });
+  assert.equal(started.status, 200, JSON.stringify(started.json));
+  const { StreamARN, StartFragmentNumber } = started.json.MediaStreams.Customer.Audio;
+  const reader = it.start("contact_opus.py", [`${it.server.url}/kvs`, KEY, SECRET, StreamARN, StartFragmentNumber]);
+  await reader.event("enough");
+  const { json } = await ask(record, "POST", `${participant}/media-streaming:stop`);
+  const { StartTimestamp, StopTimestamp } = json.MediaStreams.Customer.Audio;
+  const said = (StopTimestamp - StartTimestamp) / 1000;
+  const { documents, seconds, loud } = await reader.event("decoded");
+  assert.ok(documents >= 4, `${documents} fragments`);
+  assert.ok(Math.abs(seconds - said) < 0.5, `${seconds} s of ${said} s`);
+  assert.ok(loud > 40 * said, `${loud} frames of 20 ms have sound, of ${said} s`);
+});
+
 test("what cannot be had is a typed error, and the call goes on", { timeout: 60_000 }, async () => {
   const room = it.room();
   const [record, admin, guest] = await Promise.all([
