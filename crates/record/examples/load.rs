@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use antiphon_base::{AudioCodec, Codec, ParticipantId, ParticipantKey, RoomName, Source, TrackKey};
 use antiphon_media::audio::{Encoder, OpusConfig};
 use antiphon_media::synth::Tone;
-use antiphon_record::{ContactId, Limits, Options, Recorder, Settings};
+use antiphon_record::{ContactId, Entered, Limits, Options, Recorder, Settings};
 use antiphon_shard::{AttachEvent, AttachRequest, Attaching, Door, Place};
 use antiphon_store::key::{LocalKeys, Secret};
 use antiphon_store::{Backend, Config, Store};
@@ -87,7 +87,7 @@ async fn main() {
     for i in 0..contacts {
         let contact = ContactId::new(&format!("c{i}")).unwrap();
         let room = RoomName::new(&format!("r{i}")).unwrap();
-        recorder.entered(&room, &ParticipantId::new("p1").unwrap(), Some(&contact));
+        recorder.entered(&room, &ParticipantId::new("p1").unwrap(), Entered::As(&contact));
         recorder.start(&contact, options.clone()).await.unwrap();
     }
     let began = Instant::now();

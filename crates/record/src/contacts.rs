@@ -22,6 +22,9 @@ pub(crate) enum Status {
     Running { commands: async_channel::Sender<Command>, done: tokio::sync::watch::Receiver<bool> },
 }
 
+/// The way to a task, and the news of its end.
+pub(crate) type Running = (async_channel::Sender<Command>, tokio::sync::watch::Receiver<bool>);
+
 /// A contact.
 #[derive(Default)]
 pub(crate) struct Contact {
@@ -119,9 +122,12 @@ impl Contacts {
     }
 
     /// Those that are streamed.
-    pub(crate) fn running(&self) -> Vec<ContactId> {
-        let running = self.by_id.iter().filter(|(_, c)| matches!(c.status, Status::Running { .. }));
-        running.map(|(id, _)| id.clone()).collect()
+    pub(crate) fn running(&self) -> Vec<Running> {
+        let running = |c: &Contact| match &c.status {
+            Status::Running { commands, done } => Some((commands.clone(), done.clone())),
+            Status::Idle | Status::Starting => None,
+        };
+        self.by_id.values().filter_map(running).collect()
     }
 }
 

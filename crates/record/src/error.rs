@@ -16,6 +16,9 @@ pub enum Error {
     /// This contact is.
     #[error("this contact is streamed already")]
     AlreadyRunning,
+    /// It is about to be.
+    #[error("this contact is being started: try again")]
+    Starting,
     /// It is not.
     #[error("this contact is not streamed")]
     NotRunning,
@@ -50,14 +53,14 @@ impl Error {
             Self::Disabled => ErrorKind::Disabled,
             Self::AtLimit | Self::Store(Store::Limit(Limit::Streams)) => ErrorKind::AtLimit,
             Self::AlreadyRunning => ErrorKind::AlreadyRunning,
-            Self::NotRunning | Self::NotPresent => ErrorKind::Conflict,
+            Self::Starting | Self::NotRunning | Self::NotPresent => ErrorKind::Conflict,
             Self::NoContact | Self::NotThere(_) | Self::Store(Store::StreamNotFound) => ErrorKind::NotFound,
             Self::BadRequest(_) | Self::Store(Store::InvalidArgument(_)) => ErrorKind::BadRequest,
             Self::Room(error) => error.kind,
             Self::Store(Store::NoDataRetention) => ErrorKind::NoDataRetention,
-            Self::Store(Store::StreamNotActive | Store::StreamExists | Store::VersionMismatch) => {
-                ErrorKind::Conflict
-            }
+            Self::Store(
+                Store::StreamNotActive | Store::StreamExists | Store::VersionMismatch | Store::Key(_),
+            ) => ErrorKind::Conflict,
             Self::Store(Store::Limit(_) | Store::Storage { .. }) | Self::Refused => ErrorKind::Overloaded,
             Self::Store(_) => ErrorKind::Internal,
         }

@@ -36,6 +36,6 @@ pub use contact::{ContactId, ContactIdError, MAX_CONTACT_BYTES};
 pub use error::Error;
 pub use history::{History, Run};
 pub use options::{Form, Options};
-pub use recorder::{Metrics, Recorder};
+pub use recorder::{Entered, Metrics, Recorder};
 pub use settings::{Limits, RetentionUnit, Settings};
 pub use sound::{Sound, SoundTrack, Sounding};

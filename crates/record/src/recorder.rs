@@ -67,6 +67,17 @@ pub(crate) struct Inner {
     counters: Counters,
 }
 
+/// As whom somebody enters a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entered<'a> {
+    /// Its token says whose contact it is.
+    As(&'a ContactId),
+    /// It takes its own place again, after a lost connection.
+    Again,
+    /// Neither: another call, unless its contact is streamed at this moment.
+    Anew,
+}
+
 /// The recorder. Cloning it is a reference count. Needs a tokio runtime with time.
 #[derive(Clone)]
 pub struct Recorder(pub(crate) Arc<Inner>);
@@ -100,11 +111,17 @@ impl Recorder {
         Ok(())
     }
 
-    /// Somebody has entered a room, with a contact's id if its token gives it one.
-    pub fn entered(&self, room: &RoomName, participant: &ParticipantId, given: Option<&ContactId>) {
+    /// Somebody has entered a room.
+    pub fn entered(&self, room: &RoomName, participant: &ParticipantId, as_whom: Entered<'_>) {
         let place = (room.clone(), participant.clone());
         let mut contacts = self.0.contacts();
+        let given = if let Entered::As(id) = as_whom { Some(id) } else { None };
         let Some(id) = given.cloned().or_else(|| contacts.at(&place).cloned()) else { return };
+        let idle = contacts.get(&id).is_none_or(|c| matches!(c.status, Status::Idle));
+        if idle && matches!(as_whom, Entered::Anew) {
+            // The same name, another call: it gets a contact of its own when one is asked for.
+            return contacts.forget(&id);
+        }
         let contact = contacts.enter(&id, place.clone(), given.is_some(), self.0.limits.contacts);
         if let Status::Running { commands, .. } = &contact.status {
             // Full: the task is stuck, or gone, and would not follow anyway.
@@ -198,8 +215,11 @@ impl Recorder {
     /// Ends a contact's streaming and destroys its stream: the keys first, so that no copy can be read either.
     ///
     /// # Errors
-    /// No such contact, the store.
+    /// No such contact, it is being started, the store.
     pub async fn delete(&self, contact: &ContactId) -> Result<(), Error> {
+        if self.0.contacts().get(contact).is_some_and(|c| matches!(c.status, Status::Starting)) {
+            return Err(Error::Starting);
+        }
         match self.stop(contact).await {
             Ok(_) | Err(Error::NotRunning | Error::NoContact) => {}
             Err(error) => return Err(error),
@@ -237,9 +257,12 @@ impl Recorder {
     /// Ends everything that is streamed and waits until it is stored.
     pub async fn close(&self) {
         let running = self.0.contacts().running();
-        for contact in running {
-            // Gone meanwhile: fine.
-            let _ = self.stop(&contact).await;
+        for (commands, _) in &running {
+            // One whose commands are full is stuck, or ends already.
+            let _ = commands.try_send(Command::Stop);
+        }
+        for (_, mut done) in running {
+            let _ = done.wait_for(|done| *done).await;
         }
     }
 

@@ -121,7 +121,7 @@ impl Weave {
     /// Sound of a track.
     pub fn block(&mut self, track: u64, at_ms: u64, pcm: &[u8]) {
         let Some(channel) = self.numbers.iter().position(|n| *n == Some(track)) else { return };
-        let at = at_ms.saturating_sub(self.start_ms) * u64::from(self.rate) / 1000;
+        let at = at_ms.saturating_sub(self.start_ms).saturating_mul(self.rate.into()) / 1000;
         let all_empty = self.channels.iter().all(VecDeque::is_empty);
         let here = self.given + self.hole + self.channels[channel].len() as u64;
         let most = MAX_HOLE_MS * u64::from(self.rate) / 1000;
@@ -284,6 +284,7 @@ mod tests {
         let mut weave = Weave::new(Wanted::From, 1_000, 48_000);
         weave.fragment(&[SoundTrack { rate: 48_000, ..track(1, FROM_CUSTOMER) }]);
         weave.block(1, u64::MAX / 48_000, &[1, 0]);
+        weave.block(1, u64::MAX, &[1, 0]);
         assert_eq!(samples(&mut weave).len(), 0);
         weave.block(1, 1_000 + 3_600_000, &[1, 0]);
         assert!(weave.channels[0].len() == 1 && weave.poll().unwrap().len() == MAX_SILENCE * 2);

@@ -9,7 +9,7 @@ use antiphon_base::{
 };
 use antiphon_media::audio::{Encoder, OpusConfig};
 use antiphon_media::synth::Tone;
-use antiphon_record::{ContactId, Limits, Recorder, Settings};
+use antiphon_record::{ContactId, Entered, Limits, Recorder, Settings};
 use antiphon_shard::{AttachCommand, AttachEvent, AttachRequest, Attaching, Door, JoinError, Place};
 use antiphon_store::key::{LocalKeys, Secret};
 use antiphon_store::{Backend, Config, Store};
@@ -235,7 +235,8 @@ pub(crate) fn contact(id: &str) -> ContactId {
 }
 
 pub(crate) fn entered(recorder: &Recorder, room: &str, participant: &str, given: Option<&ContactId>) {
-    recorder.entered(&self::room(room), &self::participant(participant), given);
+    let as_whom = given.map_or(Entered::Anew, Entered::As);
+    recorder.entered(&self::room(room), &self::participant(participant), as_whom);
 }
 
 pub(crate) async fn store(backend: Backend, config: Config) -> Store {

@@ -137,6 +137,20 @@ async fn a_store_that_takes_no_more_ends_neither_the_streaming_nor_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_is_not_there_is_told_and_leaves_nothing() {
+    let (hall, store, recorder) = rig().await;
+    hall.join("r", "ada", 1);
+    entered(&recorder, "r", "ada", Some(&contact("c")));
+    recorder.set_settings(Settings { key: "nobody's".into(), ..on() }).unwrap();
+    let error = recorder.start(&contact("c"), Options::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert!(store.list_streams("", "", 10).is_empty());
+    assert_eq!((recorder.metrics().streamed, recorder.metrics().failed), (0, 1));
+    recorder.set_settings(on()).unwrap();
+    recorder.start(&contact("c"), Options::default()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn tags_come_with_every_fragment() {
     let (hall, store, recorder) = rig().await;
     hall.join("r", "ada", 1);

@@ -9,7 +9,7 @@ mod limits;
 use antiphon_media::mix::level_dbov;
 use antiphon_media::synth;
 use antiphon_record::wav::Wanted;
-use antiphon_record::{Form, Options, Recorder, Settings, Sounding};
+use antiphon_record::{Entered, Form, Options, Recorder, Settings, Sounding};
 use antiphon_store::matroska::{Bounds, Item, Parser};
 use antiphon_store::{Backend, Config, Start, Step, StreamRef};
 use antiphon_wire::control::LeaveReason;
@@ -200,6 +200,24 @@ async fn streaming_ends_with_the_contact() {
         assert_eq!(history.record()["Recordings"][0]["Status"], "AVAILABLE");
     }
     assert_eq!(recorder.metrics().streamed, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_name_in_another_call_is_another_contact() {
+    let (hall, _, recorder) = rig().await;
+    let own = || recorder.contact_of(&room("r"), &participant("ada"));
+    hall.join("r", "ada", 1);
+    let first = own();
+    recorder.start(&first, Options::default()).await.unwrap();
+    // While it is streamed, whoever comes by that name takes the place of who had it.
+    entered(&recorder, "r", "ada", None);
+    assert_eq!(own(), first);
+    recorder.stop(&first).await.unwrap();
+    recorder.entered(&room("r"), &participant("ada"), Entered::Again);
+    assert_eq!(own(), first);
+    entered(&recorder, "r", "ada", None);
+    assert_ne!(own(), first);
+    assert!(recorder.record(&first).is_ok(), "what was kept of the first is there");
 }
 
 #[tokio::test(start_paused = true)]
