@@ -27,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     target("http_headers", targets::http_headers::run, 2_048),
     target("kvs_repack", targets::kvs_repack::run, 2_048),
     target("kvs_request", targets::kvs_request::run, 2_048),
+    target("record_sound", targets::record_sound::run, 4_096),
     target("room_slot", targets::room_slot::run, 2_048),
     target("rtcp", targets::rtcp::run, 1_500),
     target("rtp_assemble", targets::rtp_assemble::run, 2_048),

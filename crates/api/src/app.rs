@@ -8,6 +8,7 @@ use std::time::Instant;
 use antiphon_base::{ErrorKind, RoomName};
 use antiphon_bot::Bots;
 use antiphon_kvs::Kvs;
+use antiphon_record::Recorder;
 use antiphon_shard::Shards;
 use axum::Router;
 use axum::handler::Handler;
@@ -24,7 +25,7 @@ use crate::events::EventStreams;
 use crate::metrics::{Metrics, Refused};
 use crate::offers::Offers;
 use crate::web::WebFiles;
-use crate::{bot, guest, health, ice, join, layers, options, participant, player, rooms, web, whip};
+use crate::{bot, contacts, guest, health, ice, join, layers, options, participant, player, rooms, web, whip};
 
 /// Where the Kinesis Video Streams API is on the main port.
 const KVS_PREFIX: &str = "/kvs";
@@ -40,6 +41,7 @@ struct Inner {
     bots: Bots,
     web: WebFiles,
     kvs: Option<Kvs>,
+    recorder: Option<Recorder>,
     metrics: Metrics,
     draining: AtomicBool,
     joins: Buckets<IpAddr>,
@@ -65,6 +67,8 @@ pub struct Parts {
     pub web: WebFiles,
     /// The Kinesis Video Streams API, where streams are stored.
     pub kvs: Option<Kvs>,
+    /// Streams contacts, where streams are stored.
+    pub recorder: Option<Recorder>,
 }
 
 impl App {
@@ -82,7 +86,7 @@ impl App {
             event_streams: EventStreams::default(),
             bot_sockets: Arc::new(Semaphore::new(config.max_bot_sockets)),
             connections: Arc::new(Semaphore::new(config.max_connections)),
-            metrics: Metrics::new(parts.shards.clone(), parts.bots.clone(), parts.kvs.clone()),
+            metrics: Metrics::new(&parts),
             draining: AtomicBool::new(false),
             config,
             key: parts.key,
@@ -90,6 +94,7 @@ impl App {
             bots: parts.bots,
             web: parts.web,
             kvs: parts.kvs,
+            recorder: parts.recorder,
         }))
     }
 
@@ -116,6 +121,11 @@ impl App {
 
     pub(crate) fn bots(&self) -> &Bots {
         &self.0.bots
+    }
+
+    /// Where streams are stored.
+    pub(crate) fn recorder(&self) -> Option<&Recorder> {
+        self.0.recorder.as_ref()
     }
 
     pub(crate) fn web(&self) -> &WebFiles {
@@ -224,6 +234,7 @@ impl App {
             .route("/v1/rooms/{room}/bot", get(bot::open))
             .merge(whip::routes())
             .merge(player::routes())
+            .merge(contacts::routes())
             .method_not_allowed_fallback(wrong_method)
             .layer(middleware::from_fn(layers::cross_origin));
         let pages = Router::new()

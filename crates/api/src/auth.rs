@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use antiphon_base::{ErrorKind, ParticipantId, RoomName};
+use antiphon_record::ContactId;
 use antiphon_shard::Grants;
 use aws_lc_rs::hmac;
 use axum::extract::{FromRequestParts, RawPathParams};
@@ -34,11 +35,16 @@ pub enum Grant {
     Bot,
     /// Mute and remove others, list who is there.
     Moderate,
+    /// Stream contacts that are in the room into the store, read and delete what was streamed of them.
+    Record,
+    /// Change settings of the whole server; everything that `record` lets do, to any contact and stream.
+    Admin,
 }
 
 impl Grant {
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::Publish, Self::Subscribe, Self::Bot, Self::Moderate];
+    pub const ALL: [Self; 6] =
+        [Self::Publish, Self::Subscribe, Self::Bot, Self::Moderate, Self::Record, Self::Admin];
     /// What a token without a list grants.
     pub const DEFAULT: [Self; 3] = [Self::Publish, Self::Subscribe, Self::Bot];
 
@@ -49,6 +55,8 @@ impl Grant {
             Self::Subscribe => "subscribe",
             Self::Bot => "bot",
             Self::Moderate => "moderate",
+            Self::Record => "record",
+            Self::Admin => "admin",
         }
     }
 }
@@ -64,6 +72,9 @@ pub struct Claims {
     /// Name to show.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The contact that its bearer is: one caller's conversation, whatever room and connection carries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact: Option<ContactId>,
     /// Words of [`Grant`]; others are ignored. Absent: [`Grant::DEFAULT`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grants: Option<Vec<String>>,
@@ -82,7 +93,16 @@ impl Claims {
     pub fn new(room: RoomName, ttl: Duration) -> Self {
         let now = unix_now();
         let jti = Some(random_hex());
-        Self { room, sub: None, name: None, grants: None, exp: now + ttl.as_secs(), iat: now, jti }
+        Self {
+            room,
+            sub: None,
+            name: None,
+            contact: None,
+            grants: None,
+            exp: now + ttl.as_secs(),
+            iat: now,
+            jti,
+        }
     }
 
     /// Whether the token grants `grant`.
@@ -225,7 +245,8 @@ impl FromRequestParts<App> for AnyRoom {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let claims = app.key().read(&bearer(&parts.headers)?)?;
+        let token = bearer(&parts.headers)?;
+        let claims = app.key().read(&token)?;
         if expired(&claims) { Err(token_expired()) } else { Ok(Self(claims)) }
     }
 }
@@ -331,9 +352,9 @@ mod tests {
     #[test]
     fn grants_have_a_default_without_moderate() {
         let mut claims = Claims::new(RoomName::new("r").unwrap(), Duration::from_secs(60));
-        assert_eq!(Grant::ALL.map(|g| claims.has(g)), [true, true, true, false]);
+        assert_eq!(Grant::ALL.map(|g| claims.has(g)), [true, true, true, false, false, false]);
         claims.grants = Some(vec!["moderate".into(), "fly".into()]);
-        assert_eq!(Grant::ALL.map(|g| claims.has(g)), [false, false, false, true]);
+        assert_eq!(Grant::ALL.map(|g| claims.has(g)), [false, false, false, true, false, false]);
         claims.grants = Some(vec![]);
         assert!(!Grant::ALL.iter().any(|g| claims.has(*g)));
     }

@@ -33,7 +33,7 @@ use crate::error::ApiError;
 use crate::join::display_name;
 
 /// The subprotocol of this version, for browsers that must name one beside `bearer.<token>`.
-const SUBPROTOCOL: &str = "antiphon.v1";
+pub(crate) const SUBPROTOCOL: &str = "antiphon.v1";
 /// Pongs and close frames waiting for the writer; more pongs than this are left out.
 const CONTROL_IN_FLIGHT: usize = 16;
 /// A bot is gone after this many pings without a sign of life.
@@ -70,6 +70,11 @@ pub(crate) async fn open(
             Err(error) => tracing::debug!(%error, "upgrade failed"),
         }
     });
+    Ok(switching(key, named))
+}
+
+/// 101, with our subprotocol if the client named it.
+pub(crate) fn switching(key: HeaderValue, named: bool) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -79,11 +84,11 @@ pub(crate) async fn open(
     if named {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
-    Ok(response)
+    response
 }
 
 /// The value of `Sec-WebSocket-Accept` (RFC 6455, 4.2).
-fn handshake(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
+pub(crate) fn handshake(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
     let names = |name, token: &str| {
         let values = headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
         values.flat_map(|v| v.split(',')).any(|t| t.trim().eq_ignore_ascii_case(token))
@@ -104,7 +109,7 @@ fn handshake(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, ApiErr
     Ok(HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is ASCII"))
 }
 
-fn offers(headers: &HeaderMap, protocol: &str) -> bool {
+pub(crate) fn offers(headers: &HeaderMap, protocol: &str) -> bool {
     let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
     values.flat_map(|v| v.split(',')).any(|p| p.trim() == protocol)
 }

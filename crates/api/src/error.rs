@@ -56,6 +56,7 @@ impl From<JoinError> for ApiError {
 /// The table.
 pub(crate) fn status(kind: ErrorKind) -> StatusCode {
     match kind {
+        ErrorKind::Disabled => StatusCode::FORBIDDEN,
         ErrorKind::Unauthenticated | ErrorKind::TokenExpired => StatusCode::UNAUTHORIZED,
         ErrorKind::Forbidden => StatusCode::FORBIDDEN,
         ErrorKind::BadRequest
@@ -64,8 +65,8 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::UnsupportedCodec => StatusCode::BAD_REQUEST,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
-        ErrorKind::Conflict => StatusCode::CONFLICT,
-        ErrorKind::RoomFull | ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::Conflict | ErrorKind::AlreadyRunning | ErrorKind::NoDataRetention => StatusCode::CONFLICT,
+        ErrorKind::RoomFull | ErrorKind::RateLimited | ErrorKind::AtLimit => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Overloaded | ErrorKind::Draining => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use antiphon_base::{ErrorKind, ParticipantId, Source};
+use antiphon_record::{ContactId, Entered};
 use antiphon_shard::{Grants, JoinError, JoinRequest, Joined};
 use antiphon_wire::control::{MAX_MESSAGE_BYTES, ParticipantKind, Policy, check_display_name};
 use axum::body::Body;
@@ -101,12 +102,17 @@ impl Entry {
 
     /// Negotiates off the async threads and the shards, enters, and answers with a resource `under` this path.
     pub(crate) async fn enter(self, request: JoinRequest, under: &str) -> Result<Response, ApiError> {
-        let Self { app, access: Access { room, .. }, peer, headers, body } = self;
+        let Self { app, access: Access { room, claims, .. }, peer, headers, body } = self;
+        let contact = claims.contact;
+        let (is_player, resumes) = (request.kind == ParticipantKind::Whep, request.resume.is_some());
         let _place = app.admit_join(peer.ip(), &room)?;
         let sdp = body::sdp(&headers, body, app.config().max_body_bytes).await?;
         let (shards, name) = (app.shards().clone(), room.clone());
         let prepared = negotiate(&app, move || shards.prepare(&name, &sdp, request)).await?;
         let joined = app.shards().join(prepared).await?;
+        if let Some(recorder) = app.recorder().filter(|_| !is_player) {
+            recorder.entered(&room, &joined.id, entered(contact.as_ref(), resumes));
+        }
         tracing::debug!(%room, participant = %joined.id, "joined");
         Ok(created(&app, &joined, &format!("{under}/{}", joined.id)))
     }
@@ -126,6 +132,15 @@ impl Entry {
             ErrorKind::Overloaded,
             "Too many offers wait for answers. Try again in some seconds.",
         ))
+    }
+}
+
+/// As whom somebody enters, for the recorder.
+fn entered(contact: Option<&ContactId>, resumes: bool) -> Entered<'_> {
+    match contact {
+        Some(contact) => Entered::As(contact),
+        None if resumes => Entered::Again,
+        None => Entered::Anew,
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) async fn cross_origin(request: Request, next: Next) -> Response {
     let headers = response.headers_mut();
     set(headers, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
     if preflight {
-        set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PATCH, DELETE, OPTIONS");
+        set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         set(
             headers,
             header::ACCESS_CONTROL_ALLOW_HEADERS,

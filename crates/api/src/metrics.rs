@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use antiphon_bot::Bots;
 use antiphon_kvs::Kvs;
+use antiphon_record::Recorder;
 use antiphon_shard::{ShardMetrics, Shards};
 use axum::http::{Method, StatusCode};
 use prometheus_client::collector::Collector;
@@ -15,6 +16,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::app::Parts;
 
 /// What was asked and what came of it. The route is a pattern of the table, the method one of eight.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -73,7 +76,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(shards: Shards, bots: Bots, kvs: Option<Kvs>) -> Self {
+    pub(crate) fn new(parts: &Parts) -> Self {
         let mut registry = Registry::with_prefix("antiphon");
         let requests = Family::default();
         registry.register("http_requests", "Answered requests", requests.clone());
@@ -87,10 +90,13 @@ impl Metrics {
         registry.register("http_connections", "Open connections", connections.clone());
         let bot_sockets = Gauge::default();
         registry.register("bot_sockets", "Open WebSockets of bots", bot_sockets.clone());
-        registry.register_collector(Box::new(ShardCollector(shards)));
-        registry.register_collector(Box::new(BotCollector(bots)));
-        if let Some(kvs) = kvs {
+        registry.register_collector(Box::new(ShardCollector(parts.shards.clone())));
+        registry.register_collector(Box::new(BotCollector(parts.bots.clone())));
+        if let Some(kvs) = parts.kvs.clone() {
             registry.register_collector(Box::new(StoreCollector(kvs)));
+        }
+        if let Some(recorder) = parts.recorder.clone() {
+            registry.register_collector(Box::new(RecordCollector(recorder)));
         }
         Self { registry, requests, duration, refused, connections, bot_sockets }
     }
@@ -132,6 +138,48 @@ struct ShardCollector(Shards);
 impl std::fmt::Debug for ShardCollector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ShardCollector")
+    }
+}
+
+struct RecordCollector(Recorder);
+
+impl std::fmt::Debug for RecordCollector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RecordCollector")
+    }
+}
+
+impl Collector for RecordCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), Error> {
+        let now = self.0.metrics();
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        for (name, help, value) in [
+            ("media_streams", "Contacts that are streamed into the store", count(now.streamed)),
+            ("media_streams_max", "Contacts that may be streamed at a time", count(now.streamed_max)),
+            // Of ten, nine: there is time to raise the limit before starts are refused.
+            (
+                "media_streams_near_limit",
+                "1 while nine tenths of the contacts are streamed that may be",
+                i64::from(now.streamed * 10 >= now.streamed_max * 9),
+            ),
+        ] {
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
+        }
+        for (name, help, value) in [
+            ("media_streams_refused", "Starts refused at the limit of streams", now.refused_at_limit),
+            ("media_streams_failed", "Starts that failed", now.failed),
+            (
+                "media_stream_blocks_dropped",
+                "Blocks of sound that the store did not take in time",
+                now.blocks_dropped,
+            ),
+            ("contacts_forgotten", "Contacts forgotten because there were too many", now.contacts_forgotten),
+        ] {
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Counter)?
+                .encode_counter::<[(&str, &str); 0], _, u64>(&value, None)?;
+        }
+        Ok(())
     }
 }
 

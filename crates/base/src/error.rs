@@ -34,6 +34,14 @@ pub enum ErrorKind {
     Draining,
     /// This build cannot decode or encode that codec.
     UnsupportedCodec,
+    /// The operator has not enabled it.
+    Disabled,
+    /// As many as may be run already.
+    AtLimit,
+    /// It runs already.
+    AlreadyRunning,
+    /// Nothing is kept, so there is nothing to read.
+    NoDataRetention,
     /// A fault of ours.
     Internal,
 }
@@ -56,6 +64,10 @@ impl ErrorKind {
             Self::Overloaded => "overloaded",
             Self::Draining => "draining",
             Self::UnsupportedCodec => "unsupported_codec",
+            Self::Disabled => "disabled",
+            Self::AtLimit => "at_limit",
+            Self::AlreadyRunning => "already_running",
+            Self::NoDataRetention => "no_data_retention",
             Self::Internal => "internal",
         }
     }

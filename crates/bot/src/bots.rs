@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use antiphon_base::{ErrorKind, ParticipantId, RoomName};
 use antiphon_media::video::Decoders;
-use antiphon_shard::{Grants, JoinError};
+use antiphon_shard::{Door, Grants, JoinError};
 
 use crate::clock::Clock;
-use crate::door::Door;
 use crate::limits::Limits;
 use crate::room::run::{self, Command};
 use crate::transport::Transport;

@@ -13,7 +13,6 @@
 mod bots;
 mod clock;
 pub mod demo;
-mod door;
 mod hear;
 mod inject;
 mod limits;
@@ -26,6 +25,5 @@ mod session;
 pub mod transport;
 
 pub use bots::{BotMetrics, Bots, Identity};
-pub use door::{Attaching, Door, Place, Say};
 pub use limits::Limits;
 pub use transport::{Carrier, Inbound, Outbound, Transport, connection};

@@ -8,12 +8,11 @@ use antiphon_base::{AudioCodec, Codec, ErrorKind, RoomName, Source, VideoCodec};
 use antiphon_media::audio::{Encoder, OpusConfig};
 use antiphon_media::mix::level_dbov;
 use antiphon_media::resample::Resampler;
-use antiphon_shard::{AttachCommand, AttachRequest, JoinError, OutPacket};
+use antiphon_shard::{AttachCommand, AttachRequest, JoinError, OutPacket, Place, Say};
 use antiphon_wire::bot::{BotEvent, MediaSession};
 use antiphon_wire::control::{ErrorBody, ParticipantKind, Request};
 
 use crate::bots::{Identity, Seat, Shared};
-use crate::door::{Place, Say};
 use crate::inject::picture::{PictureEncoder, RawPicture};
 use crate::inject::player::{RATE, Spoken, Upsample};
 use crate::inject::track::OutTrack;

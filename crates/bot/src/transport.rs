@@ -89,14 +89,14 @@ pub fn close_code(kind: ErrorKind) -> u16 {
     match kind {
         ErrorKind::BadRequest | ErrorKind::BadSdp | ErrorKind::NoCommonCodec => 4400,
         ErrorKind::Unauthenticated | ErrorKind::TokenExpired => 4401,
-        ErrorKind::Forbidden => 4403,
+        ErrorKind::Forbidden | ErrorKind::Disabled => 4403,
         ErrorKind::NotFound => 4404,
-        ErrorKind::Conflict => 4409,
+        ErrorKind::Conflict | ErrorKind::AlreadyRunning | ErrorKind::NoDataRetention => 4409,
         ErrorKind::TooLarge => 4413,
         ErrorKind::UnsupportedCodec => 4415,
         ErrorKind::RateLimited => 4429,
         ErrorKind::Internal => 4500,
-        ErrorKind::RoomFull | ErrorKind::Overloaded | ErrorKind::Draining => 4503,
+        ErrorKind::RoomFull | ErrorKind::AtLimit | ErrorKind::Overloaded | ErrorKind::Draining => 4503,
     }
 }
 

@@ -100,6 +100,7 @@ pub(crate) async fn create_stream(State(kvs): State<Kvs>, request: Request) -> A
         key: new.kms_key_id.filter(|id| id != "alias/aws/kinesisvideo"),
         retention_h: new.data_retention_in_hours,
         tags: new.tags,
+        in_memory: false,
     };
     let info = kvs.store().create_stream(new, now_ms()).await?;
     Ok(answer(&json!({ "StreamARN": info.arn.as_str() })))

@@ -32,4 +32,5 @@ pub mod playout;
 pub mod resample;
 pub mod synth;
 pub mod video;
+pub mod voice;
 pub mod worker;

@@ -38,7 +38,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let key = key::load_or_create(&config.data)?;
     let tls = tls::load(&config.tls)?;
-    let streams = Streams::open(config).await?;
+    let mut streams = Streams::open(config).await?;
     let listener = TcpListener::bind(config.http)
         .await
         .with_context(|| format!("http: cannot listen on {}", config.http))?;
@@ -48,7 +48,8 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let decoders = Decoders::with_workers(Launch::this_program(&[CODEC_WORKER]));
     let bots = Bots::with_decoders(shards.clone(), config.bot(), decoders);
     let kvs = streams.as_ref().map(|s| s.kvs.clone());
-    let parts = Parts { shards: shards.clone(), bots: bots.clone(), key, web: web::FILES, kvs };
+    let recorder = streams.as_mut().map(|s| s.record(shards.clone(), config));
+    let parts = Parts { shards: shards.clone(), bots: bots.clone(), key, web: web::FILES, kvs, recorder };
     let app = App::new(config.api(), parts);
     let (stop, stopped) = watch::channel(false);
     let streams_port = match own_port {

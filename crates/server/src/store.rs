@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use antiphon_kvs::{Credentials, Key, Kvs, Policy};
+use antiphon_record::Recorder;
+use antiphon_shard::Shards;
 use antiphon_store::key::{LocalKeys, Secret};
 use antiphon_store::{Backend, Depth, Report, Store, look};
 use anyhow::Context;
@@ -151,7 +153,9 @@ fn keys(data: &Path, make: bool) -> anyhow::Result<LocalKeys> {
 /// The streams of a server that keeps some.
 pub(crate) struct Streams {
     pub(crate) kvs: Kvs,
-    sweeper: tokio::task::JoinHandle<()>,
+    store: Store,
+    recorder: Option<Recorder>,
+    sweeper: Option<tokio::task::JoinHandle<()>>,
     drainer: tokio::task::JoinHandle<()>,
 }
 
@@ -180,13 +184,31 @@ impl Streams {
         let tokens = key::stream_tokens(&config.data)?;
         let kvs = Kvs::new(store.clone(), tokens, kvs(config));
         let drainer = tokio::spawn(drain(store.clone()));
-        Ok(Some(Self { kvs, sweeper: tokio::spawn(sweep(store)), drainer }))
+        Ok(Some(Self { kvs, store, recorder: None, sweeper: None, drainer }))
+    }
+
+    /// Begins to record, and to remove what is past its retention.
+    pub(crate) fn record(&mut self, shards: Shards, config: &config::Config) -> Recorder {
+        let settings = config.media_streaming.settings();
+        let recorder = Recorder::new(self.store.clone(), shards, settings, config.media_streaming.limits());
+        self.recorder = Some(recorder.clone());
+        self.sweeper = Some(tokio::spawn(sweep(self.store.clone(), recorder.clone())));
+        recorder
     }
 
     /// Ends producers, so that what they sent is stored; waits for that until `deadline`.
     pub(crate) async fn stop(self, deadline: Duration) {
-        self.sweeper.abort();
-        if tokio::time::timeout(deadline, self.kvs.stop()).await.is_err() {
+        if let Some(sweeper) = self.sweeper {
+            sweeper.abort();
+        }
+        let recorder = self.recorder;
+        let stopped = async {
+            if let Some(recorder) = recorder {
+                recorder.close().await;
+            }
+            self.kvs.stop().await;
+        };
+        if tokio::time::timeout(deadline, stopped).await.is_err() {
             tracing::warn!("what producers sent was not stored in time");
         }
         self.drainer.abort();
@@ -230,11 +252,12 @@ async fn drain(store: Store) {
     }
 }
 
-async fn sweep(store: Store) {
+async fn sweep(store: Store, recorder: Recorder) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     loop {
         ticks.tick().await;
         let swept = store.sweep(now_ms()).await;
+        recorder.sweep().await;
         if swept != antiphon_store::Swept::default() {
             let (fragments, streams, failed) = (swept.fragments, swept.streams, swept.failed);
             tracing::info!(fragments, streams, failed, "swept the store");

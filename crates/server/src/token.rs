@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use antiphon_api::{Claims, Grant};
 use antiphon_base::{ParticipantId, RoomName};
+use antiphon_record::ContactId;
 use antiphon_wire::control::check_display_name;
 use anyhow::{Context, bail};
 use clap::Args;
@@ -26,7 +27,10 @@ pub(crate) struct Token {
     /// Name to show
     #[arg(long, value_name = "TEXT", value_parser = display_name)]
     name: Option<String>,
-    /// What it allows: publish, subscribe, bot, moderate [default: all but moderate]
+    /// The contact that its bearer is: one caller's conversation, whatever room and connection carries it
+    #[arg(long, value_name = "ID", value_parser = contact)]
+    contact: Option<ContactId>,
+    /// What it allows: publish, subscribe, bot, moderate, record, admin [default: the first three]
     #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = grant)]
     grants: Option<Vec<String>>,
     /// How long it is good: 90s, 15m, 1h, 7d
@@ -40,6 +44,7 @@ impl Token {
         let claims = Claims {
             sub: self.identity.clone(),
             name: self.name.clone(),
+            contact: self.contact.clone(),
             grants: self.grants.clone(),
             ..Claims::new(self.room.clone(), self.ttl)
         };
@@ -56,6 +61,10 @@ fn identity(text: &str) -> Result<ParticipantId, String> {
     ParticipantId::new(text).map_err(|e| format!("an identity {e}"))
 }
 
+fn contact(text: &str) -> Result<ContactId, String> {
+    ContactId::new(text).map_err(|e| format!("a contact id {e}"))
+}
+
 fn display_name(text: &str) -> Result<String, String> {
     check_display_name(text).map_err(|e| e.to_string())?;
     Ok(text.to_owned())
@@ -63,7 +72,11 @@ fn display_name(text: &str) -> Result<String, String> {
 
 fn grant(text: &str) -> Result<String, String> {
     let known = Grant::ALL.iter().any(|g| g.as_str() == text);
-    if known { Ok(text.to_owned()) } else { Err("it is one of publish, subscribe, bot, moderate".into()) }
+    if known {
+        Ok(text.to_owned())
+    } else {
+        Err("it is one of publish, subscribe, bot, moderate, record, admin".into())
+    }
 }
 
 /// A number and `s`, `m`, `h` or `d`.

@@ -99,6 +99,8 @@ pub struct NewStream {
     pub retention_h: u32,
     /// At most 50.
     pub tags: BTreeMap<String, String>,
+    /// Known to this process only, without retention: not even its name touches the storage, and it ends with the process.
+    pub in_memory: bool,
 }
 
 /// What a stream is.
@@ -166,6 +168,9 @@ fn check_new(new: &NewStream) -> Result<(), Error> {
     check_text("MediaType", &new.media_type)?;
     check_text("DeviceName", &new.device_name)?;
     check_retention(new.retention_h)?;
+    if new.in_memory && new.retention_h > 0 {
+        return Err(Error::InvalidArgument("DataRetentionInHours: a stream in memory keeps nothing".into()));
+    }
     check_tags(&new.tags)
 }
 
@@ -200,7 +205,7 @@ impl Inner {
                 return Err(Limit::Streams.into());
             }
         }
-        let uid = Uid(crypt::random());
+        let (uid, in_memory) = (Uid(crypt::random()), new.in_memory);
         let record = Record {
             created_ms: now_ms,
             version: new_version(),
@@ -216,7 +221,11 @@ impl Inner {
             last_server_ms: 0,
             name: new.name,
         };
-        let stream = self.write_new(uid, record).await?;
+        let stream = if in_memory {
+            Arc::new(Stream::new(uid, State { in_memory, ..State::new(record, None) }))
+        } else {
+            self.write_new(uid, record).await?
+        };
         self.streams().insert(stream.clone());
         Ok(self.info(&stream))
     }
@@ -277,6 +286,10 @@ impl Inner {
         change(&mut record)?;
         if renew {
             record.version = new_version();
+        }
+        if stream.state().in_memory {
+            stream.state().record = record;
+            return Ok(());
         }
         let written = self.write_record(stream.uid, &record, over.as_ref()).await;
         if matches!(written, Err(Error::VersionMismatch)) {
@@ -354,8 +367,13 @@ impl Inner {
         {
             // No fragment is being stored while the rule changes.
             let _gate = stream.gate.write().await;
+            let in_memory = stream.state().in_memory;
             let change = |record: &mut Record| {
                 Self::checked(record, Some(version))?;
+                if in_memory && hours > 0 {
+                    let what = "DataRetentionChangeInHours: this stream is in memory only";
+                    return Err(Error::InvalidArgument(what.into()));
+                }
                 record.retention_h = hours;
                 Ok(())
             };
@@ -377,6 +395,9 @@ impl Inner {
         let (id, name) = {
             let state = stream.state();
             Self::checked(&state.record, None)?;
+            if state.in_memory {
+                return Ok(());
+            }
             (state.record.dek + 1, state.record.key.clone())
         };
         // An attempt that was cut off behind the key has left one that nothing uses.
@@ -413,6 +434,12 @@ impl Inner {
             state.headers.clear();
             (state.record.dek, state.record.name.clone())
         };
+        if stream.state().in_memory {
+            stream.state().live.clear();
+            self.streams().remove(stream);
+            stream.wake();
+            return Ok(());
+        }
         for id in 0..=last_key + 1 {
             WrappedKey::destroy(&self.objects, &self.layout.dek(stream.uid, id)).await?;
         }

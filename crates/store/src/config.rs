@@ -9,7 +9,8 @@ pub struct Config {
     pub account: String,
     /// The region in ARNs.
     pub region: String,
-    /// Streams of the account: Amazon's number for streaming from calls. One active call takes one.
+    /// Streams of the account, those included that only keep what was: Amazon's number for its larger regions. How many calls
+    /// are streamed at a time is limited where that is done.
     pub max_streams: usize,
     /// Producers of one stream at a time. One, and the one before it whose end has not been noticed yet.
     pub max_sessions: usize,
@@ -46,7 +47,7 @@ impl Default for Config {
         Self {
             account: "000000000000".into(),
             region: "us-east-1".into(),
-            max_streams: 100,
+            max_streams: 10_000,
             max_sessions: 2,
             max_readers: 100,
             max_stream_bytes: 0,

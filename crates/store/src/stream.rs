@@ -32,6 +32,8 @@ pub(crate) struct Ended {
 pub(crate) struct State {
     pub(crate) record: Record,
     pub(crate) version: Option<UpdateVersion>,
+    /// Nothing of it touches the storage.
+    pub(crate) in_memory: bool,
     pub(crate) keys: HashMap<u32, Arc<DataKey>>,
     pub(crate) index: Index,
     /// Open, waiting to be stored, or, without retention, all there is.
@@ -67,6 +69,7 @@ impl State {
             last_server_ms: record.last_server_ms,
             record,
             version,
+            in_memory: false,
             keys: HashMap::new(),
             index: Index::default(),
             live: BTreeMap::new(),

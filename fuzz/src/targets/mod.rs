@@ -5,6 +5,7 @@ pub(crate) mod framing;
 pub(crate) mod http_headers;
 pub(crate) mod kvs_repack;
 pub(crate) mod kvs_request;
+pub(crate) mod record_sound;
 pub(crate) mod room_slot;
 pub(crate) mod rtcp;
 pub(crate) mod rtp_assemble;

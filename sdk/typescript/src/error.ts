@@ -16,6 +16,10 @@ export type ErrorCode =
   | "overloaded"
   | "draining"
   | "unsupported_codec"
+  | "disabled"
+  | "at_limit"
+  | "already_running"
+  | "no_data_retention"
   | "internal"
   /** The server could not be reached by HTTP. */
   | "unreachable"

@@ -77,8 +77,8 @@ export class Server {
   }
 
   /** A signed token, as `antiphon token` prints it. @returns {Promise<string>} */
-  async token(room, { identity, name, grants, ttl } = {}) {
-    const given = Object.entries({ identity, name, grants, ttl }).filter(([, value]) => value !== undefined);
+  async token(room, { identity, name, contact, grants, ttl } = {}) {
+    const given = Object.entries({ identity, name, contact, grants, ttl }).filter(([, value]) => value !== undefined);
     const args = ["token", "--data", this.data, "--room", room, ...given.flatMap(([k, v]) => [`--${k}`, String(v)])];
     const { stdout } = await promisify(execFile)(BINARY, args);
     return stdout.trim();

@@ -4,20 +4,20 @@
 //! the exact sum of the frames of the same tick that unmixed streams of its rate carry ([`antiphon_media::mix`]).
 
 mod reorder;
-mod voice;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use antiphon_base::{AudioCodec, ParticipantKey, Source, SpeakerLevel, TrackKey};
 use antiphon_media::mix::{Input, Listener, Mix, Selection, mix};
+use antiphon_media::voice::{Heard, Voice};
 use antiphon_wire::frame::Format;
 use antiphon_wire::rtp::Packet;
 
 use crate::mailbox::Mailbox;
 use crate::outbox::Frame;
 use reorder::Reorder;
-use voice::{Heard, Voice};
 
 /// Who is quieter than this (-dBov) is not named as heard in a mix: the noise of a quiet room, the tail of a decoder.
 const HEARD: u8 = 60;
@@ -81,10 +81,11 @@ impl Hearing {
         });
         for (track, rates) in wanted {
             let Some(codec) = codecs.get(&track) else { continue };
-            if !self.voices.contains_key(&track)
-                && let Some(voice) = Voice::new(*codec, highest)
-            {
-                self.voices.insert(track, voice);
+            if let Entry::Vacant(entry) = self.voices.entry(track) {
+                match Voice::new(*codec, highest) {
+                    Ok(voice) => drop(entry.insert(voice)),
+                    Err(error) => tracing::error!(%error, "no decoder"),
+                }
             }
             if let Some(voice) = self.voices.get_mut(&track) {
                 voice.set_rates(&rates);

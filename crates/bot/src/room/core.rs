@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use antiphon_base::{Codec, ErrorKind, MediaKind, ParticipantId, ParticipantKey, TrackKey, VideoCodec};
+use antiphon_base::{Codec, ErrorKind, MediaKind, ParticipantKey, TrackKey, VideoCodec};
 use antiphon_media::convert::Fit;
 use antiphon_media::video::Decoders;
-use antiphon_shard::attach::TapRequest;
+use antiphon_shard::{Roster, TapRequest};
 use antiphon_wire::bot::{BotEvent, MediaSession, StreamForm, VideoSession};
-use antiphon_wire::control::{ErrorBody, ParticipantInfo, ServerMessage};
+use antiphon_wire::control::{ErrorBody, ServerMessage};
 use antiphon_wire::rtp::Packet;
 
 use super::wants::{Want, Wants};
@@ -18,58 +18,6 @@ use crate::mailbox::Mailbox;
 use crate::outbox::{Lane, StreamInfo};
 use crate::see::worker::{AskKeyframe, Worker};
 use crate::see::{Output, Sink};
-
-/// Who is in the room, as far as media go.
-#[derive(Debug, Default)]
-pub(crate) struct Roster {
-    participants: BTreeMap<ParticipantKey, ParticipantInfo>,
-    dominant: Vec<ParticipantKey>,
-}
-
-impl Roster {
-    /// Takes a control message; whether it changed anything.
-    fn update(&mut self, message: ServerMessage) -> bool {
-        match message {
-            ServerMessage::Roster { participants, .. } => {
-                self.participants = participants.into_iter().map(|p| (p.key, p)).collect();
-            }
-            ServerMessage::ParticipantJoined { participant, .. }
-            | ServerMessage::ParticipantUpdated { participant, .. } => {
-                self.participants.insert(participant.key, participant);
-            }
-            ServerMessage::ParticipantLeft { participant, .. } => {
-                self.participants.retain(|_, p| p.id != participant);
-            }
-            ServerMessage::Dominant { participants } => {
-                self.dominant = participants.iter().filter_map(|id| self.key(id)).collect();
-            }
-            _ => return false,
-        }
-        true
-    }
-
-    fn key(&self, id: &ParticipantId) -> Option<ParticipantKey> {
-        self.participants.values().find(|p| p.id == *id).map(|p| p.key)
-    }
-
-    /// The id behind a number.
-    pub(crate) fn id(&self, key: ParticipantKey) -> Option<&ParticipantId> {
-        self.participants.get(&key).map(|p| &p.id)
-    }
-
-    /// The codec of a track, if it is published.
-    pub(crate) fn codec(&self, track: TrackKey) -> Option<Codec> {
-        let tracks = &self.participants.get(&track.participant)?.tracks;
-        let found = tracks.iter().find(|t| t.source == track.source && t.codec.kind() == t.source.kind());
-        found.map(|t| t.codec)
-    }
-
-    /// Everybody: the dominant speakers in their order, then the others as they came.
-    pub(crate) fn order(&self) -> impl Iterator<Item = ParticipantKey> + '_ {
-        let present = self.dominant.iter().copied().filter(|k| self.participants.contains_key(k));
-        present.chain(self.participants.keys().copied().filter(|k| !self.dominant.contains(k)))
-    }
-}
 
 struct Listener {
     bot: ParticipantKey,
@@ -216,7 +164,7 @@ impl Room {
                 }
             }
         }
-        let codecs = self.roster.participants.values().flat_map(|p| {
+        let codecs = self.roster.participants().flat_map(|p| {
             let audio = p.tracks.iter().filter_map(|t| match t.codec {
                 Codec::Audio(codec) => Some((t.source, codec)),
                 Codec::Video(_) => None,

@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use antiphon_base::{ErrorKind, ParticipantId, ParticipantKey, RoomName};
 use antiphon_media::video::Decoders;
-use antiphon_shard::{AttachCommand, AttachEvent, AttachRequest, Grants, JoinError};
+use antiphon_shard::{AttachCommand, AttachEvent, AttachRequest, Door, Grants, JoinError, Place};
 use antiphon_wire::bot::{BotEvent, MediaSession};
 use antiphon_wire::control::{ErrorBody, ParticipantKind, ServerMessage};
 
 use super::core::Room;
 use crate::clock::Clock;
-use crate::door::{Door, Place};
 use crate::inject::player::TICK;
 use crate::limits::Limits;
 use crate::mailbox::Mailbox;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use antiphon_base::{AudioCodec, Codec, ParticipantKey, PixelFormat, Source, TrackKey, VideoCodec};
 use antiphon_media::video::Decoders;
+use antiphon_shard::Roster;
 use antiphon_wire::bot::{AudioForm, AudioSession, MediaSession, Mix, Participants, VideoSession};
 
-use super::core::Roster;
 use crate::limits::Limits;
 
 /// A stream that a bot is to have. What is in here makes it another stream; what is not can change under way.

@@ -41,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) store: Store,
     pub(crate) s3: S3,
     pub(crate) kvs: Kvs,
+    pub(crate) media_streaming: MediaStreaming,
     pub(crate) stop: Stop,
     pub(crate) debug: Debug,
 }
@@ -299,6 +300,59 @@ impl std::fmt::Debug for Kvs {
     }
 }
 
+/// Contacts' streaming into the stored streams.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MediaStreaming {
+    pub(crate) enabled: bool,
+    pub(crate) prefix: String,
+    pub(crate) instance: String,
+    pub(crate) key: String,
+    pub(crate) retention: u32,
+    pub(crate) retention_unit: antiphon_record::RetentionUnit,
+    pub(crate) connect_strict_codec: bool,
+    pub(crate) max_streams: usize,
+    pub(crate) absence_s: u64,
+}
+
+impl Default for MediaStreaming {
+    fn default() -> Self {
+        let (settings, limits) = (antiphon_record::Settings::default(), antiphon_record::Limits::default());
+        Self {
+            enabled: settings.enabled,
+            prefix: settings.prefix,
+            instance: settings.instance,
+            key: settings.key,
+            retention: settings.retention,
+            retention_unit: settings.retention_unit,
+            connect_strict_codec: settings.connect_strict_codec,
+            max_streams: limits.streams,
+            absence_s: limits.absence.as_secs(),
+        }
+    }
+}
+
+impl MediaStreaming {
+    /// What can be changed while the server runs.
+    pub(crate) fn settings(&self) -> antiphon_record::Settings {
+        antiphon_record::Settings {
+            enabled: self.enabled,
+            prefix: self.prefix.clone(),
+            instance: self.instance.clone(),
+            key: self.key.clone(),
+            retention: self.retention,
+            retention_unit: self.retention_unit,
+            connect_strict_codec: self.connect_strict_codec,
+        }
+    }
+
+    /// What cannot.
+    pub(crate) fn limits(&self) -> antiphon_record::Limits {
+        let (streams, absence) = (self.max_streams, Duration::from_secs(self.absence_s));
+        antiphon_record::Limits { streams, absence, ..antiphon_record::Limits::default() }
+    }
+}
+
 /// The end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -333,6 +387,7 @@ impl Default for Config {
             store: Store::default(),
             s3: S3::default(),
             kvs: Kvs::default(),
+            media_streaming: MediaStreaming::default(),
             stop: Stop::default(),
             debug: Debug::default(),
         }

@@ -201,6 +201,12 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
     );
     let unused = kvs.access_key_id.is_empty() && kvs.keys.is_empty() && kvs.http.is_empty();
     ensure!(store.enabled || unused, "kvs: needs store.enabled");
+    let streaming = &config.media_streaming;
+    if let Err(e) = streaming.settings().check() {
+        bail!("media_streaming.{e}");
+    }
+    ensure!(store.enabled || !streaming.enabled, "media_streaming: needs store.enabled");
+    ensure!(streaming.absence_s <= MAX_SECONDS, "media_streaming.absence_s: at most {MAX_SECONDS}");
     Ok(())
 }
 
@@ -286,6 +292,9 @@ mod tests {
             ("[store]\naccount = '../x'", "store.account"),
             ("[kvs]\naccess_key_id = 'a'", "kvs"),
             ("[s3]\nbucket = 'a'", "s3"),
+            ("[media_streaming]\nenabled = true", "store.enabled"),
+            ("[media_streaming]\nprefix = 'a/b'", "media_streaming.prefix"),
+            ("[media_streaming]\nretention_unit = 'weeks'", "retention_unit"),
             ("[kvs]\naccess_key_id = 'a'\nsecret_access_key = 'b'", "store.enabled"),
             ("[store]\nenabled = true\n[kvs]\nhttp = 'x'", "kvs.http"),
             ("[kvs]\nhttp = '127.0.0.1:0'", "store.enabled"),

@@ -2,6 +2,9 @@ use antiphon_base::{AudioCodec, Source};
 use antiphon_wire::bot::{AudioForm, AudioSession, Direction, Mix, Participants, VideoForm};
 use antiphon_wire::control::{LeaveReason, ParticipantKind, Presence, TrackInfo};
 
+use antiphon_base::ParticipantId;
+use antiphon_wire::control::ParticipantInfo;
+
 use super::*;
 use crate::transport::Outbound;
 

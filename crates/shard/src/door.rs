@@ -1,12 +1,15 @@
-//! The way into rooms: [`antiphon_shard::Shards`], or a room made of channels in tests.
+//! The way into rooms for programs of this process: [`Shards`], or a room made of channels in tests.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use antiphon_base::{ParticipantId, ParticipantKey, RoomName};
-use antiphon_shard::{AttachCommand, AttachEvent, AttachRequest, JoinError, Shards};
 use antiphon_wire::rtp::Packet;
+
+use crate::attach::{AttachCommand, AttachEvent, AttachRequest};
+use crate::handle::Shards;
+use crate::join::JoinError;
 
 /// Hands a command to the room; `false`: it was lost.
 pub type Say = Arc<dyn Fn(AttachCommand) -> bool + Send + Sync>;

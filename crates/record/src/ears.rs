@@ -1,0 +1,211 @@
+//! What is heard of one contact: its own voice, and what it hears of the others. Packets and roster in, 20 ms of PCM per tick
+//! out. No clock, no I/O.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use antiphon_base::{AudioCodec, Codec, ParticipantId, ParticipantKey, Source, TrackKey};
+use antiphon_media::mix::{Input, Listener, Selection, mix};
+use antiphon_media::playout::FRAMES_PER_SECOND;
+use antiphon_media::voice::Voice;
+use antiphon_shard::{Roster, TapRequest};
+use antiphon_wire::control::{LeaveReason, ServerMessage};
+use antiphon_wire::rtp::Packet;
+
+use crate::options::Form;
+use crate::packets::{self, Packets, Placed};
+
+/// Tracks decoded for what one contact hears; a room with more voices is a lecture. Those over it are left out.
+const MAX_OTHERS: usize = 32;
+
+/// 20 ms.
+pub(crate) enum Heard {
+    /// Decoded.
+    Pcm {
+        /// The contact's own voice.
+        from: Arc<[i16]>,
+        /// What it hears; empty unless asked for.
+        to: Arc<[i16]>,
+    },
+    /// As it was sent.
+    Opus(Vec<Placed>),
+}
+
+/// What is to be heard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) form: Form,
+    /// Samples per second of PCM.
+    pub(crate) rate: u32,
+    /// What the contact hears, too.
+    pub(crate) others: bool,
+}
+
+impl Wanted {
+    /// 20 ms in which nothing was.
+    pub(crate) fn nothing(self) -> Heard {
+        let len = frame_len(self.rate);
+        match self.form {
+            Form::Opus => Heard::Opus(packets::nothing()),
+            Form::Pcm => {
+                let to = if self.others { silence(len) } else { Arc::from([]) };
+                Heard::Pcm { from: silence(len), to }
+            }
+        }
+    }
+}
+
+/// One contact's ears in one room.
+pub(crate) struct Ears {
+    participant: ParticipantId,
+    wanted: Wanted,
+    roster: Roster,
+    voices: BTreeMap<TrackKey, Voice>,
+    /// The contact's own, where it is wanted as it was sent.
+    packets: Option<(TrackKey, Packets)>,
+    /// Why the participant has left, if it has.
+    left: Option<LeaveReason>,
+}
+
+impl Ears {
+    /// Ears for a participant of a room of which nothing is known yet.
+    pub(crate) fn new(participant: ParticipantId, wanted: Wanted) -> Self {
+        let (roster, voices) = (Roster::default(), BTreeMap::new());
+        Self { participant, wanted, roster, voices, packets: None, left: None }
+    }
+
+    /// The room says something. The whole set of tracks to be tapped, if it changed.
+    pub(crate) fn control(&mut self, message: ServerMessage) -> Option<Vec<TapRequest>> {
+        match &message {
+            ServerMessage::ParticipantLeft { participant, reason, .. }
+                if *participant == self.participant =>
+            {
+                self.left = Some(*reason);
+            }
+            ServerMessage::ParticipantJoined { participant, .. } if participant.id == self.participant => {
+                self.left = None;
+            }
+            _ => {}
+        }
+        self.roster.update(message).then(|| self.settle()).flatten()
+    }
+
+    /// Whether the participant is in the room, connected or coming back.
+    pub(crate) fn present(&self) -> bool {
+        self.key().is_some()
+    }
+
+    /// Why the participant has left.
+    pub(crate) fn left(&self) -> Option<LeaveReason> {
+        self.left
+    }
+
+    fn key(&self) -> Option<ParticipantKey> {
+        self.roster.key(&self.participant)
+    }
+
+    /// The audio tracks that are wanted now.
+    fn tracks(&self) -> BTreeMap<TrackKey, AudioCodec> {
+        let own = self.key();
+        let audio = |source: Source| source == Source::Microphone || source == Source::ScreenAudio;
+        let mut wanted = BTreeMap::new();
+        for participant in self.roster.participants() {
+            let is_own = Some(participant.key) == own;
+            for track in participant.tracks.iter().filter(|t| audio(t.source)) {
+                let Codec::Audio(codec) = track.codec else { continue };
+                let key = TrackKey { participant: participant.key, source: track.source };
+                let take = if is_own { track.source == Source::Microphone } else { self.wanted.others };
+                if take && (is_own || wanted.len() < MAX_OTHERS) {
+                    wanted.insert(key, codec);
+                }
+            }
+        }
+        wanted
+    }
+
+    fn settle(&mut self) -> Option<Vec<TapRequest>> {
+        let wanted = self.tracks();
+        if self.wanted.form == Form::Opus {
+            return self.settle_packets(&wanted);
+        }
+        let before: Vec<TrackKey> = self.voices.keys().copied().collect();
+        self.voices.retain(|track, voice| wanted.get(track) == Some(&voice.codec()));
+        for (track, codec) in wanted {
+            if let Entry::Vacant(entry) = self.voices.entry(track) {
+                match Voice::new(codec, self.wanted.rate) {
+                    Ok(voice) => drop(entry.insert(voice)),
+                    Err(error) => tracing::error!(%error, "no decoder"),
+                }
+            }
+        }
+        let changed = !self.voices.keys().copied().eq(before);
+        changed.then(|| self.voices.keys().map(|t| TapRequest { track: *t, max_height: None }).collect())
+    }
+
+    fn settle_packets(&mut self, wanted: &BTreeMap<TrackKey, AudioCodec>) -> Option<Vec<TapRequest>> {
+        let opus = wanted.iter().find(|(_, codec)| **codec == AudioCodec::Opus).map(|(track, _)| *track);
+        if opus == self.packets.as_ref().map(|(track, _)| *track) {
+            return None;
+        }
+        self.packets = opus.map(|track| (track, Packets::new()));
+        Some(opus.map(|track| TapRequest { track, max_height: None }).into_iter().collect())
+    }
+
+    /// A packet of a tapped track.
+    pub(crate) fn packet(&mut self, packet: &Arc<Packet>) {
+        if let Some((_, packets)) = self.packets.as_mut().filter(|(track, _)| *track == packet.track) {
+            packets.packet(packet);
+        }
+        if let Some(voice) = self.voices.get_mut(&packet.track) {
+            voice.packet(packet);
+        }
+    }
+
+    /// The next 20 ms, due at `due_us` since the Unix epoch. What is not there is silence.
+    pub(crate) fn tick(&mut self, due_us: u64) -> Heard {
+        if self.wanted.form == Form::Opus {
+            let packets = self.packets.as_mut().map(|(_, packets)| packets.tick(due_us));
+            return Heard::Opus(packets.unwrap_or_else(packets::nothing));
+        }
+        let own = self.key().map(|participant| TrackKey { participant, source: Source::Microphone });
+        let mut from = None;
+        let mut others = Vec::new();
+        for (track, voice) in &mut self.voices {
+            let heard = voice.tick(due_us);
+            if Some(*track) == own {
+                from = Some(heard.frame.samples);
+            } else if !heard.frame.silence {
+                others.push((track.participant, heard.frame));
+            }
+        }
+        let len = frame_len(self.wanted.rate);
+        let to = if self.wanted.others { self.mixed(len, &others) } else { Arc::from([]) };
+        Heard::Pcm { from: from.unwrap_or_else(|| silence(len)), to }
+    }
+
+    fn mixed(&self, len: usize, others: &[(ParticipantKey, antiphon_media::playout::Frame)]) -> Arc<[i16]> {
+        let input = |(participant, frame): &(ParticipantKey, antiphon_media::playout::Frame)| {
+            (*participant, Arc::clone(&frame.samples), frame.level)
+        };
+        let all: Vec<_> = others.iter().map(input).collect();
+        let inputs: Vec<Input<'_>> = all
+            .iter()
+            .map(|(participant, samples, level)| Input { participant: *participant, samples, level: *level })
+            .collect();
+        let ranking: Vec<ParticipantKey> = self.roster.order().collect();
+        let listener = Listener { participant: self.key(), selection: Selection::Dominant };
+        let mixes = mix(len, &inputs, &ranking, &[listener]);
+        mixes.first().map_or_else(|| silence(len), |m| Arc::clone(&m.samples))
+    }
+}
+
+/// Samples of 20 ms.
+fn frame_len(rate: u32) -> usize {
+    (rate / FRAMES_PER_SECOND) as usize
+}
+
+/// Nothing, for as long.
+fn silence(len: usize) -> Arc<[i16]> {
+    vec![0; len].into()
+}

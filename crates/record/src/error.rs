@@ -1,0 +1,68 @@
+//! Why streaming could not be started, stopped or read. Whatever it is, the call goes on.
+
+use antiphon_base::ErrorKind;
+use antiphon_shard::JoinError;
+use antiphon_store::Limit;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operator has not enabled it.
+    #[error("media streaming is off on this server: enable it in the settings")]
+    Disabled,
+    /// As many contacts are streamed as may be.
+    #[error("as many contacts are streamed as may be at a time")]
+    AtLimit,
+    /// This contact is.
+    #[error("this contact is streamed already")]
+    AlreadyRunning,
+    /// It is about to be.
+    #[error("this contact is being started: try again")]
+    Starting,
+    /// It is not.
+    #[error("this contact is not streamed")]
+    NotRunning,
+    /// No such contact.
+    #[error("there is no such contact (any more)")]
+    NoContact,
+    /// It is known, and in no room.
+    #[error("the contact is in no room now")]
+    NotPresent,
+    /// Nothing of that kind is in the stream.
+    #[error("{0}")]
+    NotThere(&'static str),
+    /// A value that cannot be.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The room did not let the listener in.
+    #[error(transparent)]
+    Room(#[from] JoinError),
+    /// The store.
+    #[error("the store: {0}")]
+    Store(#[from] antiphon_store::Error),
+    /// The session in the store ended before its first fragment.
+    #[error("the store did not take the first fragment")]
+    Refused,
+}
+
+impl Error {
+    /// The kind that clients see.
+    pub fn kind(&self) -> ErrorKind {
+        use antiphon_store::Error as Store;
+        match self {
+            Self::Disabled => ErrorKind::Disabled,
+            Self::AtLimit | Self::Store(Store::Limit(Limit::Streams)) => ErrorKind::AtLimit,
+            Self::AlreadyRunning => ErrorKind::AlreadyRunning,
+            Self::Starting | Self::NotRunning | Self::NotPresent => ErrorKind::Conflict,
+            Self::NoContact | Self::NotThere(_) | Self::Store(Store::StreamNotFound) => ErrorKind::NotFound,
+            Self::BadRequest(_) | Self::Store(Store::InvalidArgument(_)) => ErrorKind::BadRequest,
+            Self::Room(error) => error.kind,
+            Self::Store(Store::NoDataRetention) => ErrorKind::NoDataRetention,
+            Self::Store(
+                Store::StreamNotActive | Store::StreamExists | Store::VersionMismatch | Store::Key(_),
+            ) => ErrorKind::Conflict,
+            Self::Store(Store::Limit(_) | Store::Storage { .. }) | Self::Refused => ErrorKind::Overloaded,
+            Self::Store(_) => ErrorKind::Internal,
+        }
+    }
+}

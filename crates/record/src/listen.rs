@@ -1,0 +1,102 @@
+//! Being in a room without being seen: a hidden attachment for one contact, with its ears.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use antiphon_base::{ErrorKind, ParticipantId, RoomName};
+use antiphon_shard::{AttachCommand, AttachEvent, AttachRequest, Door, Grants, JoinError, Place};
+use antiphon_wire::control::{ParticipantKind, ServerMessage};
+use antiphon_wire::rtp::Packet;
+
+use crate::ears::Ears;
+
+/// A room says who is in it as soon as somebody enters; one that is silent for so long is not going to.
+const ROSTER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Packets taken in one go before the clock is looked at again.
+const BATCH: usize = 256;
+
+/// A place in a room. Dropping it leaves.
+pub(crate) struct Here {
+    pub(crate) ears: Ears,
+    place: Place,
+}
+
+/// What a room does.
+pub(crate) enum Happening {
+    Event(AttachEvent),
+    Packet(Arc<Packet>),
+    /// The room is over, or has let us go.
+    End,
+}
+
+impl Here {
+    /// Enters a room, and returns when it is known who is there.
+    pub(crate) async fn enter(door: &dyn Door, room: &RoomName, ears: Ears) -> Result<Self, JoinError> {
+        let request = AttachRequest {
+            id: own_id(),
+            name: "recorder".into(),
+            kind: ParticipantKind::Bot,
+            grants: Grants { publish: false, subscribe: true, moderate: false },
+            hidden: true,
+        };
+        let entering = async {
+            let mut here = Self { ears, place: door.attach(room, request).await? };
+            loop {
+                let event = here.place.events.recv().await.map_err(|_| gone())?;
+                let known = matches!(event, AttachEvent::Control(ServerMessage::Roster { .. }));
+                here.event(event);
+                if known {
+                    return Ok(here);
+                }
+            }
+        };
+        tokio::time::timeout(ROSTER_TIMEOUT, entering).await.map_err(|_| gone())?
+    }
+
+    /// The place itself, to wait on.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The room says something.
+    pub(crate) fn event(&mut self, event: AttachEvent) {
+        let AttachEvent::Control(message) = event else { return };
+        if let Some(taps) = self.ears.control(message)
+            && !(self.place.say)(AttachCommand::Tap(taps))
+        {
+            tracing::warn!("the room's shard does not take commands: a stream may be silent");
+        }
+    }
+
+    /// Takes packets that wait.
+    pub(crate) fn take(&mut self) {
+        for packet in std::iter::from_fn(|| self.place.media.try_recv().ok()).take(BATCH) {
+            self.ears.packet(&packet);
+        }
+    }
+}
+
+/// What comes next at a place; nothing ever without one.
+pub(crate) async fn next(place: Option<&Place>) -> Happening {
+    let Some(place) = place else { return std::future::pending().await };
+    tokio::select! {
+        biased;
+        event = place.events.recv() => event.map_or(Happening::End, Happening::Event),
+        packet = place.media.recv() => packet.map_or(Happening::End, Happening::Packet),
+    }
+}
+
+fn gone() -> JoinError {
+    JoinError::new(ErrorKind::Overloaded, "the room did not answer: try again")
+}
+
+/// Ours in the room, which nobody sees: used once in this process.
+fn own_id() -> ParticipantId {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mut random = [0_u8; 8];
+    aws_lc_rs::rand::fill(&mut random).expect("the system gives random numbers");
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    ParticipantId::new(&format!("rec-{:016x}-{number}", u64::from_be_bytes(random)))
+        .expect("hexadecimal and hyphens, short")
+}

@@ -1,0 +1,97 @@
+//! One Opus track as it was sent: its packets in order, each at its place in the 20 ms that are due. The jitter buffer says what
+//! plays when, as for what is decoded; nothing is decoded here. RFC 6716; RFC 7845, 5.1 (`OpusHead`).
+
+use std::sync::Arc;
+
+use antiphon_base::{AudioCodec, Codec};
+use antiphon_media::audio::packet_duration;
+use antiphon_media::jitter::{Buffer, Playout};
+use antiphon_media::voice;
+use antiphon_wire::rtp::Packet;
+
+/// RTP ticks of 20 ms.
+const FRAME: u32 = 960;
+/// RTP ticks of a millisecond.
+const TICKS_PER_MS: u32 = 48;
+/// The most pieces of 20 ms: packets of 2.5 ms would be 8. A broken stream that needs more gets nothing.
+const MAX_PIECES: usize = 16;
+
+/// 20 ms of nothing: CELT, full band, one channel, one frame.
+pub(crate) const SILENCE: [u8; 3] = [0xf8, 0xff, 0xfe];
+
+/// What a decoder needs first: version 1, two channels (packets of one are decoded too), no skip, 48 kHz, no gain, family 0.
+pub(crate) fn opus_head() -> [u8; 19] {
+    let mut head = *b"OpusHead\x01\x02\0\0\0\0\0\0\0\0\0";
+    head[12..16].copy_from_slice(&48_000_u32.to_le_bytes());
+    head
+}
+
+/// A packet, and how many milliseconds into the 20 it begins.
+pub(crate) type Placed = (u64, Arc<[u8]>);
+
+/// 20 ms of nothing, placed.
+pub(crate) fn nothing() -> Vec<Placed> {
+    vec![(0, Arc::from(SILENCE))]
+}
+
+/// One track.
+pub(crate) struct Packets {
+    buffer: Buffer,
+    /// Ticks of the next 20 ms that a longer packet has covered.
+    carry: u32,
+}
+
+impl Packets {
+    pub(crate) fn new() -> Self {
+        Self { buffer: Buffer::new(AudioCodec::Opus), carry: 0 }
+    }
+
+    /// A packet came.
+    pub(crate) fn packet(&mut self, packet: &Packet) {
+        if !packet.payload.is_empty() && packet.codec == Codec::Audio(AudioCodec::Opus) {
+            self.buffer.push(voice::to_jitter(packet));
+        }
+    }
+
+    /// The next 20 ms, due at `due_us`.
+    pub(crate) fn tick(&mut self, due_us: u64) -> Vec<Placed> {
+        let mut filled = std::mem::take(&mut self.carry);
+        let mut out: Vec<Placed> = Vec::new();
+        for _ in 0..MAX_PIECES {
+            if filled >= FRAME {
+                break;
+            }
+            let at_ms = u64::from(filled / TICKS_PER_MS);
+            match self.buffer.pop(due_us, FRAME - filled) {
+                Playout::Packet(packet) => {
+                    filled += packet_duration(AudioCodec::Opus, &packet.payload);
+                    out.push((at_ms, packet.payload));
+                }
+                // Who listens later is in no hurry: it is kept, at the place of the next one.
+                Playout::Skip(packet) => out.push((at_ms, packet.payload)),
+                Playout::Lost { ticks, .. } | Playout::Late { ticks } | Playout::Silence { ticks, .. } => {
+                    if ticks == FRAME {
+                        out.push((at_ms, Arc::from(SILENCE)));
+                    }
+                    filled += ticks;
+                }
+            }
+        }
+        self.carry = filled.saturating_sub(FRAME);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_a_packet_of_20_ms() {
+        assert_eq!(packet_duration(AudioCodec::Opus, &SILENCE), FRAME);
+        let mut packets = Packets::new();
+        for i in 0..10 {
+            assert_eq!(packets.tick(i * 20_000), nothing());
+        }
+    }
+}

@@ -1,0 +1,509 @@
+//! The recorder of a node: its contacts, what is streamed of them, and what can be asked of that.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use antiphon_base::{ParticipantId, RoomName};
+use antiphon_shard::Door;
+use antiphon_store::matroska::write::PcmLabel;
+use antiphon_store::{NewStream, Store, StreamInfo, StreamRef};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::contact::ContactId;
+use crate::contacts::{Contacts, Status};
+use crate::ears::{Ears, Wanted};
+use crate::error::Error;
+use crate::history::{self, History, Run, RunChange};
+use crate::listen::Here;
+use crate::options::{Form, Options};
+use crate::settings::{Limits, Settings};
+use crate::streaming::{COMMANDS, Command, Streaming, Where};
+use crate::writer::{Layout, Opened};
+
+/// The names that readers tell the tracks by.
+pub(crate) const FROM_CUSTOMER: &str = "AUDIO_FROM_CUSTOMER";
+/// What the contact hears.
+pub(crate) const TO_CUSTOMER: &str = "AUDIO_TO_CUSTOMER";
+/// A stream that keeps nothing is removed so long after its last fragment: what is in memory is that old at most.
+const MEMORY: Duration = Duration::from_secs(300);
+/// Streams looked at in one go.
+const SWEEP_PAGE: usize = 1_000;
+
+/// Counts, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Contacts that are streamed now.
+    pub streamed: usize,
+    /// As many as may be.
+    pub streamed_max: usize,
+    /// Contacts that are remembered.
+    pub contacts_forgotten: u64,
+    /// Starts that were refused because as many are streamed as may be.
+    pub refused_at_limit: u64,
+    /// Starts that failed otherwise.
+    pub failed: u64,
+    /// Blocks of sound that were dropped because the store did not keep up.
+    pub blocks_dropped: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    refused_at_limit: AtomicU64,
+    failed: AtomicU64,
+    blocks_dropped: Arc<AtomicU64>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    door: Arc<dyn Door>,
+    settings: Mutex<Settings>,
+    limits: Limits,
+    pub(crate) clock: Clock,
+    contacts: Mutex<Contacts>,
+    counters: Counters,
+}
+
+/// As whom somebody enters a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entered<'a> {
+    /// Its token says whose contact it is.
+    As(&'a ContactId),
+    /// It takes its own place again, after a lost connection.
+    Again,
+    /// Neither: another call, unless its contact is streamed at this moment.
+    Anew,
+}
+
+/// The recorder. Cloning it is a reference count. Needs a tokio runtime with time.
+#[derive(Clone)]
+pub struct Recorder(pub(crate) Arc<Inner>);
+
+impl Recorder {
+    /// Over an open store; it enters rooms by `door`.
+    pub fn new(store: Store, door: impl Door + 'static, settings: Settings, limits: Limits) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            door: Arc::new(door),
+            settings: Mutex::new(settings),
+            limits,
+            clock: Clock::new(),
+            contacts: Mutex::default(),
+            counters: Counters::default(),
+        }))
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Settings {
+        self.0.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the settings, for what starts from now on.
+    ///
+    /// # Errors
+    /// A value that cannot be.
+    pub fn set_settings(&self, settings: Settings) -> Result<(), Error> {
+        settings.check().map_err(Error::BadRequest)?;
+        *self.0.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+        Ok(())
+    }
+
+    /// Somebody has entered a room.
+    pub fn entered(&self, room: &RoomName, participant: &ParticipantId, as_whom: Entered<'_>) {
+        let place = (room.clone(), participant.clone());
+        let mut contacts = self.0.contacts();
+        let given = if let Entered::As(id) = as_whom { Some(id) } else { None };
+        let Some(id) = given.cloned().or_else(|| contacts.at(&place).cloned()) else { return };
+        let idle = contacts.get(&id).is_none_or(|c| matches!(c.status, Status::Idle));
+        if idle && matches!(as_whom, Entered::Anew) {
+            // The same name, another call: it gets a contact of its own when one is asked for.
+            return contacts.forget(&id);
+        }
+        let contact = contacts.enter(&id, place.clone(), given.is_some(), self.0.limits.contacts);
+        if let Status::Running { commands, .. } = &contact.status {
+            // Full: the task is stuck, or gone, and would not follow anyway.
+            let _ = commands.try_send(Command::Moved(place));
+        }
+    }
+
+    /// The contact that a participant carries; its own is made if it has none yet.
+    pub fn contact_of(&self, room: &RoomName, participant: &ParticipantId) -> ContactId {
+        let place = (room.clone(), participant.clone());
+        let mut contacts = self.0.contacts();
+        if let Some(id) = contacts.at(&place) {
+            return id.clone();
+        }
+        let id = ContactId::random();
+        contacts.enter(&id, place, false, self.0.limits.contacts);
+        id
+    }
+
+    /// Whether a contact has been in a room: who may do something there may do it to the contact.
+    pub fn was_in(&self, contact: &ContactId, room: &RoomName) -> bool {
+        let known = self.0.contacts().get(contact).is_some_and(|c| c.rooms.contains(room));
+        known || self.0.history(contact).is_some_and(|h| h.room.as_ref() == Some(room))
+    }
+
+    /// Starts streaming a contact, which is in a room.
+    ///
+    /// # Errors
+    /// Off, as many as may be, running, not there, the room, the store. The call goes on in any case.
+    pub async fn start(&self, contact: &ContactId, options: Options) -> Result<History, Error> {
+        options.check()?;
+        let settings = self.settings();
+        if !settings.enabled {
+            return Err(Error::Disabled);
+        }
+        let reserved = self.0.reserve(contact);
+        let (place, given) = reserved.inspect_err(|error| {
+            if matches!(error, Error::AtLimit) {
+                self.0.counters.refused_at_limit.fetch_add(1, Ordering::Relaxed);
+            }
+        })?;
+        // In a task of its own: a client that hangs up does not leave a start half done.
+        let (inner, id) = (self.0.clone(), contact.clone());
+        let starting = tokio::spawn(async move {
+            let started = inner.start(&id, place, given, &settings, &options).await;
+            if let Err(error) = &started {
+                inner.counters.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%error, "a contact is not streamed; its call goes on");
+                inner.set_status(&id, Status::Idle);
+            }
+            started
+        });
+        starting.await.unwrap_or(Err(Error::Refused))
+    }
+
+    /// Stops streaming a contact. Returns when its last fragment is stored.
+    ///
+    /// # Errors
+    /// It is not streamed.
+    pub async fn stop(&self, contact: &ContactId) -> Result<History, Error> {
+        let (commands, mut done) = match self.0.contacts().get(contact).map(|c| &c.status) {
+            Some(Status::Running { commands, done }) => (commands.clone(), done.clone()),
+            _ => return Err(Error::NotRunning),
+        };
+        // It may be ending by itself at this moment.
+        let _ = commands.send(Command::Stop).await;
+        let _ = done.wait_for(|done| *done).await;
+        self.0.history(contact).ok_or(Error::NoContact)
+    }
+
+    /// What is known of a contact's streaming.
+    ///
+    /// # Errors
+    /// No such contact, or it was never streamed.
+    pub fn history(&self, contact: &ContactId) -> Result<History, Error> {
+        self.0.history(contact).ok_or(Error::NoContact)
+    }
+
+    /// The contact record.
+    ///
+    /// # Errors
+    /// No such contact.
+    pub fn record(&self, contact: &ContactId) -> Result<Value, Error> {
+        if let Some(history) = self.0.history(contact) {
+            return Ok(history.record());
+        }
+        let known = self.0.contacts().get(contact).is_some();
+        if known { Ok(history::empty_record(contact)) } else { Err(Error::NoContact) }
+    }
+
+    /// Ends a contact's streaming and destroys its stream: the keys first, so that no copy can be read either.
+    ///
+    /// # Errors
+    /// No such contact, it is being started, the store.
+    pub async fn delete(&self, contact: &ContactId) -> Result<(), Error> {
+        if self.0.contacts().get(contact).is_some_and(|c| matches!(c.status, Status::Starting)) {
+            return Err(Error::Starting);
+        }
+        match self.stop(contact).await {
+            Ok(_) | Err(Error::NotRunning | Error::NoContact) => {}
+            Err(error) => return Err(error),
+        }
+        let history = self.0.history(contact);
+        let known = self.0.contacts().get(contact).is_some();
+        match history {
+            Some(history) => self.0.store.delete_stream(&StreamRef::Name(history.stream.name), None).await?,
+            None if !known => return Err(Error::NoContact),
+            None => {}
+        }
+        self.0.contacts().forget(contact);
+        Ok(())
+    }
+
+    /// Removes contacts' streams of which nothing is kept any more. Meant to be called once a minute, after the store's sweep.
+    pub async fn sweep(&self) -> u64 {
+        let (mut removed, mut after) = (0, String::new());
+        loop {
+            let page = self.0.store.list_streams("", &after, SWEEP_PAGE);
+            let Some(last) = page.last() else { return removed };
+            after.clone_from(&last.name);
+            for stream in page {
+                if self.0.is_over(&stream) {
+                    let name = StreamRef::Name(stream.name);
+                    match self.0.store.delete_stream(&name, Some(&stream.version)).await {
+                        Ok(()) => removed += 1,
+                        Err(error) => tracing::debug!(%error, "an empty stream was not removed"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends everything that is streamed and waits until it is stored.
+    pub async fn close(&self) {
+        let running = self.0.contacts().running();
+        for (commands, _) in &running {
+            // One whose commands are full is stuck, or ends already.
+            let _ = commands.try_send(Command::Stop);
+        }
+        for (_, mut done) in running {
+            let _ = done.wait_for(|done| *done).await;
+        }
+    }
+
+    /// Counts.
+    pub fn metrics(&self) -> Metrics {
+        let counters = &self.0.counters;
+        let contacts = self.0.contacts();
+        Metrics {
+            streamed: contacts.streamed(),
+            streamed_max: self.0.limits.streams,
+            contacts_forgotten: contacts.forgotten,
+            refused_at_limit: counters.refused_at_limit.load(Ordering::Relaxed),
+            failed: counters.failed.load(Ordering::Relaxed),
+            blocks_dropped: counters.blocks_dropped.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Inner {
+    fn contacts(&self) -> MutexGuard<'_, Contacts> {
+        self.contacts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_status(&self, id: &ContactId, status: Status) {
+        if let Some(contact) = self.contacts().get_mut(id) {
+            contact.status = status;
+        }
+    }
+
+    /// Takes a place among those that are streamed.
+    fn reserve(&self, id: &ContactId) -> Result<(Where, bool), Error> {
+        let mut contacts = self.contacts();
+        let full = contacts.streamed() >= self.limits.streams;
+        let contact = contacts.get_mut(id).ok_or(Error::NoContact)?;
+        if !matches!(contact.status, Status::Idle) {
+            return Err(Error::AlreadyRunning);
+        }
+        let place = contact.place.clone().ok_or(Error::NotPresent)?;
+        if full {
+            return Err(Error::AtLimit);
+        }
+        contact.status = Status::Starting;
+        Ok((place, contact.given))
+    }
+
+    async fn start(
+        self: &Arc<Self>,
+        id: &ContactId,
+        place: Where,
+        given: bool,
+        settings: &Settings,
+        options: &Options,
+    ) -> Result<History, Error> {
+        let wanted = Wanted { form: options.codec, rate: options.sample_rate, others: options.to_customer };
+        // First whether it is there: for who is not, nothing is created.
+        let ears = Ears::new(place.1.clone(), wanted);
+        let here = Here::enter(&*self.door, &place.0, ears).await?;
+        if !here.ears.present() {
+            return Err(Error::NotPresent);
+        }
+        let stream = self.stream(id, settings, options).await?;
+        let name = StreamRef::Name(stream.name.clone());
+        let opened =
+            Opened::new(&self.store, &name, layout(id, settings, options), self.clock.now_ms()).await?;
+        let start = Instant::now();
+        let start_ms = self.clock.us(start) / 1_000;
+        let dropped = self.counters.blocks_dropped.clone();
+        let (writer, first) = opened.start(start_ms, self.clock, dropped).await?;
+        let run = Run { start_ms, stop_ms: None, first, last: None };
+        if let Err(error) = self.note(&name, RunChange::Started(&run), Some(&place.0)).await {
+            // It would be a stream that nobody can find.
+            writer.finish().await;
+            return Err(error);
+        }
+        let (commands, receiver) = async_channel::bounded(COMMANDS);
+        let (finished, done) = watch::channel(false);
+        let streaming = Streaming {
+            door: self.door.clone(),
+            clock: self.clock,
+            absence: self.limits.absence,
+            may_move: given,
+            wanted,
+            place: place.clone(),
+            here: Some(here),
+            writer,
+            commands: receiver,
+            start,
+            start_ms,
+        };
+        self.began(id, &place, commands, done);
+        tokio::spawn(self.clone().follow(id.clone(), name, run, streaming, finished));
+        self.history(id).ok_or(Error::NoContact)
+    }
+
+    /// Says that it runs; and where the contact has gone meanwhile.
+    fn began(
+        &self,
+        id: &ContactId,
+        place: &Where,
+        commands: async_channel::Sender<Command>,
+        done: watch::Receiver<bool>,
+    ) {
+        let mut contacts = self.contacts();
+        let Some(contact) = contacts.get_mut(id) else { return };
+        if let Some(now) = contact.place.as_ref().filter(|now| *now != place) {
+            let _ = commands.try_send(Command::Moved(now.clone()));
+        }
+        contact.status = Status::Running { commands, done };
+    }
+
+    /// Streams to the end, and notes how it ended.
+    async fn follow(
+        self: Arc<Self>,
+        id: ContactId,
+        name: StreamRef,
+        mut run: Run,
+        streaming: Streaming,
+        finished: watch::Sender<bool>,
+    ) {
+        let ended = streaming.run().await;
+        run.stop_ms = Some(ended.stop_ms);
+        run.last = ended.finished.last.or(Some(run.first));
+        if ended.finished.failed > 0 {
+            tracing::warn!(
+                fragments = ended.finished.failed,
+                "parts of a contact's stream could not be stored"
+            );
+        }
+        if let Err(error) = self.note(&name, RunChange::Stopped(&run), None).await {
+            tracing::warn!(%error, "the end of a contact's streaming could not be noted");
+        }
+        self.set_status(&id, Status::Idle);
+        let _ = finished.send(true);
+    }
+
+    /// A contact's stream; made if it has none.
+    async fn stream(
+        &self,
+        id: &ContactId,
+        settings: &Settings,
+        options: &Options,
+    ) -> Result<StreamInfo, Error> {
+        let tags = &options.tags;
+        let media_type = if options.codec == Form::Opus { "audio/opus" } else { "audio/L16" };
+        let name = settings.stream_name(id);
+        let retention_h = settings.retention_h();
+        let mut all = history::first_tags(id, settings);
+        all.extend(tags.clone());
+        let new = NewStream {
+            name: name.clone(),
+            media_type: media_type.into(),
+            key: Some(settings.key.clone()).filter(|key| !key.is_empty()),
+            retention_h,
+            tags: all,
+            in_memory: retention_h == 0,
+            ..NewStream::default()
+        };
+        match self.store.create_stream(new, self.clock.now_ms()).await {
+            Err(antiphon_store::Error::StreamExists) => {
+                let name = StreamRef::Name(name);
+                self.store.tag(&name, tags.clone(), &[]).await?;
+                Ok(self.store.describe(&name)?)
+            }
+            created => Ok(created?),
+        }
+    }
+
+    /// Notes a start or stop in the stream's tags.
+    async fn note(
+        &self,
+        name: &StreamRef,
+        change: RunChange<'_>,
+        room: Option<&RoomName>,
+    ) -> Result<(), Error> {
+        let (mut set, remove) = history::tags_of(&self.store.tags(name)?, change);
+        if let Some(room) = room {
+            set.insert("Room".into(), room.to_string());
+        }
+        Ok(self.store.tag(name, set, &remove).await?)
+    }
+
+    /// What is known of a contact's streaming, now or before.
+    pub(crate) fn history(&self, id: &ContactId) -> Option<History> {
+        let running = self.contacts().get(id).is_some_and(|c| matches!(c.status, Status::Running { .. }));
+        let read = |stream: StreamInfo| {
+            let tags = self.store.tags(&StreamRef::Name(stream.name.clone())).ok()?;
+            History::read(id, stream, &tags, running)
+        };
+        let name = self.settings.lock().unwrap_or_else(PoisonError::into_inner).stream_name(id);
+        if let Ok(stream) = self.store.describe(&StreamRef::Name(name)) {
+            return read(stream);
+        }
+        // From before prefix or instance were changed.
+        let end = format!("-contact-{id}");
+        let mut after = String::new();
+        loop {
+            let page = self.store.list_streams("", &after, SWEEP_PAGE);
+            after.clone_from(&page.last()?.name);
+            let found = page.into_iter().filter(|s| s.name.ends_with(&end)).find_map(read);
+            if found.is_some() {
+                return found;
+            }
+        }
+    }
+
+    /// Whether a stream is a contact's, ended, and nothing of it is kept any more.
+    fn is_over(&self, stream: &StreamInfo) -> bool {
+        let Ok(tags) = self.store.tags(&StreamRef::Name(stream.name.clone())) else { return false };
+        let Some(id) = tags.get("ContactId").and_then(|id| ContactId::new(id).ok()) else { return false };
+        let idle = self.contacts().get(&id).is_none_or(|c| matches!(c.status, Status::Idle));
+        let Some(history) = History::read(&id, stream.clone(), &tags, false) else { return false };
+        let retention = match stream.retention_h {
+            0 => MEMORY,
+            hours => Duration::from_secs(u64::from(hours) * 3_600),
+        };
+        let ended = history.latest().stop_ms.unwrap_or(history.latest().start_ms);
+        let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
+        idle && stream.fragments == 0 && ended.saturating_add(retention_ms) <= self.clock.now_ms()
+    }
+}
+
+fn layout(id: &ContactId, settings: &Settings, options: &Options) -> Layout {
+    let rate = options.sample_rate;
+    let text = |text: &str| text.to_owned();
+    let mime = match options.codec {
+        Form::Pcm => format!("audio/L16;rate={rate};channels=1;"),
+        Form::Opus => text("audio/opus"),
+    };
+    let mut tags = vec![
+        (text("ContactId"), text(id.as_str())),
+        (text("InstanceId"), settings.instance.clone()),
+        (text("MimeType"), mime),
+        (text(FROM_CUSTOMER), text("1")),
+    ];
+    let mut tracks = vec![FROM_CUSTOMER];
+    if options.to_customer {
+        tags.push((text(TO_CUSTOMER), text("2")));
+        tracks.push(TO_CUSTOMER);
+    }
+    tags.push((text("Events"), text("[]")));
+    tags.extend(options.tags.clone());
+    let label = if settings.connect_strict_codec { PcmLabel::ConnectStrict } else { PcmLabel::Pcm };
+    Layout { title: text("Antiphon"), tracks, form: options.codec, rate, label, tags }
+}

@@ -1,0 +1,165 @@
+//! What cannot be had is a typed error, and the call goes on.
+
+use antiphon_base::ErrorKind;
+use antiphon_record::wav::Wanted;
+use antiphon_record::{Options, Recorder, Settings};
+use antiphon_store::{Backend, Config, StreamRef};
+
+use crate::hall::{Hall, Speaker, contact, entered, limits, on, rig, seconds, store};
+
+#[tokio::test(start_paused = true)]
+async fn starts_that_cannot_be_are_told_why() {
+    let (hall, _, recorder) = rig().await;
+    let start = async |id: &str| recorder.start(&contact(id), Options::default()).await.map_err(|e| e.kind());
+    assert_eq!(start("nobody").await.unwrap_err(), ErrorKind::NotFound);
+    entered(&recorder, "r", "ghost", Some(&contact("ghost")));
+    assert_eq!(start("ghost").await.unwrap_err(), ErrorKind::Conflict, "it is not in the room");
+    for i in 0..4 {
+        let name = format!("p{i}");
+        hall.join("r", &name, i);
+        entered(&recorder, "r", &name, Some(&contact(&format!("c{i}"))));
+    }
+    start("c0").await.unwrap();
+    assert_eq!(start("c0").await.unwrap_err(), ErrorKind::AlreadyRunning);
+    start("c1").await.unwrap();
+    start("c2").await.unwrap();
+    assert_eq!(start("c3").await.unwrap_err(), ErrorKind::AtLimit);
+    let metrics = recorder.metrics();
+    assert_eq!((metrics.streamed, metrics.streamed_max, metrics.refused_at_limit), (3, 3, 1));
+    recorder.stop(&contact("c1")).await.unwrap();
+    start("c3").await.unwrap();
+    assert_eq!(recorder.stop(&contact("c1")).await.unwrap_err().kind(), ErrorKind::Conflict);
+    recorder.set_settings(Settings::default()).unwrap();
+    assert_eq!(start("c1").await.unwrap_err(), ErrorKind::Disabled);
+    assert!(recorder.history(&contact("c0")).unwrap().running, "what runs goes on");
+    let bad = Settings { prefix: "../x".into(), ..on() };
+    assert_eq!(recorder.set_settings(bad).unwrap_err().kind(), ErrorKind::BadRequest);
+    let options = Options { sample_rate: 1, ..Options::default() };
+    assert_eq!(recorder.start(&contact("c1"), options).await.unwrap_err().kind(), ErrorKind::BadRequest);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_retention_nothing_touches_the_disk_and_live_readers_hear() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = || {
+        let mut found = Vec::new();
+        let mut folders = vec![folder.path().to_owned()];
+        while let Some(next) = folders.pop() {
+            for entry in std::fs::read_dir(next).unwrap().map(Result::unwrap) {
+                let path = entry.path();
+                if path.is_dir() {
+                    folders.push(path.clone())
+                }
+                let meta = entry.metadata().unwrap();
+                found.push((path, meta.len(), meta.modified().unwrap()));
+            }
+        }
+        found.sort();
+        found
+    };
+    let hall = Hall::new();
+    let store = store(Backend::local(folder.path()).unwrap(), Config::default()).await;
+    let before = files();
+    let recorder = Recorder::new(store.clone(), hall.clone(), Settings { retention: 0, ..on() }, limits());
+    hall.join("r", "ada", 1);
+    entered(&recorder, "r", "ada", Some(&contact("c")));
+    let started = recorder.start(&contact("c"), Options::default()).await.unwrap();
+    let mut live = recorder.wav(&contact("c"), Wanted::From, true).await.unwrap();
+    let heard = tokio::spawn(async move {
+        let mut bytes = 0;
+        while let Some(piece) = live.next().await {
+            bytes += piece.len();
+        }
+        bytes
+    });
+    Speaker::new(&hall, 1, 440.0).speak("r", seconds(3)).await;
+    let error = recorder.wav(&contact("c"), Wanted::From, false).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::NoDataRetention);
+    let name = StreamRef::Name(started.stream.name.clone());
+    let list = store.list_fragments(&name, None, 10, None, 0);
+    assert!(matches!(list, Err(antiphon_store::Error::NoDataRetention)));
+    let stopped = recorder.stop(&contact("c")).await.unwrap();
+    assert!(stopped.latest().last.is_some() && heard.await.unwrap() > 40_000);
+    assert_eq!(recorder.sweep().await, 0, "live readers may still read");
+    tokio::time::sleep(seconds(301)).await;
+    store.sweep(u64::MAX / 2).await;
+    assert_eq!(recorder.sweep().await, 1);
+    recorder.close().await;
+    assert_eq!(files(), before);
+    let change = store.update_retention(&name, "", 1, 0).await;
+    assert!(matches!(change, Err(antiphon_store::Error::StreamNotFound)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_a_contact_ends_it_and_leaves_nothing() {
+    let (hall, store, recorder) = rig().await;
+    hall.join("r", "ada", 1);
+    entered(&recorder, "r", "ada", Some(&contact("c")));
+    recorder.start(&contact("c"), Options::default()).await.unwrap();
+    Speaker::new(&hall, 1, 440.0).speak("r", seconds(1)).await;
+    recorder.delete(&contact("c")).await.unwrap();
+    assert!(store.list_streams("", "", 10).is_empty() && hall.listeners("r") == 0);
+    assert_eq!(recorder.delete(&contact("c")).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_deleted_under_it_ends_nothing_else() {
+    let (hall, store, recorder) = rig().await;
+    for (name, key) in [("ada", 1), ("ben", 2)] {
+        hall.join("r", name, key);
+        entered(&recorder, "r", name, Some(&contact(name)));
+    }
+    let ada = recorder.start(&contact("ada"), Options::default()).await.unwrap();
+    recorder.start(&contact("ben"), Options::default()).await.unwrap();
+    store.delete_stream(&StreamRef::Arn(ada.stream.arn), None).await.unwrap();
+    Speaker::new(&hall, 2, 440.0).speak("r", seconds(40)).await;
+    assert!(recorder.metrics().blocks_dropped > 0, "a dead stream's blocks are counted");
+    assert!(recorder.stop(&contact("ada")).await.is_err());
+    assert!(recorder.stop(&contact("ben")).await.unwrap().latest().last.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_no_more_ends_neither_the_streaming_nor_the_call() {
+    let hall = Hall::new();
+    let quota = Config { max_stream_bytes: 40_000, ..Config::default() };
+    let store = store(Backend::memory(), quota).await;
+    let recorder = Recorder::new(store.clone(), hall.clone(), on(), limits());
+    hall.join("r", "ada", 1);
+    entered(&recorder, "r", "ada", Some(&contact("c")));
+    recorder.start(&contact("c"), Options::default()).await.unwrap();
+    Speaker::new(&hall, 1, 440.0).speak("r", seconds(5)).await;
+    assert!(recorder.history(&contact("c")).unwrap().running, "who reads it live still hears the contact");
+    let stopped = recorder.stop(&contact("c")).await.unwrap();
+    let last = stopped.latest().last.unwrap();
+    assert!(store.stats().fragments_failed >= 3, "{:?}", store.stats());
+    let kept = store.fragment(&StreamRef::Name(stopped.stream.name), last).unwrap();
+    assert!(kept.is_some(), "the stop fragment is one that is kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_not_there_is_told_and_leaves_nothing() {
+    let (hall, store, recorder) = rig().await;
+    hall.join("r", "ada", 1);
+    entered(&recorder, "r", "ada", Some(&contact("c")));
+    recorder.set_settings(Settings { key: "nobody's".into(), ..on() }).unwrap();
+    let error = recorder.start(&contact("c"), Options::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert!(store.list_streams("", "", 10).is_empty());
+    assert_eq!((recorder.metrics().streamed, recorder.metrics().failed), (0, 1));
+    recorder.set_settings(on()).unwrap();
+    recorder.start(&contact("c"), Options::default()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn tags_come_with_every_fragment() {
+    let (hall, store, recorder) = rig().await;
+    hall.join("r", "ada", 1);
+    entered(&recorder, "r", "ada", Some(&contact("c")));
+    let tags = [("Queue".to_owned(), "sales".to_owned())].into();
+    let started = recorder.start(&contact("c"), Options { tags, ..Options::default() }).await.unwrap();
+    let name = StreamRef::Name(started.stream.name);
+    assert_eq!(store.tags(&name).unwrap()["Queue"], "sales");
+    let mut reader = store.get_media(&name, antiphon_store::Start::Earliest, 0).unwrap();
+    let antiphon_store::Step::Bytes(header) = reader.next(0).await else { panic!("a header") };
+    assert!(header.windows(5).any(|w| w == b"sales"));
+}

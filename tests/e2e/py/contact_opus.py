@@ -1,0 +1,49 @@
+"""Reads a contact that is kept as Opus, live, and decodes it with PyAV:
+`contact_opus.py URL ACCESS_KEY SECRET STREAM_ARN START_FRAGMENT`.
+
+Prints `{"event": "enough"}` after three fragments and `{"event": "decoded", ...}` when the response has ended.
+"""
+
+import io
+import json
+import sys
+
+import av
+import boto3
+from botocore.config import Config
+
+EBML = b"\x1a\x45\xdf\xa3"
+
+
+def main() -> None:
+    url, key, secret, arn, start = sys.argv[1:6]
+
+    def client(service: str, endpoint: str):
+        return boto3.client(
+            service, region_name="us-east-1", endpoint_url=endpoint, aws_access_key_id=key, aws_secret_access_key=secret,
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+
+    endpoint = client("kinesisvideo", url).get_data_endpoint(StreamARN=arn, APIName="GET_MEDIA")["DataEndpoint"]
+    selector = {"StartSelectorType": "FRAGMENT_NUMBER", "AfterFragmentNumber": start}
+    payload = client("kinesis-video-media", endpoint).get_media(StreamARN=arn, StartSelector=selector)["Payload"]
+    data, told = bytearray(), False
+    while chunk := payload._raw_stream.read1(65536):
+        data.extend(chunk)
+        if not told and data.count(EBML) > 3:
+            told = True
+            print(json.dumps({"event": "enough"}), flush=True)
+    documents = [EBML + part for part in bytes(data).split(EBML)[1:]]
+    samples, loud = 0, 0
+    for document in documents:
+        with av.open(io.BytesIO(document), format="matroska") as opened:
+            track = opened.streams.audio[0]
+            assert track.codec_context.name == "opus", track.codec_context.name
+            for frame in opened.decode(track):
+                samples += frame.samples
+                loud += float(abs(frame.to_ndarray()).max()) > 0.05
+    print(json.dumps({"event": "decoded", "documents": len(documents), "seconds": samples / 48_000, "loud": loud}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+// A caller's voice goes from a real browser into a stream: through hold, a new connection and another room, to programs that read
+// it with boto3, as a WAV file, and live by a WebSocket.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { suite } from "../src/suite.js";
+import { until } from "../src/until.js";
+
+const KEY = "AKIDTEST";
+const SECRET = "a secret of this test only";
+const CONFIG = `[demo]
+enabled = false
+
+[guests]
+rooms = ["*"]
+
+[stop]
+deadline_s = 1
+
+[store]
+enabled = true
+
+[kvs]
+access_key_id = "${KEY}"
+secret_access_key = "${SECRET}"
+
+[media_streaming]
+enabled = true
+`;
+const TONE = 440;
+
+const it = suite({ chromium: true, server: { config: CONFIG } });
+
+/** A request with a token; gives status and JSON. */
+async function ask(token, method, path, body) {
+  const headers = { authorization: `Bearer ${token}` };
+  const response = await it.server.fetch(path, { method, headers, body: body && JSON.stringify(body) });
+  const text = await response.text();
+  return { status: response.status, json: text ? JSON.parse(text) : undefined };
+}
+
+/** Sound of a WAV file: its samples and their rate. */
+function wav(buffer) {
+  const view = new DataView(buffer);
+  return { rate: view.getUint32(24, true), samples: new Int16Array(buffer.slice(44)) };
+}
+
+/** How many tenths of a second of the samples are not silent. */
+function loud({ rate, samples }) {
+  let count = 0;
+  for (let at = 0; at + rate / 10 <= samples.length; at += rate / 10) {
+    const power = samples.subarray(at, at + rate / 10).reduce((sum, s) => sum + s * s, 0) / (rate / 10);
+    if (Math.sqrt(power) > 300) count++;
+  }
+  return count;
+}
+
+test("a caller's voice is in the stream through hold, reconnection and another room", { timeout: 120_000 }, async () => {
+  const [desk, queue] = [it.room(), it.room()];
+  const caller = { identity: "caller", contact: "call-1" };
+  const record = await it.server.token(desk, { grants: "record" });
+  const agent = await it.join(it.chromium, desk, "Agent", { fake: { tone: 900 } });
+  let ada = await it.join(it.chromium, desk, "Ada", { token: await it.server.token(desk, caller), fake: { tone: TONE } });
+  const participant = `/v1/rooms/${desk}/participants/${ada.id}`;
+
+  const started = await ask(record, "POST", `${participant}/media-streaming:start`);
+  assert.equal(started.status, 200, JSON.stringify(started.json));
+  assert.equal(started.json.ContactId, "call-1");
+  const audio = started.json.MediaStreams.Customer.Audio;
+  assert.match(audio.StreamARN, /:stream\/antiphon-connect-default-contact-call-1\/\d+$/);
+  const again = await ask(record, "POST", "/v1/contacts/call-1/media-streaming:start");
+  assert.deepEqual([again.status, again.json.error.code], [409, "already_running"]);
+  const reader = it.start("contact.py", [`${it.server.url}/kvs`, KEY, SECRET, audio.StreamARN, audio.StartFragmentNumber, TONE]);
+  let tenths = 0;
+  /** Until two more seconds of the tone have come to the reader. */
+  const sounding = async () => {
+    const wanted = tenths + 20;
+    while (tenths < wanted) tenths = (await reader.event("tone")).count;
+  };
+  await sounding();
+
+  // On hold: the agent is gone, and nobody in the room gets the caller's voice.
+  await agent.close();
+  await sounding();
+  // The connection is lost with its page; the caller comes back as the same participant.
+  await ada.close();
+  ada = await it.join(it.chromium, desk, "Ada", { token: await it.server.token(desk, caller), fake: { tone: TONE } });
+  await sounding();
+  // Another room, another participant, the same contact.
+  await ada.close();
+  const moved = { identity: "line-7", contact: "call-1" };
+  await it.join(it.chromium, queue, "Ada", { token: await it.server.token(queue, moved), fake: { tone: TONE } });
+  await sounding();
+
+  const stopped = await ask(record, "POST", "/v1/contacts/call-1/media-streaming:stop");
+  assert.equal(stopped.status, 200, JSON.stringify(stopped.json));
+  const { StartTimestamp, StopTimestamp, StopFragmentNumber } = stopped.json.MediaStreams.Customer.Audio;
+  const heard = await reader.event("heard");
+  assert.equal(heard.numbers.at(-1), StopFragmentNumber);
+  assert.deepEqual(heard.tags, {
+    ContactId: "call-1",
+    InstanceId: "default",
+    MimeType: "audio/L16;rate=8000;channels=1;",
+    AUDIO_FROM_CUSTOMER: "1",
+  });
+  const said = (StopTimestamp - StartTimestamp) / 1000;
+  assert.ok(Math.abs(heard.seconds - said) < 0.3, `${heard.seconds} s of ${said} s`);
+  const tone = heard.tenths.map(hertz => Math.abs(hertz - TONE) < 15);
+  const text = JSON.stringify(heard.tenths);
+  // Two seconds of each of the four stays; a page that opens is silent for a while.
+  assert.ok(tone.filter(Boolean).length >= 80, `${tone.filter(Boolean).length}: ${text}`);
+  assert.ok(tone.slice(0, 2).some(Boolean), `nothing is lost at the beginning: ${text}`);
+  assert.ok(tone.slice(-4).some(Boolean), `nothing is lost at the end: ${text}`);
+  assert.ok(heard.tenths.every(hertz => hertz === 0 || Math.abs(hertz - 900) > 100), `only the caller is heard: ${text}`);
+  await reader.event("done");
+
+  const contact = await ask(record, "GET", "/v1/contacts/call-1");
+  assert.deepEqual(
+    contact.json.Recordings.map(r => [r.Status, r.FragmentStartNumber, r.FragmentStopNumber, r.Location]),
+    [["AVAILABLE", audio.StartFragmentNumber, StopFragmentNumber, audio.StreamARN]],
+  );
+  const headers = { authorization: `Bearer ${record}` };
+  const file = wav(await (await it.server.fetch("/v1/contacts/call-1/audio.wav", { headers })).arrayBuffer());
+  assert.deepEqual([file.rate, (file.samples.length / 8000).toFixed(2)], [8000, heard.seconds.toFixed(2)]);
+  assert.ok(loud(file) >= 80, `${loud(file)} tenths`);
+
+  assert.equal((await ask(record, "DELETE", "/v1/contacts/call-1")).status, 204);
+  assert.equal((await ask(record, "GET", "/v1/contacts/call-1")).status, 404);
+});
+
+test("both sides are heard live, by a followed file and by a WebSocket", { timeout: 90_000 }, async () => {
+  const room = it.room();
+  const record = await it.server.token(room, { grants: "record" });
+  const agent = await it.join(it.chromium, room, "Agent", { fake: { tone: 900 } });
+  const ada = await it.join(it.chromium, room, "Ada", { fake: { tone: TONE } });
+  const participant = `/v1/rooms/${room}/participants/${ada.id}`;
+  const options = { to_customer: true, sample_rate: 16000, tags: { Queue: "sales" } };
+  const started = await ask(record, "POST", `${participant}/media-streaming:start`, options);
+  assert.equal(started.status, 200, JSON.stringify(started.json));
+  const { ContactId, MediaStreams } = started.json;
+  const name = MediaStreams.Customer.Audio.StreamARN.split("/")[1];
+  const after = MediaStreams.Customer.Audio.StartFragmentNumber;
+
+  const url = `${it.server.url.replace("http", "ws")}/v1/streams/${name}/live?track=to&after=${after}`;
+  // A browser's own WebSocket, which cannot set headers.
+  await agent.evaluate(
+    ([url, token]) => {
+      const live = { events: [], bytes: 0, code: 0 };
+      window.__live = live;
+      const socket = new WebSocket(url, ["antiphon.v1", `bearer.${token}`]);
+      socket.binaryType = "arraybuffer";
+      socket.onmessage = ({ data }) => {
+        if (typeof data === "string") live.events.push(JSON.parse(data));
+        else live.bytes += data.byteLength;
+      };
+      socket.onclose = ({ code }) => {
+        live.code = code;
+      };
+    },
+    [url, record],
+  );
+  const live = () => agent.evaluate(() => window.__live);
+  const headers = { authorization: `Bearer ${record}` };
+  const followed = it.server.fetch(`/v1/contacts/${ContactId}/audio.wav?track=stereo&follow=1`, { headers });
+  const file = followed.then(response => response.arrayBuffer());
+  await until("three seconds were heard live", async () => (await live()).bytes > 3 * 32_000);
+  const { events } = await live();
+  assert.deepEqual(
+    [events[0].event, events[1].event, events[1].sample_rate, events[1].channels],
+    ["fragment", "start", 16000, 1],
+  );
+  const stopped = await ask(record, "POST", `${participant}/media-streaming:stop`);
+  assert.equal(stopped.status, 200);
+  const ended = await until("the socket closes", async () => ((await live()).code ? live() : undefined));
+  assert.deepEqual([ended.code, ended.events.at(-1).event], [1000, "end"]);
+  const { rate, samples } = wav(await file);
+  const channel = from => ({ rate, samples: samples.filter((_, i) => i % 2 === from) });
+  for (const side of [0, 1]) assert.ok(loud(channel(side)) >= 25, `channel ${side}: ${loud(channel(side))} tenths`);
+  assert.equal(samples.length / 2, ended.bytes / 2, "the file and the socket have the same length");
+});
+
+test("a caller is kept as Opus, as it was sent, and PyAV decodes it", { timeout: 60_000 }, async () => {
+  const room = it.room();
+  const record = await it.server.token(room, { grants: "record" });
+  const ada = await it.join(it.chromium, room, "Ada", { fake: { tone: TONE } });
+  const participant = `/v1/rooms/${room}/participants/${ada.id}`;
+  const started = await ask(record, "POST", `${participant}/media-streaming:start`, { codec: "opus" });
+  assert.equal(started.status, 200, JSON.stringify(started.json));
+  const { StreamARN, StartFragmentNumber } = started.json.MediaStreams.Customer.Audio;
+  const reader = it.start("contact_opus.py", [`${it.server.url}/kvs`, KEY, SECRET, StreamARN, StartFragmentNumber]);
+  await reader.event("enough");
+  const { json } = await ask(record, "POST", `${participant}/media-streaming:stop`);
+  const { StartTimestamp, StopTimestamp } = json.MediaStreams.Customer.Audio;
+  const said = (StopTimestamp - StartTimestamp) / 1000;
+  const { documents, seconds, loud } = await reader.event("decoded");
+  assert.ok(documents >= 4, `${documents} fragments`);
+  assert.ok(Math.abs(seconds - said) < 0.5, `${seconds} s of ${said} s`);
+  assert.ok(loud > 40 * said, `${loud} frames of 20 ms have sound, of ${said} s`);
+});
+
+test("what cannot be had is a typed error, and the call goes on", { timeout: 60_000 }, async () => {
+  const room = it.room();
+  const [record, admin, guest] = await Promise.all([
+    it.server.token(room, { grants: "record" }),
+    it.server.token(room, { grants: "admin" }),
+    it.server.token(room),
+  ]);
+  const ada = await it.join(it.chromium, room, "Ada");
+  const start = `/v1/rooms/${room}/participants/${ada.id}/media-streaming:start`;
+  const refused = async (status, code, token, method, path, body) => {
+    const got = await ask(token, method, path, body);
+    assert.deepEqual([got.status, got.json?.error?.code], [status, code], `${method} ${path}`);
+  };
+  await refused(403, "forbidden", guest, "POST", start);
+  await refused(403, "forbidden", record, "GET", "/v1/media-streaming");
+  await refused(404, "not_found", record, "POST", `/v1/rooms/${room}/participants/nobody/media-streaming:start`);
+  await refused(404, "not_found", record, "GET", "/v1/contacts/nobody");
+  await refused(400, "bad_request", record, "GET", "/v1/contacts/a%2Fb");
+  await refused(400, "bad_request", record, "POST", start, { sample_rate: 11025 });
+  await refused(400, "bad_request", record, "POST", start, { unknown: 1 });
+  const settings = (await ask(admin, "GET", "/v1/media-streaming")).json;
+  assert.deepEqual([settings.enabled, settings.prefix, settings.retention], [true, "antiphon", 24]);
+  await refused(400, "bad_request", admin, "PUT", "/v1/media-streaming", { ...settings, prefix: "../x" });
+  assert.equal((await ask(admin, "PUT", "/v1/media-streaming", { ...settings, enabled: false })).status, 200);
+  await refused(403, "disabled", record, "POST", start);
+  assert.equal((await ask(admin, "PUT", "/v1/media-streaming", { ...settings, retention: 0 })).status, 200);
+  const started = await ask(record, "POST", start);
+  assert.equal(started.status, 200, JSON.stringify(started.json));
+  await refused(409, "no_data_retention", record, "GET", `/v1/contacts/${started.json.ContactId}/audio.wav`);
+  await refused(400, "bad_request", record, "GET", `/v1/contacts/${started.json.ContactId}/audio.wav?track=both`);
+  const metrics = await (await it.server.fetch("/metrics")).text();
+  assert.match(metrics, /^antiphon_media_streams 1$/m);
+  assert.equal((await ask(admin, "PUT", "/v1/media-streaming", settings)).status, 200);
+  const state = await ask(guest, "GET", `/v1/rooms/${room}/participants/${ada.id}`);
+  assert.ok(state.status === 403 || state.json.state === "connected");
+});
