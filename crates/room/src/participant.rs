@@ -68,7 +68,8 @@ pub(crate) struct SourceState {
     pub(crate) intent: Intent,
     pub(crate) muted: bool,
     pub(crate) hint: Option<ContentHint>,
-    pub(crate) media: Option<Media>,
+    /// Apart: most participants of a large room send nothing.
+    pub(crate) media: Option<Box<Media>>,
     /// What its publisher calls its layers (rids), the lowest first; empty: nothing.
     pub(crate) names: Arc<[String]>,
     /// What its publisher was told of it.
@@ -89,7 +90,7 @@ impl SourceState {
 
     /// Packets may go to others.
     pub(crate) fn routable(&self) -> Option<&Media> {
-        self.media.as_ref().filter(|m| self.listed() && !self.muted && !m.idle && m.available() != 0)
+        self.media.as_deref().filter(|m| self.listed() && !self.muted && !m.idle && m.available() != 0)
     }
 }
 
