@@ -17,10 +17,17 @@ use crate::error::Error;
 /// What is in it.
 #[derive(Debug, Default)]
 struct Held {
-    sizes: BTreeMap<Path, u64>,
+    sizes: BTreeMap<Place, u64>,
     bytes: u64,
     /// The store did not answer: until it does again, nobody tries it but the one who empties this.
     away: bool,
+}
+
+/// Headers go first, so that the store never has a fragment whose header is missing; then as paths sort, which is in time.
+type Place = (bool, Path);
+
+fn place(path: &Path) -> Place {
+    (!path.as_ref().contains("/hdr/"), path.clone())
 }
 
 pub(super) struct Spool {
@@ -58,7 +65,7 @@ impl Spool {
         // The lock lies beside the objects.
         for meta in all.into_iter().filter(|meta| meta.location.as_ref().starts_with("v1/")) {
             held.bytes += meta.size;
-            held.sizes.insert(meta.location, meta.size);
+            held.sizes.insert(place(&meta.location), meta.size);
         }
         held.away = !held.sizes.is_empty();
         Ok(())
@@ -83,7 +90,7 @@ impl Spool {
     }
 
     pub(super) fn holds(&self, path: &Path) -> bool {
-        self.held().sizes.contains_key(path)
+        self.held().sizes.contains_key(&place(path))
     }
 
     /// Keeps an object; `false`: there is no room.
@@ -102,7 +109,7 @@ impl Spool {
         let mut held = self.held();
         match put {
             Ok(_) => {
-                if let Some(before) = held.sizes.insert(path.clone(), size) {
+                if let Some(before) = held.sizes.insert(place(path), size) {
                     held.bytes -= before;
                 }
                 Ok(true)
@@ -124,22 +131,20 @@ impl Spool {
             Err(error) => return Err(error.into()),
         }
         let mut held = self.held();
-        if let Some(size) = held.sizes.remove(path) {
+        if let Some(size) = held.sizes.remove(&place(path)) {
             held.bytes -= size;
         }
         Ok(())
     }
 
-    /// What is to go first: the oldest of the streams in turn, headers before fragments, as paths sort.
+    /// What is to go first.
     pub(super) fn first(&self) -> Option<Path> {
-        let held = self.held();
-        let header = held.sizes.keys().find(|path| path.as_ref().contains("/hdr/"));
-        header.or_else(|| held.sizes.keys().next()).cloned()
+        self.held().sizes.keys().next().map(|(_, path)| path.clone())
     }
 
     pub(super) fn list(&self, prefix: &Path) -> Vec<Listed> {
         let held = self.held();
-        let below = held.sizes.iter().filter(|(path, _)| path.prefix_matches(prefix));
-        below.map(|(path, size)| Listed { path: path.clone(), size: *size }).collect()
+        let below = held.sizes.iter().filter(|((_, path), _)| path.prefix_matches(prefix));
+        below.map(|((_, path), size)| Listed { path: path.clone(), size: *size }).collect()
     }
 }
