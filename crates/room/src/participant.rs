@@ -63,7 +63,8 @@ pub(crate) struct SourceState {
     pub(crate) intent: Intent,
     pub(crate) muted: bool,
     pub(crate) hint: Option<ContentHint>,
-    pub(crate) media: Option<Media>,
+    /// Apart: most participants of a large room send nothing.
+    pub(crate) media: Option<Box<Media>>,
     /// What its publisher was told of it.
     pub(crate) wish: Wish,
     /// Position in the order in which the room's tracks began; 0 while it is not published.
@@ -82,7 +83,7 @@ impl SourceState {
 
     /// Packets may go to others.
     pub(crate) fn routable(&self) -> Option<&Media> {
-        self.media.as_ref().filter(|m| self.listed() && !self.muted && !m.idle && m.available() != 0)
+        self.media.as_deref().filter(|m| self.listed() && !self.muted && !m.idle && m.available() != 0)
     }
 }
 

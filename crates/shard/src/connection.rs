@@ -136,9 +136,21 @@ struct Stream {
     alone: bool,
     spatial_layers: u8,
     dependency: dependency::Reader,
+    /// RTP time of the packet before, with rollovers.
+    rtp_time: Option<u64>,
 }
 
 impl Stream {
+    /// A packet's RTP time with rollovers: the nearest to the one before. Not str0m's (`RtpPacket::time`): where the first
+    /// packet after a pause is older than the last before it (sent again, overtaken), that is half a cycle off.
+    fn extend(&mut self, timestamp: u32) -> u64 {
+        // Not from zero on, so that what is older than the first packet has a time, too.
+        let before = self.rtp_time.unwrap_or(1 << 32 | u64::from(timestamp));
+        #[expect(clippy::cast_possible_truncation, reason = "the low bits are what packets carry")]
+        let step = timestamp.wrapping_sub(before as u32).cast_signed();
+        *self.rtp_time.insert(before.wrapping_add_signed(i64::from(step)))
+    }
+
     /// What its dependency descriptor says, and how many spatial layers there are.
     fn layers(&mut self, raw: Option<&[u8]>, descriptor: &Descriptor) -> (Option<Arc<Dependency>>, u8) {
         let dependency = raw.and_then(|raw| self.dependency.read(raw).ok());
@@ -499,7 +511,7 @@ impl Connection {
             ext.audio_level.map(|l| (l.unsigned_abs().min(127), ext.voice_activity.unwrap_or(false)));
         let rtp = RtpIn {
             seq: *packet.seq_no,
-            rtp_time: packet.time.numer(),
+            rtp_time: stream.extend(packet.header.timestamp),
             marker: packet.header.marker,
             payload: packet.payload,
             capture_us,
@@ -537,7 +549,8 @@ impl Connection {
         let (source, alone) = (line.source, line.rids.len() <= 1);
         self.streams.retain(|s| (s.source, s.layer) != (source, layer));
         let dependency = dependency::Reader::new();
-        self.streams.push(Stream { ssrc, source, layer, heard: None, alone, spatial_layers: 1, dependency });
+        let (heard, rtp_time, spatial_layers) = (None, None, 1);
+        self.streams.push(Stream { ssrc, source, layer, heard, alone, spatial_layers, dependency, rtp_time });
         self.streams.last_mut()
     }
 
@@ -577,7 +590,7 @@ fn transport(protocol: Protocol) -> Transport {
 
 /// Microseconds from `from` to the packet's own RTP time.
 fn ticks_between(packet: &RtpPacket, from: str0m::media::MediaTime) -> Option<i64> {
-    let (a, b) = (i128::from(packet.time.numer()), i128::from(from.numer()));
+    let (a, b) = (i128::from(packet.header.timestamp), i128::from(from.numer()));
     // The report carries 32 bits only: take the difference that is nearest.
     let wrapped = (a - b).rem_euclid(1 << 32);
     let ticks = if wrapped >= 1 << 31 { wrapped - (1 << 32) } else { wrapped };
@@ -681,7 +694,8 @@ impl Connection {
             self.push(Happening::from(said));
         }
         self.feedback = feedback;
-        for_receiver
+        // Who only watches has nothing to be received; str0m would open it once more, and keep room for it.
+        for_receiver && !self.inputs.is_empty()
     }
 
     /// str0m takes an SSRC that it does not know as a new one of the line that the packet names, before it looks at

@@ -34,7 +34,7 @@ use crate::transport::{Remote, Transport};
 
 /// The arena is sent when it holds so much: a burst to many subscribers stays in the second-level cache, and takes no more
 /// memory than this and one subscriber's share.
-const ARENA_BYTES: usize = 256 * 1024;
+const ARENA_BYTES: usize = 128 * 1024;
 /// How often consent and the like are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// A peer that has not finished ICE and DTLS by then is let go.
@@ -438,8 +438,9 @@ impl Core {
             } else if peer.is_lost(now, self.config.consent_timeout) {
                 peer.note(now, "no consent for too long");
                 self.lose_peer(now, place);
-            } else if peer.control_waits() {
+            } else if peer.messages_wait() {
                 peer.flush_control();
+                peer.flush_topics();
                 self.touch(place);
             }
             self.ask_again(now, place);

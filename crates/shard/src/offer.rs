@@ -108,7 +108,7 @@ impl Offered {
             JoinError::new(ErrorKind::BadSdp, format!("the SDP answer was refused: {what}"))
         };
         sdp::check_size(answer)?;
-        let answer = &sdp::without_one_channel(answer);
+        let answer = &sdp::for_str0m(answer);
         let parsed = SdpAnswer::from_sdp_string(answer).map_err(|_| bad(&"it does not parse (RFC 8866)"))?;
         self.rtc.sdp_api().accept_answer(self.pending, parsed).map_err(|e| bad(&e))?;
         // Directions as they are in an answer of ours: what the client receives, we send.

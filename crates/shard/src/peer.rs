@@ -145,9 +145,10 @@ impl Peer {
         }
     }
 
-    /// Whether control messages wait for room.
-    pub(crate) fn control_waits(&self) -> bool {
-        !self.control_queue.is_empty()
+    /// Whether messages wait for room: control messages, or those on topics, of whose channels none tells that there is room
+    /// where others had filled what SCTP takes.
+    pub(crate) fn messages_wait(&self) -> bool {
+        !self.control_queue.is_empty() || self.topics.waits()
     }
 
     /// Counts and latest events, for `GET .../stats`.

@@ -67,7 +67,7 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
     if lines > terms.max_slots + 8 {
         return Err(bad(&format_args!("{lines} m-lines are more than {}", terms.max_slots + 8)));
     }
-    let offer = &without_one_channel(offer);
+    let offer = &for_str0m(offer);
     let parsed = SdpOffer::from_sdp_string(offer).map_err(|_| bad(&"it does not parse (RFC 8866)"))?;
     let (mut rtc, keys) = keys::watch(|| build(&terms, now));
     let candidates = add_candidates(&mut rtc, terms.reach);
@@ -107,16 +107,23 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
     Ok(Negotiated { connection, answer, slots: lines.slots, decodes: lines.decodes, control })
 }
 
-/// One channel is what there is unless something else is said (RFC 8866, 6.6). libdatachannel says it, and str0m takes
-/// `PCMU/8000/1` for another codec than `PCMU/8000`.
-pub(crate) fn without_one_channel(offer: &str) -> String {
+/// What str0m is to read of a session description.
+///
+/// - One channel is what there is unless something else is said (RFC 8866, 6.6). libdatachannel says it, and str0m takes
+///   `PCMU/8000/1` for another codec than `PCMU/8000`.
+/// - No candidates of the peer: a lite agent sends no checks (RFC 8445, 2.5), and the peer's show where it is. str0m would
+///   keep a pair for each of them with each of ours.
+pub(crate) fn for_str0m(sdp: &str) -> String {
     let line = |l: &str| {
         let said = l.trim_end();
+        if said.starts_with("a=candidate:") {
+            return String::new();
+        }
         let one =
             said.strip_prefix("a=rtpmap:").is_some_and(|m| m.ends_with("/1") && m.matches('/').count() == 2);
         if one { format!("{}\r\n", &said[..said.len() - 2]) } else { l.to_owned() }
     };
-    offer.split_inclusive('\n').map(line).collect()
+    sdp.split_inclusive('\n').map(line).collect()
 }
 
 /// Audio and video lines of an offer.
@@ -558,7 +565,14 @@ mod tests {
     fn one_channel_need_not_be_said() {
         let offer =
             "a=rtpmap:0 PCMU/8000/1\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:96 VP8/90000\r\na=x/1\r\n";
-        assert_eq!(without_one_channel(offer), offer.replace("PCMU/8000/1", "PCMU/8000"));
+        assert_eq!(for_str0m(offer), offer.replace("PCMU/8000/1", "PCMU/8000"));
+    }
+
+    #[test]
+    fn candidates_of_the_peer_are_left_out() {
+        let offer =
+            "a=mid:0\r\na=candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host\r\na=end-of-candidates\r\n";
+        assert_eq!(for_str0m(offer), "a=mid:0\r\na=end-of-candidates\r\n");
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Conditions {
     pub fn is_hard(&self) -> bool {
         let bursting = self.burst.is_some_and(|burst| burst.loss > 0.8);
         let narrow = self.rate.is_some_and(|rate| rate.bps < 300_000);
-        self.cut || self.loss > 0.1 || self.corrupt > 0.05 || bursting || narrow
+        self.cut || self.loss >= 0.1 || self.corrupt > 0.05 || bursting || narrow
     }
 }
 

@@ -46,7 +46,9 @@ impl Room {
         let mut receivers = self.topics.listeners(&topic);
         receivers.retain(|key| {
             let there = |p: &crate::participant::Participant| p.open && p.presence == Presence::Connected;
-            *key != from && (!addressed || to.contains(key)) && self.participants.get(key).is_some_and(there)
+            *key != from
+                && (!addressed || to.contains(key))
+                && self.participants.get(key).is_some_and(|p| there(p))
         });
         let message = Message { from, lossy, addressed, topic, payload };
         let (now, rates) = (self.now, self.config.data);

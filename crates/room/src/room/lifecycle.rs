@@ -40,7 +40,7 @@ impl Room {
         } else {
             self.timers.cancel(Reason::Empty);
         }
-        self.participants.insert(key, participant);
+        self.participants.insert(key, Box::new(participant));
         self.announce_joined(key);
         self.dirty.insert(key);
         Ok(key)

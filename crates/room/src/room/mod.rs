@@ -39,7 +39,8 @@ pub struct Room {
     config: Config,
     now: Instant,
     next_key: u32,
-    participants: BTreeMap<ParticipantKey, Participant>,
+    /// Boxed: the nodes of the map have room for eleven, and are half empty.
+    participants: BTreeMap<ParticipantKey, Box<Participant>>,
     /// How many of them are hidden.
     hidden: usize,
     by_id: BTreeMap<ParticipantId, ParticipantKey>,
@@ -136,12 +137,12 @@ impl Room {
 
     /// Everybody as they are now, hidden ones included, in order of keys.
     pub fn participants(&self) -> impl Iterator<Item = ParticipantInfo> + '_ {
-        self.participants.values().map(Participant::info)
+        self.participants.values().map(|p| p.info())
     }
 
     /// One participant as it is now.
     pub fn participant(&self, key: ParticipantKey) -> Option<ParticipantInfo> {
-        self.participants.get(&key).map(Participant::info)
+        self.participants.get(&key).map(|p| p.info())
     }
 
     /// The number of the participant of this id.

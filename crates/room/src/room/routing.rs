@@ -109,7 +109,11 @@ impl Room {
             return;
         }
         if std::mem::take(&mut self.scene_stale) {
-            self.scene = Scene::build(self.participants.values(), self.dominance.set(), self.dominance.led());
+            self.scene = Scene::build(
+                self.participants.values().map(AsRef::as_ref),
+                self.dominance.set(),
+                self.dominance.led(),
+            );
         }
         let scene = std::mem::take(&mut self.scene);
         let some = std::mem::take(&mut self.dirty);

@@ -23,10 +23,10 @@ impl Room {
         let Some(p) = self.participants.get_mut(&participant) else { return };
         let control = p.control;
         let state = &mut p.sources[source.index()];
-        let media = state.media.get_or_insert_with(|| Media::new(now, codec));
+        let media = state.media.get_or_insert_with(|| Box::new(Media::new(now, codec)));
         let changed = media.codec != codec;
         if changed {
-            *media = Media { last: media.last, loudness: media.loudness, ..Media::new(now, codec) };
+            **media = Media { last: media.last, loudness: media.loudness, ..Media::new(now, codec) };
         }
         media.layers |= 1 << feed.layer;
         media.paused &= !(1 << feed.layer);
@@ -64,7 +64,7 @@ impl Room {
         if news && source.kind() == MediaKind::Video {
             self.scene_stale = true;
             let shows =
-                |p: &&Participant| p.slots.iter().any(|s| s.desired.is_some_and(|f| f.track == feed.track));
+                |p: &Participant| p.slots.iter().any(|s| s.desired.is_some_and(|f| f.track == feed.track));
             let limited = self.participants.values().filter(|p| p.bandwidth.is_some() && shows(p));
             self.dirty.extend(limited.map(|p| p.key));
         }
@@ -189,7 +189,7 @@ impl Room {
     }
 
     pub(super) fn media(&mut self, track: TrackKey) -> Option<&mut Media> {
-        self.participants.get_mut(&track.participant)?.sources[track.source.index()].media.as_mut()
+        self.participants.get_mut(&track.participant)?.sources[track.source.index()].media.as_deref_mut()
     }
 
     /// The owner says what it does with a source.

@@ -57,7 +57,11 @@ pub(crate) fn watch<T>(build: impl FnOnce() -> T) -> (T, KeySlot) {
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
         static WATCHED: Watched = Watched;
-        Arc::new(CryptoProvider { dtls_provider: &WATCHED, ..from_feature_flags() })
+        Arc::new(CryptoProvider {
+            dtls_provider: &WATCHED,
+            srtp_provider: &super::lazy::Provider,
+            ..from_feature_flags()
+        })
     });
     PROVIDER.clone()
 }

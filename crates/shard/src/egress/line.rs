@@ -22,8 +22,8 @@ const HISTORY_US: u64 = 1_000_000;
 const MAX_HISTORY: usize = 1_024;
 /// What is too old is forgotten with each so many packets.
 const FORGET_EACH: u32 = 16;
-/// Places for packets at first: a second of 1.3 Mbit/s.
-const FIRST_HISTORY: usize = 192;
+/// Places for packets at first: a second of 1.3 Mbit/s, and no more than 8 KiB, a size that the allocator has.
+const FIRST_HISTORY: usize = 8_192 / size_of::<Sent>();
 /// Places for packets that are kept free.
 const SPARE_HISTORY: usize = 16;
 /// The MID is sent with so many packets of an SSRC; then the peer knows whose it is (RFC 8843, 9.2).

@@ -7,6 +7,7 @@
 pub(crate) mod arena;
 mod bwe;
 pub(crate) mod keys;
+mod lazy;
 mod line;
 mod pacer;
 mod peer_key;

@@ -20,6 +20,8 @@ const TICK_US: u64 = 5_000;
 const MAX_WAIT_US: u64 = 300_000;
 /// What waits of a source that the slot has left is dropped if it would hold up the new one for longer than this.
 const SUPERSEDED_US: f64 = 30_000.0;
+/// Places for packets are given back in so many.
+const TRIMMED: usize = 16;
 /// Header, tag and extensions, about, with the payload.
 const OVERHEAD_BYTES: usize = 50;
 
@@ -114,6 +116,13 @@ impl Pacer {
 
     pub(super) fn is_empty(&self) -> bool {
         self.screen.is_empty() && self.video.is_empty()
+    }
+
+    /// Gives back the memory that a burst took. To be called now and then.
+    pub(super) fn trim(&mut self) {
+        for queue in [&mut self.screen, &mut self.video] {
+            queue.shrink_to(queue.len().next_multiple_of(TRIMMED));
+        }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -407,6 +407,7 @@ impl Sender {
     fn report(&mut self, now_us: u64, sealer: &mut Sealer, path: Path, arena: &mut Arena) {
         let mut first = None;
         self.queue.shrink_to(SMALL_QUEUE);
+        self.pacer.trim();
         for line in self.lines.iter_mut().filter(|l| l.active) {
             line.trim();
             let Some(info) = line.report(now_us) else { continue };

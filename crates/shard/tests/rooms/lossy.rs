@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use antiphon_base::Source;
-use antiphon_sim::net::Burst;
+use antiphon_sim::net::{Burst, Way};
 use antiphon_sim::{Conditions, Profile, World};
 use antiphon_wire::control::{Pin, Policy, Request};
 use rand::seq::SliceRandom;
@@ -126,4 +126,28 @@ fn without_loss_all_of_it_arrives_whatever_the_order() {
         let got = report.of(client);
         assert_eq!(got.incomplete, got.cut, "client {client}");
     }
+}
+
+/// The first packet after a pause is older than the last before it: a picture that was held up.
+#[test]
+fn a_picture_that_comes_after_a_pause_behind_a_newer_one_keeps_its_time() {
+    let mut world = World::new(15);
+    let anna = world.enter(Profile::new("anna"));
+    let ben = world.enter(Profile::new("ben").listener(0, 1));
+    let (now, address) = (world.now, world.clients[anna].address);
+    world.clients[anna].start(now, Source::Camera, 5);
+    world.run(Duration::from_millis(2_100));
+    let held_up = Conditions { reorder: 1.0, reorder_delay: Duration::from_secs(3), ..Conditions::default() };
+    world.network.change(world.now, address, Way::Up, held_up);
+    // So that it is not asked for.
+    world.network.change(world.now, address, Way::Down, Conditions { cut: true, ..Conditions::default() });
+    world.run(Duration::from_millis(200));
+    world.network.change(world.now, address, Way::Up, Conditions::default());
+    world.run(Duration::from_millis(200));
+    world.clients[anna].stop(Source::Camera);
+    world.run(Duration::from_secs(3));
+    let report = world.check();
+    report.assert_sound();
+    let got = report.of(ben);
+    assert_eq!((got.frames, got.missing, got.gaps), (13, 0, 0), "{got:?}");
 }

@@ -145,3 +145,27 @@ fn too_much_and_nonsense_are_refused_and_told() {
     let told: Vec<_> = world.clients[anna].messages.iter().filter_map(|(_, m)| refused(m)).collect();
     assert_eq!(told, [(1, "rate_limited")]);
 }
+
+/// Control messages alone fill what SCTP takes; none of the data channels will tell that there is room again.
+#[test]
+fn a_message_behind_many_control_messages_comes_when_they_have_left() {
+    let mut world = World::new(86);
+    let ben = listener(&mut world, "ben", &["*"]);
+    let others: Vec<usize> =
+        (0..12).map(|i| world.enter(Profile::new(&format!("p{i}")).listener(1, 0))).collect();
+    world.clients[others[0]].open_data();
+    world.run(Duration::from_secs(1));
+    down(&mut world, ben, Conditions { cut: true, ..Conditions::default() });
+    for i in 0..150 {
+        for client in &others {
+            world.say(*client, Request::Rename { name: format!("{i:064}") });
+        }
+        world.run(Duration::from_millis(40));
+    }
+    world.clients[others[0]].publish(publication(false, "chat", &[7; 1_000]));
+    world.run(Duration::from_millis(500));
+    down(&mut world, ben, Conditions::default());
+    world.run(Duration::from_secs(15));
+    assert!(world.clients[ben].messages.len() > 1_000, "{}", world.clients[ben].messages.len());
+    assert_eq!(heard(&world, ben), [(world.clients[others[0]].key(), "chat", &[7; 1_000][..])]);
+}

@@ -56,7 +56,7 @@ pub(super) struct Report {
     pub(super) arrived: Vec<Arrived>,
     /// Packets that are told missing for the first time, less those that were and have come after all.
     pub(super) missing: i64,
-    /// What they were.
+    /// What they were; and what a message told of that was lost itself, which may have come.
     pub(super) lost: Vec<(u8, u16, bool)>,
 }
 
@@ -116,18 +116,24 @@ impl History {
     }
 
     /// A receiver may begin each message with the first packet that came and end it with the last one (str0m does): then
-    /// those between two messages that follow each other were lost, and none tells of them.
+    /// those between two messages that follow each other were lost, and none tells of them. Where a message is missing, a line
+    /// that loses so much has lost some of them; which, nobody knows.
     fn take_gap(&mut self, feedback: &Feedback<'_>, report: &mut Report) {
         let end = feedback.base_seq.wrapping_add(feedback.count);
         let Some((number, from)) = self.told.replace((feedback.number, end)) else { return };
         let between = usize::from(feedback.base_seq.wrapping_sub(from));
-        if feedback.number != number.wrapping_add(1) || between > self.packets.len() {
+        if between > self.packets.len() {
             return;
         }
+        let follows = feedback.number == number.wrapping_add(1);
         let mut seq = from;
         while seq != feedback.base_seq {
-            if let Some(packet) = self.get_mut(seq).filter(|p| p.state == State::Sent) {
-                packet.miss(report);
+            match self.get_mut(seq).filter(|p| p.state == State::Sent) {
+                Some(packet) if follows => packet.miss(report),
+                Some(Packet { name, .. }) => {
+                    report.lost.extend(name.map(|(line, seq, _)| (line, seq, false)))
+                }
+                None => {}
             }
             seq = seq.wrapping_add(1);
         }
@@ -208,7 +214,11 @@ mod tests {
         };
         assert_eq!(told(255, 65_530, 5), (5, 0, vec![]));
         assert_eq!(told(0, 0, 4), (4, 1, vec![(0, 0, true)]));
-        assert_eq!(told(2, 6, 4), (4, 0, vec![]), "a message was lost: it may have told of them");
+        assert_eq!(
+            told(2, 6, 4),
+            (4, 0, vec![(0, 0, false); 2]),
+            "a message was lost: it may have told of them"
+        );
         assert_eq!(told(3, 8, 4), (2, 0, vec![]), "it tells again of what the last one told");
         assert_eq!(told(4, 30_000, 1), (0, 0, vec![]), "of what was never sent");
     }

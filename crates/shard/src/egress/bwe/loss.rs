@@ -4,6 +4,8 @@
 //! What a path loses however little is sent is no congestion: less would not help, and the subscriber would starve. So the
 //! least loss of the last seconds is taken off (ours; libwebrtc's `loss_based_bwe_v2` has an "inherent loss" for the same
 //! reason). Where congestion loses, each decrease, down to what arrives, brings that least loss back to nothing.
+//!
+//! And a link that is full has a queue first. What is lost while none stands is the path's (or a policer's).
 
 use std::collections::VecDeque;
 
@@ -34,9 +36,19 @@ pub(super) struct Loss {
     decreased_us: u64,
     increased_us: u64,
     share: f64,
-    /// Shares of past windows; of the one under way its begin, and what arrived and is missing.
+    /// Shares of past windows.
     windows: VecDeque<f64>,
-    window: (u64, i64, i64),
+    window: Window,
+    /// When a queue last stood on the path.
+    queued_us: Option<u64>,
+}
+
+/// The window under way.
+#[derive(Debug, Default)]
+struct Window {
+    begun_us: u64,
+    arrived: i64,
+    missing: i64,
 }
 
 impl Loss {
@@ -66,16 +78,27 @@ impl Loss {
         if self.windows.is_empty() { 0.0 } else { least }
     }
 
+    /// A queue stands on the path.
+    pub(super) fn queued(&mut self, now_us: u64) {
+        self.queued_us = Some(now_us);
+    }
+
+    /// Something is lost, over seconds in which no queue stood: not because too much was sent.
+    pub(super) fn is_of_the_path(&self, now_us: u64) -> bool {
+        let seconds = WINDOW_US * WINDOWS as u64;
+        self.mean() > LOW && self.queued_us.is_none_or(|at| now_us.saturating_sub(at) > seconds)
+    }
+
     fn take_window(&mut self, now_us: u64, (arrived, missing): (i64, i64)) {
-        let (begun_us, come, lost) = &mut self.window;
-        *come += arrived;
-        *lost += missing;
-        let all = *come + *lost;
-        if all < WINDOW_PACKETS || now_us.saturating_sub(*begun_us) < WINDOW_US {
+        let window = &mut self.window;
+        window.arrived += arrived;
+        window.missing += missing;
+        let all = window.arrived + window.missing;
+        if all < WINDOW_PACKETS || now_us.saturating_sub(window.begun_us) < WINDOW_US {
             return;
         }
-        let share = (*lost).max(0) as f64 / all as f64;
-        self.window = (now_us, 0, 0);
+        let share = window.missing.max(0) as f64 / all as f64;
+        *window = Window { begun_us: now_us, arrived: 0, missing: 0 };
         if self.windows.len() == WINDOWS {
             self.windows.pop_front();
         }
@@ -156,6 +179,20 @@ mod tests {
         assert!(loss.bound().unwrap() > 9e5);
         loss.lift(8e5);
         assert_eq!(loss.bound(), None);
+    }
+
+    #[test]
+    fn what_is_lost_while_no_queue_stands_is_the_paths() {
+        let mut loss = Loss::default();
+        seconds(&mut loss, 1, 10, (90, 10), 5e5);
+        assert!(loss.is_of_the_path(11_000_000));
+        loss.queued(11_000_000);
+        seconds(&mut loss, 11, 8, (90, 10), 5e5);
+        assert!(!loss.is_of_the_path(19_000_000));
+        seconds(&mut loss, 19, 1, (90, 10), 5e5);
+        assert!(loss.is_of_the_path(20_000_000));
+        seconds(&mut loss, 20, 9, (99, 1), 5e5);
+        assert!(!loss.is_of_the_path(29_000_000), "it is nearly nothing");
     }
 
     #[test]

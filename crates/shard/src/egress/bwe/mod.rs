@@ -65,6 +65,9 @@ const MAX_HOLD_US: u64 = 250_000;
 /// more is looked for: a picture of many packets is rarely whole there.
 const MUCH_LOSS: f64 = 0.2;
 const MUCH_LOSS_BPS: f64 = 300_000.0;
+/// No less is told because of loss alone, where no queue has stood for seconds: the lowest layers, which a path like that loses
+/// as it loses everything. What arrives of little is less still, and no measure of the path.
+const LOSS_MIN_BPS: f64 = 300_000.0;
 /// What a probe has measured is known for so long.
 const MEASURED_US: u64 = 500_000;
 /// A probe does not take the estimate below this share of what arrives (`kProbeDropThroughputFraction`).
@@ -230,13 +233,17 @@ impl Estimator {
     /// The estimate in bits per second; `None`: nothing was measured yet, or nothing limits.
     pub(crate) fn bps(&self) -> Option<u64> {
         let bps = self.estimate()?;
-        if self.loss.mean() <= MUCH_LOSS {
-            return Some(whole(bps));
-        }
-        // Less would lose as much where no queue stands; and a picture that was given up would not come back, since a path
-        // like that is not probed.
         let free = self.queue.waited_us() <= FULL_US;
-        Some(whole(if free { MUCH_LOSS_BPS } else { bps.min(MUCH_LOSS_BPS) }))
+        Some(whole(if self.loss.mean() <= MUCH_LOSS {
+            let of_the_path = self.loss.is_of_the_path(self.heard_us.unwrap_or_default());
+            if free && of_the_path { bps.max(LOSS_MIN_BPS) } else { bps }
+        } else if free {
+            // Less would lose as much where no queue stands; and a picture that was given up would not come back, since a
+            // path like that is not probed.
+            MUCH_LOSS_BPS
+        } else {
+            bps.min(MUCH_LOSS_BPS)
+        }))
     }
 
     fn estimate(&self) -> Option<f64> {
@@ -303,6 +310,9 @@ impl Estimator {
                 self.rate.narrow(now_us, bps);
             }
             None => self.control(now_us, overused, probed, !report.arrived.is_empty()),
+        }
+        if self.queue.waited_us() > FULL_US {
+            self.loss.queued(now_us);
         }
         let arrived = i64::try_from(report.arrived.len()).unwrap_or(i64::MAX);
         let told = (arrived, report.missing);
