@@ -1,7 +1,8 @@
 //! A folder of this machine for what an object store far away does not take at the moment: sealed already, synced to the
 //! disk before it counts, bounded, and given to the store as soon as that answers again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::Path as Folder;
 use std::sync::{Mutex, MutexGuard};
 
@@ -21,6 +22,8 @@ struct Held {
     bytes: u64,
     /// The store did not answer: until it does again, nobody tries it but the one who empties this.
     away: bool,
+    /// The store has other bytes there: only somebody can say which are right.
+    conflicts: BTreeSet<Place>,
 }
 
 /// Headers go first, so that the store never has a fragment whose header is missing; then as paths sort, which is in time.
@@ -125,21 +128,36 @@ impl Spool {
         Ok(self.files.get(path).await?.bytes().await?)
     }
 
+    /// Forgets an object, then removes it: who finds its file gone finds that it is not held, and looks in the store.
     pub(super) async fn remove(&self, path: &Path) -> Result<(), Error> {
+        let size = {
+            let mut held = self.held();
+            let size = held.sizes.remove(&place(path));
+            held.bytes -= size.unwrap_or_default();
+            size
+        };
         match self.files.delete(path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => {
+                let mut held = self.held();
+                held.bytes += size.unwrap_or_default();
+                held.sizes.extend(size.map(|size| (place(path), size)));
+                Err(error.into())
+            }
         }
-        let mut held = self.held();
-        if let Some(size) = held.sizes.remove(&place(path)) {
-            held.bytes -= size;
-        }
-        Ok(())
     }
 
-    /// What is to go first.
-    pub(super) fn first(&self) -> Option<Path> {
-        self.held().sizes.keys().next().map(|(_, path)| path.clone())
+    /// What is to go next, behind this one.
+    pub(super) fn next(&self, after: Option<&Path>) -> Option<Path> {
+        let from = after.map_or(Bound::Unbounded, |path| Bound::Excluded(place(path)));
+        let held = self.held();
+        let mut rest = held.sizes.range((from, Bound::Unbounded)).map(|(at, _)| at);
+        rest.find(|at| !held.conflicts.contains(at)).map(|(_, path)| path.clone())
+    }
+
+    /// Keeps an object here until the next start.
+    pub(super) fn conflict(&self, path: &Path) {
+        self.held().conflicts.insert(place(path));
     }
 
     pub(super) fn list(&self, prefix: &Path) -> Vec<Listed> {
