@@ -234,7 +234,7 @@ async fn main() -> anyhow::Result<()> {
     while let Some(done) = readers.join_next().await {
         delays.extend(done??);
     }
-    let mut broken = 0;
+    let mut broken = 0_u64;
     while let Some(done) = producers.join_next().await {
         if let Err(error) = done? {
             eprintln!("a producer: {error}");
@@ -242,6 +242,27 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     ensure!(!delays.is_empty(), "no block came through");
+    let cores = before.zip(after).map(|(before, after)| (after - before) / took);
+    let mut report = figures(&delays);
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed).into();
+    let more: [(&str, serde_json::Value); 7] = [
+        ("sessions", args.sessions.into()),
+        ("stalled", args.stalled.into()),
+        ("cores", cores.into()),
+        ("persisted", count(&load.persisted)),
+        ("failed", count(&load.failed)),
+        ("late", count(&load.late)),
+        ("broken", broken.into()),
+    ];
+    for (name, value) in more {
+        report[name] = value;
+    }
+    println!("{report}");
+    Ok(())
+}
+
+/// What the delays say.
+fn figures(delays: &[Delay]) -> serde_json::Value {
     let of = |window: Option<u32>| {
         let some = delays.iter().filter(|(of, _)| window.is_none_or(|window| window == *of));
         let mut some: Vec<u32> = some.map(|(_, delay)| *delay).collect();
@@ -255,17 +276,9 @@ async fn main() -> anyhow::Result<()> {
             .map_or(0.0, |us| f64::from(*us) / 1000.0)
     };
     let at = |per_mille| part(&all, per_mille);
-    let windows: Vec<f64> = (0..WINDOWS).map(|window| part(&of(Some(window)), 990)).collect();
-    let best = windows.iter().copied().fold(f64::INFINITY, f64::min);
-    let cores = before.zip(after).map(|(before, after)| (after - before) / took);
-    println!(
-        "{}",
-        serde_json::json!({
-            "sessions": args.sessions, "stalled": args.stalled, "blocks": delays.len(),
-            "p50_ms": at(500), "p99_ms": at(990), "best_window_p99_ms": best, "p999_ms": at(999), "max_ms": at(1000), "cores": cores,
-            "persisted": load.persisted.load(Ordering::Relaxed), "failed": load.failed.load(Ordering::Relaxed),
-            "late": load.late.load(Ordering::Relaxed), "broken": broken,
-        })
-    );
-    Ok(())
+    let best = (0..WINDOWS).map(|window| part(&of(Some(window)), 990)).fold(f64::INFINITY, f64::min);
+    serde_json::json!({
+        "blocks": all.len(), "p50_ms": at(500), "p99_ms": at(990), "best_window_p99_ms": best,
+        "p999_ms": at(999), "max_ms": at(1000),
+    })
 }
