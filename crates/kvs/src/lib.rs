@@ -30,7 +30,7 @@ use antiphon_store::Store;
 use axum::Router;
 use axum::middleware;
 use axum::routing::{any, post};
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub use access::{Key, Policy};
 pub use metrics::Metric;
@@ -112,8 +112,8 @@ struct Inner {
     stop: watch::Sender<bool>,
     producers: Arc<Semaphore>,
     sessions: playback::SessionKey,
-    segments: Semaphore,
-    clips: Semaphore,
+    segments: Arc<Semaphore>,
+    clips: Arc<Semaphore>,
 }
 
 impl Kvs {
@@ -127,8 +127,8 @@ impl Kvs {
             tokens,
             stop: watch::Sender::new(false),
             producers,
-            segments: Semaphore::new(playback::MAX_SEGMENTS_AT_ONCE),
-            clips: Semaphore::new(playback::MAX_CLIPS_AT_ONCE),
+            segments: Arc::new(Semaphore::new(playback::MAX_SEGMENTS_AT_ONCE)),
+            clips: Arc::new(Semaphore::new(playback::MAX_CLIPS_AT_ONCE)),
         }))
     }
 
@@ -195,13 +195,13 @@ impl Kvs {
     }
 
     /// A place to hold a fragment in.
-    pub(crate) async fn segment_place(&self) -> SemaphorePermit<'_> {
-        self.0.segments.acquire().await.expect("it is never closed")
+    pub(crate) async fn segment_place(&self) -> OwnedSemaphorePermit {
+        self.0.segments.clone().acquire_owned().await.expect("it is never closed")
     }
 
     /// A place to hold a clip in.
-    pub(crate) async fn clip_place(&self) -> SemaphorePermit<'_> {
-        self.0.clips.acquire().await.expect("it is never closed")
+    pub(crate) async fn clip_place(&self) -> OwnedSemaphorePermit {
+        self.0.clips.clone().acquire_owned().await.expect("it is never closed")
     }
 
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {

@@ -139,6 +139,15 @@ async fn nothing_acknowledged_is_lost_when_the_bucket_goes_away() {
     let (mut session, mut acks) = store.open_session(&s, Timecodes::Absolute, T0).await.unwrap();
     let track = PcmTrack { number: 1, name: "VOICE".into(), rate_hz: 8000, label: PcmLabel::Pcm };
     session.push(&pcm_header("t", &[track], &[]), T0).await.unwrap();
+    let persisted = tokio::spawn(async move {
+        let mut persisted = Vec::new();
+        while let Some(ack) = acks.recv().await {
+            if let Ack::Persisted(of) = ack {
+                persisted.push(of.number);
+            }
+        }
+        persisted
+    });
     let mut spooled = 0;
     for i in 0..400u64 {
         if i % 40 == 13 {
@@ -156,12 +165,7 @@ async fn nothing_acknowledged_is_lost_when_the_bucket_goes_away() {
     let finished = session.finish(true, T0 + 26_000).await;
     assert_eq!((finished.kept, finished.failed), (400, 0));
     assert!(spooled > 0, "the cuts were felt");
-    let mut persisted = Vec::new();
-    while let Some(ack) = acks.recv().await {
-        if let Ack::Persisted(of) = ack {
-            persisted.push(of.number);
-        }
-    }
+    let persisted = persisted.await.unwrap();
     while store.drain_spool().await.left > 0 {}
     drop(store);
     // From the bucket alone.

@@ -2,17 +2,15 @@
 
 use antiphon_store::{FragmentInfo, Media, Range};
 use axum::extract::{Request, State};
-use axum::http::header;
-use axum::response::IntoResponse;
 use shiguredo_mp4::mux::{self, Mp4FileMuxer, Mp4FileMuxerOptions, estimate_maximum_moov_box_size};
 
-use super::MediaFault;
 use super::fault::no_fragments;
 use super::rendition::{Rendition, Wanted, renditions};
 use super::sample::{Sample, samples, ticks};
 use super::session::{clock, range};
+use super::{MediaFault, sending};
 use crate::control::{Answer, read};
-use crate::error::{KvsError, with_request_id};
+use crate::error::KvsError;
 use crate::model::GetClip;
 use crate::{Kvs, now_ms, time};
 
@@ -41,7 +39,7 @@ pub(crate) async fn get_clip(State(kvs): State<Kvs>, request: Request) -> Answer
         let message = format!("The clip has more than {MAX_FRAGMENTS} fragments or {MAX_BYTES} bytes.");
         return Err(KvsError::invalid(message));
     }
-    let _place = kvs.clip_place().await;
+    let place = kvs.clip_place().await;
     let mut clip = Clip::new(wanted, &found);
     for fragment in &found {
         // One that retention has taken since is not there any more.
@@ -49,8 +47,7 @@ pub(crate) async fn get_clip(State(kvs): State<Kvs>, request: Request) -> Answer
             clip.add(&media)?;
         }
     }
-    let bytes = clip.file()?;
-    Ok(with_request_id(([(header::CONTENT_TYPE, "video/mp4")], bytes).into_response()))
+    Ok(sending::answer("video/mp4", "no-store", clip.file()?, place))
 }
 
 /// A file being made.

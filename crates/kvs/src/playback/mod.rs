@@ -9,6 +9,7 @@ mod hls;
 mod rendition;
 mod sample;
 mod segment;
+mod sending;
 mod session;
 
 use axum::Router;

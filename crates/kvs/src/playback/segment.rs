@@ -3,17 +3,17 @@
 use antiphon_store::FragmentNumber;
 use axum::extract::{Query, State};
 use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use serde::Deserialize;
 use shiguredo_mp4::boxes::{MfhdBox, MoofBox, TfdtBox, TfhdBox, TrafBox, TrunBox, TrunSample};
 use shiguredo_mp4::mux::Fmp4SegmentMuxer;
 use shiguredo_mp4::{Encode, SampleFlags, mux};
 
-use super::MediaFault;
 use super::fault::no_fragments;
 use super::rendition::{Rendition, Wanted, renditions};
 use super::sample::{Sample, samples, ticks};
 use super::session::Session;
+use super::{MediaFault, sending};
 use crate::control::Answer;
 use crate::error::{KvsError, with_request_id};
 use crate::{Kvs, now_ms};
@@ -52,12 +52,11 @@ fn of_track(all: Vec<Rendition>, number: u64) -> Result<Rendition, KvsError> {
     found.ok_or_else(|| KvsError::invalid("TrackNumber: no such track."))
 }
 
-fn mp4(rendition: &Rendition, bytes: Vec<u8>) -> Response {
-    let kind = match rendition.kind {
+fn kind(rendition: &Rendition) -> &'static str {
+    match rendition.kind {
         shiguredo_mp4::TrackKind::Audio => "audio/mp4",
         _ => "video/mp4",
-    };
-    with_request_id(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, MAX_AGE)], bytes).into_response())
+    }
 }
 
 pub(crate) async fn init(State(kvs): State<Kvs>, Query(asked): Query<Asked>) -> Answer {
@@ -65,19 +64,20 @@ pub(crate) async fn init(State(kvs): State<Kvs>, Query(asked): Query<Asked>) -> 
     let number = asked.number(&kvs, &session, now_ms())?;
     let header = kvs.store().header(&session.stream()?, number).await?.ok_or_else(no_fragments)?;
     let rendition = of_track(renditions(&header, Wanted::Any)?, asked.track_number)?;
-    Ok(mp4(&rendition, init_segment(&rendition)?))
+    let headers = [(header::CONTENT_TYPE, kind(&rendition)), (header::CACHE_CONTROL, MAX_AGE)];
+    Ok(with_request_id((headers, init_segment(&rendition)?).into_response()))
 }
 
 pub(crate) async fn media(State(kvs): State<Kvs>, Query(asked): Query<Asked>) -> Answer {
     let (session, now) = (Session::of(&kvs, &asked.session_token)?, now_ms());
     let number = asked.number(&kvs, &session, now)?;
-    let _place = kvs.segment_place().await;
+    let place = kvs.segment_place().await;
     let media = kvs.store().media(&session.stream()?, number, now).await?.ok_or_else(no_fragments)?;
     let rendition = of_track(renditions(&media.header, Wanted::Any)?, asked.track_number)?;
     let samples = samples(&rendition, &media.frames, media.info.duration_ms * 1_000_000)?;
     let begin_ms = session.time_ms(&media.info).saturating_sub(session.base_ms);
     let begin = ticks(i64::try_from(begin_ms).unwrap_or_default() * 1_000_000, rendition.timescale.get());
-    Ok(mp4(&rendition, media_segment(&samples, begin, number)?))
+    Ok(sending::answer(kind(&rendition), MAX_AGE, media_segment(&samples, begin, number)?, place))
 }
 
 /// `ftyp` and `moov`.

@@ -65,6 +65,7 @@ async fn tags_are_the_same_by_stream_and_by_resource() {
     .await;
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[tokio::test]
 async fn what_cannot_be_is_refused_by_name() {
     let rig = Rig::new().await;

@@ -225,30 +225,38 @@ impl Objects {
         Err(failed.unwrap_or_else(full))
     }
 
-    /// Gives the store what waits in the spool, until it is empty or the store does not answer.
+    /// Gives the store what waits in the spool, until that is done or the store does not answer.
     pub(crate) async fn drain(&self) -> Drained {
         let mut drained = Drained::default();
         let Some(spool) = &self.backend.spool else { return drained };
-        while let Some(path) = spool.first() {
+        let (mut after, mut answers) = (None, true);
+        while let Some(path) = spool.next(after.as_ref()) {
             let moved = async {
-                let bytes = spool.get(&path).await?;
-                if self.create(&path, bytes).await? == Created::Exists {
-                    // Another server has written this fragment: which one is right, only somebody can say.
-                    let what = "the store has another object at the place of a spooled one";
-                    return Err(Error::Damaged { path: path.to_string(), what });
+                let created = self.create(&path, spool.get(&path).await?).await?;
+                if created == Created::Yes {
+                    spool.remove(&path).await?;
                 }
-                spool.remove(&path).await
+                Ok::<_, Error>(created)
             };
-            if let Err(error) = moved.await {
-                tracing::warn!(%error, "the spool cannot be emptied");
-                break;
+            match moved.await {
+                Ok(Created::Yes) => drained.moved += 1,
+                Ok(Created::Exists) => {
+                    tracing::error!(%path, "the store has other bytes at the place of a spooled object: kept here");
+                    spool.conflict(&path);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the spool cannot be emptied");
+                    answers = false;
+                    break;
+                }
             }
-            drained.moved += 1;
+            after = Some(path);
         }
         drained.left = spool.fill().0;
-        if drained.left == 0 && spool.away() {
+        if answers && spool.away() {
+            // What came meanwhile goes with the next call.
             spool.set_away(false);
-            tracing::info!(objects = drained.moved, "the object store has all that was spooled");
+            tracing::info!(moved = drained.moved, left = drained.left, "the object store answers again");
         }
         drained
     }
@@ -299,10 +307,11 @@ impl Objects {
 
     /// All objects below a path, in no order.
     pub(crate) async fn list(&self, prefix: &Path) -> Result<Vec<Listed>, Error> {
+        // Before the store is asked: what moves in between is then seen twice rather than not at all.
+        let spooled = self.backend.spool.as_ref().map(|spool| spool.list(prefix)).unwrap_or_default();
         let all = self.backend.store.list(Some(prefix));
         let all = all.map_ok(|meta| Listed { path: meta.location, size: meta.size });
         let mut all: Vec<Listed> = all.try_collect().await?;
-        let spooled = self.backend.spool.as_ref().map(|spool| spool.list(prefix)).unwrap_or_default();
         if !spooled.is_empty() {
             // An answer that was lost: the store has it, too.
             let twice: std::collections::BTreeSet<_> = spooled.iter().map(|listed| &listed.path).collect();

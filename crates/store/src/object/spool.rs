@@ -1,7 +1,8 @@
 //! A folder of this machine for what an object store far away does not take at the moment: sealed already, synced to the
 //! disk before it counts, bounded, and given to the store as soon as that answers again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::Path as Folder;
 use std::sync::{Mutex, MutexGuard};
 
@@ -17,10 +18,19 @@ use crate::error::Error;
 /// What is in it.
 #[derive(Debug, Default)]
 struct Held {
-    sizes: BTreeMap<Path, u64>,
+    sizes: BTreeMap<Place, u64>,
     bytes: u64,
     /// The store did not answer: until it does again, nobody tries it but the one who empties this.
     away: bool,
+    /// The store has other bytes there: only somebody can say which are right.
+    conflicts: BTreeSet<Place>,
+}
+
+/// Headers go first, so that the store never has a fragment whose header is missing; then as paths sort, which is in time.
+type Place = (bool, Path);
+
+fn place(path: &Path) -> Place {
+    (!path.as_ref().contains("/hdr/"), path.clone())
 }
 
 pub(super) struct Spool {
@@ -58,7 +68,7 @@ impl Spool {
         // The lock lies beside the objects.
         for meta in all.into_iter().filter(|meta| meta.location.as_ref().starts_with("v1/")) {
             held.bytes += meta.size;
-            held.sizes.insert(meta.location, meta.size);
+            held.sizes.insert(place(&meta.location), meta.size);
         }
         held.away = !held.sizes.is_empty();
         Ok(())
@@ -83,7 +93,7 @@ impl Spool {
     }
 
     pub(super) fn holds(&self, path: &Path) -> bool {
-        self.held().sizes.contains_key(path)
+        self.held().sizes.contains_key(&place(path))
     }
 
     /// Keeps an object; `false`: there is no room.
@@ -102,7 +112,7 @@ impl Spool {
         let mut held = self.held();
         match put {
             Ok(_) => {
-                if let Some(before) = held.sizes.insert(path.clone(), size) {
+                if let Some(before) = held.sizes.insert(place(path), size) {
                     held.bytes -= before;
                 }
                 Ok(true)
@@ -118,28 +128,41 @@ impl Spool {
         Ok(self.files.get(path).await?.bytes().await?)
     }
 
+    /// Forgets an object, then removes it: who finds its file gone finds that it is not held, and looks in the store.
     pub(super) async fn remove(&self, path: &Path) -> Result<(), Error> {
+        let size = {
+            let mut held = self.held();
+            let size = held.sizes.remove(&place(path));
+            held.bytes -= size.unwrap_or_default();
+            size
+        };
         match self.files.delete(path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => {
+                let mut held = self.held();
+                held.bytes += size.unwrap_or_default();
+                held.sizes.extend(size.map(|size| (place(path), size)));
+                Err(error.into())
+            }
         }
-        let mut held = self.held();
-        if let Some(size) = held.sizes.remove(path) {
-            held.bytes -= size;
-        }
-        Ok(())
     }
 
-    /// What is to go first: the oldest of the streams in turn, headers before fragments, as paths sort.
-    pub(super) fn first(&self) -> Option<Path> {
+    /// What is to go next, behind this one.
+    pub(super) fn next(&self, after: Option<&Path>) -> Option<Path> {
+        let from = after.map_or(Bound::Unbounded, |path| Bound::Excluded(place(path)));
         let held = self.held();
-        let header = held.sizes.keys().find(|path| path.as_ref().contains("/hdr/"));
-        header.or_else(|| held.sizes.keys().next()).cloned()
+        let mut rest = held.sizes.range((from, Bound::Unbounded)).map(|(at, _)| at);
+        rest.find(|at| !held.conflicts.contains(at)).map(|(_, path)| path.clone())
+    }
+
+    /// Keeps an object here until the next start.
+    pub(super) fn conflict(&self, path: &Path) {
+        self.held().conflicts.insert(place(path));
     }
 
     pub(super) fn list(&self, prefix: &Path) -> Vec<Listed> {
         let held = self.held();
-        let below = held.sizes.iter().filter(|(path, _)| path.prefix_matches(prefix));
-        below.map(|(path, size)| Listed { path: path.clone(), size: *size }).collect()
+        let below = held.sizes.iter().filter(|((_, path), _)| path.prefix_matches(prefix));
+        below.map(|((_, path), size)| Listed { path: path.clone(), size: *size }).collect()
     }
 }

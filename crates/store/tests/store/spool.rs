@@ -144,3 +144,32 @@ async fn one_process_has_the_spool() {
     let second = Backend::custom(memory, true).with_spool(folder.path(), ROOM);
     assert!(matches!(second, Err(antiphon_store::Error::Locked)));
 }
+
+#[tokio::test]
+async fn what_the_store_has_otherwise_keeps_the_rest_from_nothing() {
+    use object_store::{ObjectStore, ObjectStoreExt};
+    let (memory, folder) = (Arc::new(InMemory::new()), tempfile::tempdir().unwrap());
+    let (backend, away) = far(&memory, folder.path(), ROOM);
+    let store = open(backend).await;
+    store.create_stream(new_stream("s", 24), T0).await.unwrap();
+    produce(&store, &name("s"), &[T0]).await;
+    away.store(true, Ordering::SeqCst);
+    produce(&store, &name("s"), &[T0 + 2000, T0 + 4000]).await;
+    // Another server has written something at the place of the first of them.
+    let spooled = std::fs::read_dir(folder.path().join("v1/000000000000")).unwrap().next().unwrap().unwrap();
+    let hour = std::fs::read_dir(spooled.path().join("f")).unwrap().next().unwrap().unwrap();
+    let mut files: Vec<_> = std::fs::read_dir(hour.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    let place = files[0].strip_prefix(folder.path()).unwrap().to_str().unwrap();
+    memory.put_opts(&place.into(), "other".into(), Default::default()).await.unwrap();
+    away.store(false, Ordering::SeqCst);
+    assert_eq!(store.drain_spool().await, Drained { moved: 1, left: 1 });
+    assert!(!store.health().away, "it answers");
+    assert_eq!(store.drain_spool().await, Drained { moved: 0, left: 1 });
+    assert_eq!(read_all(&store, &name("s"), Start::Earliest, T0 + 9000).await.len(), 3, "ours is read");
+    assert_eq!(
+        memory.get(&place.into()).await.unwrap().bytes().await.unwrap(),
+        "other",
+        "and theirs is kept"
+    );
+}
