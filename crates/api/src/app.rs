@@ -25,7 +25,9 @@ use crate::events::EventStreams;
 use crate::metrics::{Metrics, Refused};
 use crate::offers::Offers;
 use crate::web::WebFiles;
-use crate::{bot, contacts, guest, health, ice, join, layers, options, participant, player, rooms, web, whip};
+use crate::{
+    bot, contacts, guest, health, ice, join, layers, options, participant, player, rooms, web, whip,
+};
 
 /// Where the Kinesis Video Streams API is on the main port.
 const KVS_PREFIX: &str = "/kvs";

@@ -22,6 +22,7 @@ use str0m::net::{Protocol, Receive, TcpType};
 use str0m::rtp::{Extension, RtpPacket, Ssrc};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
+use crate::dtls;
 use crate::net::Datagram;
 use crate::playout::Decoder;
 use crate::sender::Sender;
@@ -245,6 +246,7 @@ impl Offering {
         theirs: &str,
     ) -> Self {
         let config = Rtc::builder()
+            .set_crypto_provider(dtls::provider())
             .set_dtls_cert(certificate)
             .clear_codecs()
             .enable_opus(true, false)
@@ -278,6 +280,7 @@ impl Offering {
             config.set_max_stun_retransmits(PATIENT_CHECKS);
         }
         let config = config
+            .set_crypto_provider(dtls::provider())
             .set_dtls_cert(certificate)
             .clear_codecs()
             .enable_opus(true, profile.red)
