@@ -183,15 +183,8 @@ impl Objects {
         }
     }
 
-    pub(crate) async fn get(&self, path: &Path) -> Result<Option<(Bytes, UpdateVersion)>, Error> {
-        if let Some(spool) = self.backend.spool.as_ref().filter(|spool| spool.holds(path)) {
-            match spool.get(path).await {
-                Ok(bytes) => return Ok(Some((bytes, UpdateVersion { e_tag: None, version: None }))),
-                // It has gone to the store since.
-                Err(_) if !spool.holds(path) => {}
-                Err(error) => return Err(error),
-            }
-        }
+    /// What the store itself has, whatever the spool has.
+    async fn fetch(&self, path: &Path) -> Result<Option<(Bytes, UpdateVersion)>, Error> {
         match self.backend.store.get(path).await {
             Ok(found) => {
                 let meta = &found.meta;
@@ -201,6 +194,18 @@ impl Objects {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(e) => Err(e.into()),
         }
+    }
+
+    pub(crate) async fn get(&self, path: &Path) -> Result<Option<(Bytes, UpdateVersion)>, Error> {
+        if let Some(spool) = self.backend.spool.as_ref().filter(|spool| spool.holds(path)) {
+            match spool.get(path).await {
+                Ok(bytes) => return Ok(Some((bytes, UpdateVersion { e_tag: None, version: None }))),
+                // It has gone to the store since.
+                Err(_) if !spool.holds(path) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.fetch(path).await
     }
 
     /// Writes a part of a stream's media, which must not be there yet: into the store, or into the spool while that is away.
@@ -267,7 +272,7 @@ impl Objects {
         match self.backend.store.put_opts(path, bytes.clone().into(), options).await {
             Ok(_) => Ok(Created::Yes),
             Err(object_store::Error::AlreadyExists { .. }) => {
-                let same = self.get(path).await?.is_some_and(|(there, _)| there == bytes);
+                let same = self.fetch(path).await?.is_some_and(|(there, _)| there == bytes);
                 Ok(if same { Created::Yes } else { Created::Exists })
             }
             Err(e) => Err(e.into()),
