@@ -36,9 +36,9 @@ def cargo_suites() -> list[Suite]:
     nextest = ["cargo", "nextest", "run", "--workspace", "--locked"]
     plain = ["cargo", "test", "--workspace", "--locked", "--lib", "--bins", "--tests", "--no-fail-fast"]
     rust = (
-        Suite("rust", nextest, r"^\s*Summary .* (\d+) passed", r"^\s*Summary .* (\d+) (?:failed|timed out)", 25)
+        Suite("rust", nextest, r"^\s*Summary .* (\d+) passed", r"^\s*Summary .* (\d+) (?:failed|timed out)", 30)
         if shutil.which("cargo-nextest")
-        else Suite("rust", plain, cargo_test, cargo_failed, 25)
+        else Suite("rust", plain, cargo_test, cargo_failed, 30)
     )
     docs = ["cargo", "test", "--workspace", "--locked", "--doc", "--no-fail-fast"]
     return [rust, Suite("rust documentation", docs, cargo_test, cargo_failed, 15)]
@@ -57,7 +57,7 @@ def python_suite() -> Suite:
 
 def end_to_end_suite() -> Suite:
     command = ["npm", "run", "--silent", "test", "--workspace", "tests/e2e"]
-    return Suite("end to end", command, r"^(?:#|ℹ) pass (\d+)", r"^(?:#|ℹ) (?:fail|cancelled) (\d+)", 20)
+    return Suite("end to end", command, r"^(?:#|ℹ) pass (\d+)", r"^(?:#|ℹ) (?:fail|cancelled) (\d+)", 25)
 
 
 def count(pattern: str, text: str) -> int:

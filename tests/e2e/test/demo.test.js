@@ -47,7 +47,8 @@ test("the demo bot greets, echoes a second later and shows a level meter", { tim
 
   await ada.until("its picture is there", s => document.querySelector(s)?.dataset.fresh === "true", face);
   // The greeting goes after some seconds; then the picture of a silent room stands still.
-  await ada.until("its picture stands still", async s => (await window.__changes(s, 15)) === 0, face);
+  // Coded, a few of its 14,400 pixels differ from one second to the next all the same: at edges of letters, five at most.
+  await ada.until("its picture stands still", async s => (await window.__changes(s, 15)) < 10, face);
   await ada.evaluate(() => (window.__voice.gain.gain.value = window.__fake.amplitude));
   await ada.until("the meter moves", async s => (await window.__changes(s, 15)) > 50, face);
   await ada.screenshot("demo");
