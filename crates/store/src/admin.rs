@@ -196,7 +196,7 @@ impl Inner {
     pub(crate) async fn create(&self, new: NewStream, now_ms: u64) -> Result<StreamInfo, Error> {
         check_new(&new)?;
         let _admin = self.admin.lock().await;
-        {
+        let created_ms = {
             let streams = self.streams();
             if streams.by_name.contains_key(&new.name) {
                 return Err(Error::StreamExists);
@@ -204,10 +204,11 @@ impl Inner {
             if streams.by_uid.len() >= self.config.max_streams {
                 return Err(Limit::Streams.into());
             }
-        }
+            streams.creation(now_ms)
+        };
         let (uid, in_memory) = (Uid(crypt::random()), new.in_memory);
         let record = Record {
-            created_ms: now_ms,
+            created_ms,
             version: new_version(),
             status: Status::Active,
             media_type: new.media_type,

@@ -31,6 +31,8 @@ use crate::sweep::{self, Swept};
 pub(crate) struct Streams {
     pub(crate) by_uid: BTreeMap<Uid, Arc<Stream>>,
     pub(crate) by_name: BTreeMap<String, Uid>,
+    /// The newest creation of one that was deleted.
+    deleted_ms: u64,
 }
 
 impl Streams {
@@ -42,7 +44,14 @@ impl Streams {
 
     pub(crate) fn remove(&mut self, stream: &Stream) {
         self.by_uid.remove(&stream.uid);
-        self.by_name.remove(&stream.state().record.name);
+        let state = stream.state();
+        self.by_name.remove(&state.record.name);
+        self.deleted_ms = self.deleted_ms.max(state.record.created_ms);
+    }
+
+    /// When a stream that is made now was created: an ARN is name and time, and that of a deleted stream is nobody else's.
+    pub(crate) fn creation(&self, now_ms: u64) -> u64 {
+        now_ms.max(self.deleted_ms + 1)
     }
 }
 

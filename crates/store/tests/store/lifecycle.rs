@@ -29,6 +29,16 @@ async fn names_are_unique_and_streams_are_found_by_both_names() {
 }
 
 #[tokio::test]
+async fn the_arn_of_a_deleted_stream_is_nobody_elses() {
+    let (store, s) = with_stream(24).await;
+    let old = StreamRef::Arn(store.describe(&s).unwrap().arn);
+    store.delete_stream(&s, None).await.unwrap();
+    store.create_stream(new_stream("s", 24), T0).await.unwrap();
+    assert!(store.describe(&s).is_ok(), "one of the same name, made in the same millisecond");
+    assert!(matches!(store.describe(&old), Err(Error::StreamNotFound)));
+}
+
+#[tokio::test]
 async fn streams_are_listed_in_pages_by_name() {
     let store = open(Backend::memory(), T0).await;
     for name in ["b", "a-2", "a-1", "a-3"] {
