@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use antiphon_base::{ErrorKind, ParticipantId, RoomName};
 use antiphon_media::video::Decoders;
-use antiphon_shard::{Door, Grants, JoinError};
+use antiphon_shard::{Clock, Door, Grants, JoinError};
 
-use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::room::run::{self, Command};
 use crate::transport::Transport;
@@ -71,7 +71,7 @@ impl Bots {
             door: Arc::new(door),
             limits,
             decoders,
-            clock: Clock::new(),
+            clock: Clock::new(Instant::now()),
             rooms: Mutex::default(),
             next_session: AtomicU64::new(1),
         };

@@ -11,7 +11,6 @@
 //! - What a bot speaks is paced by its session (`inject`), what it shows is encoded on a thread of its own.
 
 mod bots;
-mod clock;
 pub mod demo;
 mod hear;
 mod inject;

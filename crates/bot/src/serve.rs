@@ -71,7 +71,7 @@ struct Connection {
 /// Runs one connection to its end.
 pub(crate) async fn serve(shared: &Arc<Shared>, room: RoomName, identity: Identity, transport: Transport) {
     let now = Instant::now();
-    let mailbox = Arc::new(Mailbox::new(shared.limits.clone(), shared.clock.wall_us(now)));
+    let mailbox = Arc::new(Mailbox::new(shared.limits.clone(), shared.clock.us(now)));
     let upsample = || -> Box<dyn Upsample> { Box::new(Upsampler::default()) };
     let session = Session::new(now, shared.limits.clone(), identity.grants, upsample);
     let pump = tokio::spawn(pump(Arc::clone(&mailbox), transport.outbound));
@@ -253,7 +253,7 @@ impl Connection {
         if let Err(error) = encoder.encode(&spoken.samples[..], &mut packet) {
             return tracing::error!(%error, "a bot's voice is not encoded");
         }
-        let now_us = self.shared.clock.wall_us(Instant::now());
+        let now_us = self.shared.clock.us(Instant::now());
         let level = level_dbov(&spoken.samples[..]);
         let packet = track.sound(spoken.due, now_us, &packet, spoken.first, level);
         self.send([packet]);
@@ -266,7 +266,7 @@ impl Connection {
         }
         let Some(Sender::Packets(track)) = &mut self.senders[source.index()] else { return };
         let now = Instant::now();
-        let packet = track.sound(now, self.shared.clock.wall_us(now), packet, false, UNKNOWN_LEVEL);
+        let packet = track.sound(now, self.shared.clock.us(now), packet, false, UNKNOWN_LEVEL);
         self.send([packet]);
     }
 
@@ -299,7 +299,7 @@ impl Connection {
         }
         let Some(Sender::Packets(track)) = &mut self.senders[source.index()] else { return };
         let now = Instant::now();
-        match track.picture(now, self.shared.clock.wall_us(now), unit) {
+        match track.picture(now, self.shared.clock.us(now), unit) {
             Ok(packets) => self.send(packets),
             Err(error) => {
                 let error = ErrorBody { code: ErrorKind::BadRequest, message: error.to_string() };

@@ -1,17 +1,18 @@
-//! The bridge between monotonic time and microseconds since the Unix epoch, fixed when a shard starts.
+//! The bridge between monotonic time and microseconds since the Unix epoch, read once: later times follow the
+//! monotonic clock, so that they never jump.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// One pair of readings; all shards of a process share one, so their times compare.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock {
+pub struct Clock {
     base: Instant,
     base_us: u64,
 }
 
 impl Clock {
     /// Reads the system's clock once.
-    pub(crate) fn new(base: Instant) -> Self {
+    pub fn new(base: Instant) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::at(base, u64::try_from(since.as_micros()).unwrap_or(0))
     }
@@ -22,7 +23,7 @@ impl Clock {
     }
 
     /// Microseconds since the Unix epoch at `at`.
-    pub(crate) fn us(&self, at: Instant) -> u64 {
+    pub fn us(&self, at: Instant) -> u64 {
         let whole = |d: std::time::Duration| d.as_secs() * 1_000_000 + u64::from(d.subsec_micros());
         match at.checked_duration_since(self.base) {
             Some(after) => self.base_us + whole(after),

@@ -56,6 +56,7 @@ pub use antiphon_room::SelectError;
 pub use attach::{
     AttachCommand, AttachEvent, AttachRequest, AttachSender, Attachment, OutPacket, TapRequest,
 };
+pub use clock::Clock;
 pub use config::Config;
 pub use door::{Attaching, Door, Place, Say};
 pub use engine::{Engine, Lag, Transmit};

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use antiphon_base::{ErrorKind, PixelFormat, Source, VideoCodec};
 use antiphon_media::video::{EncodeError, EncoderConfig};
 use antiphon_media::worker::{self, Reply, Request, Worker};
-use antiphon_shard::OutPacket;
+use antiphon_shard::{Clock, OutPacket};
 use antiphon_wire::bot::BotEvent;
 use antiphon_wire::control::ErrorBody;
 
 use super::track::OutTrack;
-use crate::clock::Clock;
 use crate::mailbox::Mailbox;
 
 /// Frames per second that the bitrate is divided by.
@@ -119,7 +118,7 @@ impl Work {
     fn show(&mut self, raw: &RawPicture) -> Result<(), EncodeError> {
         let now = Instant::now();
         let Some(data) = self.encode(raw, now)? else { return Ok(()) };
-        match self.track.picture(now, self.clock.wall_us(now), &data) {
+        match self.track.picture(now, self.clock.us(now), &data) {
             Ok(packets) => (self.send)(packets),
             Err(error) => tracing::warn!(%error, "encoded picture is not sent"),
         }

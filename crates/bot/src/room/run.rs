@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use antiphon_base::{ErrorKind, ParticipantId, ParticipantKey, RoomName};
 use antiphon_media::video::Decoders;
-use antiphon_shard::{AttachCommand, AttachEvent, AttachRequest, Door, Grants, JoinError, Place};
+use antiphon_shard::{AttachCommand, AttachEvent, AttachRequest, Clock, Door, Grants, JoinError, Place};
 use antiphon_wire::bot::{BotEvent, MediaSession};
 use antiphon_wire::control::{ErrorBody, ParticipantKind, ServerMessage};
 
 use super::core::Room;
-use crate::clock::Clock;
 use crate::inject::player::TICK;
 use crate::limits::Limits;
 use crate::mailbox::Mailbox;
@@ -84,7 +83,7 @@ fn tap_id(clock: Clock) -> ParticipantId {
     use std::sync::atomic::{AtomicU64, Ordering};
     static TAPS: AtomicU64 = AtomicU64::new(0);
     let number = TAPS.fetch_add(1, Ordering::Relaxed);
-    let name = format!("tap-{:x}-{number}", clock.wall_us(Instant::now()));
+    let name = format!("tap-{:x}-{number}", clock.us(Instant::now()));
     ParticipantId::new(&name).expect("hexadecimal and hyphens, short")
 }
 
@@ -103,7 +102,7 @@ async fn serve(room: &mut Room, place: &Place, clock: Clock, commands: &async_ch
                 }
                 // What came during a stall is there for the ticks that make up for it.
                 take(room, place);
-                room.tick(clock.wall_us(due));
+                room.tick(clock.us(due));
                 due += TICK;
             }
             command = commands.recv() => match command {
