@@ -102,6 +102,9 @@ impl Home {
     /// Tells all streams what has changed; forgets those that nobody holds any more. How many events were lost.
     fn tell_watches(&mut self) -> u64 {
         self.watches.retain(|watch| !watch.events.is_closed());
+        if self.watches.is_empty() {
+            return 0;
+        }
         let viewers = self.room.viewers();
         let mut lost = 0;
         for watch in &mut self.watches {
