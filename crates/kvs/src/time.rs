@@ -26,16 +26,9 @@ fn seconds(date: [&str; 3], clock: [&str; 3]) -> Option<u64> {
     Some(days(year, month, day)? * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
-/// Seconds since 1970 as `2026-01-31T23:59:59Z`, after Hinnant's `civil_from_days`.
+/// Seconds since 1970 as `2026-01-31T23:59:59Z`.
 pub(crate) fn to_iso_8601(seconds: u64) -> String {
-    let days = seconds / 86_400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (year, month, day) = antiphon_store::date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }

@@ -2,18 +2,22 @@
 
 const HOUR_MS: u64 = 3_600_000;
 
-/// `YYYYMMDDHH` of a time in milliseconds since 1970, after Hinnant's `civil_from_days`.
-pub(crate) fn folder(ms: u64) -> String {
-    let hours = ms / HOUR_MS;
-    let days = hours / 24 + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
+/// Year, month and day of the calendar (UTC) of a day, which is counted from 1970-01-01; after Hinnant's `civil_from_days`.
+pub fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// `YYYYMMDDHH` of a time in milliseconds since 1970.
+pub(crate) fn folder(ms: u64) -> String {
+    let hours = ms / HOUR_MS;
+    let (year, month, day) = date(hours / 24);
     format!("{year:04}{month:02}{day:02}{:02}", hours % 24)
 }
 

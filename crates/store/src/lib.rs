@@ -73,6 +73,7 @@ pub use archive::{FragmentInfo, FragmentList, MAX_LIST, MAX_PAGE, Page, Range};
 pub use check::{Depth, Report, look};
 pub use config::Config;
 pub use error::{Error, Limit, StorageFault};
+pub use hour::date;
 pub use index::Clock;
 pub use ingest::{FaultKind, Timecodes};
 pub use layout::{Flags, HeaderId};

@@ -5,20 +5,8 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 import { Program } from "../src/python.js";
+import { CONFIG, KEY, SECRET } from "../src/stored.js";
 import { suite } from "../src/suite.js";
-
-const KEY = "AKIDTEST";
-const SECRET = "a secret of this test only";
-const CONFIG = `[demo]
-enabled = false
-
-[store]
-enabled = true
-
-[kvs]
-access_key_id = "${KEY}"
-secret_access_key = "${SECRET}"
-`;
 
 const it = suite({ server: { config: CONFIG }, chromium: true });
 const require = createRequire(import.meta.url);

@@ -27,20 +27,10 @@ import {
   UnsupportedStreamMediaTypeException,
 } from "@aws-sdk/client-kinesis-video-archived-media";
 import { GetMediaCommand, KinesisVideoMediaClient } from "@aws-sdk/client-kinesis-video-media";
+import { KEY, CONFIG as KVS, SECRET } from "../src/stored.js";
 import { suite } from "../src/suite.js";
 
-const KEY = "AKIDTEST";
-const SECRET = "a secret of this test only";
-const CONFIG = `[demo]
-enabled = false
-
-[store]
-enabled = true
-
-[kvs]
-access_key_id = "${KEY}"
-secret_access_key = "${SECRET}"
-keys = [{ access_key_id = "AKIDLESS", secret_access_key = "less", actions = ["Describe*", "CreateToken"], streams = ["mine-*"] }]
+const CONFIG = `${KVS}keys = [{ access_key_id = "AKIDLESS", secret_access_key = "less", actions = ["Describe*", "CreateToken"], streams = ["mine-*"] }]
 http = "127.0.0.1:0"
 `;
 

@@ -3,20 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Program } from "../src/python.js";
+import { CONFIG, KEY, SECRET } from "../src/stored.js";
 import { suite } from "../src/suite.js";
-
-const KEY = "AKIDTEST";
-const SECRET = "a secret of this test only";
-const CONFIG = `[demo]
-enabled = false
-
-[store]
-enabled = true
-
-[kvs]
-access_key_id = "${KEY}"
-secret_access_key = "${SECRET}"
-`;
 
 const it = suite({ server: { config: CONFIG } });
 

@@ -86,9 +86,7 @@ impl Backend {
         self.spool = spool::Spool::read_only(root)?;
         Ok(self)
     }
-}
 
-impl Backend {
     /// All objects below `prefix`, in any order.
     async fn list(&self, prefix: &Path) -> Result<Vec<Listed>, object_store::Error> {
         if self.conditional {
