@@ -83,7 +83,7 @@ pub enum AttachEvent {
     Keyframe(Source),
 }
 
-pub use antiphon_room::{RecordingCommand, RecordingEnd, RecordingView, TapRequest};
+pub use antiphon_room::{RecordingCommand, RecordingEnd, RecordingView, TapRequest, Waiting};
 
 /// What a holder tells the shard.
 #[derive(Debug)]

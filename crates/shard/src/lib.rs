@@ -55,7 +55,7 @@ mod watch;
 pub use antiphon_room::SelectError;
 pub use attach::{
     AttachCommand, AttachEvent, AttachRequest, AttachSender, Attachment, OutPacket, RecordingCommand,
-    RecordingEnd, RecordingView, TapRequest,
+    RecordingEnd, RecordingView, TapRequest, Waiting,
 };
 pub use clock::Clock;
 pub use config::Config;
