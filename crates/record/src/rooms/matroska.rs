@@ -55,6 +55,7 @@ impl Form {
         Some(Self(Track {
             number,
             kind: 1,
+            channels: 1,
             codec: codec.into(),
             codec_private,
             width,
