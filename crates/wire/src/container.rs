@@ -371,13 +371,35 @@ mod tests {
     fn an_av1_sequence_header_is_told_and_delimiters_are_left_out() {
         // 320x180, main profile, level 3.0, 4:2:0, by the fields of the specification (5.5).
         let fields: [(u32, u32); 22] = [
-            (0, 3), (0, 1), (0, 1), (0, 1), (0, 1), (0, 5), (0, 12), (4, 5), (8, 4), (7, 4), (319, 9), (179, 8),
-            (0, 1), (0, 3), (0, 4), (0, 1), (1, 1), (1, 1), (0, 3), (0, 3), (0, 1), (0, 2),
+            (0, 3),
+            (0, 1),
+            (0, 1),
+            (0, 1),
+            (0, 1),
+            (0, 5),
+            (0, 12),
+            (4, 5),
+            (8, 4),
+            (7, 4),
+            (319, 9),
+            (179, 8),
+            (0, 1),
+            (0, 3),
+            (0, 4),
+            (0, 1),
+            (1, 1),
+            (1, 1),
+            (0, 3),
+            (0, 3),
+            (0, 1),
+            (0, 2),
         ];
         let bits: Vec<u8> =
             fields.iter().flat_map(|(v, n)| (0..*n).rev().map(move |i| u8::from(v >> i & 1 == 1))).collect();
-        let payload: Vec<u8> =
-            bits.chunks(8).map(|c| c.iter().enumerate().fold(0, |byte, (i, bit)| byte | bit << (7 - i))).collect();
+        let payload: Vec<u8> = bits
+            .chunks(8)
+            .map(|c| c.iter().enumerate().fold(0, |byte, (i, bit)| byte | bit << (7 - i)))
+            .collect();
         let sequence = [&[0x0a, u8::try_from(payload.len()).unwrap()][..], &payload].concat();
         let unit = [&[0x12, 0][..], &sequence, &[0x32, 2, 0x10, 0x00]].concat();
         let contained = contain(VideoCodec::Av1, &unit).unwrap();

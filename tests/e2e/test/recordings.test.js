@@ -302,3 +302,28 @@ test("who does not agree is not kept, and who records from the page sees it", { 
   const timeline = (await ask(record, "GET", `${path}/${asked.json.id}/timeline`)).json;
   assert.ok(!JSON.stringify(timeline).includes(ben.id), "not in the timeline either");
 });
+
+test("H.264 is kept with lengths and avcC", { timeout: 60_000 }, async () => {
+  const room = it.room();
+  const record = await it.server.token(room, { grants: "record" });
+  const bot = await it.python("inject_h264.py", room);
+  const { id: who } = await bot.event("ready");
+  const path = `/v1/rooms/${room}/recordings`;
+  const { status, json } = await ask(record, "POST", path);
+  assert.equal(status, 201, JSON.stringify(json));
+  const tracks = async () => (await ask(record, "GET", `${path}/${json.id}/tracks`)).json.tracks;
+  const [track] = await until("the track", async () => {
+    const now = await tracks();
+    return now.length > 0 && now;
+  });
+  assert.deepEqual([track.participant, track.codec, track.files], [who, "h264", ["mkv"]]);
+  const at = Date.now();
+  await until("three seconds", () => Date.now() > at + 3_000);
+  assert.equal((await ask(record, "POST", `${path}/${json.id}:stop`)).status, 200);
+  const probed = await probe((await fetched(record, `${path}/${json.id}/tracks/1.mkv`)).bytes, "h264.mkv");
+  assert.equal(probed.codec, "h264");
+  assert.match(probed.first, /^K/);
+  assert.ok(probed.times.length > 25, `${probed.times.length} pictures`);
+  const webm = await ask(record, "GET", `${path}/${json.id}/tracks/1.webm`);
+  assert.deepEqual([webm.status, webm.json.error.code], [400, "bad_request"]);
+});

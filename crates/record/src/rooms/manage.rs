@@ -283,7 +283,9 @@ impl Inner {
     /// Takes a place among those that run.
     fn reserve(&self, active: Active) -> Result<(), Error> {
         let mut all = self.active();
-        if all.values().any(|a| a.about.room == active.about.room) {
+        // One that has stopped is only being stored.
+        let runs = |a: &Active| a.status.borrow().state != RecordingState::Stopped;
+        if all.values().any(|a| a.about.room == active.about.room && runs(a)) {
             return Err(Error::RoomRecorded);
         }
         if all.len() >= self.policy.running {

@@ -11,7 +11,7 @@ use antiphon_shard::{
     AttachCommand, AttachEvent, Place, RecordingCommand, RecordingEnd, RecordingView, Roster, TapRequest,
 };
 use antiphon_store::{Store, StreamRef};
-use antiphon_wire::control::{RecordingState, ServerMessage};
+use antiphon_wire::control::{RecordingState, ServerMessage, Speaker};
 use antiphon_wire::rtp::Packet;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -74,6 +74,8 @@ struct State {
     tracks: Vec<(Track, bool)>,
     taps: Vec<TrackKey>,
     timeline: Timeline,
+    /// Who is heard.
+    speakers: Vec<Speaker>,
     /// The timeline's store; there from the moment on at which something may be kept.
     events: Option<Keep>,
     cut_at: Instant,
@@ -96,6 +98,7 @@ impl Run {
             tracks: Vec::new(),
             taps: Vec::new(),
             timeline: Timeline::default(),
+            speakers: Vec::new(),
             events: None,
             cut_at: Instant::now(),
             uncut: false,
@@ -214,15 +217,18 @@ impl Run {
     }
 
     fn control(&self, state: &mut State, message: ServerMessage) {
-        if let ServerMessage::Speakers { speakers } = &message
-            && Self::records(state)
-        {
-            let event = state.timeline.speakers(speakers);
-            self.tell(state, event);
-        }
-        if state.roster.update(message) {
-            self.settle(state);
-        }
+        let speakers = match message {
+            ServerMessage::Speakers { speakers } => Some(speakers),
+            message => {
+                if !state.roster.update(message) {
+                    return;
+                }
+                None
+            }
+        };
+        // A steady voice makes no further message: it is told when the recording, or its speaker, begins.
+        state.speakers = speakers.unwrap_or(std::mem::take(&mut state.speakers));
+        self.settle(state);
     }
 
     /// Brings taps, tracks and timeline in line with who is there and may be kept.
@@ -256,7 +262,8 @@ impl Run {
                 .map(ToString::to_string)
                 .collect();
             let dominant = state.timeline.dominant(order.into_iter());
-            for event in events.into_iter().chain(dominant) {
+            let speakers = state.timeline.speakers(&state.speakers);
+            for event in events.into_iter().chain(dominant).chain(speakers) {
                 self.tell(state, event);
             }
         }

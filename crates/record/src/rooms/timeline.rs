@@ -28,6 +28,7 @@ impl Person {
 pub(crate) struct Timeline {
     people: BTreeMap<ParticipantKey, Person>,
     dominant: Vec<String>,
+    speakers: Value,
 }
 
 impl Timeline {
@@ -65,12 +66,17 @@ impl Timeline {
         self.people.values().any(|p| p.id == id)
     }
 
-    /// Who is heard, the loudest first.
-    pub(crate) fn speakers(&self, speakers: &[Speaker]) -> Value {
+    /// Who is heard, the loudest first; `None`: as before.
+    pub(crate) fn speakers(&mut self, speakers: &[Speaker]) -> Option<Value> {
         let kept = speakers.iter().filter(|s| self.kept(s.participant.as_str()));
         let levels: Vec<Value> =
             kept.map(|s| json!({"participant": s.participant, "level": s.level})).collect();
-        json!({"event": "speakers", "speakers": levels})
+        let event = json!({"event": "speakers", "speakers": levels});
+        if event == self.speakers {
+            return None;
+        }
+        self.speakers = event.clone();
+        Some(event)
     }
 
     /// Who leads the conversation; `None`: as before.
@@ -116,7 +122,8 @@ mod tests {
             ["participant_left", "participant_renamed"]
         );
         let speaker = |id: &str| Speaker { participant: ParticipantId::new(id).unwrap(), level: 30 };
-        let told = timeline.speakers(&[speaker("p2"), speaker("p1")]);
+        let told = timeline.speakers(&[speaker("p2"), speaker("p1")]).unwrap();
+        assert_eq!(timeline.speakers(&[speaker("p1")]), None);
         assert_eq!(told["speakers"], json!([{"participant": "p1", "level": 30}]));
         assert!(timeline.dominant(["p1".to_owned(), "p2".to_owned()].into_iter()).is_some());
         assert_eq!(timeline.dominant(["p1".to_owned()].into_iter()), None);
