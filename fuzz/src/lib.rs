@@ -27,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     target("http_headers", targets::http_headers::run, 2_048),
     target("kvs_repack", targets::kvs_repack::run, 2_048),
     target("kvs_request", targets::kvs_request::run, 2_048),
+    target("record_file", targets::record_file::run, 4_096),
     target("record_sound", targets::record_sound::run, 4_096),
     target("room_slot", targets::room_slot::run, 2_048),
     target("rtcp", targets::rtcp::run, 1_500),
@@ -43,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     target("stun", targets::stun::run, 512),
     target("topic", targets::topic::run, 2_048),
     target("whep", targets::whep::run, 1_100),
+    target("wire_container", targets::wire_container::run, 2_048),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8]), max_bytes: usize) -> Target {

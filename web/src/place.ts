@@ -37,6 +37,8 @@ export interface Claims {
   name?: string;
   /** An identity: the token is one person's. */
   sub?: string;
+  /** What it lets its bearer do, where it says. */
+  grants?: string[];
   /** Seconds since the Unix epoch. */
   exp?: number;
 }

@@ -1,6 +1,6 @@
 // What happens in a room without being drawn: own tracks into it, notices out of it, the screen share.
 
-import type { LeaveReason, Room } from "@antiphon/client";
+import type { LeaveReason, RecordingState, Room } from "@antiphon/client";
 import { useCallback, useEffect, useState } from "preact/hooks";
 import type { LocalMedia } from "./media.js";
 import type { Notify } from "./toasts.js";
@@ -29,6 +29,12 @@ export function useOwnTracks(room: Room, media: LocalMedia, notify: Notify): voi
   }, [room, media]);
 }
 
+const RECORDING_WORDS = {
+  announcing: "This call is about to be recorded",
+  recording: "This call is being recorded",
+  paused: "The recording is paused",
+};
+
 const LEFT_WORDS: Partial<Record<LeaveReason, string>> = {
   connection_lost: "lost the connection",
   removed: "was removed",
@@ -39,6 +45,7 @@ export function useRoomNotices(room: Room, media: LocalMedia, notify: Notify): v
   useEffect(() => {
     const nameOf = (id: string) => room.participants.get(id)?.name || "Someone";
     let lost = false;
+    let recorded: RecordingState | undefined;
     const offs = [
       room.on("participantJoined", p => p.id !== room.id && notify(`${p.name || "Someone"} joined`)),
       room.on("participantLeft", ({ participant, reason }) =>
@@ -62,6 +69,13 @@ export function useRoomNotices(room: Room, media: LocalMedia, notify: Notify): v
         if (error.code === "forbidden") notify(listenOnly, "problem");
         else if (error.code !== "closed")
           notify(`Your ${source.replace("_", " ")}: ${error.message}`, "problem");
+      }),
+      room.on("recording", recording => {
+        const before = recorded;
+        recorded = recording?.state;
+        if (recorded === before) return;
+        const words = recording ? RECORDING_WORDS[recording.state] : "Nothing is recorded any more";
+        notify(words, recorded === "recording" ? "problem" : "info");
       }),
       room.on("draining", () => notify("The server restarts. You will be brought back.", "problem")),
       room.on("state", state => {

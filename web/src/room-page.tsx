@@ -11,6 +11,7 @@ import type { LocalMedia } from "./media.js";
 import { People } from "./people.js";
 import type { Place } from "./place.js";
 import { loadPreferences, savePreferences } from "./preferences.js";
+import { RecordingAsk, RecordingControl, RecordingSign } from "./recording.js";
 import { useOwnTracks, useRoomNotices, useScreenShare } from "./room-effects.js";
 import { Settings } from "./settings.js";
 import type { SlotVideos } from "./slot-videos.js";
@@ -84,7 +85,9 @@ export function RoomPage({ room, media, videos, place }: RoomPageProps) {
           {place.room}
         </h1>
         <ConnectionMark state={room.state} />
+        <RecordingSign recording={room.recording} />
         <span class="spacer" />
+        <RecordingControl room={room} place={place} notify={notify} />
         <CopyLink place={place} notify={notify} testId="copy-link" class="header-button" />
         <button
           type="button"
@@ -149,6 +152,7 @@ export function RoomPage({ room, media, videos, place }: RoomPageProps) {
         onLeave={() => room.leave()}
       />
       <Toasts toasts={toasts} dismiss={dismiss} />
+      <RecordingAsk room={room} notify={notify} />
       {settingsOpen && (
         <Settings
           room={room}

@@ -26,7 +26,8 @@ use crate::metrics::{Metrics, Refused};
 use crate::offers::Offers;
 use crate::web::WebFiles;
 use crate::{
-    bot, contacts, guest, health, ice, join, layers, options, participant, player, rooms, web, whip,
+    bot, contacts, guest, health, ice, join, layers, options, participant, player, recordings, rooms, web,
+    whip,
 };
 
 /// Where the Kinesis Video Streams API is on the main port.
@@ -237,6 +238,7 @@ impl App {
             .merge(whip::routes())
             .merge(player::routes())
             .merge(contacts::routes())
+            .merge(recordings::routes())
             .method_not_allowed_fallback(wrong_method)
             .layer(middleware::from_fn(layers::cross_origin));
         let pages = Router::new()

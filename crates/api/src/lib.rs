@@ -28,6 +28,7 @@ mod options;
 mod participant;
 mod player;
 mod proxy;
+mod recordings;
 mod rooms;
 pub mod serve;
 pub mod web;

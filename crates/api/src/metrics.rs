@@ -179,6 +179,38 @@ impl Collector for RecordCollector {
                 .encode_descriptor(name, help, None, MetricType::Counter)?
                 .encode_counter::<[(&str, &str); 0], _, u64>(&value, None)?;
         }
+        self.recordings(&mut encoder)
+    }
+}
+
+impl RecordCollector {
+    fn recordings(&self, encoder: &mut DescriptorEncoder) -> Result<(), Error> {
+        let now = self.0.rooms().metrics();
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        for (name, help, value) in [
+            ("recordings", "Rooms that are recorded, announced ones included", count(now.running)),
+            ("recordings_max", "Rooms that may be recorded at a time", count(now.running_max)),
+        ] {
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
+        }
+        for (name, help, value) in [
+            ("recording_frames", "Frames of recordings that were handed to the store", now.frames),
+            (
+                "recording_frames_dropped",
+                "Frames of recordings that the store did not take in time",
+                now.frames_dropped,
+            ),
+            ("recording_tracks_failed", "Tracks of recordings that could not be stored", now.tracks_failed),
+            (
+                "recording_tracks_left_out",
+                "Tracks that were not recorded: a codec that is not kept, or too many",
+                now.tracks_left_out,
+            ),
+        ] {
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Counter)?
+                .encode_counter::<[(&str, &str); 0], _, u64>(&value, None)?;
+        }
         Ok(())
     }
 }

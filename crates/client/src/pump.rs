@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use antiphon_base::Source;
 use antiphon_wire::bot::{BotEvent, QueueState};
+use antiphon_wire::control::RecordingState;
 use antiphon_wire::topic;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::sync::mpsc;
@@ -113,6 +114,9 @@ fn take(shared: &Shared, text: &Utf8Bytes) -> Option<Error> {
         }
         BotEvent::Error { error, fatal: true } => {
             return Some(Error::Refused { kind: error.code, message: error.message.clone() });
+        }
+        BotEvent::Recording { recording, state, consent: false } if *state != RecordingState::Stopped => {
+            shared.acknowledge(recording);
         }
         BotEvent::Closed { reason } => *lock(&shared.left) = Some(*reason),
         other => lock(&shared.roster).follow(other),

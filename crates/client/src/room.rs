@@ -180,6 +180,13 @@ impl Room {
         self.shared.request(|id| BotMessage::RequestKeyframe { id, stream }).await.map(drop)
     }
 
+    /// Answers a recording that asks for consent (`BotEvent::Recording`), for whoever the bot speaks for. One that does not ask is
+    /// acknowledged by itself.
+    pub async fn consent_to_recording(&self, recording: &str, consent: bool) -> Result<(), Error> {
+        let (recording, consent) = (recording.to_owned(), Some(consent));
+        self.shared.request(|id| BotMessage::AcknowledgeRecording { id, recording, consent }).await.map(drop)
+    }
+
     /// Listens to these topics and no others (`*`: all); messages come by [`Room::recv`].
     pub async fn listen(&self, topics: impl IntoIterator<Item = impl Into<String>>) -> Result<(), Error> {
         let topics = topics.into_iter().map(Into::into).collect();

@@ -109,6 +109,15 @@ impl Shared {
         self.answer(answer).await
     }
 
+    /// Says that a recording was heard of. A full queue loses it; whoever records then waits in vain, which it is told.
+    pub(crate) fn acknowledge(&self, recording: &str) {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let message = BotMessage::AcknowledgeRecording { id, recording: recording.to_owned(), consent: None };
+        if let Ok(message) = text(&message) {
+            let _ = self.outgoing.try_send(message);
+        }
+    }
+
     /// Sets a mark and waits for it.
     pub(crate) async fn mark(
         &self,

@@ -31,6 +31,18 @@ pub enum Error {
     /// Nothing of that kind is in the stream.
     #[error("{0}")]
     NotThere(&'static str),
+    /// No such recording.
+    #[error("there is no such recording (any more)")]
+    NoRecording,
+    /// Its room is recorded.
+    #[error("this room is recorded already, or is about to be")]
+    RoomRecorded,
+    /// As many rooms are recorded as may be.
+    #[error("as many rooms are recorded as may be at a time")]
+    TooManyRecordings,
+    /// That cannot be done with a recording as it stands.
+    #[error("{0}")]
+    WrongState(&'static str),
     /// A value that cannot be.
     #[error("{0}")]
     BadRequest(String),
@@ -51,10 +63,14 @@ impl Error {
         use antiphon_store::Error as Store;
         match self {
             Self::Disabled => ErrorKind::Disabled,
-            Self::AtLimit | Self::Store(Store::Limit(Limit::Streams)) => ErrorKind::AtLimit,
-            Self::AlreadyRunning => ErrorKind::AlreadyRunning,
-            Self::Starting | Self::NotRunning | Self::NotPresent => ErrorKind::Conflict,
-            Self::NoContact | Self::NotThere(_) | Self::Store(Store::StreamNotFound) => ErrorKind::NotFound,
+            Self::AtLimit | Self::TooManyRecordings | Self::Store(Store::Limit(Limit::Streams)) => {
+                ErrorKind::AtLimit
+            }
+            Self::AlreadyRunning | Self::RoomRecorded => ErrorKind::AlreadyRunning,
+            Self::Starting | Self::NotRunning | Self::NotPresent | Self::WrongState(_) => ErrorKind::Conflict,
+            Self::NoContact | Self::NoRecording | Self::NotThere(_) | Self::Store(Store::StreamNotFound) => {
+                ErrorKind::NotFound
+            }
             Self::BadRequest(_) | Self::Store(Store::InvalidArgument(_)) => ErrorKind::BadRequest,
             Self::Room(error) => error.kind,
             Self::Store(Store::NoDataRetention) => ErrorKind::NoDataRetention,

@@ -3,6 +3,9 @@
 use crate::sound::{Documents, Sounding};
 use crate::wav::{Wanted, Weave};
 
+/// Bytes of a recorded track, made into files.
+pub use crate::rooms::fuzz as recording;
+
 /// Bytes of a stream, in pieces that begin as documents do, woven into a file's channels.
 pub fn sound(bytes: &[u8]) {
     let (mut documents, mut weave) = (Documents::default(), Weave::new(Wanted::Stereo, 1_000, 8_000));

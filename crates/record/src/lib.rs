@@ -9,6 +9,8 @@
 //! - Packets become 20 ms of PCM per tick (`ears`), those blocks on a time axis (`blocks`), those go by a bounded queue to a task
 //!   that feeds a session of the store (`writer`). A store that is slow loses that contact blocks, which are counted, and delays nobody.
 //! - [`Sound`] reads it back.
+//!
+//! [`rooms`] keeps whole rooms, each track as it was sent.
 
 mod blocks;
 mod clock;
@@ -24,6 +26,7 @@ mod options;
 mod packets;
 mod reading;
 mod recorder;
+pub mod rooms;
 mod settings;
 mod sound;
 mod streaming;

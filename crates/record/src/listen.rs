@@ -33,13 +33,7 @@ pub(crate) enum Happening {
 impl Here {
     /// Enters a room, and returns when it is known who is there.
     pub(crate) async fn enter(door: &dyn Door, room: &RoomName, ears: Ears) -> Result<Self, JoinError> {
-        let request = AttachRequest {
-            id: own_id(),
-            name: "recorder".into(),
-            kind: ParticipantKind::Bot,
-            grants: Grants { publish: false, subscribe: true, moderate: false },
-            hidden: true,
-        };
+        let request = recorder_request();
         let entering = async {
             let mut here = Self { ears, place: door.attach(room, request).await? };
             loop {
@@ -89,6 +83,17 @@ pub(crate) async fn next(place: Option<&Place>) -> Happening {
 
 fn gone() -> JoinError {
     JoinError::new(ErrorKind::Overloaded, "the room did not answer: try again")
+}
+
+/// As whom a recorder enters a room: it listens, and nobody sees it.
+pub(crate) fn recorder_request() -> AttachRequest {
+    AttachRequest {
+        id: own_id(),
+        name: "recorder".into(),
+        kind: ParticipantKind::Bot,
+        grants: Grants { publish: false, subscribe: true, moderate: false },
+        hidden: true,
+    }
 }
 
 /// Ours in the room, which nobody sees: used once in this process.

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::history::{self, History, Run, RunChange};
 use crate::listen::Here;
 use crate::options::{Form, Options};
+use crate::rooms::Recordings;
 use crate::settings::{Limits, Settings};
 use crate::streaming::{COMMANDS, Command, Streaming, Where};
 use crate::writer::{Layout, Opened};
@@ -65,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Clock,
     contacts: Mutex<Contacts>,
     counters: Counters,
+    rooms: Recordings,
 }
 
 /// As whom somebody enters a room.
@@ -85,15 +87,23 @@ pub struct Recorder(pub(crate) Arc<Inner>);
 impl Recorder {
     /// Over an open store; it enters rooms by `door`.
     pub fn new(store: Store, door: impl Door + 'static, settings: Settings, limits: Limits) -> Self {
+        let (door, clock): (Arc<dyn Door>, _) = (Arc::new(door), Clock::new());
+        let rooms = Recordings::new(store.clone(), door.clone(), clock, limits.recordings.clone());
         Self(Arc::new(Inner {
             store,
-            door: Arc::new(door),
+            door,
             settings: Mutex::new(settings),
             limits,
-            clock: Clock::new(),
+            clock,
+            rooms,
             contacts: Mutex::default(),
             counters: Counters::default(),
         }))
+    }
+
+    /// Recordings of rooms.
+    pub fn rooms(&self) -> &Recordings {
+        &self.0.rooms
     }
 
     /// The settings in force.
@@ -237,7 +247,7 @@ impl Recorder {
 
     /// Removes contacts' streams of which nothing is kept any more. Meant to be called once a minute, after the store's sweep.
     pub async fn sweep(&self) -> u64 {
-        let (mut removed, mut after) = (0, String::new());
+        let (mut removed, mut after) = (self.0.rooms.sweep().await, String::new());
         loop {
             let page = self.0.store.list_streams("", &after, SWEEP_PAGE);
             let Some(last) = page.last() else { return removed };
@@ -264,6 +274,7 @@ impl Recorder {
         for (_, mut done) in running {
             let _ = done.wait_for(|done| *done).await;
         }
+        self.0.rooms.close().await;
     }
 
     /// Counts.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::contact::ContactId;
+use crate::rooms::Policy;
 
 const MAX_PREFIX_BYTES: usize = 100;
 const MAX_INSTANCE_BYTES: usize = 32;
@@ -103,11 +104,18 @@ pub struct Limits {
     /// Contacts that are remembered, streamed or not: 20 MB. Over it those are forgotten that are not streamed, the longest
     /// known first.
     pub contacts: usize,
+    /// Recordings of rooms.
+    pub recordings: Policy,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { streams: 100, absence: Duration::from_secs(30), contacts: 65_536 }
+        Self {
+            streams: 100,
+            absence: Duration::from_secs(30),
+            contacts: 65_536,
+            recordings: Policy::default(),
+        }
     }
 }
 

@@ -15,11 +15,12 @@
 //!   [`Room::layer_rate`] (about once per second), [`Room::audio_level`] (each audio packet), [`Room::activity`]. It calls
 //!   `layer_seen` anew after [`Room::resume`] and after [`Room::layer_gone`];
 //! - tells its load by [`Room::load`], about once per second;
+//! - hands a recorder's commands in by [`Room::record`], and what the room says of its recording out ([`Output::Recording`]);
 //! - says what publishers call their layers ([`Room::name_layers`]), for players to choose by ([`Room::select`]), and which of those without
 //!   control channel can be told how much to send ([`Room::may_bound`], [`Output::Bound`]).
 //!
 //! What holds after each drain: nobody is routed its own track, a track that is not there, is muted, or cannot be
-//! decoded; a track stands in one slot of a subscriber at most; replaying the roster deltas gives the roster; the
+//! decoded; a recorder gets nothing of who has not acknowledged that it records; a track stands in one slot of a subscriber at most; replaying the roster deltas gives the roster; the
 //! [`Output::Wanted`] masks are the union of what slots show, shall show, and taps take. `docs/design/room.md` says why
 //! it is like this.
 //!
@@ -62,6 +63,7 @@ mod output;
 mod participant;
 mod playing;
 mod rates;
+mod recording;
 mod room;
 mod scene;
 mod shed;
@@ -77,6 +79,7 @@ pub use keyframe::KeyframeCause;
 pub use output::{Feed, MAX_LAYERS, Output, SlotId, TapRequest};
 pub use playing::{Playing, SelectError};
 pub use rates::{LayerRate, MAX_TEMPORAL};
+pub use recording::{MAX_RECORDING_ID, RecordingCommand, RecordingEnd, RecordingView, Waiting};
 pub use room::{MAX_QUEUED_MESSAGES, MAX_TAPS, Room};
 pub use stats::Stats;
 pub use timer::Reason;

@@ -6,6 +6,8 @@ use antiphon_base::{ParticipantKey, TrackKey};
 use antiphon_wire::control::{LeaveReason, ServerMessage};
 use antiphon_wire::topic;
 
+use crate::recording::RecordingView;
+
 /// The most layers of a track: they are counted in a mask of eight bits.
 pub const MAX_LAYERS: u8 = 8;
 
@@ -98,6 +100,13 @@ pub enum Output {
         to: Vec<ParticipantKey>,
         /// What.
         message: Arc<topic::Message>,
+    },
+    /// What a recorder must know of its recording: first who has to be left out, then the taps.
+    Recording {
+        /// The recorder.
+        to: ParticipantKey,
+        /// How it stands.
+        view: RecordingView,
     },
     /// A participant is out: close its connection, forget its slots, taps and tracks.
     Ended {

@@ -154,6 +154,8 @@ pub(crate) struct Participant {
     pub(crate) policy: Policy,
     pub(crate) decodes: Vec<VideoCodec>,
     pub(crate) hidden: bool,
+    /// It makes, or made, a recording: what it taps is what may be kept.
+    pub(crate) records: bool,
     pub(crate) only: Option<ParticipantId>,
     pub(crate) resume_token: String,
     pub(crate) control: bool,
@@ -202,6 +204,7 @@ impl Participant {
             policy: join.policy,
             decodes: join.decodes,
             hidden: join.hidden,
+            records: false,
             only: join.only,
             resume_token: join.resume_token,
             control: join.control,

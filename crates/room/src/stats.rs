@@ -43,6 +43,10 @@ pub struct Stats {
     pub limits_told: u64,
     /// Changes of the number of videos that the server's load allows.
     pub load_caps: u64,
+    /// Recordings that were announced.
+    pub recordings_announced: u64,
+    /// Of these, never begun because somebody did not acknowledge them in time.
+    pub recordings_not_acknowledged: u64,
     /// Changes of the dominant-speaker set.
     pub dominant_changes: u64,
 }

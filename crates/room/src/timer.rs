@@ -24,6 +24,8 @@ pub enum Reason {
     Bandwidth(ParticipantKey),
     /// Publishers are to be told which layers are wanted.
     Layers,
+    /// An announced recording waits no longer.
+    Recording,
     /// The time for leaving a stopping server is over.
     Drain,
     /// The room has been empty for long enough.

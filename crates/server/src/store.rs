@@ -190,7 +190,8 @@ impl Streams {
     /// Begins to record, and to remove what is past its retention.
     pub(crate) fn record(&mut self, shards: Shards, config: &config::Config) -> Recorder {
         let settings = config.media_streaming.settings();
-        let recorder = Recorder::new(self.store.clone(), shards, settings, config.media_streaming.limits());
+        let limits = config.media_streaming.limits(config.recording.policy());
+        let recorder = Recorder::new(self.store.clone(), shards, settings, limits);
         self.recorder = Some(recorder.clone());
         self.sweeper = Some(tokio::spawn(sweep(self.store.clone(), recorder.clone())));
         recorder

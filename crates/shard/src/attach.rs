@@ -77,17 +77,21 @@ pub enum AttachEvent {
     Control(ServerMessage),
     /// A message on a topic that this attachment listens to. While its events wait it may lose some; shards count them.
     Data(Arc<topic::Message>),
+    /// How the recording stands that this attachment makes.
+    Recording(RecordingView),
     /// The room needs a keyframe of a track that this attachment publishes.
     Keyframe(Source),
 }
 
-pub use antiphon_room::TapRequest;
+pub use antiphon_room::{RecordingCommand, RecordingEnd, RecordingView, TapRequest, Waiting};
 
 /// What a holder tells the shard.
 #[derive(Debug)]
 pub enum AttachCommand {
     /// The whole set of tracks wanted in `media`.
     Tap(Vec<TapRequest>),
+    /// Announce a recording, pause it, end it. While it is announced, and of whom has not acknowledged it, taps give nothing.
+    Record(RecordingCommand),
     /// A request as on the control channel; the answer comes as `ServerMessage::Reply`.
     Request {
         /// Comes back in the reply.

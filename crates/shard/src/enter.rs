@@ -338,6 +338,7 @@ impl Core {
                 }
             }
             AttachCommand::Tap(taps) => self.with_home(now, room, |h| h.room.set_taps(now, key, taps)),
+            AttachCommand::Record(command) => self.with_home(now, room, |h| h.room.record(now, key, command)),
             AttachCommand::Request { id, request } => {
                 self.with_home(now, room, |h| h.room.request(now, key, ClientMessage { id, request }));
             }

@@ -54,7 +54,8 @@ mod watch;
 
 pub use antiphon_room::SelectError;
 pub use attach::{
-    AttachCommand, AttachEvent, AttachRequest, AttachSender, Attachment, OutPacket, TapRequest,
+    AttachCommand, AttachEvent, AttachRequest, AttachSender, Attachment, OutPacket, RecordingCommand,
+    RecordingEnd, RecordingView, TapRequest, Waiting,
 };
 pub use clock::Clock;
 pub use config::Config;

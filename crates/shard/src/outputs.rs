@@ -57,6 +57,9 @@ impl Core {
             Output::Wanted { .. } => {}
             Output::Demand { subscriber, bps } => self.order(now, room, subscriber, Order::Demand(bps)),
             Output::Bound { publisher, bps } => self.order(now, room, publisher, Order::Bound(bps)),
+            Output::Recording { to, view } => {
+                self.attachment_event(now, room, to, AttachEvent::Recording(view))
+            }
             Output::Data { to, message } => {
                 for key in to {
                     self.give_data(now, room, key, &message);
@@ -102,11 +105,17 @@ impl Core {
 
     fn deliver(&mut self, now: Instant, room: usize, to: ParticipantKey, message: ServerMessage) {
         let Some(home) = self.home_mut(room) else { return };
-        let Some(Member::Attached(attached)) = home.members.get(&to) else {
-            return self.order(now, room, to, Order::Say(Box::new(message)));
-        };
+        match home.members.get(&to) {
+            Some(Member::Attached(_)) => self.attachment_event(now, room, to, AttachEvent::Control(message)),
+            _ => self.order(now, room, to, Order::Say(Box::new(message))),
+        }
+    }
+
+    fn attachment_event(&mut self, now: Instant, room: usize, to: ParticipantKey, event: AttachEvent) {
+        let Some(home) = self.home_mut(room) else { return };
+        let Some(Member::Attached(attached)) = home.members.get(&to) else { return };
         // It does not read its events: it would see a roster that is not true. Better none.
-        if attached.events.try_send(AttachEvent::Control(message)).is_err() {
+        if attached.events.try_send(event).is_err() {
             self.with_home(now, room, |home| home.room.leave(now, to, LeaveReason::ProtocolError));
         }
     }

@@ -56,6 +56,11 @@ impl Roster {
         self.participants.values()
     }
 
+    /// The dominant speakers, in their order.
+    pub fn dominant(&self) -> impl Iterator<Item = ParticipantKey> + '_ {
+        self.dominant.iter().copied()
+    }
+
     /// Everybody: the dominant speakers in their order, then the others as they came.
     pub fn order(&self) -> impl Iterator<Item = ParticipantKey> + '_ {
         let present = self.dominant.iter().copied().filter(|k| self.participants.contains_key(k));

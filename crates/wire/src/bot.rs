@@ -6,7 +6,7 @@
 use antiphon_base::{Codec, ParticipantId, ParticipantKey, PixelFormat, RoomName, Source, VideoCodec};
 use serde::{Deserialize, Serialize};
 
-use crate::control::{ControlError, ErrorBody, LayerWish, LeaveReason, ParticipantInfo};
+use crate::control::{ControlError, ErrorBody, LayerWish, LeaveReason, ParticipantInfo, RecordingState};
 
 /// The version of the frame protocol and of these messages.
 pub const PROTOCOL: u32 = 1;
@@ -283,6 +283,16 @@ pub enum BotMessage {
         /// `*` stands for all.
         topics: Vec<String>,
     },
+    /// The announcement of a recording was heard, as on the control channel.
+    AcknowledgeRecording {
+        /// Comes back in the reply.
+        id: u32,
+        /// Which recording.
+        recording: String,
+        /// Whether whoever the bot speaks for agrees, where the room asks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        consent: Option<bool>,
+    },
     /// Counts of every stream, now.
     Stats {
         /// Comes back in [`BotEvent::Stats`].
@@ -502,6 +512,15 @@ pub enum BotEvent {
         error: ErrorBody,
         /// Whether this ends the connection.
         fatal: bool,
+    },
+    /// The room is being recorded, or is about to be, or is not any more; as on the control channel.
+    Recording {
+        /// Which.
+        recording: String,
+        /// What it is doing.
+        state: RecordingState,
+        /// The room asks each for consent.
+        consent: bool,
     },
     /// The server stops: come back elsewhere before the deadline.
     Draining {

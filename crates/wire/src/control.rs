@@ -221,6 +221,20 @@ pub enum LimitReason {
     Bandwidth,
 }
 
+/// What a recording of the room is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordingState {
+    /// It has been announced, and waits until everybody has acknowledged that. Nothing is kept.
+    Announcing,
+    /// What those publish who have acknowledged it is kept.
+    Recording,
+    /// Nothing is kept for a while.
+    Paused,
+    /// It has ended.
+    Stopped,
+}
+
 /// What the server says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -342,6 +356,16 @@ pub enum ServerMessage {
         /// Why the last one was.
         error: ErrorBody,
     },
+    /// The room is being recorded, or is about to be, or is not any more. It also stands behind the roster of a snapshot, where there
+    /// is a recording. To be shown, and answered by [`Request::AcknowledgeRecording`] unless it has stopped.
+    Recording {
+        /// Which.
+        recording: String,
+        /// What it is doing.
+        state: RecordingState,
+        /// The room asks each for consent: an acknowledgement without it is not enough.
+        consent: bool,
+    },
     /// The server stops: join elsewhere before the deadline.
     Draining {
         /// Seconds left.
@@ -414,6 +438,14 @@ pub enum Request {
     Remove {
         /// Whom.
         participant: ParticipantId,
+    },
+    /// The announcement of a recording has been shown, or its answer changes. Before it nothing that you publish is kept.
+    AcknowledgeRecording {
+        /// Which.
+        recording: String,
+        /// Whether you agree, where the room asks for that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        consent: Option<bool>,
     },
     /// Listen to these topics, and to no others. `*` stands for all.
     Topics {

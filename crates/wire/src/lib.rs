@@ -1,5 +1,6 @@
 //! Bytes <-> types. No time, no sessions, no I/O.
 //!
+//! * [`container`]: access units as Matroska and MP4 keep them.
 //! * [`control`]: the JSON messages of a participant's `control` data channel (`docs/reference/control.md`).
 //! * [`bot`]: the JSON messages of a bot's WebSocket (`docs/reference/bot.md`).
 //! * [`frame`]: the binary frame protocol v1 (`docs/reference/frame-protocol.md`).
@@ -11,6 +12,7 @@
 //! * [`whep`]: the JSON bodies of WHEP's extensions.
 
 pub mod bot;
+pub mod container;
 pub mod control;
 pub mod frame;
 pub mod framing;

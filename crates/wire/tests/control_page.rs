@@ -7,7 +7,7 @@ use antiphon_wire::control::{ClientMessage, ServerMessage};
 const PAGE: &str = include_str!("../../../docs/reference/control.md");
 
 /// Every type, as in the enums; a new one fails the test until it stands on the page.
-const SERVER: [&str; 18] = [
+const SERVER: [&str; 19] = [
     "welcome",
     "roster",
     "participant_joined",
@@ -23,12 +23,23 @@ const SERVER: [&str; 18] = [
     "limits",
     "muted",
     "data_refused",
+    "recording",
     "draining",
     "closed",
     "reply",
 ];
-const CLIENT: [&str; 9] =
-    ["mute", "publish", "policy", "rename", "mute_other", "remove", "topics", "sync", "leave"];
+const CLIENT: [&str; 10] = [
+    "mute",
+    "publish",
+    "policy",
+    "rename",
+    "mute_other",
+    "remove",
+    "acknowledge_recording",
+    "topics",
+    "sync",
+    "leave",
+];
 
 fn blocks(part: &str) -> Vec<&str> {
     part.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect()
@@ -56,6 +67,7 @@ fn server_word(message: &ServerMessage) -> &'static str {
         ServerMessage::Layers { .. } => "layers",
         ServerMessage::Limits { .. } => "limits",
         ServerMessage::Muted { .. } => "muted",
+        ServerMessage::Recording { .. } => "recording",
         ServerMessage::Draining { .. } => "draining",
         ServerMessage::Closed { .. } => "closed",
         ServerMessage::DataRefused { .. } => "data_refused",

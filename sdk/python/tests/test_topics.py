@@ -19,6 +19,36 @@ def wire(sender: int, topic: str, data: bytes, *, flags: int = 0, lost: int = 0)
     return head + sender.to_bytes(4, "little") + lost.to_bytes(4, "little") + topic.encode() + data
 
 
+def test_acknowledges_a_recording_by_itself_and_leaves_consent_to_the_program() -> None:
+    answers: list[object] = []
+
+    async def script(peer: Peer) -> None:
+        for recording, consent in (("r1", False), ("r2", True)):
+            await peer.say("recording", recording=recording, state="announcing", consent=consent)
+            request = await peer.answer("acknowledge_recording")
+            answers.append((request["recording"], request.get("consent")))
+            await peer.say("recording", recording=recording, state="stopped", consent=consent)
+        await peer.say("closed", reason="room_closed")
+        await peer.socket.close()
+
+    async def test() -> None:
+        async with fake(script) as server:
+            async with antiphon.connect(server.url, "demo", token="t0") as room:
+                seen = []
+                async for event in room.events():
+                    if isinstance(event, antiphon.RecordingChanged):
+                        seen.append((event.recording, event.state))
+                        if event.consent and event.state == "announcing":
+                            await room.consent_to_recording()
+                assert seen == [(r, s) for r in ("r1", "r2") for s in ("announcing", "stopped")]
+                assert room.recording is None
+                with pytest.raises(antiphon.NotFoundError):
+                    await room.consent_to_recording()
+        assert answers == [("r1", None), ("r2", True)]
+
+    run(test)
+
+
 def test_listens_answers_and_is_told_what_was_refused() -> None:
     got: list[bytes] = []
 

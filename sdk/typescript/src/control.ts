@@ -113,6 +113,9 @@ export interface Welcome {
   server_time_us: number;
 }
 
+/** What a recording of the room is doing; nothing is kept but while it is `recording`. */
+export type RecordingState = "announcing" | "recording" | "paused" | "stopped";
+
 /** Messages that change the roster; `seq` grows by one. */
 export type RosterDelta =
   | { type: "participant_joined"; seq: number; participant: ParticipantInfo }
@@ -133,6 +136,7 @@ export type ServerMessage =
   | { type: "limits"; last_n?: number; reason?: LimitReason }
   | { type: "muted"; source: Source; by: string }
   | { type: "data_refused"; topic?: string; count: number; error: ErrorBody }
+  | { type: "recording"; recording: string; state: RecordingState; consent: boolean }
   | { type: "draining"; deadline_s: number }
   | { type: "closed"; reason: LeaveReason }
   | { type: "reply"; id: number; error?: ErrorBody };
@@ -144,6 +148,7 @@ export type Request =
   | { type: "rename"; name: string }
   | { type: "mute_other"; participant: string; source: Source }
   | { type: "remove"; participant: string }
+  | { type: "acknowledge_recording"; recording: string; consent?: boolean }
   | { type: "topics"; topics: string[] }
   | { type: "sync" }
   | { type: "leave" };
@@ -165,6 +170,7 @@ const REQUIRED: Record<ServerMessage["type"], readonly string[]> = {
   limits: [],
   muted: ["source"],
   data_refused: ["error"],
+  recording: ["recording", "state"],
   draining: [],
   closed: ["reason"],
   reply: ["id"],

@@ -16,6 +16,7 @@ export type {
   Pin,
   Policy,
   Presence,
+  RecordingState,
   Request,
   ServerMessage,
   SlotAssignment,
@@ -34,6 +35,7 @@ export {
   type ConnectionState,
   type JoinOptions,
   type Limits,
+  type Recording,
   Room,
   type RoomEvents,
 } from "./room.js";

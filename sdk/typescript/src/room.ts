@@ -8,6 +8,7 @@ import type {
   LimitReason,
   ParticipantInfo,
   Policy,
+  RecordingState,
   Request,
   ServerMessage,
   SlotAssignment,
@@ -66,6 +67,16 @@ export interface Limits {
   reason: LimitReason;
 }
 
+/** A recording of the room. */
+export interface Recording {
+  id: string;
+  state: Exclude<RecordingState, "stopped">;
+  /** The room asks each for consent. */
+  consent: boolean;
+  /** What we have said to that. */
+  agreed: boolean | undefined;
+}
+
 export interface RoomEvents {
   state: ConnectionState;
   /** People came, went or changed. */
@@ -93,6 +104,11 @@ export interface RoomEvents {
   trackUnavailable: { participant: string; source: Source; error: AntiphonError };
   /** `count` messages that we sent on topics went to nobody. */
   dataRefused: { topic: string | undefined; count: number; error: AntiphonError };
+  /**
+   * The room is recorded, or is about to be, or (`undefined`) is not any more. It is to be shown. Listeners run before it is
+   * acknowledged; where `consent` is set, nothing is kept of us until `consentToRecording(true)`.
+   */
+  recording: Recording | undefined;
   /** The server stops in `deadlineS` seconds. */
   draining: { deadlineS: number };
   closed: Closed;
@@ -136,6 +152,9 @@ export class Room extends Emitter<RoomEvents> {
   #speakers: readonly Speaker[] = [];
   #dominant: readonly string[] = [];
   #limits: Limits | undefined;
+  #recording: Recording | undefined;
+  /** A new connection has not said yet whether it goes on. */
+  #recordingUnconfirmed = false;
   #slots: Map<string, Slot> = new Map();
   #link: Link | undefined;
   #resumeToken: string | undefined;
@@ -217,6 +236,11 @@ export class Room extends Emitter<RoomEvents> {
     return this.#slots;
   }
   /** How many videos are served, where that is fewer than the policy wants. */
+  /** What is recorded of this room now; to be shown. */
+  get recording(): Recording | undefined {
+    return this.#recording;
+  }
+
   get limits(): Limits | undefined {
     return this.#limits;
   }
@@ -484,6 +508,7 @@ export class Room extends Emitter<RoomEvents> {
       case "welcome":
         this.#id = message.participant;
         this.#resumeToken = message.resume_token;
+        this.#recordingUnconfirmed = true;
         return;
       case "roster":
         for (const change of this.#roster.replace(message.seq, message.participants)) this.#tell(change);
@@ -501,6 +526,8 @@ export class Room extends Emitter<RoomEvents> {
         return;
       }
       case "slots":
+        // In a snapshot they stand behind the recording.
+        this.#confirmRecording();
         this.#assign(message.slots);
         return;
       case "speakers":
@@ -538,6 +565,9 @@ export class Room extends Emitter<RoomEvents> {
         this.emit("dataRefused", { topic, count, error: new AntiphonError(error.code, error.message) });
         return;
       }
+      case "recording":
+        this.#setRecording(message.recording, message.state, message.consent);
+        return;
       case "draining":
         this.emit("draining", { deadlineS: message.deadline_s });
         return;
@@ -548,6 +578,48 @@ export class Room extends Emitter<RoomEvents> {
         this.#requests.reply(message.id, message.error);
         return;
     }
+  }
+
+  #setRecording(id: string, state: RecordingState, consent: boolean): void {
+    const before = this.#recording?.id === id ? this.#recording : undefined;
+    const anew = this.#recordingUnconfirmed || !before;
+    this.#recordingUnconfirmed = false;
+    if (state === "stopped") {
+      // Another one may have been announced meanwhile.
+      if (this.#recording && !before) return;
+      this.#recording = undefined;
+    } else {
+      this.#recording = { id, state, consent: consent === true, agreed: before?.agreed };
+    }
+    this.emit("recording", this.#recording);
+    const now = this.#recording;
+    if (!now || !anew) return;
+    // Shown by now, to whoever shows it. Consent is for a person to give; what was said stands over a new connection.
+    if (!now.consent) this.#fireAndForget({ type: "acknowledge_recording", recording: id });
+    else if (now.agreed !== undefined)
+      this.#fireAndForget({ type: "acknowledge_recording", recording: id, consent: now.agreed });
+  }
+
+  /** The snapshot of a new connection says nothing of a recording: there is none any more. */
+  #confirmRecording(): void {
+    if (!this.#recordingUnconfirmed) return;
+    this.#recordingUnconfirmed = false;
+    if (!this.#recording) return;
+    this.#recording = undefined;
+    this.emit("recording", undefined);
+  }
+
+  /**
+   * Says whether we agree to being recorded, where the room asks (`recording.consent`). It can be changed at any time.
+   * Rejects where nothing is being recorded.
+   */
+  async consentToRecording(agreed: boolean): Promise<void> {
+    const recording = this.#recording;
+    if (!recording) throw new AntiphonError("not_found", "Nothing is being recorded now.");
+    await this.request({ type: "acknowledge_recording", recording: recording.id, consent: agreed });
+    if (this.#recording?.id !== recording.id) return;
+    this.#recording = { ...this.#recording, agreed };
+    this.emit("recording", this.#recording);
   }
 
   #end(reason: LeaveReason): void {

@@ -314,6 +314,28 @@ describe("in the room", () => {
     expect(room.limits).toBeUndefined();
   });
 
+  it("acknowledges a recording by itself, and leaves consent to people", async () => {
+    const room = await joined();
+    const seen = vi.fn();
+    room.on("recording", seen);
+    const { channel } = latest();
+    const said = () => channel.sent.filter(r => r.type === "acknowledge_recording");
+    channel.say({ type: "recording", recording: "r1", state: "announcing", consent: false });
+    channel.say({ type: "recording", recording: "r1", state: "recording", consent: false });
+    expect(said()).toMatchObject([{ recording: "r1" }]);
+    expect(room.recording).toEqual({ id: "r1", state: "recording", consent: false, agreed: undefined });
+    channel.say({ type: "recording", recording: "r1", state: "stopped", consent: false });
+    expect(room.recording).toBeUndefined();
+    channel.say({ type: "recording", recording: "r2", state: "announcing", consent: true });
+    expect(said()).toHaveLength(1);
+    await room.consentToRecording(false);
+    expect(said()[1]).toMatchObject({ recording: "r2", consent: false });
+    expect(room.recording?.agreed).toBe(false);
+    expect(seen).toHaveBeenCalledTimes(5);
+    channel.say({ type: "recording", recording: "r2", state: "stopped", consent: true });
+    await expect(room.consentToRecording(true)).rejects.toMatchObject({ code: "not_found" });
+  });
+
   it("takes the layers that are wanted to the sender of their source", async () => {
     const room = await joined();
     const wanted = vi.fn();

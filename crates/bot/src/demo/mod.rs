@@ -11,7 +11,7 @@ use antiphon_base::{Clocks, ErrorKind, ParticipantId, ParticipantKey, RoomName, 
 use antiphon_wire::bot::{
     AudioSession, BotEvent, BotMessage, Direction, MediaSession, Mix, PROTOCOL, SessionUpdate, VideoSession,
 };
-use antiphon_wire::control::{ParticipantInfo, ParticipantKind};
+use antiphon_wire::control::{ParticipantInfo, ParticipantKind, RecordingState};
 use antiphon_wire::frame::{self, Format, Header};
 
 use crate::bots::{Bots, Identity};
@@ -150,6 +150,11 @@ impl Demo {
             BotEvent::ParticipantJoined { participant, .. }
             | BotEvent::ParticipantUpdated { participant, .. } => self.add(participant, say),
             BotEvent::ParticipantLeft { participant, .. } => self.remove(&participant),
+            BotEvent::Recording { recording, state, .. } if state != RecordingState::Stopped => {
+                self.update += 1;
+                let (id, consent) = (self.update, Some(true));
+                say.push(Inbound::message(&BotMessage::AcknowledgeRecording { id, recording, consent }));
+            }
             BotEvent::Draining { .. } => self.draining = true,
             _ => return,
         }

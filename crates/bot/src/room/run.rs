@@ -114,7 +114,7 @@ async fn serve(room: &mut Room, place: &Place, clock: Clock, commands: &async_ch
                     closed |= matches!(message, ServerMessage::Closed { .. });
                     room.control(message);
                 }
-                Ok(AttachEvent::Keyframe(_) | AttachEvent::Data(_)) => {}
+                Ok(AttachEvent::Keyframe(_) | AttachEvent::Data(_) | AttachEvent::Recording(_)) => {}
                 Err(_) => {
                     let error = JoinError::new(ErrorKind::Overloaded, "the room's tap was lost: join again");
                     if !closed {

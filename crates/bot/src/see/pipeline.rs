@@ -7,19 +7,13 @@ use antiphon_media::video::{DecodeError, Decoders};
 use antiphon_media::worker::{self, Reply, Request, Worker};
 use antiphon_wire::frame::Format;
 use antiphon_wire::rtp::Packet;
-use antiphon_wire::rtp::frame::{Assembled, Assembler, Limits};
+use antiphon_wire::rtp::frame::{Assembled, Follower};
 
 use super::{Output, Sink};
 use crate::outbox::{Frame, Loss, Pushed};
 
 /// RTP clock of video.
 const CLOCK: u64 = 90_000;
-
-/// Packets of a layer that was left are not looked at for so long: while layers change both are tapped, and a keyframe of
-/// the old one that was under way would lead back to a layer that is about to end.
-const LEFT_US: u64 = 500_000;
-/// A current layer silent for so long is over: the next one is asked for a keyframe. Two pictures of a slow camera.
-const SILENT_US: u64 = 150_000;
 
 /// Thins pictures out by their RTP times, which do not jitter.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,28 +38,10 @@ impl Thinning {
     }
 }
 
-/// One simulcast layer being assembled.
-struct Layer {
-    index: u8,
-    assembler: Assembler,
-}
-
-impl Layer {
-    fn new(index: u8, codec: VideoCodec) -> Self {
-        Self { index, assembler: Assembler::new(codec, Limits::default()) }
-    }
-}
-
 /// The state of one track.
 pub(crate) struct Pipeline {
     codec: VideoCodec,
-    layer: Option<Layer>,
-    /// A layer that has begun to come and has not given a frame yet.
-    next_layer: Option<Layer>,
-    /// The layer before the current one, and when it was left.
-    left: Option<(u8, u64)>,
-    /// Arrival of the newest packet of the current layer.
-    heard_us: u64,
+    follower: Follower,
     decoders: Decoders,
     /// Only while somebody wants pictures.
     decoder: Option<Worker>,
@@ -80,10 +56,7 @@ impl Pipeline {
         Self {
             codec,
             decoders,
-            layer: None,
-            next_layer: None,
-            left: None,
-            heard_us: 0,
+            follower: Follower::new(codec),
             decoder: None,
             thinning: Vec::new(),
             resolution: (0, 0),
@@ -94,49 +67,11 @@ impl Pipeline {
     /// Takes a packet and serves the sinks. Returns the layer of which a keyframe is needed, if one is.
     pub(crate) fn packet(&mut self, packet: &Arc<Packet>, sinks: &[Sink]) -> Option<u8> {
         self.forget(sinks);
-        let current = self.layer.get_or_insert_with(|| Layer::new(packet.layer, self.codec));
-        if packet.layer == current.index {
-            self.heard_us = packet.arrival_us;
-            current.assembler.push(packet);
-        } else if !self.has_just_left(packet) {
-            if self.next_layer.as_ref().is_none_or(|l| l.index != packet.layer) {
-                self.next_layer = Some(Layer::new(packet.layer, self.codec));
-            }
-            if let Some(next) = &mut self.next_layer {
-                next.assembler.push(packet);
-            }
-        }
-        while let Some(unit) = self.poll(packet.arrival_us) {
+        self.follower.push(packet);
+        while let Some(unit) = self.follower.poll(packet.arrival_us) {
             self.deliver(&unit, sinks);
         }
-        self.wants_keyframe(packet.arrival_us)
-    }
-
-    fn has_just_left(&self, packet: &Packet) -> bool {
-        let silent = packet.arrival_us > self.heard_us + SILENT_US;
-        !silent
-            && self.left.is_some_and(|(index, at)| index == packet.layer && packet.arrival_us < at + LEFT_US)
-    }
-
-    /// Of which layer a keyframe is needed: the current one, or the next where the current one is over.
-    fn wants_keyframe(&self, now_us: u64) -> Option<u8> {
-        let next = self.next_layer.as_ref().filter(|_| now_us > self.heard_us + SILENT_US);
-        if let Some(next) = next.filter(|l| l.assembler.needs_keyframe()) {
-            return Some(next.index);
-        }
-        let layer = self.layer.as_ref()?;
-        (self.needs_key || layer.assembler.needs_keyframe()).then_some(layer.index)
-    }
-
-    /// The next access unit; a frame of the next layer ends the current one.
-    fn poll(&mut self, now_us: u64) -> Option<Assembled> {
-        if let Some(unit) = self.next_layer.as_mut().and_then(|l| l.assembler.poll()) {
-            self.left = self.layer.as_ref().map(|l| (l.index, now_us));
-            self.heard_us = now_us;
-            self.layer = self.next_layer.take();
-            return Some(unit);
-        }
-        self.layer.as_mut()?.assembler.poll()
+        self.follower.wants_keyframe(packet.arrival_us, self.needs_key)
     }
 
     /// Drops what nobody wants any more.

@@ -17,6 +17,8 @@ impl Session {
         match event {
             AttachEvent::Control(message) => self.control(message),
             AttachEvent::Keyframe(source) => self.keyframe(source),
+            // Bots record nothing.
+            AttachEvent::Recording(_) => {}
             AttachEvent::Data(message) => self.actions.push_back(Action::Data(message)),
         }
     }
@@ -65,6 +67,7 @@ impl Session {
             }
             M::DataRefused { topic, count, error } => BotEvent::DataRefused { topic, count, error },
             M::Layers { source, layers } => BotEvent::Layers { source, layers },
+            M::Recording { recording, state, consent } => BotEvent::Recording { recording, state, consent },
             M::Draining { deadline_s } => BotEvent::Draining { deadline_s },
             M::Reply { id, error } => match self.pending.remove(&id) {
                 Some(id) => BotEvent::Reply { id, error },

@@ -67,6 +67,9 @@ impl Session {
                 self.actions.push_back(Action::AskKeyframe { id, stream });
             }
             BotMessage::Topics { id, topics } => self.ask(id, Request::Topics { topics }),
+            BotMessage::AcknowledgeRecording { id, recording, consent } => {
+                self.ask(id, Request::AcknowledgeRecording { recording, consent });
+            }
             BotMessage::Stats { id } => self.actions.push_back(Action::Stats { id }),
         }
     }

@@ -41,6 +41,7 @@ impl Room {
             self.timers.cancel(Reason::Empty);
         }
         self.participants.insert(key, Box::new(participant));
+        self.recording_dirty = true;
         self.announce_joined(key);
         self.dirty.insert(key);
         Ok(key)
@@ -108,6 +109,7 @@ impl Room {
         p.pace = Pace::default();
         p.contested = None;
         p.unavailable.clear();
+        self.recording_dirty = true;
         self.stop_layers(key);
         self.dirty.insert(key);
         Ok(key)
@@ -165,6 +167,7 @@ impl Room {
         }
         self.dirty.insert(key);
         self.layers_dirty = true;
+        self.recording_dirty = true;
         self.send(key, welcome);
         self.send_snapshot(key);
         let participants = self.dominance.set().iter().filter_map(|k| self.id_of(*k)).collect();
@@ -189,6 +192,7 @@ impl Room {
         p.presence = Presence::Reconnecting;
         self.timers.set(Reason::Resume(key), self.now + self.config.resume_ttl);
         self.roster_dirty.insert(key);
+        self.recording_dirty = true;
         self.stop_layers(key);
     }
 
@@ -206,6 +210,7 @@ impl Room {
             self.forget_feeds(key, source);
         }
         let Some(p) = self.participants.remove(&key) else { return };
+        self.forget_recorded(key);
         self.hidden -= usize::from(p.hidden);
         for reason in [Reason::Resume(key), Reason::Restart(key), Reason::Bandwidth(key)] {
             self.timers.cancel(reason);

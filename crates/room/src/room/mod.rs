@@ -12,6 +12,7 @@ use crate::keyframe::{Coalescer, KeyframeCause, Step};
 use crate::load::Load;
 use crate::output::{Feed, MAX_LAYERS, Output, SlotId};
 use crate::participant::Participant;
+use crate::recording::Recording;
 use crate::scene::Scene;
 use crate::stats::Stats;
 use crate::timer::{Reason, Timers};
@@ -20,6 +21,7 @@ use crate::topics::Topics;
 mod data;
 mod lifecycle;
 mod playing;
+mod recording;
 mod request;
 mod roster;
 mod routing;
@@ -72,6 +74,11 @@ pub struct Room {
     /// By shard. Those of shards that serve nobody any more are few and small.
     loads: BTreeMap<u16, Load>,
 
+    /// The one that runs, or the last.
+    recording: Option<Recording>,
+    /// Who has acknowledged it, or who is here, has changed.
+    recording_dirty: bool,
+
     topics: Topics,
     keyframes: Coalescer,
     dominance: Dominance,
@@ -112,6 +119,8 @@ impl Room {
             holds: BTreeMap::new(),
             wanted: BTreeMap::new(),
             wanted_dirty: BTreeSet::new(),
+            recording: None,
+            recording_dirty: false,
             topics: Topics::default(),
             layers_dirty: false,
             layers_looked: None,
@@ -191,6 +200,7 @@ impl Room {
                 }
                 Reason::Bandwidth(key) => drop(self.dirty.insert(key)),
                 Reason::Layers => self.layers_tick(now),
+                Reason::Recording => self.recording_timeout(),
                 Reason::Drain => self.end(LeaveReason::Draining),
                 Reason::Empty => self.end(LeaveReason::RoomClosed),
             }
@@ -217,6 +227,7 @@ impl Room {
 
     fn settle(&mut self) {
         self.flush_roster();
+        self.flush_recording();
         self.evaluate();
         self.flush_wanted();
         self.flush_layers();

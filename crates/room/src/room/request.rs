@@ -62,6 +62,9 @@ impl Room {
                 self.leave(self.now, other, LeaveReason::Removed);
                 Ok(())
             }
+            Request::AcknowledgeRecording { recording, consent } => {
+                self.acknowledge(key, &recording, consent)
+            }
             Request::Topics { topics } => self.listen(key, &topics),
             Request::Sync => {
                 self.flush_roster();

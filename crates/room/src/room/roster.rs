@@ -79,10 +79,11 @@ impl Room {
         }
     }
 
-    /// Roster and slots as they are.
+    /// Roster, recording and slots as they are.
     pub(super) fn send_snapshot(&mut self, key: ParticipantKey) {
         let participants = self.announced.values().cloned().collect();
         self.send(key, ServerMessage::Roster { seq: self.seq, participants });
+        self.send_recording(key);
         let Some(p) = self.participants.get(&key) else { return };
         let slots = p.slots.iter().map(|s| s.assignment(|k| self.id_of(k))).collect();
         self.send(key, ServerMessage::Slots { slots });

@@ -222,7 +222,7 @@ impl Room {
             .taps
             .iter()
             .map(|(track, tap)| {
-                let found = scene.eligible(p, *track);
+                let found = scene.eligible(p, *track).filter(|_| self.may_tap(p, *track));
                 (*track, found.map(|t| t.feed_below(tap.max_height)), *tap)
             })
             .filter(|(_, feed, tap)| *feed != tap.feed)

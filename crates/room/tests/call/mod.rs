@@ -247,6 +247,7 @@ impl Call {
                 self.taps.retain(|(k, _)| *k != key);
                 self.clients.remove(&key);
             }
+            Output::Recording { .. } => {}
             Output::Dropped { key } => self.dropped.push(key),
             Output::Bound { publisher, bps } => {
                 let before = self.bounds.insert(publisher, bps);

@@ -42,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) s3: S3,
     pub(crate) kvs: Kvs,
     pub(crate) media_streaming: MediaStreaming,
+    pub(crate) recording: Recording,
     pub(crate) stop: Stop,
     pub(crate) debug: Debug,
 }
@@ -347,9 +348,52 @@ impl MediaStreaming {
     }
 
     /// What cannot.
-    pub(crate) fn limits(&self) -> antiphon_record::Limits {
+    pub(crate) fn limits(&self, recordings: antiphon_record::rooms::Policy) -> antiphon_record::Limits {
         let (streams, absence) = (self.max_streams, Duration::from_secs(self.absence_s));
-        antiphon_record::Limits { streams, absence, ..antiphon_record::Limits::default() }
+        antiphon_record::Limits { streams, absence, recordings, ..antiphon_record::Limits::default() }
+    }
+}
+
+/// Recordings of rooms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Recording {
+    pub(crate) consent: antiphon_record::rooms::Consent,
+    pub(crate) consent_rooms: Vec<String>,
+    pub(crate) retention_h: u32,
+    pub(crate) acknowledge_within_s: u64,
+    pub(crate) consent_within_s: u64,
+    pub(crate) max_running: usize,
+    pub(crate) max_tracks: usize,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        let policy = antiphon_record::rooms::Policy::default();
+        Self {
+            consent: policy.consent,
+            consent_rooms: policy.consent_rooms,
+            retention_h: policy.retention_h,
+            acknowledge_within_s: policy.acknowledge_within.as_secs(),
+            consent_within_s: policy.consent_within.as_secs(),
+            max_running: policy.running,
+            max_tracks: policy.tracks,
+        }
+    }
+}
+
+impl Recording {
+    /// As the recorder takes it.
+    pub(crate) fn policy(&self) -> antiphon_record::rooms::Policy {
+        antiphon_record::rooms::Policy {
+            running: self.max_running,
+            tracks: self.max_tracks,
+            retention_h: self.retention_h,
+            acknowledge_within: Duration::from_secs(self.acknowledge_within_s),
+            consent_within: Duration::from_secs(self.consent_within_s),
+            consent: self.consent,
+            consent_rooms: self.consent_rooms.clone(),
+        }
     }
 }
 
@@ -388,6 +432,7 @@ impl Default for Config {
             s3: S3::default(),
             kvs: Kvs::default(),
             media_streaming: MediaStreaming::default(),
+            recording: Recording::default(),
             stop: Stop::default(),
             debug: Debug::default(),
         }

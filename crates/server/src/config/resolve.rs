@@ -206,6 +206,16 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
         bail!("media_streaming.{e}");
     }
     ensure!(store.enabled || !streaming.enabled, "media_streaming: needs store.enabled");
+    let recording = &config.recording;
+    if let Err(e) = recording.policy().check() {
+        bail!("recording.{e}");
+    }
+    for (name, seconds) in [
+        ("acknowledge_within_s", recording.acknowledge_within_s),
+        ("consent_within_s", recording.consent_within_s),
+    ] {
+        ensure!(seconds <= MAX_SECONDS, "recording.{name}: at most {MAX_SECONDS}");
+    }
     ensure!(streaming.absence_s <= MAX_SECONDS, "media_streaming.absence_s: at most {MAX_SECONDS}");
     Ok(())
 }
@@ -295,6 +305,8 @@ mod tests {
             ("[media_streaming]\nenabled = true", "store.enabled"),
             ("[media_streaming]\nprefix = 'a/b'", "media_streaming.prefix"),
             ("[media_streaming]\nretention_unit = 'weeks'", "retention_unit"),
+            ("[recording]\nretention_h = 0", "recording.retention_h"),
+            ("[recording]\nconsent = 'maybe'", "consent"),
             ("[kvs]\naccess_key_id = 'a'\nsecret_access_key = 'b'", "store.enabled"),
             ("[store]\nenabled = true\n[kvs]\nhttp = 'x'", "kvs.http"),
             ("[kvs]\nhttp = '127.0.0.1:0'", "store.enabled"),

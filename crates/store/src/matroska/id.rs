@@ -17,6 +17,8 @@ pub const SEEK_HEAD: u32 = 0x114D_9B74;
 pub const INFO: u32 = 0x1549_A966;
 /// Nanoseconds of one tick; 1 000 000 if absent.
 pub const TIMECODE_SCALE: u32 = 0x2A_D7B1;
+/// Ticks of the whole, a float.
+pub const DURATION: u32 = 0x4489;
 /// Name of the whole.
 pub const TITLE: u32 = 0x7BA9;
 /// Program that wrote the container.

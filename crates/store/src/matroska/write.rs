@@ -82,10 +82,15 @@ pub fn tags(tags: &[(&str, &str)]) -> Vec<u8> {
 
 /// EBML head: what begins a document.
 pub fn ebml_head() -> Vec<u8> {
+    ebml_head_of("matroska")
+}
+
+/// EBML head of a document of this type: `matroska` or `webm`.
+pub fn ebml_head_of(doc_type: &str) -> Vec<u8> {
     let mut out = Writer::new();
     out.master(id::EBML, |w| {
         w.uint(0x4286, 1).uint(0x42F7, 1).uint(0x42F2, 4).uint(0x42F3, 8);
-        w.text(id::DOC_TYPE, "matroska").uint(0x4287, 2).uint(0x4285, 2);
+        w.text(id::DOC_TYPE, doc_type).uint(0x4287, 2).uint(0x4285, 2);
     });
     out.into_bytes()
 }
@@ -172,8 +177,13 @@ pub fn cluster_start(timecode: u64) -> Vec<u8> {
 
 /// A frame, as a key frame without lacing. `track` is below 128.
 pub fn simple_block(track: u8, relative: i16, frame: &[u8]) -> Vec<u8> {
+    frame_block(track, relative, true, frame)
+}
+
+/// A frame without lacing, which may need others. `track` is below 128.
+pub fn frame_block(track: u8, relative: i16, key: bool, frame: &[u8]) -> Vec<u8> {
     let [high, low] = relative.to_be_bytes();
-    let mut data = vec![0x80 | (track & 0x7f), high, low, 0x80];
+    let mut data = vec![0x80 | (track & 0x7f), high, low, if key { 0x80 } else { 0 }];
     data.extend_from_slice(frame);
     let mut out = Writer::new();
     out.binary(id::SIMPLE_BLOCK, &data);

@@ -11,6 +11,8 @@ pub mod obu {
     pub const TEMPORAL_DELIMITER: u8 = 2;
     /// Tile list; not sent in RTP.
     pub const TILE_LIST: u8 = 8;
+    /// Padding.
+    pub const PADDING: u8 = 15;
 }
 
 /// Most OBU elements of one packet; a packet of 1500 bytes could hold that many only with nearly empty ones.

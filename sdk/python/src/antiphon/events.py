@@ -13,6 +13,8 @@ LeaveReason = Literal[
     "left", "connection_lost", "removed", "replaced", "draining", "protocol_error", "room_closed"
 ]  # fmt: skip
 
+RecordingState = Literal["announcing", "recording", "paused", "stopped"]
+
 QueueState = Literal["low", "high", "empty", "overflow"]
 
 
@@ -176,6 +178,19 @@ class DataRefused:
 
 
 @dataclass(frozen=True)
+class RecordingChanged:
+    """The room is recorded, or is about to be, or is not any more; nothing is kept but while it is ``recording``.
+
+    It is acknowledged by itself, unless the room asks for ``consent``: then nothing of the bot is kept, and an announced recording
+    does not begin, until :meth:`Room.consent_to_recording`.
+    """
+
+    recording: str
+    state: RecordingState
+    consent: bool
+
+
+@dataclass(frozen=True)
 class Draining:
     """The server stops: come back elsewhere within ``deadline_s`` seconds."""
 
@@ -205,6 +220,7 @@ Event = Union[
     LayersWanted,
     ServerError,
     DataRefused,
+    RecordingChanged,
     Draining,
     Closed,
 ]

@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from . import fields
-from .errors import ClosedError, ConnectionLostError, ProtocolError
+from .errors import AntiphonError, ClosedError, ConnectionLostError, NotFoundError, ProtocolError
 from .events import (
     Closed,
     DataRefused,
@@ -32,6 +32,8 @@ from .events import (
     ParticipantUpdated,
     QueueChanged,
     QueueState,
+    RecordingChanged,
+    RecordingState,
     ScreenStarted,
     ScreenStopped,
     ServerError,
@@ -73,6 +75,9 @@ class Room:
         """When ``media_us`` was 0: us since the Unix epoch, on the server's clock."""
         self.session = session
         """What the bot gets and gives now."""
+        self.recording: str | None = None
+        """What is being recorded of this room, if anything is."""
+        self._acknowledging: set[asyncio.Future[None]] = set()
         self.dominant: tuple[Participant, ...] = ()
         """Who leads the conversation, in order."""
         self.left: LeaveReason | None = None
@@ -222,6 +227,14 @@ class Room:
         old = self.session
         self.session = MediaSession(
             audio or old.audio, camera or old.camera, screen or old.screen, screen_audio or old.screen_audio
+        )
+
+    async def consent_to_recording(self, agreed: bool = True) -> None:
+        """Answers, for whoever the bot speaks for, a recording that asks for consent (:class:`RecordingChanged`)."""
+        if self.recording is None:
+            raise NotFoundError("nothing is being recorded now")
+        await self.request(
+            {"type": "acknowledge_recording", "recording": self.recording, "consent": agreed}
         )
 
     async def stats(self) -> list[StreamStats]:
@@ -452,12 +465,35 @@ class Room:
         if kind == "layers":
             wishes = tuple(_layer_wish(layer) for layer in fields.objects(message, "layers"))
             return LayersWanted(cast(VideoSource, fields.text(message, "source")), wishes)
+        if kind == "recording":
+            return self._recording_event(message)
         if kind == "draining":
             return Draining(fields.integer(message, "deadline_s"))
         if kind == "closed":
             self.left = cast(LeaveReason, fields.text(message, "reason"))
             return Closed(self.left)
         raise ProtocolError(f"unknown message {kind!r}")
+
+    def _recording_event(self, message: Object) -> Event:
+        recording, state = fields.text(message, "recording"), fields.text(message, "state")
+        consent = fields.boolean(message, "consent")
+        if state == "stopped":
+            if self.recording == recording:
+                self.recording = None
+        else:
+            known, self.recording = self.recording, recording
+            if known != recording and not consent:
+                # Answered when it gets there; whoever records waits for that.
+                task = asyncio.ensure_future(self._acknowledge(recording))
+                self._acknowledging.add(task)
+                task.add_done_callback(self._acknowledging.discard)
+        return RecordingChanged(recording, cast(RecordingState, state), consent)
+
+    async def _acknowledge(self, recording: str) -> None:
+        try:
+            await self.request({"type": "acknowledge_recording", "recording": recording})
+        except AntiphonError as error:
+            logger.info("the recording was not acknowledged: %s", error)
 
     def _roster_event(self, kind: str, message: Object) -> Event:
         seq = fields.integer(message, "seq")

@@ -7,6 +7,7 @@
 //! the TL0PICIDX of VP8 (RFC 7741, 4.2) and of VP9's non-flexible mode tell that temporal layer 0 is whole.
 
 mod access_unit;
+mod follow;
 
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use antiphon_base::{Codec, VideoCodec};
+
+pub use follow::Follower;
 
 use super::{Descriptor, Packet};
 

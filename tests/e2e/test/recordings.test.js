@@ -1,0 +1,329 @@
+// A room is recorded: announced, agreed to, paused, read in the call and after it; and what lies on the disk.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { promisify } from "node:util";
+import { suite } from "../src/suite.js";
+import { until } from "../src/until.js";
+
+const CONFIG = `[demo]
+enabled = false
+
+[guests]
+rooms = ["*"]
+
+[stop]
+deadline_s = 1
+
+[store]
+enabled = true
+`;
+const run = promisify(execFile);
+const it = suite({ chromium: true, server: { config: CONFIG } });
+
+async function ask(token, method, path, body) {
+  const headers = { authorization: `Bearer ${token}` };
+  const response = await it.server.fetch(path, { method, headers, body: body && JSON.stringify(body) });
+  const text = await response.text();
+  return { status: response.status, json: text ? JSON.parse(text) : undefined };
+}
+
+/** Paths and sizes of all files in the data folder. */
+function files() {
+  const all = readdirSync(it.server.data, { recursive: true, withFileTypes: true });
+  const seen = all.filter(entry => entry.isFile()).flatMap(entry => {
+    const path = join(entry.parentPath, entry.name);
+    try {
+      return [[path, statSync(path).size]];
+    } catch {
+      return []; // Gone meanwhile: it was a temporary one, and is seen in the next look.
+    }
+  });
+  return new Map(seen.sort());
+}
+
+/** Looks at the folder all the time; tells what was ever new in it. */
+function watchFolder() {
+  const before = JSON.stringify([...files()]);
+  const state = { looks: 0, changed: undefined, on: true };
+  const look = () => {
+    if (!state.on) return;
+    state.looks++;
+    const now = JSON.stringify([...files()]);
+    if (now !== before && !state.changed) state.changed = { at: Date.now(), now };
+    setImmediate(() => setTimeout(look, 1));
+  };
+  look();
+  return state;
+}
+
+/** A track as a file, and what ffprobe and mkvinfo say of it. */
+async function fetched(token, path) {
+  const response = await it.server.fetch(path, { headers: { authorization: `Bearer ${token}` } });
+  assert.equal(response.status, 200, `${path}: ${response.status}`);
+  return { type: response.headers.get("content-type"), bytes: Buffer.from(await response.arrayBuffer()) };
+}
+
+const folder = mkdtempSync(join(tmpdir(), "antiphon-recordings-"));
+test.after(() => rmSync(folder, { recursive: true, force: true }));
+
+async function probe(bytes, name) {
+  const path = join(folder, name);
+  writeFileSync(path, bytes);
+  const show = ["-v", "error", "-show_entries", "stream=codec_name:packet=pts_time,flags", "-of", "json"];
+  const { stdout, stderr } = await run("ffprobe", [...show, path], { maxBuffer: 1 << 26 });
+  assert.equal(stderr, "", `ffprobe of ${name}`);
+  const decoded = await run("ffmpeg", ["-v", "error", "-i", path, "-f", "null", "-"]);
+  assert.equal(decoded.stderr, "", `ffmpeg of ${name}`);
+  const { packets, streams } = JSON.parse(stdout);
+  return { codec: streams[0].codec_name, times: packets.map(p => Number(p.pts_time)), first: packets[0].flags };
+}
+
+/** The loudest of these frequencies in each tenth of a second of a WAV file; 0: silence. */
+function tones(bytes, frequencies) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const rate = view.getUint32(24, true);
+  const samples = new Int16Array(bytes.buffer.slice(bytes.byteOffset + 44, bytes.byteOffset + (bytes.byteLength & ~1)));
+  const found = [];
+  for (let at = 0; at + rate / 10 <= samples.length; at += rate / 10) {
+    const part = samples.subarray(at, at + rate / 10);
+    const power = hertz => {
+      let [re, im] = [0, 0];
+      part.forEach((s, i) => {
+        re += s * Math.cos((2 * Math.PI * hertz * i) / rate);
+        im += s * Math.sin((2 * Math.PI * hertz * i) / rate);
+      });
+      return Math.hypot(re, im) / part.length;
+    };
+    const powers = frequencies.map(power);
+    const most = Math.max(...powers);
+    found.push(most > 200 ? frequencies[powers.indexOf(most)] : 0);
+  }
+  return found;
+}
+
+const shown = (person, state) =>
+  person.until(`the sign says ${state}`, s => {
+    const sign = document.querySelector("[data-testid=recording-sign]");
+    return s === "none" ? !sign : sign?.dataset.state === s;
+  }, state);
+
+test("nothing is on the disk before all have agreed, nothing of a pause ever, and the rest is read back", { timeout: 150_000 }, async () => {
+  const room = it.room();
+  const record = await it.server.token(room, { grants: "record" });
+  const identity = "ada-lovelace-1815";
+  const ada = await it.join(it.chromium, room, "Ada Lovelace", { token: await it.server.token(room, { identity }), fake: { tone: 440 } });
+  const ben = await it.join(it.chromium, room, "Ben", { fake: { tone: 700 } });
+  const bot = await it.python("recorded.py", room, "--hertz", "1200");
+  const { id: botId } = await bot.event("joined");
+  const path = `/v1/rooms/${room}/recordings`;
+
+  const watch = watchFolder();
+  const started = await ask(record, "POST", path, { consent: "required", tags: { case: "4711" } });
+  assert.equal(started.status, 201, JSON.stringify(started.json));
+  const { id } = started.json;
+  assert.equal(started.json.state, "announcing");
+  const again = await ask(record, "POST", path);
+  assert.deepEqual([again.status, again.json.error.code], [409, "already_running"]);
+  const told = await bot.event("recording");
+  assert.deepEqual([told.recording, told.state, told.consent], [id, "announcing", true]);
+  await shown(ada, "announcing");
+  await ada.screenshot("recording-consent");
+  await ada.page.locator("[data-testid=recording-agree]").click();
+  const waiting = async () => (await ask(record, "GET", `${path}/${id}`)).json.waiting;
+  await until("only Ben is waited for", async () => {
+    const who = await waiting();
+    return who.length === 1 && who[0].participant === ben.id;
+  });
+  // Everybody but Ben has agreed; two seconds of sound have gone by in the call.
+  const looks = watch.looks;
+  const heard = await ada.evaluate(() => performance.now());
+  await until("the watcher has looked often", async () =>
+    watch.looks > looks + 20 && (await ada.evaluate(() => performance.now())) > heard + 2_000);
+  assert.equal(watch.changed, undefined, "something was written before Ben had agreed");
+  const agreedAt = Date.now();
+  await ben.page.locator("[data-testid=recording-agree]").click();
+  await Promise.all([shown(ada, "recording"), shown(ben, "recording")]);
+  await ada.screenshot("recording-sign");
+  await until("it is on the disk", () => watch.changed);
+  watch.on = false;
+  assert.ok(watch.changed.at >= agreedAt, "and not before");
+
+  const listed = async () => (await ask(record, "GET", `${path}/${id}/tracks`)).json.tracks;
+  const all = await until("the tracks of all three", async () => {
+    const now = await listed();
+    return now.length >= 5 && now;
+  });
+  const find = (who, source) => all.find(t => t.participant === who && t.source === source);
+  const voice = find(ada.id, "microphone");
+  const face = find(ada.id, "camera");
+  assert.deepEqual([voice.codec, voice.files, face.codec, face.files], ["opus", ["webm", "mkv", "wav"], "vp8", ["webm", "mkv"]]);
+  const followed = fetched(record, `${path}/${id}/tracks/${voice.track}.wav?follow=1`);
+  const early = await until("a part can be read in the call", async () => {
+    const response = await it.server.fetch(`${path}/${id}/tracks/${face.track}.webm`, { headers: { authorization: `Bearer ${record}` } });
+    return response.ok && Buffer.from(await response.arrayBuffer());
+  });
+  assert.equal((await probe(early, "early.webm")).codec, "vp8");
+
+  // In the pause Ada's voice has another pitch.
+  const start = (await ask(record, "GET", `${path}/${id}`)).json.start_time_ms;
+  const paused = await ask(record, "POST", `${path}/${id}:pause`);
+  assert.deepEqual([paused.status, paused.json.state], [200, "paused"], JSON.stringify(paused.json));
+  const pauseFrom = Date.now() - start;
+  await shown(ben, "paused");
+  await ada.evaluate(() => {
+    window.__voice.oscillator.frequency.value = 2_000;
+  });
+  const pausedAt = Date.now();
+  await until("three seconds of the pause", () => Date.now() > pausedAt + 3_000);
+  await ada.evaluate(() => {
+    window.__voice.oscillator.frequency.value = 440;
+  });
+  // What was said with that pitch is still in buffers of the page and of the way.
+  const lowAt = Date.now();
+  await until("the pitch is the old one everywhere", () => Date.now() > lowAt + 1_000);
+  const pauseTo = Date.now() - start;
+  assert.equal((await ask(record, "POST", `${path}/${id}:resume`)).status, 200);
+  await shown(ben, "recording");
+  const resumedAt = Date.now();
+  await until("three more seconds", () => Date.now() > resumedAt + 3_000);
+
+  const stopped = await ask(record, "POST", `${path}/${id}:stop`);
+  assert.deepEqual([stopped.status, stopped.json.state], [200, "stopped"], JSON.stringify(stopped.json));
+  await shown(ada, "none");
+  const length = stopped.json.stop_time_ms - stopped.json.start_time_ms;
+
+  const within = (times, name) => {
+    assert.ok(times.every((t, i) => i === 0 || t >= times[i - 1]), `${name}: in order`);
+    const during = times.filter(t => t * 1000 > pauseFrom + 50 && t * 1000 < pauseTo - 400);
+    assert.deepEqual(during, [], `${name}: nothing of the pause`);
+    assert.ok(times.at(-1) * 1000 > pauseTo + 1_500 && times.at(-1) * 1000 < length + 500, `${name}: ${times.at(-1)} of ${length}`);
+  };
+  for (const [track, ending, codec, type] of [
+    [voice, "webm", "opus", "audio/webm"],
+    [voice, "mkv", "opus", "audio/x-matroska"],
+    [face, "webm", "vp8", "video/webm"],
+    [face, "mkv", "vp8", "video/x-matroska"],
+  ]) {
+    const file = await fetched(record, `${path}/${id}/tracks/${track.track}.${ending}`);
+    assert.equal(file.type, type);
+    const probed = await probe(file.bytes, `${track.source}.${ending}`);
+    assert.equal(probed.codec, codec);
+    assert.match(probed.first, /^K/);
+    within(probed.times, `${track.source}.${ending}`);
+    await run("mkvinfo", [join(folder, `${track.source}.${ending}`)]);
+  }
+
+  const whole = (await fetched(record, `${path}/${id}/tracks/${voice.track}.wav`)).bytes;
+  const tenths = tones(whole, [440, 700, 1200, 2000]);
+  const text = JSON.stringify(tenths);
+  assert.ok(Math.abs(tenths.length * 100 - length) < 600, `${tenths.length} tenths of ${length} ms`);
+  assert.ok(!tenths.some(hertz => hertz !== 440 && hertz !== 0), `only Ada, and nothing of the pause: ${text}`);
+  const silent = tenths.slice(Math.ceil(pauseFrom / 100) + 2, Math.floor(pauseTo / 100) - 4);
+  assert.ok(silent.length > 20 && silent.every(hertz => hertz === 0), `the pause is silent: ${text}`);
+  assert.ok(tenths.slice(Math.ceil(pauseTo / 100) + 5).filter(hertz => hertz === 440).length > 15, text);
+  const live = tones((await followed).bytes, [440]);
+  assert.ok(Math.abs(live.length - tenths.length) <= 6, `followed: ${live.length} of ${tenths.length} tenths`);
+
+  const part = await fetched(record, `${path}/${id}/tracks/${voice.track}.wav?from=1000&to=2500`);
+  assert.equal(part.bytes.length, 44 + 1_500 * 96);
+  const cut = await probe((await fetched(record, `${path}/${id}/tracks/${face.track}.webm?from=1500&to=3000`)).bytes, "cut.webm");
+  assert.match(cut.first, /^K/);
+  assert.ok(cut.times.length > 10 && cut.times.at(-1) < 1.6, JSON.stringify(cut.times));
+  for (const [name, code] of [[`${face.track}.wav`, 400], ["99.webm", 404], ["1.exe", 404], [`${voice.track}.wav?from=5&to=5`, 400]]) {
+    assert.equal((await ask(record, "GET", `${path}/${id}/tracks/${name}`)).status, code, name);
+  }
+
+  const timeline = (await ask(record, "GET", `${path}/${id}/timeline`)).json;
+  const events = timeline.events.map(e => e.event);
+  const joined = timeline.events.filter(e => e.event === "participant_joined").map(e => e.participant);
+  assert.deepEqual([...new Set(joined)].sort(), [ada.id, ben.id, botId].sort());
+  assert.deepEqual([events[0], events.at(-1)], ["started", "stopped"]);
+  assert.ok(events.includes("speakers") && events.includes("dominant"), JSON.stringify(events));
+  const at = name => timeline.events.find(e => e.event === name).at_ms;
+  assert.ok(Math.abs(at("paused") - pauseFrom) < 500 && Math.abs(at("resumed") - pauseTo) < 500);
+  assert.equal(timeline.tags.case, "4711");
+
+  // What lies on the disk tells nothing.
+  const mkv = (await fetched(record, `${path}/${id}/tracks/${voice.track}.mkv`)).bytes;
+  const middle = Math.floor(mkv.length / 2);
+  const secrets = [identity, id, "recording-", "Ada Lovelace", mkv.subarray(middle, middle + 48)].map(s => Buffer.from(s));
+  let read = 0;
+  for (const name of files().keys()) {
+    const bytes = readFileSync(name);
+    read += bytes.length;
+    for (const secret of secrets) {
+      assert.ok(!bytes.includes(secret) && !name.includes(secret.toString("latin1")), `${secret} is in ${name}`);
+    }
+  }
+  assert.ok(read > 100_000, `${read} bytes are there at all`);
+
+  const other = await it.server.token("another", { grants: "record" });
+  assert.equal((await ask(other, "GET", `${path}/${id}`)).status, 403);
+  assert.equal((await ask(await it.server.token(room), "GET", path)).status, 403);
+  assert.equal((await ask(record, "DELETE", `${path}/${id}`)).status, 204);
+  assert.equal((await ask(record, "GET", `${path}/${id}`)).status, 404);
+  assert.deepEqual((await ask(record, "GET", path)).json.recordings, []);
+});
+
+test("who does not agree is not kept, and who records from the page sees it", { timeout: 90_000 }, async () => {
+  const room = it.room();
+  const grants = "publish,subscribe,record";
+  const ada = await it.join(it.chromium, room, "Ada", { token: await it.server.token(room, { grants }), fake: { tone: 440 } });
+  const record = await it.server.token(room, { grants: "record" });
+  await ada.page.locator("[data-testid=recording-toggle]").click();
+  await shown(ada, "recording");
+  const [{ id, consent }] = (await ask(record, "GET", `/v1/rooms/${room}/recordings`)).json.recordings;
+  assert.equal(consent, "announced");
+  await ada.page.locator("[data-testid=recording-toggle]").click();
+  await shown(ada, "none");
+  const path = `/v1/rooms/${room}/recordings`;
+  await until("it is over", async () => (await ask(record, "GET", `${path}/${id}`)).json.state === "stopped");
+
+  const asked = await ask(record, "POST", path, { consent: "required", video: false });
+  assert.equal(asked.status, 201);
+  await ada.page.locator("[data-testid=recording-agree]").click();
+  await shown(ada, "recording");
+  // Ben comes later, and says no.
+  const ben = await it.join(it.chromium, room, "Ben", { fake: { tone: 700 } });
+  await ben.page.locator("[data-testid=recording-refuse]").click();
+  const status = async () => (await ask(record, "GET", `${path}/${asked.json.id}`)).json;
+  await until("he is listed", async () => (await status()).waiting.some(w => w.participant === ben.id && w.refused));
+  await until("Ada is kept", async () => (await status()).tracks === 1);
+  const at = Date.now();
+  await until("two seconds of both", () => Date.now() > at + 2_000);
+  assert.equal((await ask(record, "POST", `${path}/${asked.json.id}:stop`)).status, 200);
+  const { tracks } = (await ask(record, "GET", `${path}/${asked.json.id}/tracks`)).json;
+  assert.deepEqual(tracks.map(t => [t.participant, t.source]), [[ada.id, "microphone"]]);
+  const timeline = (await ask(record, "GET", `${path}/${asked.json.id}/timeline`)).json;
+  assert.ok(!JSON.stringify(timeline).includes(ben.id), "not in the timeline either");
+});
+
+test("H.264 is kept with lengths and avcC", { timeout: 60_000 }, async () => {
+  const room = it.room();
+  const record = await it.server.token(room, { grants: "record" });
+  const bot = await it.python("inject_h264.py", room);
+  const { id: who } = await bot.event("ready");
+  const path = `/v1/rooms/${room}/recordings`;
+  const { status, json } = await ask(record, "POST", path);
+  assert.equal(status, 201, JSON.stringify(json));
+  const tracks = async () => (await ask(record, "GET", `${path}/${json.id}/tracks`)).json.tracks;
+  const [track] = await until("the track", async () => {
+    const now = await tracks();
+    return now.length > 0 && now;
+  });
+  assert.deepEqual([track.participant, track.codec, track.files], [who, "h264", ["mkv"]]);
+  const at = Date.now();
+  await until("three seconds", () => Date.now() > at + 3_000);
+  assert.equal((await ask(record, "POST", `${path}/${json.id}:stop`)).status, 200);
+  const probed = await probe((await fetched(record, `${path}/${json.id}/tracks/1.mkv`)).bytes, "h264.mkv");
+  assert.equal(probed.codec, "h264");
+  assert.match(probed.first, /^K/);
+  assert.ok(probed.times.length > 25, `${probed.times.length} pictures`);
+  const webm = await ask(record, "GET", `${path}/${json.id}/tracks/1.webm`);
+  assert.deepEqual([webm.status, webm.json.error.code], [400, "bad_request"]);
+});
