@@ -31,6 +31,7 @@ mod proxy;
 mod rooms;
 pub mod serve;
 pub mod web;
+pub mod webhooks;
 mod whip;
 
 pub use app::App;
@@ -38,3 +39,4 @@ pub use auth::{Claims, Grant, Key};
 pub use config::Config;
 pub use ice_server::{IceServer, SharedSecret};
 pub use serve::{serve, serve_streams};
+pub use webhooks::Webhooks;

@@ -33,8 +33,11 @@ use axum::routing::{any, post};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub use access::{Key, Policy};
+/// What is told of each fragment that became durable.
+pub use antiphon_store::{News, Persisted};
 pub use metrics::Metric;
 pub use sigv4::Credentials;
+pub use time::to_iso_8601_ms;
 pub use tokens::Tokens;
 
 /// The operations that a policy can name: Amazon's that this server has, and its own two at the end.
@@ -176,6 +179,11 @@ impl Kvs {
         self.0.stop.send_replace(true);
         let all = u32::try_from(MAX_PRODUCERS).expect("small");
         let _ = self.0.producers.acquire_many(all).await;
+    }
+
+    /// Each fragment that becomes durable from now on; `None` if somebody reads that already.
+    pub fn news(&self) -> Option<News> {
+        self.store().news()
     }
 
     pub(crate) fn store(&self) -> &Store {

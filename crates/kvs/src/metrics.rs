@@ -54,6 +54,7 @@ impl Kvs {
             counter("store_write_failures", "Writes that the storage refused", health.failures),
             counter("store_sessions_failed", "Producers ended because of what they sent", s.sessions_failed),
             counter("store_throttled_ms", "Milliseconds that producers were let wait", s.throttled_ms),
+            counter("store_news_dropped", "Stored fragments that webhooks were not told of", s.news_dropped),
             counter("store_acks_dropped", "Acknowledgements that producers did not read", s.acks_dropped),
         ]
     }

@@ -17,6 +17,7 @@ use crate::contact::ContactId;
 use crate::contacts::{Contacts, Status};
 use crate::ears::{Ears, Wanted};
 use crate::error::Error;
+use crate::events::{Events, Happened, Teller};
 use crate::history::{self, History, Run, RunChange};
 use crate::listen::Here;
 use crate::options::{Form, Options};
@@ -48,6 +49,8 @@ pub struct Metrics {
     pub failed: u64,
     /// Blocks of sound that were dropped because the store did not keep up.
     pub blocks_dropped: u64,
+    /// Events that were not told to who asked for [`Events`].
+    pub events_dropped: u64,
 }
 
 #[derive(Default)]
@@ -65,6 +68,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Clock,
     contacts: Mutex<Contacts>,
     counters: Counters,
+    teller: Teller,
 }
 
 /// As whom somebody enters a room.
@@ -93,7 +97,13 @@ impl Recorder {
             clock: Clock::new(),
             contacts: Mutex::default(),
             counters: Counters::default(),
+            teller: Teller::default(),
         }))
+    }
+
+    /// Each start and stop from now on. There is one reader: `None` if there is one already.
+    pub fn events(&self) -> Option<Events> {
+        self.0.teller.events()
     }
 
     /// The settings in force.
@@ -277,6 +287,7 @@ impl Recorder {
             refused_at_limit: counters.refused_at_limit.load(Ordering::Relaxed),
             failed: counters.failed.load(Ordering::Relaxed),
             blocks_dropped: counters.blocks_dropped.load(Ordering::Relaxed),
+            events_dropped: self.0.teller.dropped(),
         }
     }
 }
@@ -353,8 +364,12 @@ impl Inner {
             start_ms,
         };
         self.began(id, &place, commands, done);
+        let history = self.history(id);
+        if let Some(history) = &history {
+            self.teller.tell(Happened::Started(history.clone()));
+        }
         tokio::spawn(self.clone().follow(id.clone(), name, run, streaming, finished));
-        self.history(id).ok_or(Error::NoContact)
+        history.ok_or(Error::NoContact)
     }
 
     /// Says that it runs; and where the contact has gone meanwhile.
@@ -395,6 +410,9 @@ impl Inner {
             tracing::warn!(%error, "the end of a contact's streaming could not be noted");
         }
         self.set_status(&id, Status::Idle);
+        if let Some(history) = self.history(&id) {
+            self.teller.tell(Happened::Stopped(history, ended.why));
+        }
         let _ = finished.send(true);
     }
 

@@ -12,6 +12,7 @@ mod telemetry;
 mod tls;
 mod token;
 mod web;
+mod webhooks;
 
 use std::process::ExitCode;
 
