@@ -4,6 +4,7 @@
 
 mod cli;
 mod config;
+mod images;
 mod key;
 mod memory;
 mod run;

@@ -38,14 +38,14 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let key = key::load_or_create(&config.data)?;
     let tls = tls::load(&config.tls)?;
-    let mut streams = Streams::open(config).await?;
+    let decoders = Decoders::with_workers(Launch::this_program(&[CODEC_WORKER]));
+    let mut streams = Streams::open(config, decoders.clone()).await?;
     let listener = TcpListener::bind(config.http)
         .await
         .with_context(|| format!("http: cannot listen on {}", config.http))?;
     let own_port = streams_port(config).await?;
     let shards = Shards::start(config.shard()?)
         .with_context(|| format!("media: cannot open ports from {}", config.media))?;
-    let decoders = Decoders::with_workers(Launch::this_program(&[CODEC_WORKER]));
     let bots = Bots::with_decoders(shards.clone(), config.bot(), decoders);
     let kvs = streams.as_ref().map(|s| s.kvs.clone());
     let recorder = streams.as_mut().map(|s| s.record(shards.clone(), config));
