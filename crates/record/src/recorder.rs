@@ -151,6 +151,15 @@ impl Recorder {
         id
     }
 
+    /// Where a contact is now.
+    ///
+    /// # Errors
+    /// No such contact, or it is in no room.
+    pub fn place(&self, contact: &ContactId) -> Result<(RoomName, ParticipantId), Error> {
+        let contacts = self.0.contacts();
+        contacts.get(contact).ok_or(Error::NoContact)?.place.clone().ok_or(Error::NotPresent)
+    }
+
     /// Whether a contact has been in a room: who may do something there may do it to the contact.
     pub fn was_in(&self, contact: &ContactId, room: &RoomName) -> bool {
         let known = self.0.contacts().get(contact).is_some_and(|c| c.rooms.contains(room));

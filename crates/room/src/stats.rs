@@ -43,6 +43,8 @@ pub struct Stats {
     pub limits_told: u64,
     /// Changes of the number of videos that the server's load allows.
     pub load_caps: u64,
+    /// How often somebody was put on hold.
+    pub holds: u64,
     /// Changes of the dominant-speaker set.
     pub dominant_changes: u64,
 }
