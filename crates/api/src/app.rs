@@ -25,6 +25,7 @@ use crate::events::EventStreams;
 use crate::metrics::{Metrics, Refused};
 use crate::offers::Offers;
 use crate::web::WebFiles;
+use crate::webhooks::Webhooks;
 use crate::{
     bot, contacts, guest, health, ice, join, layers, options, participant, player, recordings, rooms, web,
     whip,
@@ -72,6 +73,8 @@ pub struct Parts {
     pub kvs: Option<Kvs>,
     /// Streams contacts, where streams are stored.
     pub recorder: Option<Recorder>,
+    /// Tells others, where the configuration names some.
+    pub webhooks: Option<Webhooks>,
 }
 
 impl App {

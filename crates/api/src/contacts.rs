@@ -1,7 +1,7 @@
-//! Contacts and their media streaming: start, stop, the contact record, its sound, its end; and the settings of all.
+//! Contacts and their media streaming: start, stop, the contact record, its sound, its end; hold; and the settings of all.
 //! `docs/reference/contacts.md` is the page for users.
 
-use antiphon_base::{ErrorKind, ParticipantId};
+use antiphon_base::{ErrorKind, ParticipantId, RoomName};
 use antiphon_record::wav::{Wanted, Wav};
 use antiphon_record::{ContactId, History, Options, Recorder, Settings};
 use axum::body::Body;
@@ -34,6 +34,10 @@ pub(crate) fn routes() -> Router<App> {
         .route(&format!("{participant}:stop"), post(stop_participant))
         .route(&format!("{contact}/media-streaming:start"), post(start))
         .route(&format!("{contact}/media-streaming:stop"), post(stop))
+        .route("/v1/rooms/{room}/participants/{id}/hold:start", post(hold_participant))
+        .route("/v1/rooms/{room}/participants/{id}/hold:stop", post(resume_participant))
+        .route(&format!("{contact}/hold:start"), post(hold))
+        .route(&format!("{contact}/hold:stop"), post(resume))
         .route(contact, get(show).delete(delete))
         .route(&format!("{contact}/audio.wav"), get(wav))
         .route("/v1/streams/{name}/live", get(live::open))
@@ -151,6 +155,84 @@ async fn stop(
 ) -> Result<Json<Value>, ApiError> {
     let (recorder, contact) = allowed(&app, &claims, &contact)?;
     Ok(attributes(&recorder.stop(&contact).await?))
+}
+
+/// Puts a participant on hold, or takes it back.
+async fn set_held(
+    app: &App,
+    room: &RoomName,
+    id: &ParticipantId,
+    held: bool,
+) -> Result<StatusCode, ApiError> {
+    if app.shards().hold(room, id, held).await {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let message = format!("There is no participant {id} in room {room} (any more).");
+    Err(ApiError::new(ErrorKind::NotFound, message))
+}
+
+async fn set_participant_held(
+    app: &App,
+    access: &Access,
+    id: &str,
+    held: bool,
+) -> Result<StatusCode, ApiError> {
+    if !access.claims.has(Grant::Admin) {
+        access.need(Grant::Moderate)?;
+    }
+    let id = ParticipantId::new(id).map_err(|e| ApiError::bad_request(format!("The participant id {e}.")))?;
+    set_held(app, &access.room, &id, held).await
+}
+
+async fn hold_participant(
+    State(app): State<App>,
+    access: Access,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    set_participant_held(&app, &access, &id, true).await
+}
+
+async fn resume_participant(
+    State(app): State<App>,
+    access: Access,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    set_participant_held(&app, &access, &id, false).await
+}
+
+/// The contact of a path, where it is now, for who may moderate there.
+async fn set_contact_held(
+    app: &App,
+    claims: &Claims,
+    contact: &str,
+    held: bool,
+) -> Result<StatusCode, ApiError> {
+    if !claims.has(Grant::Moderate) && !claims.has(Grant::Admin) {
+        let message = "The token lacks the grant `moderate`. Get one made with it.";
+        return Err(ApiError::new(ErrorKind::Forbidden, message));
+    }
+    let (recorder, contact) = (recorder(app)?, contact_id(contact)?);
+    let (room, id) = recorder.place(&contact)?;
+    if room != claims.room && !claims.has(Grant::Admin) {
+        return Err(antiphon_record::Error::NoContact.into());
+    }
+    set_held(app, &room, &id, held).await
+}
+
+async fn hold(
+    State(app): State<App>,
+    AnyRoom(claims): AnyRoom,
+    Path(contact): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    set_contact_held(&app, &claims, &contact, true).await
+}
+
+async fn resume(
+    State(app): State<App>,
+    AnyRoom(claims): AnyRoom,
+    Path(contact): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    set_contact_held(&app, &claims, &contact, false).await
 }
 
 /// `GET`: the contact record.

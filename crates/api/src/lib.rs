@@ -32,6 +32,7 @@ mod recordings;
 mod rooms;
 pub mod serve;
 pub mod web;
+pub mod webhooks;
 mod whip;
 
 pub use app::App;
@@ -39,3 +40,4 @@ pub use auth::{Claims, Grant, Key};
 pub use config::Config;
 pub use ice_server::{IceServer, SharedSecret};
 pub use serve::{serve, serve_streams};
+pub use webhooks::Webhooks;

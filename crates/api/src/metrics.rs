@@ -18,6 +18,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::app::Parts;
+use crate::webhooks::{Counts, Webhooks};
 
 /// What was asked and what came of it. The route is a pattern of the table, the method one of eight.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -98,6 +99,9 @@ impl Metrics {
         if let Some(recorder) = parts.recorder.clone() {
             registry.register_collector(Box::new(RecordCollector(recorder)));
         }
+        if let Some(webhooks) = parts.webhooks.clone() {
+            registry.register_collector(Box::new(WebhookCollector(webhooks)));
+        }
         Self { registry, requests, duration, refused, connections, bot_sockets }
     }
 
@@ -173,6 +177,11 @@ impl Collector for RecordCollector {
                 "Blocks of sound that the store did not take in time",
                 now.blocks_dropped,
             ),
+            (
+                "media_streaming_events_dropped",
+                "Starts and stops that webhooks were not told of",
+                now.events_dropped,
+            ),
             ("contacts_forgotten", "Contacts forgotten because there were too many", now.contacts_forgotten),
         ] {
             encoder
@@ -210,6 +219,47 @@ impl RecordCollector {
             encoder
                 .encode_descriptor(name, help, None, MetricType::Counter)?
                 .encode_counter::<[(&str, &str); 0], _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+}
+
+struct WebhookCollector(Webhooks);
+
+impl std::fmt::Debug for WebhookCollector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WebhookCollector")
+    }
+}
+
+type WebhookField = (&'static str, &'static str, fn(&Counts) -> u64);
+
+const WEBHOOK_COUNTERS: [WebhookField; 5] = [
+    ("webhook_delivered", "Events that a target has taken", |c| c.delivered),
+    ("webhook_attempts_failed", "Attempts that failed", |c| c.failed),
+    ("webhook_dropped_full", "Events dropped because too many waited", |c| c.dropped_full),
+    ("webhook_dropped_late", "Events dropped because nothing had delivered them in time", |c| c.dropped_late),
+    ("webhook_dropped_gone", "Events dropped because the target has said that it is gone", |c| {
+        c.dropped_gone
+    }),
+];
+
+impl Collector for WebhookCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), Error> {
+        let targets = self.0.counts();
+        for (name, help, field) in WEBHOOK_COUNTERS {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (i, counts) in targets.iter().enumerate() {
+                metric
+                    .encode_family(&[("target", i)])?
+                    .encode_counter::<[(&str, &str); 0], _, u64>(&field(counts), None)?;
+            }
+        }
+        let queued = ("webhook_queued", "Events that wait for a target");
+        let mut metric = encoder.encode_descriptor(queued.0, queued.1, None, MetricType::Gauge)?;
+        for (i, counts) in targets.iter().enumerate() {
+            let value = i64::try_from(counts.queued).unwrap_or(i64::MAX);
+            metric.encode_family(&[("target", i)])?.encode_gauge(&value)?;
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! Operations of the API that are about things this server does not have: signaling channels, edge agents, storage tiers,
-//! images and notifications to other services. What asks is answered truly; what would make one is refused cleanly.
+//! image generation and notifications to other services. What asks is answered truly; what would make one is refused cleanly.
 
 use antiphon_store::StreamRef;
 use axum::extract::{Request, State};
@@ -35,7 +35,7 @@ pub(crate) enum Absent {
 }
 
 /// Every such operation: name, path, answer.
-pub(crate) const ALL: [(&str, &str, Absent); 22] = [
+pub(crate) const ALL: [(&str, &str, Absent); 21] = [
     ("ListSignalingChannels", "listSignalingChannels", Absent::Empty("ChannelInfoList")),
     ("CreateSignalingChannel", "createSignalingChannel", Absent::Refused),
     ("DescribeSignalingChannel", "describeSignalingChannel", Absent::Channel),
@@ -61,7 +61,6 @@ pub(crate) const ALL: [(&str, &str, Absent); 22] = [
         "describeMappedResourceConfiguration",
         Absent::Unset(Some("MappedResourceConfigurationList")),
     ),
-    ("GetImages", "getImages", Absent::Refused),
 ];
 
 impl Absent {
@@ -79,10 +78,7 @@ impl Absent {
                 let message = "The stream has no edge configuration: this server has none.";
                 Err(not_found("StreamEdgeConfigurationNotFoundException", message))
             }
-            Self::Refused => {
-                let message = format!("This server does not have {operation}.");
-                Err(KvsError::new(StatusCode::NOT_IMPLEMENTED, "NotImplementedException", message))
-            }
+            Self::Refused => Err(KvsError::not_implemented(operation)),
         }
     }
 }

@@ -24,6 +24,12 @@ impl KvsError {
         Self::new(StatusCode::BAD_REQUEST, "InvalidArgumentException", message)
     }
 
+    /// What this server does not do.
+    pub(crate) fn not_implemented(operation: &str) -> Self {
+        let message = format!("This server does not have {operation}.");
+        Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplementedException", message)
+    }
+
     pub(crate) fn forbidden(exception: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, exception, message)
     }

@@ -65,7 +65,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Tracks and frames as a producer may have sent them, made into segments and a clip.
+/// Tracks and frames as a producer may have sent them, made into segments, a clip, and what decoders are given.
 pub fn repack(bytes: &[u8]) {
     let mut input = Input(bytes);
     let mut tracks = Vec::new();

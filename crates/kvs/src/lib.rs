@@ -12,6 +12,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod get;
+mod images;
 mod metrics;
 mod model;
 mod playback;
@@ -24,17 +25,22 @@ mod valid;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use antiphon_store::Store;
 use axum::Router;
 use axum::middleware;
 use axum::routing::{any, post};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 pub use access::{Key, Policy};
+/// What is told of each fragment that became durable.
+pub use antiphon_store::{News, Persisted};
+pub use images::{Imager, Shape, Wanted};
 pub use metrics::Metric;
 pub use sigv4::Credentials;
+pub use time::to_iso_8601_ms;
 pub use tokens::Tokens;
 
 /// The operations that a policy can name: Amazon's that this server has, and its own two at the end.
@@ -61,6 +67,7 @@ pub const OPERATIONS: &[&str] = &[
     "GetClip",
     "GetHLSStreamingSessionURL",
     "GetDASHStreamingSessionURL",
+    "GetImages",
     "CreateToken",
     "RotateKey",
 ];
@@ -85,6 +92,8 @@ pub struct Config {
     pub max_connection: Duration,
     /// How often a producer that sends nothing is told that the connection lives.
     pub idle_interval: Duration,
+    /// Makes images of stored pictures; without it GetImages is not here.
+    pub images: Option<Arc<dyn Imager>>,
 }
 
 impl Default for Config {
@@ -97,6 +106,7 @@ impl Default for Config {
             producer_timeout: Duration::from_secs(30),
             max_connection: Duration::ZERO,
             idle_interval: Duration::from_secs(10),
+            images: None,
         }
     }
 }
@@ -114,6 +124,9 @@ struct Inner {
     sessions: playback::SessionKey,
     segments: Arc<Semaphore>,
     clips: Arc<Semaphore>,
+    images: Semaphore,
+    images_made: AtomicU64,
+    images_failed: AtomicU64,
 }
 
 impl Kvs {
@@ -129,6 +142,9 @@ impl Kvs {
             producers,
             segments: Arc::new(Semaphore::new(playback::MAX_SEGMENTS_AT_ONCE)),
             clips: Arc::new(Semaphore::new(playback::MAX_CLIPS_AT_ONCE)),
+            images: Semaphore::new(images::MAX_AT_ONCE),
+            images_made: AtomicU64::new(0),
+            images_failed: AtomicU64::new(0),
         }))
     }
 
@@ -156,6 +172,7 @@ impl Kvs {
             .route(&at("putMedia"), post(put::put_media))
             .route(&at("getMedia"), post(get::get_media))
             .route(&at("listFragments"), post(get::list_fragments))
+            .route(&at("getImages"), post(images::get_images))
             .route(&at("getMediaForFragmentList"), post(get::get_media_for_fragment_list))
             .route(&at("{*operation}"), any(control::unknown));
         for (operation, path, absent) in absent::ALL {
@@ -176,6 +193,11 @@ impl Kvs {
         self.0.stop.send_replace(true);
         let all = u32::try_from(MAX_PRODUCERS).expect("small");
         let _ = self.0.producers.acquire_many(all).await;
+    }
+
+    /// Each fragment that becomes durable from now on; `None` if somebody reads that already.
+    pub fn news(&self) -> Option<News> {
+        self.store().news()
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -202,6 +224,22 @@ impl Kvs {
     /// A place to hold a clip in.
     pub(crate) async fn clip_place(&self) -> OwnedSemaphorePermit {
         self.0.clips.clone().acquire_owned().await.expect("it is never closed")
+    }
+
+    /// A place to decode in.
+    pub(crate) async fn image_place(&self) -> SemaphorePermit<'_> {
+        self.0.images.acquire().await.expect("it is never closed")
+    }
+
+    /// Counts an image, or one that could not be made.
+    pub(crate) fn imaged(&self, made: bool) {
+        let counter = if made { &self.0.images_made } else { &self.0.images_failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Images that were made, and that could not be.
+    pub(crate) fn images(&self) -> (u64, u64) {
+        (self.0.images_made.load(Ordering::Relaxed), self.0.images_failed.load(Ordering::Relaxed))
     }
 
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {

@@ -21,6 +21,7 @@ impl Kvs {
         let (s, health) = (self.store().stats(), self.store().health());
         let gauge = |name, help, value| Metric { name, help, counter: false, value };
         let counter = |name, help, value| Metric { name, help, counter: true, value };
+        let (images_made, images_failed) = self.images();
         let failing = u64::from(health.fault.is_some());
         vec![
             gauge("store_streams", "Streams", s.streams),
@@ -54,6 +55,9 @@ impl Kvs {
             counter("store_write_failures", "Writes that the storage refused", health.failures),
             counter("store_sessions_failed", "Producers ended because of what they sent", s.sessions_failed),
             counter("store_throttled_ms", "Milliseconds that producers were let wait", s.throttled_ms),
+            counter("store_images_made", "Images that GetImages made", images_made),
+            counter("store_images_failed", "Images that it could not make", images_failed),
+            counter("store_news_dropped", "Stored fragments that webhooks were not told of", s.news_dropped),
             counter("store_acks_dropped", "Acknowledgements that producers did not read", s.acks_dropped),
         ]
     }

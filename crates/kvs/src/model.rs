@@ -227,6 +227,23 @@ pub(crate) struct GetClip {
     pub(crate) clip_fragment_selector: FragmentSelector,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct GetImages {
+    #[serde(flatten)]
+    pub(crate) stream: StreamOf,
+    pub(crate) image_selector_type: String,
+    pub(crate) start_timestamp: Value,
+    pub(crate) end_timestamp: Value,
+    pub(crate) sampling_interval: Option<u64>,
+    pub(crate) format: String,
+    pub(crate) format_config: Option<BTreeMap<String, String>>,
+    pub(crate) width_pixels: Option<u32>,
+    pub(crate) height_pixels: Option<u32>,
+    pub(crate) max_results: Option<usize>,
+    pub(crate) next_token: Option<String>,
+}
+
 /// `StreamInfo`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -285,6 +302,7 @@ impl From<&FragmentInfo> for FragmentOut {
     }
 }
 
-fn seconds(ms: u64) -> f64 {
+/// Times of answers are seconds since 1970.
+pub(crate) fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
 }

@@ -34,7 +34,7 @@ pub(crate) fn to_iso_8601(seconds: u64) -> String {
 }
 
 /// Milliseconds since 1970 as `2026-01-31T23:59:59.123Z`.
-pub(crate) fn to_iso_8601_ms(ms: u64) -> String {
+pub fn to_iso_8601_ms(ms: u64) -> String {
     let seconds = to_iso_8601(ms / 1000);
     format!("{}.{:03}Z", seconds.trim_end_matches('Z'), ms % 1000)
 }

@@ -25,6 +25,7 @@
 
 pub mod audio;
 pub mod convert;
+pub mod image;
 pub mod jitter;
 pub mod mix;
 pub mod picture;

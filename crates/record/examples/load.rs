@@ -30,6 +30,7 @@ fn person(key: u32) -> ParticipantInfo {
         name: String::new(),
         kind: ParticipantKind::WebRtc,
         presence: Presence::Connected,
+        held: false,
         tracks: vec![TrackInfo { source: Source::Microphone, codec: CODEC, muted: false, layers: 1 }],
     }
 }

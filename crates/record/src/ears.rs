@@ -109,13 +109,19 @@ impl Ears {
     fn tracks(&self) -> BTreeMap<TrackKey, AudioCodec> {
         let own = self.key();
         let audio = |source: Source| source == Source::Microphone || source == Source::ScreenAudio;
+        // On hold it hears nobody, and who is on hold is heard by nobody.
+        let apart = self.roster.participants().any(|p| Some(p.key) == own && p.held);
         let mut wanted = BTreeMap::new();
         for participant in self.roster.participants() {
             let is_own = Some(participant.key) == own;
             for track in participant.tracks.iter().filter(|t| audio(t.source)) {
                 let Codec::Audio(codec) = track.codec else { continue };
                 let key = TrackKey { participant: participant.key, source: track.source };
-                let take = if is_own { track.source == Source::Microphone } else { self.wanted.others };
+                let take = if is_own {
+                    track.source == Source::Microphone
+                } else {
+                    self.wanted.others && !apart && !participant.held
+                };
                 if take && (is_own || wanted.len() < MAX_OTHERS) {
                     wanted.insert(key, codec);
                 }

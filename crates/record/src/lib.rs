@@ -18,6 +18,7 @@ mod contact;
 mod contacts;
 mod ears;
 mod error;
+mod events;
 #[doc(hidden)]
 pub mod fuzzing;
 mod history;
@@ -37,6 +38,7 @@ mod writer;
 pub use antiphon_store::FragmentNumber;
 pub use contact::{ContactId, ContactIdError, MAX_CONTACT_BYTES};
 pub use error::Error;
+pub use events::{Events, Happened, Why};
 pub use history::{History, Run};
 pub use options::{Form, Options};
 pub use recorder::{Entered, Metrics, Recorder};

@@ -17,6 +17,7 @@ use crate::contact::ContactId;
 use crate::contacts::{Contacts, Status};
 use crate::ears::{Ears, Wanted};
 use crate::error::Error;
+use crate::events::{Events, Happened, Teller};
 use crate::history::{self, History, Run, RunChange};
 use crate::listen::Here;
 use crate::options::{Form, Options};
@@ -49,6 +50,8 @@ pub struct Metrics {
     pub failed: u64,
     /// Blocks of sound that were dropped because the store did not keep up.
     pub blocks_dropped: u64,
+    /// Events that were not told to who asked for [`Events`].
+    pub events_dropped: u64,
 }
 
 #[derive(Default)]
@@ -67,6 +70,7 @@ pub(crate) struct Inner {
     contacts: Mutex<Contacts>,
     counters: Counters,
     rooms: Recordings,
+    teller: Teller,
 }
 
 /// As whom somebody enters a room.
@@ -98,12 +102,18 @@ impl Recorder {
             rooms,
             contacts: Mutex::default(),
             counters: Counters::default(),
+            teller: Teller::default(),
         }))
     }
 
     /// Recordings of rooms.
     pub fn rooms(&self) -> &Recordings {
         &self.0.rooms
+    }
+
+    /// Each start and stop from now on. There is one reader: `None` if there is one already.
+    pub fn events(&self) -> Option<Events> {
+        self.0.teller.events()
     }
 
     /// The settings in force.
@@ -149,6 +159,15 @@ impl Recorder {
         let id = ContactId::random();
         contacts.enter(&id, place, false, self.0.limits.contacts);
         id
+    }
+
+    /// Where a contact is now.
+    ///
+    /// # Errors
+    /// No such contact, or it is in no room.
+    pub fn place(&self, contact: &ContactId) -> Result<(RoomName, ParticipantId), Error> {
+        let contacts = self.0.contacts();
+        contacts.get(contact).ok_or(Error::NoContact)?.place.clone().ok_or(Error::NotPresent)
     }
 
     /// Whether a contact has been in a room: who may do something there may do it to the contact.
@@ -288,6 +307,7 @@ impl Recorder {
             refused_at_limit: counters.refused_at_limit.load(Ordering::Relaxed),
             failed: counters.failed.load(Ordering::Relaxed),
             blocks_dropped: counters.blocks_dropped.load(Ordering::Relaxed),
+            events_dropped: self.0.teller.dropped(),
         }
     }
 }
@@ -364,8 +384,12 @@ impl Inner {
             start_ms,
         };
         self.began(id, &place, commands, done);
+        let history = self.history(id);
+        if let Some(history) = &history {
+            self.teller.tell(Happened::Started(history.clone()));
+        }
         tokio::spawn(self.clone().follow(id.clone(), name, run, streaming, finished));
-        self.history(id).ok_or(Error::NoContact)
+        history.ok_or(Error::NoContact)
     }
 
     /// Says that it runs; and where the contact has gone meanwhile.
@@ -406,6 +430,9 @@ impl Inner {
             tracing::warn!(%error, "the end of a contact's streaming could not be noted");
         }
         self.set_status(&id, Status::Idle);
+        if let Some(history) = self.history(&id) {
+            self.teller.tell(Happened::Stopped(history, ended.why));
+        }
         let _ = finished.send(true);
     }
 

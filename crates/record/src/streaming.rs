@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::blocks::{Block, Blocks};
 use crate::clock::Clock;
 use crate::ears::{Ears, Heard, Wanted};
+use crate::events::Why;
 use crate::listen::{Happening, Here, next};
 use crate::writer::Writer;
 
@@ -60,6 +61,7 @@ pub(crate) struct Streaming {
 pub(crate) struct Ended {
     pub(crate) stop_ms: u64,
     pub(crate) finished: Finished,
+    pub(crate) why: Why,
 }
 
 /// What changes while it runs.
@@ -71,6 +73,7 @@ struct State {
     /// Listen until then.
     stop_at: Option<Instant>,
     stop_ms: u64,
+    why: Why,
     gone_since: Option<Instant>,
     retry_at: Instant,
 }
@@ -85,6 +88,7 @@ impl Streaming {
             due: self.start + TICK,
             stop_at: None,
             stop_ms: 0,
+            why: Why::Asked,
             gone_since: None,
             retry_at: self.start,
         };
@@ -106,7 +110,7 @@ impl Streaming {
         }
         // Out of the room before the store is waited for.
         self.here = None;
-        Ended { stop_ms: state.stop_ms, finished: self.writer.finish().await }
+        Ended { stop_ms: state.stop_ms, finished: self.writer.finish().await, why: state.why }
     }
 
     fn end(&self, state: &mut State, now: Instant) {
@@ -173,6 +177,7 @@ impl Streaming {
             if state.stop_at.is_none() {
                 self.end(state, since);
                 state.stop_at = Some(now + TAIL);
+                state.why = Why::ContactEnded;
             }
         } else if self.here.is_none() && state.stop_at.is_none() && now >= state.retry_at {
             self.enter(state).await;

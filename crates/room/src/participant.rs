@@ -160,6 +160,8 @@ pub(crate) struct Participant {
     pub(crate) resume_token: String,
     pub(crate) control: bool,
     pub(crate) presence: Presence,
+    /// Kept apart from the others.
+    pub(crate) held: bool,
     /// The control channel is open: messages go out.
     pub(crate) open: bool,
     /// Media can flow.
@@ -209,6 +211,7 @@ impl Participant {
             resume_token: join.resume_token,
             control: join.control,
             presence: Presence::Connected,
+            held: false,
             open: false,
             up: false,
             boundable: false,
@@ -274,6 +277,7 @@ impl Participant {
             name: self.name.clone(),
             kind: self.kind,
             presence: self.presence,
+            held: self.held,
             tracks,
         }
     }

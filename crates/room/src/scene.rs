@@ -18,6 +18,8 @@ const ASSUMED_TOP: u16 = 720;
 pub(crate) struct SceneTrack {
     pub(crate) key: TrackKey,
     pub(crate) owner: ParticipantId,
+    /// Its owner is on hold.
+    held: bool,
     pub(crate) codec: Codec,
     /// Layers that can be had: sent, or paused because nobody wanted them.
     pub(crate) layers: u8,
@@ -44,6 +46,7 @@ impl SceneTrack {
         Self {
             key,
             owner: owner.id.clone(),
+            held: owner.held,
             codec: media.codec,
             layers: media.available(),
             flowing: media.layers,
@@ -162,7 +165,10 @@ impl Scene {
 
     /// Whether `p` may be shown this track, its codec aside.
     pub(crate) fn reachable(&self, p: &Participant, track: &SceneTrack) -> bool {
+        // Who is unseen and only taps is not somebody from whom to be kept apart.
+        let apart = (p.held || track.held) && !(p.hidden && p.slots.is_empty());
         p.grants.subscribe
+            && !apart
             && track.key.participant != p.key
             && p.only.as_ref().is_none_or(|only| *only == track.owner)
     }

@@ -47,6 +47,8 @@ pub struct Stats {
     pub recordings_announced: u64,
     /// Of these, never begun because somebody did not acknowledge them in time.
     pub recordings_not_acknowledged: u64,
+    /// How often somebody was put on hold.
+    pub holds: u64,
     /// Changes of the dominant-speaker set.
     pub dominant_changes: u64,
 }

@@ -592,3 +592,51 @@ fn spatial_layers_of_one_stream_are_layers_with_one_key_frame() {
     call.drain();
     assert_eq!((routed(&call, ben), routed(&call, cleo)), (Some(0), Some(0)));
 }
+
+#[test]
+fn who_is_on_hold_is_kept_apart_but_from_who_taps_unseen() {
+    let mut call = call();
+    let people = ["ada", "bob", "cy"].map(|name| call.join(browser(name)));
+    let [ada, bob, cy] = people;
+    people.into_iter().for_each(|key| call.send(key));
+    let unseen =
+        Join { hidden: true, slots: plan(0, 0, false), kind: ParticipantKind::Bot, ..browser("tap") };
+    let tap = call.join(unseen);
+    let bot = call.join(Join { slots: plan(0, 0, false), kind: ParticipantKind::Bot, ..browser("bot") });
+    let wanted = TapRequest { track: track(ada, Source::Microphone), max_height: None };
+    for key in [tap, bot] {
+        call.room.set_taps(call.now, key, vec![wanted]);
+    }
+    call.drain();
+    let voice = feed(ada, Source::Microphone, 0);
+    assert!(call.taps.contains(&(tap, voice)) && call.taps.contains(&(bot, voice)));
+
+    call.room.set_held(call.now, ada, true);
+    call.drain();
+    assert!(call.clients[&bob].roster[&id("ada")].held && call.clients[&ada].roster[&id("ada")].held);
+    assert!(call.shown(ada, "a").is_empty() && call.shown(ada, "v").is_empty(), "it gets nothing");
+    for other in [bob, cy] {
+        assert!(!call.shown(other, "a").contains("ada") && !call.shown(other, "v").contains("ada"));
+        assert_eq!(call.shown(other, "a").len(), 1, "the others go on");
+    }
+    assert!(call.taps.contains(&(tap, voice)) && !call.taps.contains(&(bot, voice)));
+    assert_eq!(call.wanted[&track(ada, Source::Camera)], 0, "nobody sees it");
+    call.sound(3_000, &[(ada, 10)]);
+    assert!(call.room.dominant().is_empty(), "it leads no conversation");
+
+    // A lost connection does not end it.
+    call.room.disconnected(call.now, ada);
+    call.drain();
+    call.resume("token-ada", plan(3, 4, true)).unwrap();
+    call.room.connected(call.now, ada, 2);
+    call.drain();
+    call.send(ada);
+    assert!(!call.shown(bob, "a").contains("ada") && call.shown(ada, "a").is_empty());
+
+    call.room.set_held(call.now, ada, false);
+    call.drain();
+    assert!(!call.clients[&bob].roster[&id("ada")].held);
+    assert!(call.shown(bob, "a").contains("ada") && call.shown(bob, "v").contains("ada"));
+    assert_eq!(call.shown(ada, "a").len(), 2);
+    assert!(call.taps.contains(&(bot, voice)));
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{config, run, store, token};
+use crate::{config, run, store, token, webhooks};
 
 /// A real-time media server whose calls are open to programs.
 #[derive(Parser)]
@@ -23,6 +23,8 @@ enum Command {
     /// About the stored streams.
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Print the secret of a webhook whose secret is made of the server's key.
+    WebhookSecret(webhooks::PrintSecret),
     /// About the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -85,6 +87,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Command::Serve(flags) => run::run(&config::load(flags.config.as_deref(), &flags.given())?),
         Command::Token(token) => token.print(),
         Command::Store(command) => command.run(),
+        Command::WebhookSecret(secret) => secret.print(),
         Command::Config(ConfigCommand::PrintDefault) => {
             print!("{}", config::DEFAULT_TOML);
             Ok(())

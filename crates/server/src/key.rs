@@ -24,7 +24,8 @@ pub(crate) fn stream_tokens(data: &Path) -> anyhow::Result<Tokens> {
     Ok(Tokens::new(&signing(data)?))
 }
 
-fn signing(data: &Path) -> anyhow::Result<[u8; 32]> {
+/// The signing key itself: for what is derived from it.
+pub(crate) fn signing(data: &Path) -> anyhow::Result<[u8; 32]> {
     secret(data, SIGNING, "signing key", "remove it to get a new one (all tokens end)", true)
 }
 

@@ -4,6 +4,7 @@
 
 mod cli;
 mod config;
+mod images;
 mod key;
 mod memory;
 mod run;
@@ -12,6 +13,7 @@ mod telemetry;
 mod tls;
 mod token;
 mod web;
+mod webhooks;
 
 use std::process::ExitCode;
 

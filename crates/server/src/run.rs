@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::cli::CODEC_WORKER;
 use crate::config::{Config, Demo};
 use crate::store::Streams;
-use crate::{key, telemetry, tls, web};
+use crate::{key, telemetry, tls, web, webhooks};
 
 /// How often to look whether all have gone, while stopping.
 const EMPTY_CHECK: Duration = Duration::from_millis(50);
@@ -38,18 +38,27 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let key = key::load_or_create(&config.data)?;
     let tls = tls::load(&config.tls)?;
-    let mut streams = Streams::open(config).await?;
+    let decoders = Decoders::with_workers(Launch::this_program(&[CODEC_WORKER]));
+    let mut streams = Streams::open(config, decoders.clone()).await?;
     let listener = TcpListener::bind(config.http)
         .await
         .with_context(|| format!("http: cannot listen on {}", config.http))?;
     let own_port = streams_port(config).await?;
     let shards = Shards::start(config.shard()?)
         .with_context(|| format!("media: cannot open ports from {}", config.media))?;
-    let decoders = Decoders::with_workers(Launch::this_program(&[CODEC_WORKER]));
     let bots = Bots::with_decoders(shards.clone(), config.bot(), decoders);
     let kvs = streams.as_ref().map(|s| s.kvs.clone());
     let recorder = streams.as_mut().map(|s| s.record(shards.clone(), config));
-    let parts = Parts { shards: shards.clone(), bots: bots.clone(), key, web: web::FILES, kvs, recorder };
+    let webhooks = webhooks::start(config, kvs.as_ref(), recorder.as_ref())?;
+    let parts = Parts {
+        shards: shards.clone(),
+        bots: bots.clone(),
+        key,
+        web: web::FILES,
+        kvs,
+        recorder,
+        webhooks: webhooks.clone(),
+    };
     let app = App::new(config.api(), parts);
     let (stop, stopped) = watch::channel(false);
     let streams_port = match own_port {
@@ -77,6 +86,9 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     if let Some(streams) = streams {
         streams.stop(Duration::from_secs(config.stop.deadline_s)).await;
+    }
+    if let Some(webhooks) = webhooks {
+        webhooks.stop(Duration::from_secs(config.stop.deadline_s)).await;
     }
     let _ = stop.send(true);
     let _ = http.await;

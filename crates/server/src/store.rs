@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use antiphon_kvs::{Credentials, Key, Kvs, Policy};
+use antiphon_media::video::Decoders;
 use antiphon_record::Recorder;
 use antiphon_shard::Shards;
 use antiphon_store::key::{LocalKeys, Secret};
@@ -17,6 +18,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often an object store that is away is tried again.
 const DRAIN_EVERY: Duration = Duration::from_secs(2);
 
+use crate::images::Images;
 use crate::{config, key};
 
 /// What can be done to a store.
@@ -161,7 +163,7 @@ pub(crate) struct Streams {
 
 impl Streams {
     /// Opens the store, if the configuration has one.
-    pub(crate) async fn open(config: &config::Config) -> anyhow::Result<Option<Self>> {
+    pub(crate) async fn open(config: &config::Config, decoders: Decoders) -> anyhow::Result<Option<Self>> {
         if !config.store.enabled {
             return Ok(None);
         }
@@ -182,7 +184,8 @@ impl Streams {
             tracing::error!(%problem, "the store is not as it should be; see `antiphon store check`");
         }
         let tokens = key::stream_tokens(&config.data)?;
-        let kvs = Kvs::new(store.clone(), tokens, kvs(config));
+        let images = Some(Arc::new(Images(decoders)) as Arc<_>);
+        let kvs = Kvs::new(store.clone(), tokens, antiphon_kvs::Config { images, ..kvs(config) });
         let drainer = tokio::spawn(drain(store.clone()));
         Ok(Some(Self { kvs, store, recorder: None, sweeper: None, drainer }))
     }

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::config::Tls;
 
@@ -27,6 +27,24 @@ pub(crate) fn load(tls: &Tls) -> anyhow::Result<Option<Arc<ServerConfig>>> {
         .map_err(|error| unusable(tls, error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Some(Arc::new(config)))
+}
+
+/// For what we connect to: the certificates that this system believes (or those of `SSL_CERT_FILE`).
+pub(crate) fn client() -> anyhow::Result<Arc<ClientConfig>> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    ensure!(
+        added > 0,
+        "this system has no certificates to believe (Debian's package ca-certificates, or SSL_CERT_FILE)"
+    );
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("tls: no protocol version")?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 /// The chain, the server's own certificate first.

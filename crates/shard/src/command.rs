@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Status { room: RoomName, id: ParticipantId, detail: bool, reply: Reply<Option<ParticipantStatus>> },
     /// Let somebody go.
     Remove { room: RoomName, id: ParticipantId, reason: LeaveReason, reply: Reply<bool> },
+    /// Put somebody on hold, or take it back.
+    Hold { room: RoomName, id: ParticipantId, held: bool, reply: Reply<bool> },
     /// Somebody says something of its ICE session.
     Ice { room: RoomName, id: ParticipantId, request: IceRequest, reply: Reply<Result<IceUpdate, IceError>> },
     /// A player chooses a layer.

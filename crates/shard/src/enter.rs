@@ -47,6 +47,9 @@ impl Core {
             Command::Remove { room, id, reason, reply } => {
                 let _ = reply.try_send(self.remove(now, &room, &id, reason));
             }
+            Command::Hold { room, id, held, reply } => {
+                let _ = reply.try_send(self.hold(now, &room, &id, held));
+            }
             Command::Ice { room, id, request, reply } => {
                 self.answer_ice(now, (&room, &id), request, reply);
             }
@@ -445,6 +448,13 @@ impl Core {
     fn remove(&mut self, now: Instant, name: &RoomName, id: &ParticipantId, reason: LeaveReason) -> bool {
         let Some((room, key)) = self.find(name, id) else { return false };
         self.with_home(now, room, |home| home.room.leave(now, key, reason));
+        self.pump(now, room);
+        true
+    }
+
+    fn hold(&mut self, now: Instant, name: &RoomName, id: &ParticipantId, held: bool) -> bool {
+        let Some((room, key)) = self.find(name, id) else { return false };
+        self.with_home(now, room, |home| home.room.set_held(now, key, held));
         self.pump(now, room);
         true
     }

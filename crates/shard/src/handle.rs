@@ -151,6 +151,13 @@ impl Shards {
         ask(self.home(room), |reply| Command::Remove { room: name, id, reason, reply }).await.unwrap_or(false)
     }
 
+    /// Puts somebody on hold, or takes it back: it gets nothing of the others and they get nothing of it, but for who only
+    /// taps unseen. `false`: nobody of that id is there.
+    pub async fn hold(&self, room: &RoomName, id: &ParticipantId, held: bool) -> bool {
+        let (name, id) = (room.clone(), id.clone());
+        ask(self.home(room), |reply| Command::Hold { room: name, id, held, reply }).await.unwrap_or(false)
+    }
+
     /// What a participant says of its ICE session: candidates, or a restart.
     ///
     /// # Errors

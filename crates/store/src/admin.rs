@@ -41,7 +41,7 @@ pub struct Arn {
 }
 
 impl Arn {
-    fn new(region: &str, account: &str, record: &Record) -> Self {
+    pub(crate) fn new(region: &str, account: &str, record: &Record) -> Self {
         let prefix = format!("arn:aws:kinesisvideo:{region}:{account}:stream/");
         let name = prefix.len()..prefix.len() + record.name.len();
         let text = format!("{prefix}{}/{}", record.name, record.created_ms);

@@ -54,6 +54,7 @@ mod layout;
 mod live;
 pub mod matroska;
 mod media;
+mod news;
 mod number;
 mod object;
 mod persist;
@@ -78,6 +79,7 @@ pub use index::Clock;
 pub use ingest::{FaultKind, Timecodes};
 pub use layout::{Flags, HeaderId};
 pub use media::{Breaks, Frame, Media};
+pub use news::{News, Persisted};
 pub use number::{FragmentNumber, NumberError};
 #[cfg(feature = "s3")]
 pub use object::S3;

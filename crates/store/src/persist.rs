@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use crate::admin::Arn;
 use crate::crypt::{DataKey, MAX_SEALS};
 use crate::error::{Error, Limit, StorageFault};
 use crate::index::Entry;
 use crate::ingest::FaultKind;
 use crate::layout::HeaderId;
+use crate::news::Persisted;
 use crate::object::Created;
 use crate::sealed::{self, Plain};
 use crate::session::{Ack, AckSender, Finished, Job};
@@ -93,11 +95,28 @@ async fn store(inner: &Arc<Inner>, stream: &Arc<Stream>, job: &Job) -> Result<Ke
         let message = format!("{path} is there already");
         return Err(Error::Storage { fault: StorageFault::Unavailable, message });
     }
-    let mut state = stream.state();
-    state.index.insert(entry);
-    state.live.remove(&entry.number);
+    {
+        let mut state = stream.state();
+        state.index.insert(entry);
+        state.live.remove(&entry.number);
+    }
     inner.counters.stored(size);
+    inner.teller.tell(|| persisted(inner, stream, job, &entry));
     Ok(Kept::Stored)
+}
+
+/// What others are told of it.
+fn persisted(inner: &Inner, stream: &Stream, job: &Job, entry: &Entry) -> Persisted {
+    let record = &stream.state().record;
+    Persisted {
+        stream: record.name.clone(),
+        arn: Arn::new(&inner.config.region, &inner.config.account, record),
+        contact: job.sealed.contact.clone(),
+        number: entry.number,
+        producer_ms: entry.producer_ms,
+        duration_ms: entry.duration_ms,
+        bytes: entry.size.into(),
+    }
 }
 
 /// Whether the stream keeps what it gets.

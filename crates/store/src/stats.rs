@@ -26,6 +26,8 @@ pub struct Stats {
     pub fragments_expired: u64,
     /// Acknowledgements that nobody read in time, since the start.
     pub acks_dropped: u64,
+    /// Stored fragments that were not told to who asked for [`News`](crate::News), since the start.
+    pub news_dropped: u64,
     /// Of the fragments that could not be stored: the storage, or the spool, was full.
     pub failed_full: u64,
     /// The storage did not answer.

@@ -15,6 +15,7 @@ use crate::keys::{Account, WrappedKey};
 use crate::layout::{Layout, Uid};
 use crate::matroska::Header;
 use crate::media::{self, Breaks, Media};
+use crate::news::{News, Teller};
 use crate::number::FragmentNumber;
 use crate::object::{Backend, Drained, Health, Objects};
 use crate::rate::Bucket;
@@ -67,6 +68,7 @@ pub(crate) struct Inner {
     pub(crate) admin: tokio::sync::Mutex<()>,
     /// What all producers together may send.
     pub(crate) rate: Mutex<Bucket>,
+    pub(crate) teller: Teller,
 }
 
 /// An open store. Cloning it is a reference count.
@@ -109,6 +111,7 @@ impl Store {
             streams: Mutex::default(),
             admin: tokio::sync::Mutex::new(()),
             rate: Mutex::default(),
+            teller: Teller::default(),
         };
         let inner = Arc::new(inner);
         let problems = recover::load(&inner, &listed, now_ms).await?;
@@ -344,6 +347,11 @@ impl Store {
         self.0.objects.drain().await
     }
 
+    /// Each fragment that becomes durable from now on. There is one reader: `None` if there is one already.
+    pub fn news(&self) -> Option<News> {
+        self.0.teller.news()
+    }
+
     /// How the storage does.
     pub fn health(&self) -> Health {
         self.0.objects.health()
@@ -357,6 +365,7 @@ impl Store {
     /// Counters.
     pub fn stats(&self) -> Stats {
         let mut stats = self.0.counters.stats();
+        stats.news_dropped = self.0.teller.dropped();
         let all: Vec<_> = self.0.streams().by_uid.values().cloned().collect();
         stats.streams = all.len() as u64;
         for stream in all {

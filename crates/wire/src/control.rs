@@ -77,6 +77,9 @@ pub struct ParticipantInfo {
     pub kind: ParticipantKind,
     /// Whether its connection is there.
     pub presence: Presence,
+    /// It is on hold: it gets nothing of the others, and they get nothing of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// What it publishes now.
     pub tracks: Vec<TrackInfo>,
 }

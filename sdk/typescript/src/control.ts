@@ -40,6 +40,8 @@ export interface ParticipantInfo {
   name: string;
   kind: ParticipantKind;
   presence: Presence;
+  /** On hold: it gets nothing of the others, and they get nothing of it. Absent: no. */
+  held?: boolean;
   tracks: TrackInfo[];
 }
 

@@ -1,10 +1,11 @@
-"""Clips, HLS and DASH of stored pictures and sound: `kvs_play.py URL ACCESS_KEY SECRET`.
+"""Clips, HLS, DASH and images of stored pictures and sound: `kvs_play.py URL ACCESS_KEY SECRET`.
 
 FFmpeg (PyAV) makes H.264 with B-frames and AAC, muxes them to Matroska as to a pipe, PutMedia stores them; then FFmpeg's own
 demuxers read them back as MP4, HLS and DASH. Every decoded picture has to be the one that the source decodes to. Says
 `{"event": "stored", "hls": url, "dash": url}` for players in browsers, `{"event": "done"}` at the end, and stays until its input ends.
 """
 
+import base64
 import io
 import json
 import subprocess
@@ -181,6 +182,92 @@ def stored(rig: Rig) -> None:
     step("sound alone: HLS and DASH")
 
 
+def number(image: bytes) -> tuple[int, tuple[int, int]]:
+    """What the stripes of an image file say, and its size."""
+    with av.open(io.BytesIO(image)) as container:
+        frame = next(container.decode(video=0))
+    rows = frame.to_ndarray(format="gray")
+    scale = frame.width / 256
+    row = int(8 * frame.height / 144)
+    bits = [bool(rows[row, int((bit * 16 + 8) * scale)] > 127) for bit in range(8)]
+    return sum(on << bit for bit, on in enumerate(bits)), (frame.width, frame.height)
+
+
+def encoded(codec: str, options: dict) -> list[bytes]:
+    """Three seconds of the same pictures in another codec, in one Matroska document."""
+    pipe = Pipe()
+    container = av.open(pipe, "w", format="matroska", options={"cluster_time_limit": "1000"})
+    video = container.add_stream(codec, rate=RATE, options={"g": str(RATE), **options})
+    video.width, video.height, video.pix_fmt = 256, 144, "yuv420p"
+    for n in range(3 * RATE):
+        frame = picture(n)
+        frame.pts = n
+        container.mux(video.encode(frame))
+    container.mux(video.encode(None))
+    container.close()
+    return [pipe.take()]
+
+
+def numbers(archived, stream: str, start: float, seconds: float, step_ms: int, **options) -> list:
+    """The numbers of the pictures of each step, by the middle of a frame; pages of four."""
+    wanted = {"ImageSelectorType": "PRODUCER_TIMESTAMP", "Format": "PNG", "SamplingInterval": step_ms, "MaxResults": 4}
+    wanted |= {"StartTimestamp": at(start + 0.02), "EndTimestamp": at(start + seconds)} | options
+    seen, token = [], {}
+    while True:
+        page = archived.get_images(StreamName=stream, **wanted, **token)
+        assert 1 <= len(page["Images"]) <= 4
+        for image in page["Images"]:
+            content = image.get("ImageContent")
+            seen.append(number(base64.b64decode(content))[0] if content else image["Error"])
+        if "NextToken" not in page:
+            return seen
+        token = {"NextToken": page["NextToken"]}
+
+
+def images(rig: Rig) -> None:
+    """GetImages: each step has the picture that is shown then, in all codecs that are decoded here."""
+    start = round(time.time()) - 60
+    archived = rig.data("kinesis-video-archived-media", "show", "GET_IMAGES")
+    rig.control.create_stream(StreamName="plain", DataRetentionInHours=24)
+    put(rig, "plain", encoded("libx264", {"bf": "0", "preset": "ultrafast"}), start)
+    assert numbers(archived, "plain", start, 2.9, 200) == list(range(0, 73, 5))
+    one = {"ImageSelectorType": "PRODUCER_TIMESTAMP", "StartTimestamp": at(start + 1.02), "EndTimestamp": at(start + 1.5)}
+    for shape, size in (({}, (256, 144)), ({"HeightPixels": 72}, (128, 72)), ({"WidthPixels": 100, "HeightPixels": 90}, (100, 90))):
+        page = archived.get_images(StreamName="plain", Format="JPEG", FormatConfig={"JPEGQuality": "90"}, **one, **shape)
+        [image] = page["Images"]
+        assert image["TimeStamp"] == at(start + 1.02), image["TimeStamp"]
+        file = base64.b64decode(image["ImageContent"])
+        assert file[:3] == b"\xff\xd8\xff" and number(file) == (25, size), number(file)
+    # Pictures that are sent in another order than they are shown in: OpenH264 gives up on some. None is another one's.
+    rig.control.create_stream(StreamName="order", DataRetentionInHours=24)
+    put(rig, "order", encoded("libx264", {"bf": "2", "preset": "ultrafast", "sc_threshold": "0", "flags": "+cgop"}), start)
+    reordered = numbers(archived, "order", start, 2.9, 200)
+    assert all(seen in (n, "MEDIA_ERROR") for seen, n in zip(reordered, range(0, 73, 5), strict=True)), reordered
+    kinds, wrong = ["H.264"], {}
+    for name, codec, options in (
+        ("vp8", "libvpx", {"deadline": "realtime", "cpu-used": "8", "auto-alt-ref": "0", "b": "1M"}),
+        ("vp9", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "b": "1M"}),
+        ("av1", "libsvtav1", {"preset": "12", "svtav1-params": "pred-struct=1"}),
+    ):
+        if codec not in av.codecs_available:
+            continue
+        rig.control.create_stream(StreamName=name, DataRetentionInHours=24)
+        put(rig, name, encoded(codec, options), start)
+        # The last second of SVT-AV1 is what it flushes.
+        seen = numbers(archived, name, start, 1.9, 400)
+        if seen != list(range(0, 48, 10)):
+            wrong[name] = seen
+        kinds.append(name)
+    assert not wrong, wrong
+    assert numbers(archived, "sound", start, 0.5, 200) == ["MEDIA_ERROR"] * 3
+    assert numbers(archived, "plain", start + 20, 0.5, 200) == ["NO_MEDIA"] * 3
+    for wrong in ({"WidthPixels": 10}, {"SamplingInterval": 100}, {"EndTimestamp": at(start + 400)}):
+        refused("InvalidArgumentException", 400, archived.get_images, StreamName="plain", Format="PNG", **one | wrong)
+    refused("NoDataRetentionException", 400, archived.get_images, StreamName="nothing-kept", Format="PNG", **one)
+    refused("ResourceNotFoundException", 404, archived.get_images, StreamName="nobody", Format="PNG", **one)
+    step(f"GetImages: {', '.join(kinds)}")
+
+
 def refusals(rig: Rig) -> None:
     archived = rig.data("kinesis-video-archived-media", "show", "GET_CLIP")
     long_ago = selector(time.time() - 7200)
@@ -259,6 +346,7 @@ def main() -> None:
     rig = Rig(*sys.argv[1:4])
     stored(rig)
     refusals(rig)
+    images(rig)
     live(rig)
     print(json.dumps({"event": "done"}), flush=True)
     sys.stdin.read()  # The server, and with it the sessions, stay until we are told to end.

@@ -79,9 +79,16 @@ test("a caller's voice is in the stream through hold, reconnection and another r
   };
   await sounding();
 
-  // On hold: the agent is gone, and nobody in the room gets the caller's voice.
-  await agent.close();
+  // On hold: caller and agent do not hear each other, and the caller's voice is streamed all the same.
+  const moderate = await it.server.token(desk, { grants: "moderate" });
+  await Promise.all([agent.hears(ada.id, TONE), ada.hears(agent.id, 900)]);
+  assert.equal((await ask(moderate, "POST", "/v1/contacts/call-1/hold:start")).status, 204);
+  await Promise.all([agent.hearsNothing(ada.id), ada.hearsNothing(agent.id)]);
   await sounding();
+  await Promise.all([agent.hearsNothing(ada.id), ada.hearsNothing(agent.id)]);
+  assert.equal((await ask(moderate, "POST", `${participant}/hold:stop`)).status, 204);
+  await Promise.all([agent.hears(ada.id, TONE), ada.hears(agent.id, 900)]);
+  await agent.close();
   // The connection is lost with its page; the caller comes back as the same participant.
   await ada.close();
   ada = await it.join(it.chromium, desk, "Ada", { token: await it.server.token(desk, caller), fake: { tone: TONE } });

@@ -39,6 +39,30 @@ async fn contacts_need_grants_of_their_own() {
 }
 
 #[tokio::test]
+async fn who_moderates_puts_a_participant_on_hold() {
+    let server = Server::start().await;
+    let ada = server.token("r", |c| c.sub = Some(antiphon_base::ParticipantId::new("ada").unwrap()));
+    assert_eq!(server.join("r", &ada).await.status, 201);
+    let moderate = bearer(&server.token("r", |c| c.grants = Some(vec!["moderate".into()])));
+    let hold = "POST /v1/rooms/r/participants/ada/hold:start";
+    for _ in 0..2 {
+        assert_eq!(server.request(hold, &[&moderate], b"").await.status, 204);
+    }
+    assert_eq!(
+        server.request("POST /v1/rooms/r/participants/ada/hold:stop", &[&moderate], b"").await.status,
+        204
+    );
+    server.request(hold, &[&bearer(&ada)], b"").await.expect_error(403, "forbidden");
+    server
+        .request("POST /v1/contacts/c/hold:start", &[&bearer(&ada)], b"")
+        .await
+        .expect_error(403, "forbidden");
+    server.request("POST /v1/contacts/c/hold:start", &[&moderate], b"").await.expect_error(403, "disabled");
+    let nobody = "POST /v1/rooms/r/participants/nobody/hold:start";
+    server.request(nobody, &[&moderate], b"").await.expect_error(404, "not_found");
+}
+
+#[tokio::test]
 async fn a_token_says_which_contact_its_bearer_is() {
     let server = Server::start().await;
     let contact = antiphon_record::ContactId::new("call-1").unwrap();

@@ -57,8 +57,9 @@ impl Server {
         let shards = Shards::start(media).unwrap();
         let bots = Bots::new(shards.clone(), antiphon_bot::Limits::default());
         let key = Key::new(&[7; 32]);
+        let (kvs, recorder, webhooks) = (None, None, None);
         let app =
-            App::new(config, Parts { shards, bots, key: key.clone(), web: WEB, kvs: None, recorder: None });
+            App::new(config, Parts { shards, bots, key: key.clone(), web: WEB, kvs, recorder, webhooks });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);

@@ -9,6 +9,7 @@ fn info(key: u32, kind: ParticipantKind) -> ParticipantInfo {
         name: "Ann".into(),
         kind,
         presence: Presence::Connected,
+        held: false,
         tracks: Vec::new(),
     }
 }

@@ -99,7 +99,8 @@ impl Room {
     }
 
     /// The room says something.
-    pub(crate) fn control(&mut self, message: ServerMessage) {
+    pub(crate) fn control(&mut self, mut message: ServerMessage) {
+        silence_held(&mut message);
         self.dirty |= self.roster.update(message);
     }
 
@@ -219,6 +220,17 @@ impl Room {
         }
         taps
     }
+}
+
+/// Who is on hold is there, and bots get nothing of it.
+fn silence_held(message: &mut ServerMessage) {
+    let everybody = match message {
+        ServerMessage::Roster { participants, .. } => participants.as_mut_slice(),
+        ServerMessage::ParticipantJoined { participant, .. }
+        | ServerMessage::ParticipantUpdated { participant, .. } => std::slice::from_mut(participant),
+        _ => return,
+    };
+    everybody.iter_mut().filter(|p| p.held).for_each(|p| p.tracks.clear());
 }
 
 fn video_session(media: &MediaSession, track: TrackKey) -> &VideoSession {

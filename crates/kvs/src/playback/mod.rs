@@ -18,7 +18,7 @@ use axum::routing::{get, post};
 use crate::Kvs;
 
 pub(crate) use fault::MediaFault;
-pub(crate) use session::SessionKey;
+pub(crate) use session::{SessionKey, clock, range};
 
 /// Requests at a time that hold a fragment, and clips at a time: each may have 50 MB in memory, or 100 MB. More wait.
 pub(crate) const MAX_SEGMENTS_AT_ONCE: usize = 16;
@@ -26,6 +26,7 @@ pub(crate) const MAX_CLIPS_AT_ONCE: usize = 2;
 
 /// Repacks a fragment in all ways: for the fuzz target.
 pub(crate) fn repack(header: &antiphon_store::matroska::Header, frames: &[antiphon_store::Frame]) {
+    let _ = crate::images::prepared(header, frames);
     let Ok(renditions) = rendition::renditions(header, rendition::Wanted::Any) else { return };
     for rendition in renditions {
         let _ = segment::init_segment(&rendition);

@@ -4,6 +4,7 @@
 
 mod absent;
 mod control;
+mod images;
 mod playback;
 mod rig;
 mod tokens;

@@ -74,6 +74,7 @@ impl Hall {
             name: name.into(),
             kind: ParticipantKind::WebRtc,
             presence: Presence::Connected,
+            held: false,
             tracks: vec![track],
         };
         self.with(room, |room| {

@@ -19,6 +19,7 @@ use crate::timer::{Reason, Timers};
 use crate::topics::Topics;
 
 mod data;
+mod held;
 mod lifecycle;
 mod playing;
 mod recording;

@@ -36,7 +36,7 @@ impl Room {
         if media.loudness.level(now, level, voice) {
             self.onset = true;
         }
-        if track.source == Source::Microphone {
+        if track.source == Source::Microphone && !p.held {
             self.dominance.level(now, track.participant, level, voice);
         }
         if !self.timers.is_set(Reason::Audio) {
@@ -84,7 +84,7 @@ impl Room {
 
     fn tell_speakers(&mut self) {
         let mut speakers: Vec<Speaker> = Vec::new();
-        for p in self.participants.values().filter(|p| !p.hidden) {
+        for p in self.participants.values().filter(|p| !p.hidden && !p.held) {
             let media = p.sources[Source::Microphone.index()].routable();
             if let Some(loudness) = media.map(|m| m.loudness).filter(|l| l.audible()) {
                 speakers.push(Speaker { participant: p.id.clone(), level: loudness.dbov() });

@@ -43,6 +43,7 @@ pub(crate) struct Config {
     pub(crate) kvs: Kvs,
     pub(crate) media_streaming: MediaStreaming,
     pub(crate) recording: Recording,
+    pub(crate) webhooks: Webhooks,
     pub(crate) stop: Stop,
     pub(crate) debug: Debug,
 }
@@ -397,6 +398,53 @@ impl Recording {
     }
 }
 
+/// Who is told what happens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Webhooks {
+    pub(crate) targets: Vec<WebhookTarget>,
+    pub(crate) interval_s: u64,
+    pub(crate) give_up_s: u64,
+}
+
+impl Default for Webhooks {
+    fn default() -> Self {
+        let api = antiphon_api::webhooks::Config::default();
+        let (interval_s, give_up_s) = (api.interval.as_secs(), api.give_up.as_secs());
+        Self { targets: Vec::new(), interval_s, give_up_s }
+    }
+}
+
+/// A receiver; see `default.toml`.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WebhookTarget {
+    pub(crate) url: String,
+    /// `file:PATH`, `env:NAME`, or `key`.
+    #[serde(default = "WebhookTarget::of_key")]
+    pub(crate) secret: String,
+    /// Names of events, or `*`.
+    #[serde(default = "WebhookTarget::all")]
+    pub(crate) events: Vec<String>,
+}
+
+impl WebhookTarget {
+    fn of_key() -> String {
+        "key".into()
+    }
+
+    fn all() -> Vec<String> {
+        vec!["*".into()]
+    }
+}
+
+impl std::fmt::Debug for WebhookTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Some URLs are secrets.
+        f.debug_struct("WebhookTarget").field("events", &self.events).finish_non_exhaustive()
+    }
+}
+
 /// The end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -433,6 +481,7 @@ impl Default for Config {
             kvs: Kvs::default(),
             media_streaming: MediaStreaming::default(),
             recording: Recording::default(),
+            webhooks: Webhooks::default(),
             stop: Stop::default(),
             debug: Debug::default(),
         }

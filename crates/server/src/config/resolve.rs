@@ -217,7 +217,20 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
         ensure!(seconds <= MAX_SECONDS, "recording.{name}: at most {MAX_SECONDS}");
     }
     ensure!(streaming.absence_s <= MAX_SECONDS, "media_streaming.absence_s: at most {MAX_SECONDS}");
-    Ok(())
+    check_webhooks(config)
+}
+
+fn check_webhooks(config: &Config) -> anyhow::Result<()> {
+    let webhooks = &config.webhooks;
+    let max = antiphon_api::webhooks::MAX_TARGETS;
+    ensure!(webhooks.targets.len() <= max, "webhooks.targets: at most {max}");
+    ensure!(config.store.enabled || webhooks.targets.is_empty(), "webhooks: needs store.enabled");
+    for (key, value) in [("interval_s", webhooks.interval_s), ("give_up_s", webhooks.give_up_s)] {
+        ensure!((1..=MAX_SECONDS).contains(&value), "webhooks.{key}: 1 to {MAX_SECONDS}");
+    }
+    webhooks.targets.iter().enumerate().try_for_each(|(i, target)| {
+        crate::webhooks::check(target).with_context(|| format!("webhooks.targets: number {i}"))
+    })
 }
 
 fn check_kvs_keys(kvs: &Kvs) -> anyhow::Result<()> {
@@ -320,6 +333,17 @@ mod tests {
             ),
             ("ice_servers = [{ urls = ['http://x'] }]", "ice_servers"),
             ("ice_servers = [{ urls = ['turn:x'], username = 'u' }]", "ice_servers"),
+            ("[webhooks]\ntargets = [{ url = 'https://a.example/' }]", "store.enabled"),
+            ("[store]\nenabled = true\n[webhooks]\ninterval_s = 0", "webhooks.interval_s"),
+            ("[store]\nenabled = true\n[webhooks]\ntargets = [{ url = 'file:///x' }]", "webhooks.targets"),
+            (
+                "[store]\nenabled = true\n[webhooks]\ntargets = [{ url = 'http://a/', secret = 'whsec_x' }]",
+                "file:PATH",
+            ),
+            (
+                "[store]\nenabled = true\n[webhooks]\ntargets = [{ url = 'http://a/', events = ['fire'] }]",
+                "fire",
+            ),
             ("media = '0.0.0.0:65535'\nshards = 2", "media"),
             ("[reach]\ntcp = 'on'", "reach.tcp"),
             ("[reach]\nudp = false\ntcp = 'off'", "reach"),

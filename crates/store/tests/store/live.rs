@@ -3,7 +3,7 @@
 use antiphon_store::{Ack, Clock, Config, FaultKind, Flags, Reader, Session, Start, Step, Store, Timecodes};
 
 use crate::rig::{
-    T0, all_acks, assert_whole, cluster, documents, drain, header, keys, list, name, new_stream, pcm,
+    BLOCK, T0, all_acks, assert_whole, cluster, documents, drain, header, keys, list, name, new_stream, pcm,
     produce, with_stream,
 };
 use antiphon_store::Backend;
@@ -249,4 +249,27 @@ async fn an_anchor_is_a_fragment_before_the_first_sound() {
         [T0 + 64],
         "exclusive readers lose nothing"
     );
+}
+
+#[tokio::test]
+async fn what_became_durable_is_told_and_nothing_else() {
+    let (store, stream) = with_stream(1).await;
+    store.create_stream(new_stream("memory", 0), T0).await.unwrap();
+    let mut news = store.news().unwrap();
+    assert!(store.news().is_none());
+    produce(&store, &name("memory"), &[T0]).await;
+    let numbers = produce(&store, &stream, &[T0, T0 + 1024]).await;
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        told.push(news.recv().await.unwrap());
+    }
+    assert_eq!(told.iter().map(|p| p.number).collect::<Vec<_>>(), numbers);
+    let of = store.describe(&stream).unwrap();
+    for (persisted, at) in told.iter().zip([T0, T0 + 1024]) {
+        assert_eq!((persisted.stream.as_str(), &persisted.arn), ("s", &of.arn));
+        assert_eq!((persisted.contact.as_str(), persisted.producer_ms), ("contact-1", at));
+        assert_eq!((persisted.duration_ms, persisted.bytes > 16 * BLOCK as u64), (1024, true));
+    }
+    drop(store);
+    assert_eq!(news.recv().await, None, "and nothing of what is in memory only");
 }

@@ -39,6 +39,8 @@ class Participant:
     name: str = ""
     kind: ParticipantKind = "web_rtc"
     presence: Presence = "connected"
+    held: bool = False
+    """On hold: it gets nothing of the others, and they get nothing of it."""
     tracks: dict[Source, Track] = field(default_factory=lambda: {})
     present: bool = True
     """False after leaving."""
@@ -55,6 +57,7 @@ class Participant:
         self.name = fields.text(info, "name")
         self.kind = cast(ParticipantKind, fields.text(info, "kind"))
         self.presence = cast(Presence, fields.text(info, "presence"))
+        self.held = info.get("held") is True
         tracks = (
             Track(
                 source=cast(Source, fields.text(t, "source")),

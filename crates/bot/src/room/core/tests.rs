@@ -22,6 +22,7 @@ fn person(key: u32, camera: VideoCodec) -> ParticipantInfo {
         name: String::new(),
         kind: ParticipantKind::WebRtc,
         presence: Presence::Connected,
+        held: false,
         tracks: vec![
             track(Source::Microphone, Codec::Audio(AudioCodec::Opus)),
             track(Source::Camera, Codec::Video(camera)),
