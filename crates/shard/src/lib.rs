@@ -26,6 +26,7 @@ mod inbox;
 pub mod join;
 mod link;
 mod load;
+mod mapping;
 mod meter;
 mod net;
 mod obey;

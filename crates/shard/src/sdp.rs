@@ -22,6 +22,7 @@ use str0m::{Candidate, CandidateKind, IceCreds, Rtc};
 use crate::connection::{Codecs, Connection, InLine};
 use crate::egress::{Class, LinePlan, PayloadType, Sender, keys};
 use crate::join::JoinError;
+use crate::mapping::check_payload_types;
 use crate::reach::{Reach, Told};
 use crate::restart::Sessions;
 use crate::transport::Transport;
@@ -71,6 +72,7 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
     if lines > terms.max_slots + 8 {
         return Err(bad(&format_args!("{lines} m-lines are more than {}", terms.max_slots + 8)));
     }
+    check_payload_types(offer).map_err(|why| bad(&why))?;
     let offer = &for_str0m(offer);
     let parsed = SdpOffer::from_sdp_string(offer).map_err(|_| bad(&"it does not parse (RFC 8866)"))?;
     let (mut rtc, keys) = keys::watch(|| build(&terms, now));
