@@ -69,6 +69,8 @@ const MUCH_LOSS_BPS: f64 = 300_000.0;
 /// No less is told because of loss alone, where no queue has stood for seconds: the lowest layers, which a path like that loses
 /// as it loses everything. What arrives of little is less still, and no measure of the path.
 const LOSS_MIN_BPS: f64 = 300_000.0;
+/// Where more is lost than this, probes that measure nothing are not sent again soon.
+const PROBES_LOSE: f64 = 0.15;
 /// What a probe has measured is known for so long.
 const MEASURED_US: u64 = 500_000;
 /// Of what the link carries when it has too much, the estimate is so much at least, once the queue has drained (GCC's beta).
@@ -266,7 +268,8 @@ impl Estimator {
     /// A packet is to be sent now for a probe. To be asked again after it.
     pub(crate) fn probe_is_due(&mut self, now_us: u64) -> bool {
         if self.heard_us.is_none() && self.can_probe {
-            let situation = Situation { estimate: None, congested: false, recovered: false, queued: false };
+            let situation =
+                Situation { estimate: None, congested: false, recovered: false, queued: false, loses: false };
             self.probes.consider(now_us, situation);
         }
         self.probes.is_due(now_us)
@@ -339,6 +342,7 @@ impl Estimator {
                 || narrowed.is_some(),
             recovered: before == Usage::Under && usage == Usage::Normal,
             queued: self.queue.carried().is_some(),
+            loses: self.loss.mean() > PROBES_LOSE,
         };
         if self.can_probe {
             self.probes.consider(now_us, situation);

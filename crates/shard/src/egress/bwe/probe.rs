@@ -88,6 +88,8 @@ pub(super) struct Situation {
     pub(super) recovered: bool,
     /// The path had a queue in the last seconds: what it carries is known.
     pub(super) queued: bool,
+    /// Most clusters lose too much here to measure anything.
+    pub(super) loses: bool,
 }
 
 /// Clusters to come, under way, and answered.
@@ -154,7 +156,7 @@ impl Probes {
         // Ours: what has measured nothing is sent again soon, and so it is far below what is wanted on a path that has shown no
         // limit.
         let far_below = estimate.is_some_and(|bps| bps < self.demand * FAR_BELOW) && !situation.queued;
-        let soon = estimate.is_none() || far_below || !self.answered;
+        let soon = estimate.is_none() || (far_below || !self.answered) && !situation.loses;
         let interval = if soon { WAIT_US } else { INTERVAL_US };
         if quiet(self.last_us, interval) {
             self.enqueue(now_us, [estimate.unwrap_or(START_BPS) * FURTHER]);
@@ -303,7 +305,8 @@ fn micros(us: f64) -> u64 {
 mod tests {
     use super::*;
 
-    const CALM: Situation = Situation { estimate: None, congested: false, recovered: false, queued: true };
+    const CALM: Situation =
+        Situation { estimate: None, congested: false, recovered: false, queued: true, loses: false };
 
     /// Sends what is due, in packets of 1,000 bytes: when each left.
     fn run(probes: &mut Probes, begin_us: u64, end_us: u64) -> Vec<(u64, u16)> {
@@ -407,13 +410,13 @@ mod tests {
         probes.consider(100_000, Situation { estimate: Some(2e6), ..CALM });
         probes.consider(
             200_000,
-            Situation { estimate: Some(5e5), congested: true, recovered: false, queued: true },
+            Situation { estimate: Some(5e5), congested: true, recovered: false, queued: true, loses: false },
         );
         probes.consider(400_000, Situation { estimate: Some(5e5), ..CALM });
         assert!(probes.queue.is_empty());
         probes.consider(
             600_000,
-            Situation { estimate: Some(5e5), congested: false, recovered: true, queued: true },
+            Situation { estimate: Some(5e5), congested: false, recovered: true, queued: true, loses: false },
         );
         assert_eq!(probes.queue, [1.7e6]);
     }
