@@ -317,7 +317,7 @@ impl<'a> Checker<'a> {
             {
                 self.fault(next, &format!("picture id {y} after {x}"));
             }
-            if !switched && a.first.stamp.frame + 1 != b.first.stamp.frame && !b.first.stamp.key {
+            if !switched && !b.first.stamp.may_follow(&a.first.stamp) && !b.first.stamp.key {
                 self.fault(next, &format!("frame {} after {}", b.first.stamp.frame, a.first.stamp.frame));
             }
         }

@@ -4,7 +4,7 @@
 //! A picture can be shown when all of its packets have come and it is a key frame, or the picture before it could be shown.
 //! Pictures are shown in order. With a jitter buffer of some depth each is shown when its turn has come by its RTP time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use antiphon_base::MediaKind;
@@ -17,6 +17,9 @@ const CLOCK: f64 = 90_000.0;
 /// A freeze as W3C's webrtc-stats counts it (`freezeCount`): an interval of three times the mean, and 150 ms beyond it.
 const FREEZE_FACTOR: f64 = 3.0;
 const FREEZE_EXTRA_S: f64 = 0.150;
+
+/// Pictures that later ones may build on.
+const REFERENCES: usize = 4;
 
 /// A picture that was shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,7 +45,10 @@ pub struct Decoder {
     /// By RTP time, unwrapped: pictures that were not decoded yet.
     frames: BTreeMap<u64, Frame>,
     newest: Option<u64>,
-    decoded: Option<(u64, Stamp)>,
+    /// Time of the last one that was.
+    decoded: Option<u64>,
+    /// The last ones, of one source and layer.
+    references: VecDeque<Stamp>,
     all: Vec<(u64, Shown)>,
 }
 
@@ -54,7 +60,7 @@ impl Decoder {
         let step = packet.rtp_time.wrapping_sub(low32(last)).cast_signed();
         let time = last.saturating_add_signed(i64::from(step));
         self.newest = self.newest.max(Some(time));
-        if self.decoded.is_some_and(|(decoded, _)| time <= decoded) {
+        if self.decoded.is_some_and(|decoded| time <= decoded) {
             return;
         }
         let new = || Frame { stamp: parsed.stamp, came: BTreeSet::new(), since: packet.at };
@@ -62,21 +68,25 @@ impl Decoder {
         self.decode(packet.at);
     }
 
-    /// In order; over a gap only with a key frame.
+    /// In order; over a gap only with a key frame, or with what does not build on what is missing.
     fn decode(&mut self, now: Instant) {
         let whole = |f: &Frame| f.came.len() == usize::from(f.stamp.count);
+        let of = |s: &Stamp| (s.publisher, s.source, s.layer);
         loop {
             let follows = |f: &Frame| {
-                self.decoded.is_some_and(|(_, old)| {
-                    let of = |s: &Stamp, frame| (s.publisher, s.source, s.layer, frame);
-                    of(&old, old.frame + 1) == of(&f.stamp, f.stamp.frame)
-                })
+                let needs = f.stamp.frame.checked_sub(f.stamp.builds_on());
+                self.references.iter().any(|r| of(r) == of(&f.stamp) && Some(r.frame) == needs)
             };
             let next = self.frames.iter().find(|(_, f)| whole(f) && (f.stamp.key || follows(f)));
             let Some((&time, frame)) = next else { return };
             let stamp = frame.stamp;
             self.all.push((time, Shown { at: now, layer: stamp.layer, media_s: 0.0 }));
-            self.decoded = Some((time, stamp));
+            if stamp.key {
+                self.references.clear();
+            }
+            self.references.truncate(REFERENCES - 1);
+            self.references.push_front(stamp);
+            self.decoded = Some(time);
             self.frames = self.frames.split_off(&(time + 1));
         }
     }

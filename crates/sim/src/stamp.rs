@@ -7,7 +7,11 @@
 use antiphon_base::Source;
 
 const MAGIC: [u8; 2] = [0xa5, 0x17];
-const STAMP_BYTES: usize = 15;
+const STAMP_BYTES: usize = 16;
+/// Where there are no temporal layers.
+const NO_PLACE: u8 = u8::MAX;
+/// The VP8 descriptor has TL0PICIDX, TID and Y.
+const TEMPORAL: u8 = 0x60;
 /// Opus, CELT, full band, 20 ms, mono.
 const OPUS_TOC: u8 = 0xf8;
 
@@ -28,6 +32,8 @@ pub struct Stamp {
     pub count: u16,
     /// Of a key frame.
     pub key: bool,
+    /// Of three temporal layers: place in the pattern of four pictures, 0, 2, 1, 2, that begins with each key frame.
+    pub place: Option<u8>,
 }
 
 /// A parsed payload.
@@ -49,6 +55,21 @@ impl Stamp {
         out.extend(self.index.to_be_bytes());
         out.extend(self.count.to_be_bytes());
         out.push(u8::from(self.key));
+        out.push(self.place.unwrap_or(NO_PLACE));
+    }
+
+    /// The picture that this one builds on is so many before it, if it is no key frame.
+    pub fn builds_on(&self) -> u32 {
+        match self.place {
+            Some(0) => 4,
+            Some(2) => 2,
+            _ => 1,
+        }
+    }
+
+    /// `other` came before this picture, and at least the one that it builds on.
+    pub(crate) fn may_follow(&self, other: &Self) -> bool {
+        self.frame > other.frame && self.frame.saturating_sub(self.builds_on()) <= other.frame
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
@@ -62,6 +83,7 @@ impl Stamp {
             index: u16::from_be_bytes([b[10], b[11]]),
             count: u16::from_be_bytes([b[12], b[13]]),
             key: b[14] != 0,
+            place: Some(b[15]).filter(|place| *place != NO_PLACE),
         })
     }
 
@@ -69,7 +91,14 @@ impl Stamp {
     pub fn vp8(&self, picture_id: u16, size: (u16, u16), bytes: usize) -> Vec<u8> {
         let [high, low] = picture_id.to_be_bytes();
         let starts = self.index == 0;
-        let mut out = vec![0x80 | if starts { 0x10 } else { 0 }, 0x80, 0x80 | high, low];
+        let temporal = if self.place.is_some() { TEMPORAL } else { 0 };
+        let mut out = vec![0x80 | if starts { 0x10 } else { 0 }, 0x80 | temporal, 0x80 | high, low];
+        if let Some(place) = self.place {
+            // Four pictures have one of the lowest layer. All but the last build on that alone (Y).
+            let id = [0, 2, 1, 2][usize::from(place % 4)];
+            let lowest = (self.frame / 4).to_le_bytes()[0];
+            out.extend([lowest, id << 6 | if place < 3 { 0x20 } else { 0 }]);
+        }
         if starts {
             out.extend([u8::from(!self.key) | 0x10, 0, 0]);
         }
@@ -100,12 +129,13 @@ pub fn parse(payload: &[u8]) -> Option<Parsed> {
     let descriptor: &[u8; 4] = payload.first_chunk()?;
     let picture_id = u16::from_be_bytes([descriptor[2] & 0x7f, descriptor[3]]);
     let starts = descriptor[0] & 0x10 != 0;
-    let header = match payload.get(4)? & 1 {
+    let length = if descriptor[1] & TEMPORAL == 0 { 4 } else { 6 };
+    let header = match payload.get(length)? & 1 {
         _ if !starts => 0,
         0 => 10,
         _ => 3,
     };
-    Some(Parsed { stamp: Stamp::read(payload.get(4 + header..)?)?, picture_id: Some(picture_id) })
+    Some(Parsed { stamp: Stamp::read(payload.get(length + header..)?)?, picture_id: Some(picture_id) })
 }
 
 /// The blocks of a RED payload (RFC 2198, section 3), the primary last.
@@ -133,15 +163,18 @@ mod tests {
 
     #[test]
     fn stamps_round_trip_and_look_like_vp8() {
-        for (index, key) in [(0, true), (0, false), (1, true), (2, false)] {
+        let places = [None, Some(0), Some(1), Some(3)];
+        for ((index, key), place) in [(0, true), (0, false), (1, true), (2, false)].into_iter().zip(places) {
             let source = Source::Camera;
-            let stamp = Stamp { publisher: 3, source, layer: 1, frame: 70_000, index, count: 3, key };
+            let stamp = Stamp { publisher: 3, source, layer: 1, frame: 70_000, index, count: 3, key, place };
             let payload = stamp.vp8(0x7abc, (640, 360), 200);
             assert_eq!(parse(&payload), Some(Parsed { stamp, picture_id: Some(0x7abc) }));
             let (d, _) = antiphon_wire::rtp::vp8::Descriptor::parse(&payload).unwrap();
             assert_eq!(d.picture_id.unwrap().value, 0x7abc);
             assert_eq!((d.starts_frame(), d.key), (index == 0, key && index == 0));
             assert_eq!(d.resolution, (index == 0 && key).then_some((640, 360)));
+            assert_eq!(d.temporal_id, place.map(|place| if place == 0 { 0 } else { 2 }));
+            assert_eq!(d.layer_sync, place.is_some_and(|place| place < 3));
         }
         let stamp = Stamp {
             publisher: 1,
@@ -151,6 +184,7 @@ mod tests {
             index: 0,
             count: 1,
             key: true,
+            place: None,
         };
         assert_eq!(parse(&stamp.opus(80)), Some(Parsed { stamp, picture_id: None }));
     }

@@ -49,6 +49,7 @@ fn a_browser_hears_a_bot() {
             index: 0,
             count: 1,
             key: true,
+            place: None,
         };
         let sent = bot.sender().send(AttachCommand::Send(OutPacket {
             source: Source::Microphone,
@@ -150,6 +151,7 @@ fn a_bot_is_asked_for_key_frames() {
             index: 0,
             count: 1,
             key,
+            place: None,
         };
         sender.send(AttachCommand::Send(OutPacket {
             source: Source::Camera,

@@ -13,6 +13,8 @@ use antiphon_sim::{Conditions, Profile, World, seeded};
 
 /// What the layers of the camera take.
 const LAYERS_BPS: [u64; 3] = [140_000, 450_000, 1_500_000];
+/// Of a line of 500 kbit/s: the middle layer of 305 kbit/s and the voice, with their headers.
+const CARRIES_BPS: f64 = 370_000.0;
 const SECOND: Duration = Duration::from_secs(1);
 /// A jitter buffer on a line that loses: browsers make it deeper then, by what retransmissions take. str0m asks again after
 /// 105 ms whatever the round trip.
@@ -46,6 +48,13 @@ struct Stage {
 impl Stage {
     /// Anna's camera and voice; Ben, with these conditions of his line in both directions, and Cleo.
     fn new(seed: u64, conditions: &Conditions) -> Self {
+        let mut stage = Self::empty(seed, conditions);
+        stage.start(20, LAYERS_BPS, None);
+        stage
+    }
+
+    /// Nobody shows anything.
+    fn empty(seed: u64, conditions: &Conditions) -> Self {
         let mut world = World::new(seed);
         let anna = world.enter(Profile { red: true, ..Profile::new("anna").simulcast() });
         let patience = Some(PATIENCE);
@@ -54,16 +63,17 @@ impl Stage {
         let cleo = world.enter(listener("cleo"));
         let mut stage = Self { world, anna, ben, cleo };
         stage.set(ben, conditions, conditions);
-        stage.start();
         stage
     }
 
-    fn start(&mut self) {
+    /// Anna's voice, and her camera with so many pictures a second; `place`: in temporal layers.
+    fn start(&mut self, fps: u32, layers_bps: [u64; 3], place: Option<u8>) {
         let (now, anna) = (self.world.now, &mut self.world.clients[self.anna]);
-        anna.start(now, Source::Camera, 20);
+        anna.start(now, Source::Camera, fps);
         anna.start(now, Source::Microphone, 0);
         for sender in &mut anna.senders {
-            sender.bps = (sender.source == Source::Camera).then(|| LAYERS_BPS[usize::from(sender.layer)]);
+            sender.bps = (sender.source == Source::Camera).then(|| layers_bps[usize::from(sender.layer)]);
+            sender.place = place.filter(|_| sender.source == Source::Camera);
             sender.red = None;
         }
     }
@@ -163,6 +173,63 @@ fn narrowed(seed: u64) {
     assert!(back >= 0.8 * steady, "{back} after {steady}");
     assert!(stage.heard(stage.ben) > 0.97, "{}", stage.heard(stage.ben));
     stage.only_ben_noticed(before);
+}
+
+#[test]
+fn what_a_line_that_has_narrowed_carries_is_there_after_three_seconds() {
+    holds(150..156, steady_when_narrow);
+}
+
+/// Pictures as Chromium sends them, 30 a second in three temporal layers, of 90, 305 and 1,026 kbit/s: what the SDK allows them
+/// at 540 lines. The middle layer and the voice are four fifths of the line; more does not fit.
+fn steady_when_narrow(seed: u64) {
+    let mut stage = Stage::empty(seed, &line(2_000_000));
+    stage.start(30, [90_000, 305_000, 1_026_000], Some(0));
+    stage.world.run(10 * SECOND + Duration::from_millis(8 * (seed % 30)));
+    let before = stage.world.now;
+    let steady = stage.rate(stage.ben, 2 * SECOND);
+    stage.narrow(500_000);
+    stage.world.run(3 * SECOND);
+    let mut told = format!("seed {seed}: {steady:.0} before, then");
+    let (mut rates, mut pictures) = (Vec::new(), Vec::new());
+    for _ in 0..8 {
+        let from = stage.world.now;
+        let bps = stage.rate(stage.ben, SECOND);
+        let shown = stage.shown(stage.ben, Duration::ZERO);
+        let count = shown.iter().filter(|s| s.at >= from).count();
+        let layer = shown.last().map_or(0, |s| s.layer);
+        told += &format!(" {bps:.0} ({count} of {layer}, {})", stage.out("ben")["estimate_bps"]);
+        rates.push(bps);
+        pictures.push(count);
+    }
+    println!("{told}");
+    assert!(pictures.iter().all(|count| *count >= 14), "{told}");
+    let mean = rates.iter().sum::<f64>() / rates.len() as f64;
+    assert!(mean >= 0.8 * CARRIES_BPS && mean <= 500_000.0, "{told}");
+    stage.only_ben_noticed(before);
+}
+
+#[test]
+fn what_only_jitters_is_not_narrow() {
+    holds(160..166, only_jitters);
+}
+
+/// Machines with too much to do: packets and feedback come up to 60 ms late, several at once.
+fn only_jitters(seed: u64) {
+    let late = Conditions { jitter: Duration::from_millis(60), ..Conditions::default() };
+    let mut stage = Stage::new(seed, &late);
+    let from = stage.world.now;
+    stage.world.run(5 * SECOND);
+    let soon = stage.shown(stage.ben, Duration::ZERO).iter().filter(|s| s.at >= from).count();
+    let mut told = format!("seed {seed}: {soon} pictures, then");
+    for _ in 0..25 {
+        stage.world.run(SECOND);
+        let layer = stage.shown(stage.ben, Duration::ZERO).last().map_or(9, |s| s.layer);
+        told += &format!(" {} ({layer})", stage.out("ben")["estimate_bps"]);
+    }
+    println!("{told}");
+    assert!(soon >= 50, "{told}");
+    stage.only_ben_noticed(from + 3 * SECOND);
 }
 
 /// Thirty seconds of a line that loses in both directions: what Ben saw and heard.

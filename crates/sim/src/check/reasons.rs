@@ -21,7 +21,8 @@ impl Checker<'_> {
     /// source.
     fn is_gap(a: &Frame<'_>, b: &Frame<'_>) -> bool {
         let missing = a.seqs().1 + 1 != b.seqs().0 || !a.has_no_hole();
-        let skipped = a.source() == b.source() && a.first.stamp.frame + 1 < b.first.stamp.frame;
+        let (before, after) = (&a.first.stamp, &b.first.stamp);
+        let skipped = a.source() == b.source() && before.frame < after.frame && !after.may_follow(before);
         missing || skipped
     }
 

@@ -8,6 +8,7 @@
 mod acked;
 mod alr;
 mod arrival;
+mod busy;
 mod history;
 mod loss;
 mod probe;
@@ -68,8 +69,12 @@ const MUCH_LOSS_BPS: f64 = 300_000.0;
 /// No less is told because of loss alone, where no queue has stood for seconds: the lowest layers, which a path like that loses
 /// as it loses everything. What arrives of little is less still, and no measure of the path.
 const LOSS_MIN_BPS: f64 = 300_000.0;
+/// Where more is lost than this, probes that measure nothing are not sent again soon.
+const PROBES_LOSE: f64 = 0.15;
 /// What a probe has measured is known for so long.
 const MEASURED_US: u64 = 500_000;
+/// Of what the link carries when it has too much, the estimate is so much at least, once the queue has drained (GCC's beta).
+const CARRIED: f64 = 0.85;
 /// A probe does not take the estimate below this share of what arrives (`kProbeDropThroughputFraction`).
 const PROBE_DROP: f64 = 0.85;
 
@@ -263,7 +268,8 @@ impl Estimator {
     /// A packet is to be sent now for a probe. To be asked again after it.
     pub(crate) fn probe_is_due(&mut self, now_us: u64) -> bool {
         if self.heard_us.is_none() && self.can_probe {
-            let situation = Situation { estimate: None, congested: false, recovered: false };
+            let situation =
+                Situation { estimate: None, congested: false, recovered: false, queued: false, loses: false };
             self.probes.consider(now_us, situation);
         }
         self.probes.is_due(now_us)
@@ -316,7 +322,14 @@ impl Estimator {
         }
         let arrived = i64::try_from(report.arrived.len()).unwrap_or(i64::MAX);
         let told = (arrived, report.missing);
-        self.loss.update(now_us, told, self.estimate(), self.acked.bps(), self.rtt());
+        let carried = self.queue.carried().map(|bps| bps * CARRIED);
+        let least = self.acked.bps().map(|acked| acked.max(carried.unwrap_or(0.0)));
+        self.loss.update(now_us, told, self.estimate(), least, self.rtt());
+        let calm = self.trend.usage() == Usage::Normal && !overused && !self.loss.is_high();
+        if let Some(bps) = carried.filter(|_| calm && self.queue.is_empty()) {
+            self.rate.raise(now_us, bps);
+            self.loss.probed(bps);
+        }
         if let Some(rate) = self.rate.bps() {
             self.loss.lift(rate);
         }
@@ -328,6 +341,8 @@ impl Estimator {
                 || self.loss.mean() > MUCH_LOSS
                 || narrowed.is_some(),
             recovered: before == Usage::Under && usage == Usage::Normal,
+            queued: self.queue.carried().is_some(),
+            loses: self.loss.mean() > PROBES_LOSE,
         };
         if self.can_probe {
             self.probes.consider(now_us, situation);
@@ -342,7 +357,11 @@ impl Estimator {
             // second decrease after a drop is still taken from the rate before.
             self.acked.expect_change();
         }
-        match probed.filter(|_| !overused && self.trend.usage() != Usage::Over) {
+        let over = overused || self.trend.usage() == Usage::Over;
+        if probed.is_some() && over {
+            self.probes.doubt();
+        }
+        match probed.filter(|_| !over) {
             Some(bps) => {
                 let floor = match (self.rate.bps(), acked) {
                     (Some(rate), Some(acked)) => rate.min(acked * PROBE_DROP),
@@ -356,7 +375,7 @@ impl Estimator {
             None if heard => {
                 let usage = if overused { Usage::Over } else { self.trend.usage() };
                 let acked = if usage == Usage::Over { self.carried(now_us) } else { acked };
-                self.rate.update(now_us, usage, acked, rtt_us);
+                self.rate.update(now_us, usage, acked, rtt_us, self.queue.carried().is_some());
             }
             None => {}
         }
@@ -365,7 +384,7 @@ impl Estimator {
     /// What the link carries at least, when it has too much. A probe's own queue is seen just after it, when little else
     /// arrives: what it has measured is known then (ours, not libwebrtc's).
     fn carried(&self, now_us: u64) -> Option<f64> {
-        let recent = self.acked.recent_bps()?;
+        let recent = self.acked.recent_bps()?.max(self.queue.carried().unwrap_or(0.0));
         let measured = self.measured.filter(|(at, _)| now_us.saturating_sub(*at) < MEASURED_US);
         Some(measured.map_or(recent, |(_, bps)| bps.max(recent)))
     }

@@ -47,6 +47,8 @@ const UTILIZATION: f64 = 0.95;
 const MAX_SPAN_US: u64 = 1_000_000;
 /// Clusters whose answers are waited for.
 const MAX_CLUSTERS: usize = 4;
+/// Below this share of what is wanted.
+const FAR_BELOW: f64 = 0.5;
 /// The room raises a layer with so much to spare, so that is looked for.
 const HEADROOM: f64 = 1.25;
 
@@ -84,6 +86,10 @@ pub(super) struct Situation {
     pub(super) congested: bool,
     /// The delay has just become normal again.
     pub(super) recovered: bool,
+    /// The path had a queue in the last seconds: what it carries is known.
+    pub(super) queued: bool,
+    /// Most clusters lose too much here to measure anything.
+    pub(super) loses: bool,
 }
 
 /// Clusters to come, under way, and answered.
@@ -94,6 +100,8 @@ pub(super) struct Probes {
     clusters: VecDeque<Cluster>,
     /// Of the last cluster.
     count: u16,
+    /// It has measured something.
+    answered: bool,
     /// What the subscriber would be sent if nothing limited it.
     demand: f64,
     begun: bool,
@@ -145,8 +153,11 @@ impl Probes {
             self.recovery_us = Some(now_us);
             self.enqueue(now_us, [before * AFTER_DROP]);
         }
-        // Ours: where the first ones were lost nothing is known of the path, and they are sent again soon.
-        let interval = if estimate.is_some() { INTERVAL_US } else { WAIT_US };
+        // Ours: what has measured nothing is sent again soon, and so it is far below what is wanted on a path that has shown no
+        // limit.
+        let far_below = estimate.is_some_and(|bps| bps < self.demand * FAR_BELOW) && !situation.queued;
+        let soon = estimate.is_none() || (far_below || !self.answered) && !situation.loses;
+        let interval = if soon { WAIT_US } else { INTERVAL_US };
         if quiet(self.last_us, interval) {
             self.enqueue(now_us, [estimate.unwrap_or(START_BPS) * FURTHER]);
         }
@@ -167,7 +178,13 @@ impl Probes {
             self.queue.push_back(bps);
             self.further = Some((bps * THROUGH, now_us + WAIT_US));
             self.last_us = Some(now_us);
+            self.answered = false;
         }
+    }
+
+    /// What the last cluster has measured is not believed.
+    pub(super) fn doubt(&mut self) {
+        self.answered = false;
     }
 
     /// The cluster to which a packet that leaves now belongs; 0: none.
@@ -239,7 +256,9 @@ impl Probes {
 
     /// A packet of a cluster has arrived: what it has measured so far, in bits per second.
     pub(super) fn arrived(&mut self, packet: &Arrived) -> Option<f64> {
-        self.clusters.iter_mut().find(|c| c.id == packet.cluster)?.add(packet)
+        let measured = self.clusters.iter_mut().find(|c| c.id == packet.cluster)?.add(packet);
+        self.answered |= measured.is_some();
+        measured
     }
 }
 
@@ -286,7 +305,8 @@ fn micros(us: f64) -> u64 {
 mod tests {
     use super::*;
 
-    const CALM: Situation = Situation { estimate: None, congested: false, recovered: false };
+    const CALM: Situation =
+        Situation { estimate: None, congested: false, recovered: false, queued: true, loses: false };
 
     /// Sends what is due, in packets of 1,000 bytes: when each left.
     fn run(probes: &mut Probes, begin_us: u64, end_us: u64) -> Vec<(u64, u16)> {
@@ -298,6 +318,7 @@ mod tests {
             }
             now = probes.deadline(now).map_or(end_us, |at| at.max(now + 1));
         }
+        probes.answered = true;
         sent
     }
 
@@ -338,6 +359,29 @@ mod tests {
     }
 
     #[test]
+    fn what_has_measured_nothing_is_sent_again_soon() {
+        let mut probes = Probes { begun: true, answered: true, last_us: Some(0), ..Probes::default() };
+        probes.set_demand(4e6);
+        let calm = Situation { estimate: Some(3e6), ..CALM };
+        probes.consider(5_000_000, calm);
+        assert!(probes.is_due(5_000_000));
+        probes.sent(1_000);
+        // Nobody had time for the rest of it.
+        assert!(!probes.is_due(5_100_000));
+        probes.consider(5_900_000, calm);
+        assert_eq!(probes.deadline(5_900_000), None);
+        probes.consider(6_000_000, calm);
+        assert!(run(&mut probes, 6_000_000, 6_100_000).len() > 5);
+        probes.consider(10_000_000, calm);
+        assert_eq!(probes.deadline(10_000_000), None);
+        // Far below what is wanted it is not waited so long, if no queue was seen.
+        probes.consider(10_000_000, Situation { estimate: Some(1e6), ..CALM });
+        assert_eq!(probes.deadline(10_000_000), None);
+        probes.consider(10_000_000, Situation { estimate: Some(1e6), queued: false, ..CALM });
+        assert!(probes.deadline(10_000_000).is_some());
+    }
+
+    #[test]
     fn a_full_link_is_measured_by_what_arrives() {
         let measure = |arrival_gap_us: i64, lost: i64| {
             let mut probes = Probes::default();
@@ -361,13 +405,19 @@ mod tests {
 
     #[test]
     fn a_large_drop_is_tried_again_when_the_queue_is_empty() {
-        let mut probes = Probes { begun: true, last_us: Some(0), ..Probes::default() };
+        let mut probes = Probes { begun: true, answered: true, last_us: Some(0), ..Probes::default() };
         probes.set_demand(4e6);
         probes.consider(100_000, Situation { estimate: Some(2e6), ..CALM });
-        probes.consider(200_000, Situation { estimate: Some(5e5), congested: true, recovered: false });
+        probes.consider(
+            200_000,
+            Situation { estimate: Some(5e5), congested: true, recovered: false, queued: true, loses: false },
+        );
         probes.consider(400_000, Situation { estimate: Some(5e5), ..CALM });
         assert!(probes.queue.is_empty());
-        probes.consider(600_000, Situation { estimate: Some(5e5), congested: false, recovered: true });
+        probes.consider(
+            600_000,
+            Situation { estimate: Some(5e5), congested: false, recovered: true, queued: true, loses: false },
+        );
         assert_eq!(probes.queue, [1.7e6]);
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use super::busy::Busy;
 use super::history::Arrived;
 
 /// The shortest way of a packet is looked for in this and the span before: a path that becomes longer is known as such
@@ -40,6 +41,7 @@ pub(super) struct Queue {
     recent: VecDeque<Seen>,
     /// How long the newest packet waited.
     waited_us: i64,
+    busy: Busy,
 }
 
 impl Queue {
@@ -61,12 +63,23 @@ impl Queue {
             self.recent.pop_front();
         }
         self.waited_us = way_us - current.min(before);
+        self.busy.add(arrival_us, bytes, self.waited_us);
         self.recent.push_back(Seen { arrival_us, bytes, waited_us: self.waited_us });
     }
 
     /// How long the newest packet waited.
     pub(super) fn waited_us(&self) -> u64 {
         self.waited_us.max(0).cast_unsigned()
+    }
+
+    /// What the link carried in the last seconds, in bits per second, if it had too much in them.
+    pub(super) fn carried(&self) -> Option<f64> {
+        self.busy.carried()
+    }
+
+    /// Nothing stands on the path.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waited_us < STANDING_US
     }
 
     /// What the link carries, in bits per second, if that is much less than `estimate`.
@@ -92,6 +105,7 @@ impl Queue {
             return None;
         }
         self.recent.clear();
+        self.busy.narrowed(bps);
         Some(bps)
     }
 }

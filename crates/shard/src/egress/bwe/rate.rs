@@ -26,6 +26,8 @@ const MIN_DEVIATION: f64 = 0.4;
 const MAX_DEVIATION: f64 = 2.5;
 /// A link that has narrowed gives this share of what it carries: its queue is to drain, and it may narrow further.
 const NARROWED: f64 = 0.7;
+/// No decrease goes below this where no queue was seen: the lowest layers.
+const UNQUEUED_MIN_BPS: f64 = 300_000.0;
 /// Without overuse what has arrived after this time is the first estimate (`kInitializationTime`).
 const FIRST_US: u64 = 5_000_000;
 
@@ -104,14 +106,29 @@ impl Rate {
         self.state = State::Hold;
     }
 
+    /// It is known to be this at least.
+    pub(super) fn raise(&mut self, now_us: u64, least: f64) {
+        if self.bps.is_some_and(|bps| bps < least) {
+            self.set(now_us, least);
+        }
+    }
+
     /// A probe has measured it.
     pub(super) fn set(&mut self, now_us: u64, bps: f64) {
         self.bps = Some(bps);
         self.changed_us = now_us;
     }
 
-    /// Takes what the detector says. `acked`: what arrives, in bits per second.
-    pub(super) fn update(&mut self, now_us: u64, usage: Usage, acked: Option<f64>, rtt_us: u64) {
+    /// Takes what the detector says. `acked`: what arrives, in bits per second. `queued`: a queue was seen in the last seconds;
+    /// otherwise an overuse is jitter more likely than a limit, and tells none.
+    pub(super) fn update(
+        &mut self,
+        now_us: u64,
+        usage: Usage,
+        acked: Option<f64>,
+        rtt_us: u64,
+        queued: bool,
+    ) {
         let Some(acked) = acked else {
             return self.halve(now_us, usage, rtt_us);
         };
@@ -133,7 +150,7 @@ impl Rate {
         };
         match self.state {
             State::Increase => self.increase(now_us, acked, rtt_us),
-            State::Decrease => self.decrease(now_us, acked),
+            State::Decrease => self.decrease(now_us, acked, queued),
             State::Hold => self.changed_us = now_us,
         }
     }
@@ -169,8 +186,11 @@ impl Rate {
         self.changed_us = now_us;
     }
 
-    fn decrease(&mut self, now_us: u64, acked: f64) {
+    fn decrease(&mut self, now_us: u64, acked: f64, queued: bool) {
         let mut bps = acked * BETA;
+        if !queued {
+            bps = bps.max(UNQUEUED_MIN_BPS);
+        }
         if let Some(current) = self.bps.filter(|current| bps > *current) {
             // The estimate was below what passes: keep to the capacity, if there is one.
             bps = self.capacity.kbps.map_or(current, |k| k * 1e3 * BETA).min(current);
@@ -178,7 +198,9 @@ impl Rate {
         if self.capacity.bounds().is_some_and(|(low, _)| acked < low) {
             self.capacity = Capacity::UNKNOWN;
         }
-        self.capacity.add(acked);
+        if queued {
+            self.capacity.add(acked);
+        }
         self.bps = Some(self.bps.map_or(bps, |current| bps.min(current)));
         (self.changed_us, self.decreased_us) = (now_us, now_us);
         self.state = State::Hold;
@@ -203,18 +225,18 @@ mod tests {
     fn it_grows_by_eight_percent_and_not_beyond_what_arrives() {
         let mut rate = Rate::default();
         rate.set(0, 500_000.0);
-        rate.update(1, Usage::Normal, Some(500_000.0), 50_000);
+        rate.update(1, Usage::Normal, Some(500_000.0), 50_000, true);
         for i in 1..=10 {
-            rate.update(i * SECOND / 10, Usage::Normal, Some(500_000.0), 50_000);
+            rate.update(i * SECOND / 10, Usage::Normal, Some(500_000.0), 50_000, true);
         }
         let bps = rate.bps().unwrap();
         assert!((538_000.0..542_000.0).contains(&bps), "{bps}");
         for i in 1..=1_000 {
-            rate.update((10 + i) * SECOND / 10, Usage::Normal, Some(500_000.0), 50_000);
+            rate.update((10 + i) * SECOND / 10, Usage::Normal, Some(500_000.0), 50_000, true);
         }
         assert_eq!(rate.bps(), Some(760_000.0));
         // What was measured does not shrink because less is sent.
-        rate.update(200 * SECOND, Usage::Normal, Some(100_000.0), 50_000);
+        rate.update(200 * SECOND, Usage::Normal, Some(100_000.0), 50_000, true);
         assert_eq!(rate.bps(), Some(760_000.0));
     }
 
@@ -222,15 +244,15 @@ mod tests {
     fn overuse_takes_it_below_what_arrives_once_a_round_trip() {
         let mut rate = Rate::default();
         rate.set(0, 2e6);
-        rate.update(SECOND, Usage::Over, Some(1.5e6), 100_000);
+        rate.update(SECOND, Usage::Over, Some(1.5e6), 100_000, true);
         assert_eq!(rate.bps(), Some(0.85 * 1.5e6));
-        rate.update(SECOND + 50_000, Usage::Over, Some(1.2e6), 100_000);
+        rate.update(SECOND + 50_000, Usage::Over, Some(1.2e6), 100_000, true);
         assert_eq!(rate.bps(), Some(0.85 * 1.5e6));
-        rate.update(SECOND + 150_000, Usage::Over, Some(1.2e6), 100_000);
+        rate.update(SECOND + 150_000, Usage::Over, Some(1.2e6), 100_000, true);
         assert_eq!(rate.bps(), Some(0.85 * 1.2e6));
         // Near the capacity it grows slowly.
-        rate.update(SECOND + 200_000, Usage::Normal, Some(1.0e6), 100_000);
-        rate.update(2 * SECOND + 200_000, Usage::Normal, Some(1.0e6), 100_000);
+        rate.update(SECOND + 200_000, Usage::Normal, Some(1.0e6), 100_000, true);
+        rate.update(2 * SECOND + 200_000, Usage::Normal, Some(1.0e6), 100_000, true);
         let grown = rate.bps().unwrap() - 0.85 * 1.2e6;
         assert!((4_000.0..40_000.0).contains(&grown), "{grown}");
     }
@@ -240,7 +262,7 @@ mod tests {
         let mut rate = Rate::default();
         for i in 0..=51 {
             rate.set_wants_more(i > 10);
-            rate.update(i * SECOND / 10, Usage::Normal, Some(300_000.0), 50_000);
+            rate.update(i * SECOND / 10, Usage::Normal, Some(300_000.0), 50_000, true);
             assert_eq!(rate.bps(), (i > 50).then_some(300_000.0), "{i}");
         }
     }
