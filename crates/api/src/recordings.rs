@@ -144,8 +144,8 @@ async fn track(
     let (number, kind) = named.ok_or_else(|| {
         ApiError::new(ErrorKind::NotFound, "A track is asked for as NUMBER.webm, NUMBER.mkv or NUMBER.wav.")
     })?;
-    let cut = Cut { from_ms: part.from.unwrap_or(0), to_ms: part.to };
-    let file = recordings.track(&access.room, &id, number, kind, cut, follow).await?;
+    let cut = Cut { from_ms: part.from.unwrap_or(0), to_ms: part.to, follow };
+    let file = recordings.track(&access.room, &id, number, kind, cut).await?;
     let media_type = file.media_type();
     let body = stream::unfold(file, |mut file| async move {
         let bytes = file.next().await?;

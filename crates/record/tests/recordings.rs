@@ -150,7 +150,7 @@ async fn opened(folder: &Path, hall: &Hall) -> Recordings {
 }
 
 async fn mkv(recordings: &Recordings, room: &RoomName, id: &str) -> Vec<u8> {
-    let file = recordings.track(room, id, 1, FileKind::Mkv, Cut::default(), false).await;
+    let file = recordings.track(room, id, 1, FileKind::Mkv, Cut::default()).await;
     let (mut file, mut bytes) = (file.unwrap(), Vec::new());
     while let Some(piece) = file.next().await {
         bytes.extend(piece);

@@ -46,7 +46,7 @@ def test_acknowledges_a_recording_by_itself_and_leaves_consent_to_the_program() 
                     await room.consent_to_recording()
         assert answers == [("r1", None), ("r2", True)]
 
-    run(test)
+    run(test())
 
 
 def test_listens_answers_and_is_told_what_was_refused() -> None:

@@ -62,10 +62,12 @@ pub struct Cut {
     pub from_ms: u64,
     /// Where it ends.
     pub to_ms: Option<u64>,
+    /// It goes on until the track ends.
+    pub follow: bool,
 }
 
 impl Recordings {
-    /// A track as a file. With `follow` it goes on until the track ends; without, it is what is stored now.
+    /// A track as a file. Without `follow` it is what is stored now.
     ///
     /// # Errors
     /// No such recording or track, a file that the track does not fit into, nothing of it stored.
@@ -76,7 +78,6 @@ impl Recordings {
         number: usize,
         kind: FileKind,
         cut: Cut,
-        follow: bool,
     ) -> Result<File, Error> {
         let recording = self.get(room, id)?;
         let track = recording.tracks.iter().find(|t| t.number == number);
@@ -93,7 +94,7 @@ impl Recordings {
         }
         let start_ms = recording.start_ms.unwrap_or(track.start_ms);
         let grows =
-            follow && track.stop_ms.is_none() && recording.stop_ms.is_none() && recording.state.is_some();
+            cut.follow && track.stop_ms.is_none() && recording.stop_ms.is_none() && recording.state.is_some();
         let name = StreamRef::Name(names::track(id, number));
         let last = self.last(&name)?;
         if !grows && last.is_none() {
@@ -373,7 +374,7 @@ impl TimelineFile {
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
     let mut documents = super::footage::Documents::default();
-    let part = Part { start_ms: 1_000, cut: Cut { from_ms: 500, to_ms: Some(100_000) } };
+    let part = Part { start_ms: 1_000, cut: Cut { from_ms: 500, to_ms: Some(100_000), follow: false } };
     let mut files: Vec<Making> = [FileKind::WebM, FileKind::Mkv, FileKind::Wav]
         .into_iter()
         .filter_map(|k| Making::new(k, Some(2_000)))
