@@ -23,8 +23,10 @@ pub(crate) const QUIET_REPAIR: Duration = Duration::from_millis(500);
 pub(crate) const QUIET_CROWD: Duration = Duration::from_millis(1_250);
 /// So many may be served early.
 pub(crate) const FEW: u32 = 3;
-/// An unanswered request is sent this often; then the next subscriber's request begins anew. The publisher is not sending.
+/// An unanswered request is sent this often so soon: then the publisher is not sending, or has no time for it ...
 pub(crate) const MAX_TRIES: u8 = 10;
+/// ... and is asked after this, for as long as somebody waits: whose picture depends on it would never see one otherwise.
+pub(crate) const SLOW_REPEAT: Duration = Duration::from_secs(3);
 
 /// Why a keyframe is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +60,14 @@ struct State {
 impl State {
     fn ask(&mut self, now: Instant) -> Step {
         self.asked = Some(now);
-        self.tries += 1;
+        self.tries = self.tries.saturating_add(1);
         (self.waiting, self.starting) = (0, false);
-        Step { ask: true, wake: Some(now + REPEAT) }
+        Step { ask: true, wake: Some(now + self.interval()) }
+    }
+
+    /// Until an unanswered request is repeated.
+    fn interval(&self) -> Duration {
+        if self.tries < MAX_TRIES { REPEAT } else { SLOW_REPEAT }
     }
 
     fn quiet(&self) -> Duration {
@@ -97,7 +104,7 @@ impl Coalescer {
         let state = self.feeds.entry(feed).or_default();
         if let Some(asked) = state.asked {
             self.absorbed += 1;
-            return Step { ask: false, wake: Some(asked + REPEAT) };
+            return Step { ask: false, wake: Some(asked + state.interval()) };
         }
         self.absorbed += u64::from(state.waiting > 0);
         state.waiting = state.waiting.saturating_add(1);
@@ -117,7 +124,7 @@ impl Coalescer {
         if state.asked.is_none() && state.waiting == 0 {
             return Step::default();
         }
-        if !needed || state.tries >= MAX_TRIES {
+        if !needed {
             *state = State { seen: state.seen, ..State::default() };
             return Step::default();
         }
@@ -197,7 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_publisher_is_not_asked_for_ever() {
-        assert_eq!(run(&[(0, "join")], 20_000).len(), usize::from(MAX_TRIES));
+    fn a_dead_publisher_is_asked_slowly() {
+        let asks = run(&[(0, "join"), (4_000, "join")], 20_000);
+        let soon = u64::from(MAX_TRIES) - 1;
+        assert_eq!(asks.len(), usize::from(MAX_TRIES) + 5);
+        assert_eq!(
+            asks[usize::from(MAX_TRIES) - 1..][..3],
+            [300 * soon, 300 * soon + 3_000, 300 * soon + 6_000]
+        );
     }
 }

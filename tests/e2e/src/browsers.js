@@ -183,12 +183,16 @@ export class Person {
   /** Waits until so many readable pictures of a participant have been shown; gives what was seen. */
   async sees(participant, { source, pictures = 30, fps = 30 } = {}) {
     const selector = Person.video(participant, source);
-    await this.until(`a video of ${participant} is there`, ([s, f]) => window.__watch(s, f), [selector, fps]);
     const enough = ([s, n]) => {
       const seen = window.__seen(s);
       return seen && seen.pictures - seen.unreadable >= n && seen;
     };
-    return this.until(`${pictures} pictures of ${participant}`, enough, [selector, pictures], 20_000);
+    try {
+      await this.until(`a video of ${participant} is there`, ([s, f]) => window.__watch(s, f), [selector, fps]);
+      return await this.until(`${pictures} pictures of ${participant}`, enough, [selector, pictures], 20_000);
+    } catch (error) {
+      throw new Error(`${error.message}\nvideo: ${await this.evaluate(s => window.__account(s), selector)}`);
+    }
   }
 
   /** Waits until a tone is heard of a participant: within 1 %, and within 3 dB of what the fake voices send. */

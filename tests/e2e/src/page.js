@@ -178,6 +178,19 @@
     };
   };
 
+  /** Why a video stands, as far as the page can tell: what was seen, what came of it, what the room keeps back. */
+  window.__account = async selector => {
+    const video = document.querySelector(selector);
+    const track = video?.srcObject?.getVideoTracks()[0];
+    const room = window.__antiphon?.room;
+    const receiver = room?.peerConnection?.getReceivers().find(r => r.track === track);
+    const came = [...((await receiver?.getStats()) ?? new Map()).values()].filter(s => s.type === "inbound-rtp");
+    const { state, limits } = room ?? {};
+    const slots = [...(room?.slots.values() ?? [])].map(({ track: _, ...slot }) => slot);
+    const people = [...(room?.participants.values() ?? [])];
+    return JSON.stringify({ seen: window.__seen(selector), found: !!video, muted: track?.muted, came, state, limits, slots, people });
+  };
+
   /** How many of 160 x 90 pixels of a video change much within so many pictures. */
   window.__changes = async (selector, pictures) => {
     const video = document.querySelector(selector);
