@@ -81,7 +81,8 @@ impl Busy {
         run.packets += 1;
         self.run = Some(run);
         let is_long = run.span_us() > MAX_SPAN_US;
-        if (is_long || self.carried().is_none()) && (self.finish() || is_long) {
+        let measured = (is_long || self.carried().is_none()) && self.finish();
+        if measured || is_long {
             self.run = Some(begin);
         }
     }
