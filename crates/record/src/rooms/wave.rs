@@ -106,7 +106,7 @@ mod tests {
     fn packets(count: usize) -> Vec<Vec<u8>> {
         let mut encoder = Encoder::new(AudioCodec::Opus, RATE, OpusConfig::default()).unwrap();
         let tone = |i: usize| -> Vec<i16> {
-            (0..960).map(|n| if (i * 960 + n) / 24 % 2 == 0 { 8_000 } else { -8_000 }).collect()
+            (0..960).map(|n| if ((i * 960 + n) / 24).is_multiple_of(2) { 8_000 } else { -8_000 }).collect()
         };
         let encode = |i| {
             let mut out = Vec::new();
