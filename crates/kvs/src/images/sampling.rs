@@ -173,7 +173,7 @@ mod tests {
             ("NextToken", json!(BASE64.encode(b"100001"))),
             ("NextToken", json!(BASE64.encode(b"113000"))),
         ] {
-            assert!(of(&[change.clone()]).is_err(), "{change:?}");
+            assert!(of(std::slice::from_ref(&change)).is_err(), "{change:?}");
         }
         assert!(of(&[("Format", json!("PNG")), ("FormatConfig", json!({ "JPEGQuality": "9" }))]).is_err());
     }

@@ -68,7 +68,8 @@ fn request(name: &str, start_ms: u64, end_ms: u64, step_ms: u64) -> Value {
 /// Milliseconds from `start_ms`, and the name of the image or its error.
 fn images(answer: &Value, start_ms: u64) -> Vec<(u64, String)> {
     let one = |image: &Value| {
-        let at = (image["TimeStamp"].as_f64().unwrap() * 1000.0).round() as u64 - start_ms;
+        let at = format!("{:.0}", image["TimeStamp"].as_f64().unwrap() * 1000.0).parse::<u64>().unwrap()
+            - start_ms;
         let name =
             image["ImageContent"].as_str().map(|text| BASE64.decode(text.as_bytes()).unwrap()[0].to_string());
         (at, name.unwrap_or_else(|| image["Error"].as_str().unwrap().to_owned()))
