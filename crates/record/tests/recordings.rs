@@ -111,6 +111,7 @@ fn person(key: u32, name: &str) -> ParticipantInfo {
         name: name.into(),
         kind: ParticipantKind::WebRtc,
         presence: Presence::Connected,
+        held: false,
         tracks: vec![track],
     }
 }

@@ -1,4 +1,4 @@
-//! The timeline beside the tracks: who was there, who spoke, who was muted, when nothing was kept. Events with their place on the axis
+//! The timeline beside the tracks: who was there, who spoke, who was muted or on hold, when nothing was kept. Events with their place on the axis
 //! that the tracks share; nothing of whom may not be kept, and nothing of a pause.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 struct Person {
     id: String,
     name: String,
+    held: bool,
     /// Published sources, and whether they are muted.
     sources: BTreeMap<Source, bool>,
 }
@@ -19,7 +20,7 @@ struct Person {
 impl Person {
     fn new(info: &ParticipantInfo) -> Self {
         let sources = info.tracks.iter().map(|t| (t.source, t.muted)).collect();
-        Self { id: info.id.to_string(), name: info.name.clone(), sources }
+        Self { id: info.id.to_string(), name: info.name.clone(), held: info.held, sources }
     }
 }
 
@@ -49,6 +50,10 @@ impl Timeline {
             } else if before.is_some_and(|b| b.name != person.name) {
                 let (id, name) = (&person.id, &person.name);
                 events.push(json!({"event": "participant_renamed", "participant": id, "name": name}));
+            }
+            if before.is_some_and(|b| b.held) != person.held {
+                let event = if person.held { "held" } else { "unheld" };
+                events.push(json!({"event": event, "participant": person.id}));
             }
             for (source, muted) in &person.sources {
                 let known = before.and_then(|b| b.sources.get(source)).copied();
@@ -104,6 +109,7 @@ mod tests {
             name: name.into(),
             kind: ParticipantKind::WebRtc,
             presence: Presence::Connected,
+            held: false,
             tracks: vec![TrackInfo { source: Source::Microphone, codec, muted, layers: 1 }],
         }
     }
@@ -121,6 +127,9 @@ mod tests {
             words(timeline.sync([person(1, "Ada L.", false)].iter())),
             ["participant_left", "participant_renamed"]
         );
+        let held = |held| ParticipantInfo { held, ..person(1, "Ada L.", false) };
+        assert_eq!(words(timeline.sync([held(true)].iter())), ["held"]);
+        assert_eq!(words(timeline.sync([held(false)].iter())), ["unheld"]);
         let speaker = |id: &str| Speaker { participant: ParticipantId::new(id).unwrap(), level: 30 };
         let told = timeline.speakers(&[speaker("p2"), speaker("p1")]).unwrap();
         assert_eq!(timeline.speakers(&[speaker("p1")]), None);
