@@ -9,10 +9,7 @@ pub use crate::rooms::fuzz as recording;
 /// Bytes of a stream, in pieces that begin as documents do, woven into a file's channels.
 pub fn sound(bytes: &[u8]) {
     let (mut documents, mut weave) = (Documents::default(), Weave::new(Wanted::Stereo, 1_000, 8_000));
-    let ebml = [0x1A, 0x45, 0xDF, 0xA3];
-    let mut starts: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(&ebml)).collect();
-    starts.push(bytes.len());
-    for piece in starts.windows(2).map(|w| &bytes[w[0]..w[1]]) {
+    for piece in pieces(bytes) {
         documents.push(piece);
         while let Some(sounding) = documents.poll() {
             match sounding {
@@ -27,4 +24,12 @@ pub fn sound(bytes: &[u8]) {
             assert!(weave.poll().is_none_or(|bytes| bytes.len() % 4 == 0));
         }
     }
+}
+
+/// Bytes cut where documents begin.
+pub(crate) fn pieces(bytes: &[u8]) -> Vec<&[u8]> {
+    let begins = |at: &usize| bytes[*at..].starts_with(&antiphon_store::matroska::id::EBML.to_be_bytes());
+    let mut starts: Vec<usize> = (0..bytes.len()).filter(begins).collect();
+    starts.push(bytes.len());
+    starts.windows(2).map(|w| &bytes[w[0]..w[1]]).collect()
 }

@@ -16,6 +16,7 @@ mod blocks;
 mod clock;
 mod contact;
 mod contacts;
+mod documents;
 mod ears;
 mod error;
 mod events;

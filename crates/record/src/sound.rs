@@ -1,18 +1,16 @@
 //! Reading a stream's sound back: from documents of the store to PCM of its tracks at its place in time, live or stored.
 //!
-//! Any producer may have written the stream, so nothing in it is believed: the store's parser checks it again, and what is no
-//! PCM is left out.
+//! What is no PCM is left out.
 
 use std::collections::VecDeque;
 
-use antiphon_store::matroska::{Bounds, Header, Item, Parser, id};
-use antiphon_store::{FragmentNumber, Reader, Step};
+use antiphon_store::matroska::Header;
+use antiphon_store::{FragmentNumber, Reader};
 use bytes::Bytes;
 
 use crate::clock::Clock;
+use crate::documents::{self, Part, Tail};
 
-/// Bytes of a document's head, as the store takes them.
-const BOUNDS: Bounds = Bounds { header_bytes: 1 << 20, fragment_bytes: 64 << 20 };
 /// Samples per second that are taken: what else a header says is nonsense.
 const RATES: std::ops::RangeInclusive<u32> = 4_000..=192_000;
 
@@ -52,17 +50,13 @@ pub enum Sounding {
 
 /// A stream being read.
 pub struct Sound {
-    reader: Reader,
-    clock: Clock,
-    /// The last fragment that is wanted.
-    until: Option<FragmentNumber>,
+    tail: Tail,
     documents: Documents,
-    ended: bool,
 }
 
 impl Sound {
     pub(crate) fn new(reader: Reader, clock: Clock, until: Option<FragmentNumber>) -> Self {
-        Self { reader, clock, until, documents: Documents::default(), ended: false }
+        Self { tail: Tail::new(reader, clock, until), documents: Documents::default() }
     }
 
     /// What comes next; waits for it. `None`: nothing more will come.
@@ -71,43 +65,20 @@ impl Sound {
             if let Some(sounding) = self.documents.poll() {
                 let number =
                     if let Sounding::Fragment { number, .. } = &sounding { Some(*number) } else { None };
-                self.ended |= number.zip(self.until).is_some_and(|(number, until)| number > until);
-                return (!self.ended).then_some(sounding);
+                return (!self.tail.ends_before(number)).then_some(sounding);
             }
-            if self.ended {
-                return None;
-            }
-            match self.reader.next(self.clock.now_ms()).await {
-                Step::Bytes(bytes) => self.documents.push(&bytes),
-                Step::End => self.ended = true,
-                Step::Wait if self.last_was_given() => self.ended = true,
-                Step::Wait => self.wait().await,
-            }
-        }
-    }
-
-    fn last_was_given(&self) -> bool {
-        self.documents.number.zip(self.until).is_some_and(|(number, until)| number >= until)
-    }
-
-    async fn wait(&mut self) {
-        match self.reader.deadline_ms() {
-            None => self.reader.changed().await,
-            Some(at) => {
-                let left = std::time::Duration::from_millis(at.saturating_sub(self.clock.now_ms()));
-                let _ = tokio::time::timeout(left, self.reader.changed()).await;
-            }
+            let bytes = self.tail.next(self.documents.read.number()).await?;
+            self.documents.push(&bytes);
         }
     }
 }
 
-/// A concatenation of documents, one per fragment.
+/// Documents and the sound that came of them.
 #[derive(Debug, Default)]
 pub(crate) struct Documents {
-    parser: Option<Parser>,
-    header: Option<Header>,
-    timecode: u64,
-    number: Option<FragmentNumber>,
+    read: documents::Documents,
+    /// Numbers of the tracks of PCM of the document that is read.
+    known: Vec<u64>,
     out: VecDeque<Sounding>,
 }
 
@@ -116,56 +87,23 @@ impl Documents {
         self.out.pop_front()
     }
 
-    /// Takes whole elements; a document begins with such a piece.
+    /// Takes whole elements.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        if bytes.starts_with(&id::EBML.to_be_bytes()) {
-            if self.parser.is_some() && self.header.is_none() {
-                self.out.push_back(Sounding::Missing);
+        let (known, out) = (&mut self.known, &mut self.out);
+        self.read.push(bytes, |part| match part {
+            Part::Header(number, header) => {
+                let tracks = tracks(header);
+                *known = tracks.iter().map(|t| t.number).collect();
+                out.extend(number.map(|number| Sounding::Fragment { number, tracks }));
             }
-            (self.parser, self.header) = (Some(Parser::new(BOUNDS)), None);
-        }
-        let Some(parser) = &mut self.parser else { return };
-        parser.push(bytes);
-        loop {
-            let item = match self.parser.as_mut().map(Parser::next_item) {
-                Some(Ok(Some(item))) => item,
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "a stored document is not what it should be");
-                    self.parser = None;
-                    return self.out.push_back(Sounding::Missing);
-                }
-                _ => return,
-            };
-            self.item(item);
-        }
-    }
-
-    fn item(&mut self, item: Item) {
-        match item {
-            Item::Header { header, .. } => {
-                let number = header.tag("AWS_KINESISVIDEO_FRAGMENT_NUMBER").and_then(|n| n.parse().ok());
-                if let Some(number) = number {
-                    self.number = Some(number);
-                    self.out.push_back(Sounding::Fragment { number, tracks: tracks(&header) });
-                }
-                self.header = Some(header);
+            Part::Block { track, at_ms, data, .. } if known.contains(&track) => {
+                // A block has whole samples.
+                let pcm = data.slice(..data.len() / 2 * 2);
+                out.push_back(Sounding::Block { track, at_ms, pcm });
             }
-            Item::Timecode { ticks, .. } => self.timecode = ticks,
-            Item::Block { bytes, block } => {
-                let Some(header) = &self.header else { return };
-                let at = self.timecode.checked_add_signed(i64::from(block.relative));
-                let at_ms = at.and_then(|ticks| header.ticks_ms(ticks));
-                let simple = bytes.starts_with(&[0xA3]) && block.len <= bytes.len();
-                let known = tracks(header).iter().any(|t| t.number == block.track);
-                if let Some(at_ms) = at_ms.filter(|_| simple && known) {
-                    // A block has whole samples.
-                    let pcm = bytes.slice(bytes.len() - block.len..);
-                    let pcm = pcm.slice(..pcm.len() / 2 * 2);
-                    self.out.push_back(Sounding::Block { track: block.track, at_ms, pcm });
-                }
-            }
-            Item::ClusterStart { .. } | Item::ClusterEnd | Item::Other { .. } | Item::Trailing { .. } => {}
-        }
+            Part::Block { .. } => {}
+            Part::Missing => out.push_back(Sounding::Missing),
+        });
     }
 }
 

@@ -373,17 +373,14 @@ impl TimelineFile {
 /// For the fuzz target: bytes of a stream, made into every kind of file.
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
-    let mut documents = super::footage::Documents::default();
+    let mut documents = super::footage::Pieces::default();
     let part = Part { start_ms: 1_000, cut: Cut { from_ms: 500, to_ms: Some(100_000), follow: false } };
     let mut files: Vec<Making> = [FileKind::WebM, FileKind::Mkv, FileKind::Wav]
         .into_iter()
         .filter_map(|k| Making::new(k, Some(2_000)))
         .collect();
-    let ebml = [0x1A, 0x45, 0xDF, 0xA3];
-    let mut starts: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(&ebml)).collect();
-    starts.push(bytes.len());
     let (mut form, mut out) = (Form::opus(), VecDeque::new());
-    for piece in starts.windows(2).map(|w| &bytes[w[0]..w[1]]) {
+    for piece in crate::fuzzing::pieces(bytes) {
         documents.push(piece);
         for piece in documents.out.drain(..) {
             match piece {

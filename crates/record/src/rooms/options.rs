@@ -11,7 +11,7 @@ use crate::error::Error;
 const MAX_TAGS: usize = 20;
 const MAX_TAG_NAME_BYTES: usize = 64;
 const MAX_TAG_VALUE_BYTES: usize = 256;
-/// The longest name of a room in a pattern list.
+/// Patterns of rooms that ask for consent.
 const MAX_PATTERNS: usize = 1_000;
 
 /// Whether each is asked.
