@@ -28,6 +28,13 @@ export function suite(wanted = {}) {
 
   /** A room that nobody else is in. */
   it.room = () => `room-${++rooms}`;
+  /** A request with a token; gives status and JSON. */
+  it.ask = async (token, method, path, body) => {
+    const headers = { authorization: `Bearer ${token}` };
+    const response = await it.server.fetch(path, { method, headers, body: body && JSON.stringify(body) });
+    const text = await response.text();
+    return { status: response.status, json: text ? JSON.parse(text) : undefined };
+  };
   /** Opens the page in `browser` and joins. Gives the person with its participant `id`. */
   it.join = async (browser, room, name, options = {}) => {
     const person = await browser.open(it.server.page(room, { name, token: options.token }), options);

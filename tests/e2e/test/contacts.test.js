@@ -3,41 +3,19 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { ACCESS, CALLS, KEY, SECRET } from "../src/stored.js";
 import { suite } from "../src/suite.js";
 import { until } from "../src/until.js";
 
-const KEY = "AKIDTEST";
-const SECRET = "a secret of this test only";
-const CONFIG = `[demo]
-enabled = false
-
-[guests]
-rooms = ["*"]
-
-[stop]
-deadline_s = 1
-
-[store]
-enabled = true
-
-[kvs]
-access_key_id = "${KEY}"
-secret_access_key = "${SECRET}"
-
+const CONFIG = `${CALLS}
+${ACCESS}
 [media_streaming]
 enabled = true
 `;
 const TONE = 440;
 
 const it = suite({ chromium: true, server: { config: CONFIG } });
-
-/** A request with a token; gives status and JSON. */
-async function ask(token, method, path, body) {
-  const headers = { authorization: `Bearer ${token}` };
-  const response = await it.server.fetch(path, { method, headers, body: body && JSON.stringify(body) });
-  const text = await response.text();
-  return { status: response.status, json: text ? JSON.parse(text) : undefined };
-}
+const { ask } = it;
 
 /** Sound of a WAV file: its samples and their rate. */
 function wav(buffer) {

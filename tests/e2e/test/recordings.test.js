@@ -7,30 +7,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
+import { CALLS } from "../src/stored.js";
 import { suite } from "../src/suite.js";
 import { until } from "../src/until.js";
 
-const CONFIG = `[demo]
-enabled = false
-
-[guests]
-rooms = ["*"]
-
-[stop]
-deadline_s = 1
-
-[store]
-enabled = true
-`;
 const run = promisify(execFile);
-const it = suite({ chromium: true, server: { config: CONFIG } });
-
-async function ask(token, method, path, body) {
-  const headers = { authorization: `Bearer ${token}` };
-  const response = await it.server.fetch(path, { method, headers, body: body && JSON.stringify(body) });
-  const text = await response.text();
-  return { status: response.status, json: text ? JSON.parse(text) : undefined };
-}
+const it = suite({ chromium: true, server: { config: CALLS } });
+const { ask } = it;
 
 /** Paths and sizes of all files in the data folder. */
 function files() {

@@ -6,6 +6,7 @@ import { createServer } from "node:http";
 import { after, test } from "node:test";
 import { promisify } from "node:util";
 import { Webhook } from "standardwebhooks";
+import { CALLS } from "../src/stored.js";
 import { suite } from "../src/suite.js";
 import { until } from "../src/until.js";
 
@@ -23,18 +24,7 @@ after(() => receiver.close());
 const dead = "http://127.0.0.1:9/";
 const url = `http://127.0.0.1:${receiver.address().port}/hook?of=tests`;
 
-const CONFIG = `[demo]
-enabled = false
-
-[guests]
-rooms = ["*"]
-
-[stop]
-deadline_s = 1
-
-[store]
-enabled = true
-
+const CONFIG = `${CALLS}
 [media_streaming]
 enabled = true
 
@@ -56,9 +46,9 @@ test("starts, stops and stored ranges are told, signed, each once for who looks 
   const record = await it.server.token(room, { grants: "record" });
   const ask = async (id, what) => {
     const path = `/v1/rooms/${room}/participants/${id}/media-streaming:${what}`;
-    const response = await it.server.fetch(path, { method: "POST", headers: { authorization: `Bearer ${record}` } });
-    assert.equal(response.status, 200);
-    return response.json();
+    const { status, json } = await it.ask(record, "POST", path);
+    assert.equal(status, 200);
+    return json;
   };
 
   const ada = await it.join(it.chromium, room, "Ada", { fake: { tone: 440 } });
