@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     target("sdp_offer", targets::sdp_offer::run, 8_192),
     target("sdpfrag", targets::sdpfrag::run, 4_096),
     target("store_ingest", targets::store_ingest::run, 4_096),
+    target("store_journal", targets::store_journal::run, 512),
     target("store_matroska", targets::store_matroska::run, 4_096),
     target("store_objects", targets::store_objects::run, 2_048),
     target("stun", targets::stun::run, 512),

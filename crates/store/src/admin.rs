@@ -380,6 +380,11 @@ impl Inner {
             };
             self.change(&stream, true, change).await?;
             let mut state = stream.state();
+            if hours == 0
+                && let Some(journal) = &self.journal
+            {
+                journal.forget(stream.uid);
+            }
             if hours > 0 {
                 // What was in memory only was never promised to stay.
                 state.live.retain(|_, live| live.end().is_none());
@@ -433,6 +438,9 @@ impl Inner {
             let mut state = stream.state();
             state.keys.clear();
             state.headers.clear();
+            if let Some(journal) = &self.journal {
+                journal.forget(stream.uid);
+            }
             (state.record.dek, state.record.name.clone())
         };
         if stream.state().in_memory {

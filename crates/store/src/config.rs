@@ -38,8 +38,23 @@ pub struct Config {
     pub first_wait_ms: u64,
     /// Whether a response ends with one more EBML head: consumers that wait for the next document get the last one.
     pub tail_flush: bool,
+    /// Whose fragments are in the journal until they are stored, where the backend has one.
+    pub journal: Journaled,
+    /// Bytes of the journal's files; at it the oldest fragments are given up.
+    pub max_journal_bytes: u64,
     /// What producers may do.
     pub rules: Rules,
+}
+
+/// Whose fragments outlast a kill before they are stored. Never those of streams without retention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Journaled {
+    /// Nobody's.
+    Nothing,
+    /// Those of [`Session::of_a_contact`](crate::Session::of_a_contact): what is lost of a call cannot be said again.
+    Contacts,
+    /// Everybody's.
+    Everything,
 }
 
 impl Default for Config {
@@ -61,6 +76,8 @@ impl Default for Config {
             idle_close_ms: 3_000,
             first_wait_ms: 30_000,
             tail_flush: false,
+            journal: Journaled::Contacts,
+            max_journal_bytes: 1 << 30,
             rules: Rules::default(),
         }
     }

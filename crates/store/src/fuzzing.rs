@@ -44,6 +44,11 @@ pub fn object(bytes: &[u8]) {
     let _ = sealed::fragment_meta(&path, &object);
 }
 
+/// What a journal's reader may find: see the module.
+pub fn journal(bytes: &[u8]) {
+    crate::journal::fuzz::run(bytes);
+}
+
 /// A path of the storage.
 pub fn path(text: &str) {
     let layout = Layout::new("0");

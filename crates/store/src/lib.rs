@@ -7,7 +7,7 @@
 //! the rules of a crash.
 //!
 //! Time is an argument everywhere, in milliseconds since 1970; a store does nothing by itself: call [`Store::sweep`] once
-//! a minute. Needs a tokio runtime.
+//! a minute, and [`Store::sync_journal`] five times a second if it has a journal. Needs a tokio runtime.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -48,6 +48,7 @@ pub mod fuzzing;
 mod hour;
 mod index;
 pub mod ingest;
+mod journal;
 pub mod key;
 mod keys;
 mod layout;
@@ -62,6 +63,7 @@ mod rate;
 mod read;
 mod record;
 mod recover;
+mod salvage;
 mod sealed;
 mod session;
 mod stats;
@@ -72,7 +74,7 @@ mod sweep;
 pub use admin::{Arn, MAX_RETENTION_H, NewStream, StreamInfo, StreamRef};
 pub use archive::{FragmentInfo, FragmentList, MAX_LIST, MAX_PAGE, Page, Range};
 pub use check::{Depth, Report, look};
-pub use config::Config;
+pub use config::{Config, Journaled};
 pub use error::{Error, Limit, StorageFault};
 pub use hour::date;
 pub use index::Clock;

@@ -1,7 +1,7 @@
 //! What has become durable, told to whoever wants to tell others. Telling never delays what is stored.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use tokio::sync::mpsc;
 
@@ -50,6 +50,8 @@ impl News {
 #[derive(Debug, Default)]
 pub(crate) struct Teller {
     sender: OnceLock<mpsc::Sender<Persisted>>,
+    /// What happened before anybody could have asked.
+    early: Mutex<Vec<Persisted>>,
     dropped: AtomicU64,
 }
 
@@ -57,11 +59,30 @@ impl Teller {
     /// Once only.
     pub(crate) fn news(&self) -> Option<News> {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
+        let early = std::mem::take(&mut *self.early());
+        early.into_iter().try_for_each(|persisted| sender.try_send(persisted)).ok()?;
         self.sender.set(sender).ok().map(|()| News(receiver))
     }
 
+    fn early(&self) -> MutexGuard<'_, Vec<Persisted>> {
+        self.early.lock().expect("nothing panics while holding it")
+    }
+
+    /// For what is stored while the store opens: kept for who asks later.
+    pub(crate) fn tell_early(&self, persisted: &dyn Fn() -> Persisted) {
+        if self.sender.get().is_some() {
+            return self.tell(persisted);
+        }
+        let mut early = self.early();
+        if early.len() < MAX_WAITING {
+            early.push(persisted());
+        } else {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Makes the news only if somebody wants them.
-    pub(crate) fn tell(&self, persisted: impl FnOnce() -> Persisted) {
+    pub(crate) fn tell(&self, persisted: &dyn Fn() -> Persisted) {
         if let Some(sender) = self.sender.get()
             && sender.try_send(persisted()).is_err()
         {
@@ -90,11 +111,12 @@ mod tests {
             duration_ms: 2,
             bytes: 3,
         };
-        teller.tell(|| unreachable!("nobody has asked for news"));
+        teller.tell(&|| unreachable!("nobody has asked for news"));
+        teller.tell_early(&one);
         let mut news = teller.news().unwrap();
         assert!(teller.news().is_none(), "there is one reader");
-        for _ in 0..MAX_WAITING + 5 {
-            teller.tell(one);
+        for _ in 1..MAX_WAITING + 5 {
+            teller.tell(&one);
         }
         assert_eq!(teller.dropped(), 5);
         assert_eq!(news.recv().await, Some(one()));

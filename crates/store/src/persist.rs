@@ -3,23 +3,35 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::admin::Arn;
 use crate::crypt::{DataKey, MAX_SEALS};
 use crate::error::{Error, Limit, StorageFault};
 use crate::index::Entry;
-use crate::ingest::FaultKind;
-use crate::layout::HeaderId;
-use crate::news::Persisted;
+use crate::ingest::{FaultKind, Sealed};
+use crate::layout::{Flags, HeaderId};
+use crate::news::{Persisted, Teller};
+use crate::number::FragmentNumber;
 use crate::object::Created;
 use crate::sealed::{self, Plain};
 use crate::session::{Ack, AckSender, Finished, Job};
 use crate::store::Inner;
 use crate::stream::Stream;
 
+/// A complete fragment.
+pub(crate) struct Fragment<'a> {
+    pub(crate) number: FragmentNumber,
+    pub(crate) producer_ms: u64,
+    pub(crate) flags: Flags,
+    /// Its session's header.
+    pub(crate) header: &'a Bytes,
+    pub(crate) sealed: &'a Sealed,
+}
+
 /// What became of a fragment.
-enum Kept {
+pub(crate) enum Kept {
     /// Durable and listed.
     Stored,
     /// The stream has no retention: in memory only.
@@ -36,7 +48,14 @@ pub(crate) async fn run(
     let mut finished = Finished { first: None, last: None, kept: 0, failed: 0 };
     while let Some(job) = jobs.recv().await {
         let (of, now_ms) = (job.of, job.now_ms);
-        let result = store(&inner, &stream, &job).await;
+        let fragment = Fragment {
+            number: of.number,
+            producer_ms: job.live.producer_ms,
+            flags: job.flags,
+            header: &job.header.bytes,
+            sealed: &job.sealed,
+        };
+        let result = store(&inner, &stream, &fragment, Teller::tell).await;
         inner.objects.note(result.as_ref().map(|_| ()), now_ms);
         match result {
             Ok(kept) => {
@@ -60,12 +79,18 @@ pub(crate) async fn run(
     finished
 }
 
-async fn store(inner: &Arc<Inner>, stream: &Arc<Stream>, job: &Job) -> Result<Kept, Error> {
+/// Makes a fragment durable and lists it; `tell` tells others.
+pub(crate) async fn store(
+    inner: &Arc<Inner>,
+    stream: &Arc<Stream>,
+    fragment: &Fragment<'_>,
+    tell: impl Fn(&Teller, &dyn Fn() -> Persisted),
+) -> Result<Kept, Error> {
     if !retained(stream)? {
         return Ok(Kept::InMemory);
     }
     let since = stream.state().record.dek_since;
-    if job.of.number.counter().saturating_sub(since) >= MAX_SEALS {
+    if fragment.number.counter().saturating_sub(since) >= MAX_SEALS {
         inner.rotate(stream).await?;
     }
     // From here until the index knows the fragment, neither deletion nor sweeping comes between.
@@ -73,22 +98,22 @@ async fn store(inner: &Arc<Inner>, stream: &Arc<Stream>, job: &Job) -> Result<Ke
     if !retained(stream)? {
         return Ok(Kept::InMemory);
     }
-    let size = media_bytes(job);
+    let size = fragment.sealed.media.iter().map(|piece| piece.len() as u64).sum();
     room(inner, stream, size)?;
     let key_id = stream.state().record.dek;
     let key = inner.data_key(stream, key_id).await?;
-    let header = header(inner, stream, job, &key, key_id).await?;
+    let header = header(inner, stream, fragment.header, &key, key_id).await?;
     let entry = Entry {
-        number: job.of.number,
-        producer_ms: job.live.producer_ms,
-        duration_ms: job.sealed.duration_ms,
+        number: fragment.number,
+        producer_ms: fragment.producer_ms,
+        duration_ms: fragment.sealed.duration_ms,
         header,
-        flags: job.flags,
+        flags: fragment.flags,
         size: u32::try_from(size).expect("rules keep fragments far below 4 GB"),
         damaged: false,
     };
-    let plain =
-        Plain { uid: stream.uid, entry: &entry, contact: &job.sealed.contact, media: &job.sealed.media };
+    let Sealed { contact, media, .. } = fragment.sealed;
+    let plain = Plain { uid: stream.uid, entry: &entry, contact, media };
     let object = sealed::seal_fragment(&key, key_id, &plain);
     let path = inner.layout.fragment(stream.uid, &entry);
     if inner.objects.create_media(&path, object.into()).await? == Created::Exists {
@@ -101,17 +126,17 @@ async fn store(inner: &Arc<Inner>, stream: &Arc<Stream>, job: &Job) -> Result<Ke
         state.live.remove(&entry.number);
     }
     inner.counters.stored(size);
-    inner.teller.tell(|| persisted(inner, stream, job, &entry));
+    tell(&inner.teller, &|| persisted(inner, stream, contact, &entry));
     Ok(Kept::Stored)
 }
 
 /// What others are told of it.
-fn persisted(inner: &Inner, stream: &Stream, job: &Job, entry: &Entry) -> Persisted {
+fn persisted(inner: &Inner, stream: &Stream, contact: &str, entry: &Entry) -> Persisted {
     let record = &stream.state().record;
     Persisted {
         stream: record.name.clone(),
         arn: Arn::new(&inner.config.region, &inner.config.account, record),
-        contact: job.sealed.contact.clone(),
+        contact: contact.to_owned(),
         number: entry.number,
         producer_ms: entry.producer_ms,
         duration_ms: entry.duration_ms,
@@ -126,10 +151,6 @@ fn retained(stream: &Stream) -> Result<bool, Error> {
         return Err(Error::StreamNotFound);
     }
     Ok(state.record.retention_h > 0)
-}
-
-fn media_bytes(job: &Job) -> u64 {
-    job.sealed.media.iter().map(|piece| piece.len() as u64).sum()
 }
 
 /// Checks the quotas.
@@ -149,19 +170,19 @@ fn room(inner: &Inner, stream: &Stream, size: u64) -> Result<(), Error> {
 async fn header(
     inner: &Inner,
     stream: &Stream,
-    job: &Job,
+    bytes: &Bytes,
     key: &DataKey,
     key_id: u32,
 ) -> Result<HeaderId, Error> {
-    let name = key.name(&job.header.bytes);
+    let name = key.name(bytes);
     let id = HeaderId::parse(&name).expect("32 hexadecimal digits");
     if stream.state().index.uses_header(id) {
         return Ok(id);
     }
     let path = inner.layout.header(stream.uid, id);
-    let object = sealed::seal_small(key, key_id, &path, &job.header.bytes);
+    let object = sealed::seal_small(key, key_id, &path, bytes);
     // One that exists was sealed from the same bytes, with another nonce.
     inner.objects.create_media(&path, object.into()).await?;
-    stream.state().cache_header(id, job.header.bytes.clone());
+    stream.state().cache_header(id, bytes.clone());
     Ok(id)
 }

@@ -42,7 +42,8 @@ pub(crate) fn finish(mut object: Vec<u8>) -> Vec<u8> {
     object
 }
 
-fn crc(bytes: &[u8]) -> u32 {
+/// CRC-32C.
+pub(crate) fn crc(bytes: &[u8]) -> u32 {
     let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes);
     u32::try_from(sum).expect("a checksum of 32 bits")
 }

@@ -6,8 +6,11 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
+use crate::config::Journaled;
+use crate::crypt::DataKey;
 use crate::error::{Error, Limit};
 use crate::ingest::{Event, Fault, FaultKind, Ingest, Opening, Sealed, SessionHeader, Timecodes};
+use crate::journal::{Begin, Lane, New};
 use crate::layout::Flags;
 use crate::live::{End, LiveFragment};
 use crate::number::FragmentNumber;
@@ -79,6 +82,8 @@ pub(crate) struct Job {
     pub(crate) flags: Flags,
     pub(crate) of: AckOf,
     pub(crate) now_ms: u64,
+    /// Ends when the fragment is stored or has failed.
+    pub(crate) _lane: Option<Lane>,
     pub(crate) _room: OwnedSemaphorePermit,
 }
 
@@ -102,6 +107,7 @@ struct Open {
     header: Arc<SessionHeader>,
     of: AckOf,
     flags: Flags,
+    lane: Option<Lane>,
 }
 
 /// One producer of one stream. Dropping it is the end of a producer that vanished; what is sealed is still stored.
@@ -120,6 +126,10 @@ pub struct Session {
     ended: bool,
     /// Sealed since the last [`Session::pace`].
     fragments: u64,
+    /// Whether what comes is in the journal until it is stored.
+    journaled: bool,
+    /// The newest data key that was at hand.
+    key: Option<(u32, Arc<DataKey>)>,
 }
 
 impl Session {
@@ -157,9 +167,16 @@ impl Session {
             stopped: false,
             ended: false,
             fragments: 0,
+            journaled: inner.config.journal == Journaled::Everything,
+            key: None,
         };
         stream.wake();
         Ok((session, Acks(acks)))
+    }
+
+    /// Says that a contact is what is produced: see [`Journaled`].
+    pub fn of_a_contact(&mut self) {
+        self.journaled |= self.inner.config.journal == Journaled::Contacts;
     }
 
     /// Sets flags of the next fragment that begins.
@@ -256,18 +273,45 @@ impl Session {
         let live = self.stream.state().open_fragment(&opening);
         let of = AckOf { timecode_ms: opening.timecode_ms, number: live.number };
         let flags = std::mem::take(&mut self.flags);
-        self.open = Some(Open { live, header: opening.header, of, flags });
+        let lane = if self.journaled { self.lane(&opening, of, flags) } else { None };
+        self.open = Some(Open { live, header: opening.header, of, flags, lane });
         self.acks.send(Ack::Buffering(of));
+    }
+
+    /// The fragment's place in the journal, if it is to have one.
+    fn lane(&mut self, opening: &Opening, of: AckOf, flags: Flags) -> Option<Lane> {
+        let journal = self.inner.journal.as_ref()?;
+        {
+            let state = self.stream.state();
+            if state.record.retention_h == 0 || state.in_memory {
+                return None;
+            }
+            let id = state.record.dek;
+            // A key that has just been replaced will do: what it sealed before needs it as well.
+            self.key = state.keys.get(&id).map(|key| (id, key.clone())).or(self.key.take());
+        }
+        let (key_id, key) = self.key.clone()?;
+        let begin = Begin {
+            number: of.number,
+            producer_ms: opening.producer_ms,
+            flags,
+            contact: opening.contact.clone(),
+            header: opening.header.bytes.clone(),
+        };
+        journal.open(New { uid: self.stream.uid, key_id, key, begin })
     }
 
     fn live(&mut self, bytes: Bytes) {
         if let Some(open) = &self.open {
+            if let Some(lane) = &open.lane {
+                lane.push(bytes.clone());
+            }
             open.live.push(bytes);
         }
     }
 
     async fn sealed(&mut self, sealed: Sealed) {
-        let Some(Open { live, header, of, mut flags }) = self.open.take() else { return };
+        let Some(Open { live, header, of, mut flags, lane }) = self.open.take() else { return };
         if sealed.salvaged {
             flags = flags.and(Flags::SALVAGED);
         }
@@ -284,7 +328,8 @@ impl Session {
         let bytes: usize = sealed.media.iter().map(Bytes::len).sum();
         let bytes = u32::try_from(bytes.min(self.inner.config.max_in_flight_bytes)).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(bytes).await.expect("it is never closed");
-        let job = Job { live, header, sealed, flags, of, now_ms: self.now_ms, _room: room };
+        let now_ms = self.now_ms;
+        let job = Job { live, header, sealed, flags, of, now_ms, _lane: lane, _room: room };
         if let Some(jobs) = &self.jobs {
             let sent = jobs.send(job).await;
             debug_assert!(sent.is_ok(), "the persister ends after its sender");

@@ -40,6 +40,22 @@ pub struct Stats {
     pub failed_key: u64,
     /// Sessions that ended because of what their producer sent.
     pub sessions_failed: u64,
+    /// Fragments that are in the journal.
+    pub journal_fragments: u64,
+    /// Bytes of its files.
+    pub journal_bytes: u64,
+    /// Whether its last write failed, or it cannot be had at all: a kill would lose what is not stored yet.
+    pub journal_failing: bool,
+    /// Writes to it that failed, since the start.
+    pub journal_failures: u64,
+    /// Fragments of which it does not have all, because of a bound or a failure, since the start.
+    pub journal_given_up: u64,
+    /// Syncs that came more than 250 ms after the one before while something waited, since the start.
+    pub journal_late: u64,
+    /// Syncs that wrote, since the start.
+    pub journal_syncs: u64,
+    /// Fragments that the journals of earlier runs gave, since the start.
+    pub fragments_salvaged: u64,
     /// Milliseconds for which producers were asked to wait, by the quotas of rate.
     pub throttled_ms: u64,
     /// How far the slowest GetMedia reader is behind what it could have read.

@@ -10,6 +10,7 @@ use crate::crypt::{self, DataKey};
 use crate::error::{Error, Limit};
 use crate::index::Clock;
 use crate::ingest::Timecodes;
+use crate::journal::Journal;
 use crate::key::{KeyProvider, Secret};
 use crate::keys::{Account, WrappedKey};
 use crate::layout::{Layout, Uid};
@@ -21,6 +22,7 @@ use crate::object::{Backend, Drained, Health, Objects};
 use crate::rate::Bucket;
 use crate::read::{Reader, Start};
 use crate::recover::{self, Problem};
+use crate::salvage;
 use crate::sealed;
 use crate::session::{Acks, Session};
 use crate::stats::{Counters, Stats};
@@ -69,6 +71,7 @@ pub(crate) struct Inner {
     /// What all producers together may send.
     pub(crate) rate: Mutex<Bucket>,
     pub(crate) teller: Teller,
+    pub(crate) journal: Option<Arc<Journal>>,
 }
 
 /// An open store. Cloning it is a reference count.
@@ -101,6 +104,9 @@ impl Store {
         objects.load_spool().await?;
         let listed = objects.list(&layout.root()).await?;
         let account = Account::load(&objects, keys.as_ref(), &layout, listed.is_empty()).await?;
+        let journal = objects.journal().map(|(folder, usable)| {
+            Arc::new(Journal::new(folder, usable, config.max_journal_bytes, account.key("journal")))
+        });
         let inner = Inner {
             objects,
             keys,
@@ -112,9 +118,11 @@ impl Store {
             admin: tokio::sync::Mutex::new(()),
             rate: Mutex::default(),
             teller: Teller::default(),
+            journal,
         };
         let inner = Arc::new(inner);
-        let problems = recover::load(&inner, &listed, now_ms).await?;
+        let mut problems = recover::load(&inner, &listed, now_ms).await?;
+        problems.extend(salvage::run(&inner, now_ms).await);
         Ok((Self(inner), problems))
     }
 
@@ -347,6 +355,14 @@ impl Store {
         self.0.objects.drain().await
     }
 
+    /// Writes to the journal what has come since the last time, and makes it durable; nothing without a journal. Blocks on the
+    /// disk: for a thread of its own, which calls it every 200 ms (250 ms between two are promised; what is later is counted).
+    pub fn sync_journal(&self, now_ms: u64) {
+        if let Some(journal) = &self.0.journal {
+            journal.sync(now_ms);
+        }
+    }
+
     /// Each fragment that becomes durable from now on. There is one reader: `None` if there is one already.
     pub fn news(&self) -> Option<News> {
         self.0.teller.news()
@@ -366,6 +382,9 @@ impl Store {
     pub fn stats(&self) -> Stats {
         let mut stats = self.0.counters.stats();
         stats.news_dropped = self.0.teller.dropped();
+        if let Some(journal) = &self.0.journal {
+            journal.tell(&mut stats);
+        }
         let all: Vec<_> = self.0.streams().by_uid.values().cloned().collect();
         stats.streams = all.len() as u64;
         for stream in all {

@@ -1,6 +1,7 @@
 //! Retention: what is past it goes, from the index first, then from the storage. Also finishes deletions.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::error::Error;
 use crate::layout::Kind;
@@ -21,6 +22,12 @@ pub struct Swept {
 
 pub(crate) async fn run(inner: &Arc<Inner>, now_ms: u64) -> Swept {
     let mut swept = Swept::default();
+    if inner.journal.as_ref().is_some_and(|journal| journal.unfinished.load(Ordering::Relaxed)) {
+        for problem in crate::salvage::run(inner, now_ms).await {
+            tracing::warn!(%problem, "salvaging failed");
+            swept.failed += 1;
+        }
+    }
     let streams: Vec<_> = inner.streams().by_uid.values().cloned().collect();
     for stream in streams {
         let result = if stream.state().record.status == Status::Deleting {

@@ -17,6 +17,7 @@ pub(crate) mod rtp_rewrite;
 pub(crate) mod sdp_offer;
 pub(crate) mod sdpfrag;
 pub(crate) mod store_ingest;
+pub(crate) mod store_journal;
 pub(crate) mod store_matroska;
 pub(crate) mod store_objects;
 pub(crate) mod stun;

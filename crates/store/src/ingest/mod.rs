@@ -98,6 +98,8 @@ pub(crate) struct Opening {
     pub(crate) producer_ms: u64,
     /// When its first byte arrived.
     pub(crate) server_ms: u64,
+    /// Whose it is, unless it says otherwise itself.
+    pub(crate) contact: String,
 }
 
 /// A complete fragment.
@@ -129,6 +131,8 @@ pub(crate) struct Ingest {
     parser: Parser,
     header: Option<Arc<SessionHeader>>,
     contact: String,
+    /// Whose a fragment is that is put together again, whatever its session's header says.
+    inherited: Option<String>,
     open: Option<Open>,
     last_timecode_ms: u64,
     timing: Timing,
@@ -148,6 +152,7 @@ impl Ingest {
             parser: Parser::new(bounds),
             header: None,
             contact: String::new(),
+            inherited: None,
             open: None,
             last_timecode_ms: 0,
             timing: Timing::default(),
@@ -202,7 +207,8 @@ impl Ingest {
             return Err(FaultKind::TrackCount.into());
         }
         self.check_tags(&header.tags, 0)?;
-        self.contact = header.tag("ContactId").unwrap_or_default().to_owned();
+        let said = || header.tag("ContactId").unwrap_or_default().to_owned();
+        self.contact = self.inherited.take().unwrap_or_else(said);
         self.header = Some(Arc::new(SessionHeader { bytes, header }));
         Ok(())
     }
@@ -261,8 +267,9 @@ impl Ingest {
         let live = Bytes::from_iter(live);
         open.media.push(bytes);
         let server_ms = open.server_ms;
-        let header = header.clone();
-        self.events.push_back(Event::Opened(Opening { header, timecode_ms, producer_ms, server_ms }));
+        let (header, contact) = (header.clone(), self.contact.clone());
+        let opening = Opening { header, timecode_ms, producer_ms, server_ms, contact };
+        self.events.push_back(Event::Opened(opening));
         self.events.push_back(Event::Live(live));
         Ok(())
     }
@@ -348,6 +355,27 @@ impl Ingest {
         }
         self.open = None;
         Ok(clean)
+    }
+
+    /// Puts a fragment together of what live readers were given of it: its session's header, and whole elements. `None`: there
+    /// is no frame in it.
+    pub(crate) fn salvage(
+        rules: &Rules,
+        header: &[u8],
+        contact: String,
+        media: &[Bytes],
+    ) -> Result<Option<Sealed>, Fault> {
+        // It was let in as it is once; a silent side is no reason to throw the other away.
+        let rules = Rules { every_track: false, fragment_ms: 0, ..rules.clone() };
+        let mut ingest = Self { inherited: Some(contact), ..Self::new(rules, Timecodes::Absolute) };
+        ingest.push(header, 0)?;
+        media.iter().try_for_each(|elements| ingest.push(elements, 0))?;
+        if ingest.open.as_ref().is_none_or(|open| open.timing.tracks() == 0) {
+            return Ok(None);
+        }
+        ingest.seal(true)?;
+        let sealed = |event| if let Event::Sealed(sealed) = event { Some(sealed) } else { None };
+        Ok(ingest.events.into_iter().find_map(sealed))
     }
 
     /// Whether a fragment is open that was announced.

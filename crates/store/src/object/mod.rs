@@ -29,6 +29,14 @@ pub struct Backend {
     /// Held as long as the store is open.
     _lock: Option<local::Lock>,
     spool: Option<spool::Spool>,
+    journal: Option<JournalFolder>,
+}
+
+/// Where a journal lies, on this machine wherever the objects are.
+struct JournalFolder {
+    path: std::path::PathBuf,
+    /// `None`: it cannot be used.
+    lock: Option<local::Lock>,
 }
 
 impl fmt::Debug for Backend {
@@ -46,7 +54,8 @@ impl Backend {
     pub fn local(root: &std::path::Path) -> Result<Self, Error> {
         let lock = local::Lock::take(root)?;
         local::remove_staging(root)?;
-        Ok(Self { store: Arc::new(local::open(root)?), conditional: false, _lock: Some(lock), spool: None })
+        let store = Arc::new(local::open(root)?);
+        Ok(Self { store, conditional: false, _lock: Some(lock), spool: None, journal: None })
     }
 
     /// A folder of this machine, to look at only: no lock is taken, nothing is made or removed.
@@ -54,7 +63,8 @@ impl Backend {
     /// # Errors
     /// There is no such folder.
     pub fn local_read_only(root: &std::path::Path) -> Result<Self, Error> {
-        Ok(Self { store: Arc::new(local::open(root)?), conditional: false, _lock: None, spool: None })
+        let store = Arc::new(local::open(root)?);
+        Ok(Self { store, conditional: false, _lock: None, spool: None, journal: None })
     }
 
     /// In memory: for tests, and for streams that keep nothing.
@@ -65,7 +75,19 @@ impl Backend {
     /// Any other object store. `conditional`: it takes `PutMode::Update`. It must take `PutMode::Create`, and what it has
     /// acknowledged must last.
     pub fn custom(store: Arc<dyn ObjectStore>, conditional: bool) -> Self {
-        Self { store, conditional, _lock: None, spool: None }
+        Self { store, conditional, _lock: None, spool: None, journal: None }
+    }
+
+    /// With a folder of this machine for what is not stored yet, beside the objects. One that cannot be had is told by a metric
+    /// and the log; it costs what a journal is for.
+    #[must_use]
+    pub fn with_journal(mut self, root: &std::path::Path) -> Self {
+        let lock = local::Lock::take(root);
+        if let Err(error) = &lock {
+            tracing::error!(%error, "there is no journal: a kill would lose what is not stored yet");
+        }
+        self.journal = Some(JournalFolder { path: root.to_owned(), lock: lock.ok() });
+        self
     }
 
     /// With a folder of this machine for at most `max_bytes` of what the store does not take while it is away. Meant for stores
@@ -166,6 +188,11 @@ struct Noted {
 impl Objects {
     pub(crate) fn new(backend: Backend) -> Self {
         Self { backend, health: Mutex::default() }
+    }
+
+    /// Where a journal lies, and whether it may be used.
+    pub(crate) fn journal(&self) -> Option<(std::path::PathBuf, bool)> {
+        self.backend.journal.as_ref().map(|folder| (folder.path.clone(), folder.lock.is_some()))
     }
 
     /// Learns what the spool has from before.

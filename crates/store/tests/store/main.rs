@@ -4,6 +4,7 @@
 
 mod crash;
 mod faulty;
+mod journal;
 mod large;
 mod lifecycle;
 mod limits;

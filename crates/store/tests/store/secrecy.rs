@@ -20,7 +20,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 async fn call(root: &Path, retention_h: u32) -> antiphon_store::Store {
-    let store = open(Backend::local(root).unwrap(), T0).await;
+    let store = open(Backend::local(root).unwrap().with_journal(&root.join("journal")), T0).await;
     let tags = [("agent".to_owned(), "Jane Roe".to_owned())].into();
     let device_name = "device-of-acme".to_owned();
     let new = NewStream { name: STREAM.into(), retention_h, tags, device_name, ..NewStream::default() };
@@ -30,10 +30,13 @@ async fn call(root: &Path, retention_h: u32) -> antiphon_store::Store {
 
 async fn talk(store: &antiphon_store::Store) {
     let (mut session, acks) = store.open_session(&name(STREAM), Timecodes::Absolute, T0).await.unwrap();
+    session.of_a_contact();
     session.push(&header_of(CONTACT), T0).await.unwrap();
     for i in 0..3 {
         session.push(&cluster(T0 + i * 1024, 16), T0 + i * 1024).await.unwrap();
     }
+    // The last is in the journal now, and what is stored before the next sync stays there with it.
+    store.sync_journal(T0 + 3000);
     session.finish(true, T0 + 4000).await;
     persisted(acks).await;
 }
@@ -44,10 +47,22 @@ async fn no_sound_no_contact_and_no_name_can_be_found_in_the_folder() {
     let store = call(root.path(), 24).await;
     talk(&store).await;
     let files = files(root.path());
+    assert_eq!(
+        files.iter().filter(|f| f.extension().is_some_and(|e| e == "journal")).count(),
+        1,
+        "{files:?}"
+    );
     assert!(files.iter().filter(|f| f.components().any(|c| c.as_os_str() == "f")).count() == 3, "{files:?}");
-    let sound = pcm(T0, 5);
-    let secrets: [&[u8]; 6] =
-        [CONTACT.as_bytes(), STREAM.as_bytes(), b"Jane Roe", b"device-of-acme", &sound[100..116], b"VOICE"];
+    let (sound, last) = (pcm(T0, 5), pcm(T0 + 2048, 5));
+    let secrets: [&[u8]; 7] = [
+        CONTACT.as_bytes(),
+        STREAM.as_bytes(),
+        b"Jane Roe",
+        b"device-of-acme",
+        &sound[100..116],
+        &last[100..116],
+        b"VOICE",
+    ];
     for file in files {
         let bytes = [std::fs::read(&file).unwrap(), file.to_string_lossy().as_bytes().to_vec()].concat();
         for secret in secrets {
@@ -79,6 +94,7 @@ async fn a_deleted_stream_leaves_no_file() {
     let store = call(root.path(), 24).await;
     talk(&store).await;
     store.delete_stream(&name(STREAM), None).await.unwrap();
+    store.sync_journal(T0 + 4200);
     let left: Vec<_> = files(root.path()).iter().map(|f| f.file_name().unwrap().to_owned()).collect();
-    assert_eq!(left, ["lock", "account"]);
+    assert_eq!(left, ["lock", "lock", "account"]);
 }
