@@ -7,9 +7,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +32,10 @@ def load(binaries: Path, args: argparse.Namespace, stalled: int) -> dict:
         command = [str(binaries / "kvsload"), "--url", f"{server.url}/kvs", "--token", token, "--pid", str(server.pid)]
         command += ["--sessions", str(args.sessions), "--seconds", str(int(args.seconds)), "--stalled", str(stalled)]
         command += ["--retention", str(args.retention)]
-        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        figures = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        with urllib.request.urlopen(f"{server.url}/metrics", timeout=10) as response:
+            figures["journal"] = dict(re.findall(r"^antiphon_store_journal_(\w+?)(?:_total)? (\d+)$", response.read().decode(), re.MULTILINE))
+        return figures
 
 
 def show(what: str, r: dict) -> None:
@@ -39,6 +44,8 @@ def show(what: str, r: dict) -> None:
         f"{r['cores']:.2f} cores   {r['blocks']:,} blocks, {r['persisted']:,} persisted, {r['failed']} failed, {r['broken']} broken, {r['late']} late",
         flush=True,
     )
+    if r["journal"].get("syncs", "0") != "0":
+        print(f"    journal: {', '.join(f'{name} {value}' for name, value in r['journal'].items())}")
 
 
 def main() -> int:
@@ -47,12 +54,13 @@ def main() -> int:
     p.add_argument("--sessions", type=int, default=500)
     p.add_argument("--seconds", type=float, default=20)
     p.add_argument("--retention", type=int, default=24, help="hours; 0: nothing is stored")
+    p.add_argument("--journal", choices=["off", "contacts", "all"], default="off", help="store.journal; producers here are none of contacts")
     args = p.parse_args()
-    names = {"STORE_ENABLED": "true", "STORE_MAX_STREAMS": "10000", "DEMO_ENABLED": "false", "LIMITS_CONNECTIONS": "20000"}
+    names = {"STORE_ENABLED": "true", "STORE_MAX_STREAMS": "10000", "DEMO_ENABLED": "false", "LIMITS_CONNECTIONS": "20000", "STORE_JOURNAL": args.journal}
     os.environ.update({f"ANTIPHON_{name}": value for name, value in names.items()})
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    print(f"stored streams: {args.sessions} calls x 2 tracks of 8 kHz PCM, each written and read, retention {args.retention} h")
+    print(f"stored streams: {args.sessions} calls x 2 tracks of 8 kHz PCM, each written and read, retention {args.retention} h, journal {args.journal}")
     plain = load(args.binaries, args, 0)
     show("", plain)
     stalled = load(args.binaries, args, args.sessions // 5)

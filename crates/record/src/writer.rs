@@ -109,6 +109,7 @@ impl Opened {
         now_ms: u64,
     ) -> Result<Self, Error> {
         let (mut session, acks) = store.open_session(stream, Timecodes::Absolute, now_ms).await?;
+        session.of_a_contact();
         session.push(&layout.header(), now_ms).await.map_err(|_| Error::Refused)?;
         Ok(Self { session, acks, layout })
     }

@@ -1,8 +1,9 @@
 //! `antiphon store`: looking at what is stored; and the stored streams of a running server.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use antiphon_kvs::{Credentials, Key, Kvs, Policy};
 use antiphon_media::video::Decoders;
@@ -15,6 +16,8 @@ use clap::{Args, Subcommand};
 
 /// How often what is past its retention is removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often the journal is synced: with the time that a disk takes, a quarter of a second.
+const SYNC_EVERY: Duration = Duration::from_millis(200);
 /// How often an object store that is away is tried again.
 const DRAIN_EVERY: Duration = Duration::from_secs(2);
 
@@ -123,6 +126,11 @@ fn spool(data: &Path) -> PathBuf {
     data.join("spool")
 }
 
+/// Where what is not stored yet lies, on this machine wherever the streams are.
+fn journal(data: &Path) -> PathBuf {
+    data.join("journal")
+}
+
 /// The bucket, if the configuration names one.
 #[cfg(feature = "s3")]
 fn bucket(config: &config::Config) -> anyhow::Result<Option<Backend>> {
@@ -159,6 +167,40 @@ pub(crate) struct Streams {
     recorder: Option<Recorder>,
     sweeper: Option<tokio::task::JoinHandle<()>>,
     drainer: tokio::task::JoinHandle<()>,
+    journal: JournalThread,
+}
+
+/// Syncs the journal until this is dropped, and then once more. A thread of its own: a disk that stalls is in nobody's way.
+struct JournalThread {
+    stop: mpsc::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl JournalThread {
+    fn start(store: Store) -> anyhow::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let run = move || {
+            let mut due = Instant::now();
+            loop {
+                due = Instant::now().max(due + SYNC_EVERY);
+                let waited = stopped.recv_timeout(due.saturating_duration_since(Instant::now()));
+                store.sync_journal(now_ms());
+                if waited != Err(mpsc::RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("journal".into()).spawn(run).context("a thread")?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Until it is synced for the last time.
+    async fn stop(self) {
+        drop(self.stop);
+        if tokio::task::spawn_blocking(|| self.thread.join()).await.is_err() {
+            tracing::error!("the journal was not synced for the last time");
+        }
+    }
 }
 
 impl Streams {
@@ -178,6 +220,7 @@ impl Streams {
                 Backend::local(&folder).with_context(|| format!("store: {}", folder.display()))?
             }
         };
+        let backend = backend.with_journal(&journal(&config.data));
         let opened = Store::open(backend, keys, config.store(), now_ms()).await;
         let (store, problems) = opened.context("store")?;
         for problem in &problems {
@@ -187,7 +230,8 @@ impl Streams {
         let images = Some(Arc::new(Images(decoders)) as Arc<_>);
         let kvs = Kvs::new(store.clone(), tokens, antiphon_kvs::Config { images, ..kvs(config) });
         let drainer = tokio::spawn(drain(store.clone()));
-        Ok(Some(Self { kvs, store, recorder: None, sweeper: None, drainer }))
+        let journal = JournalThread::start(store.clone())?;
+        Ok(Some(Self { kvs, store, recorder: None, sweeper: None, drainer, journal }))
     }
 
     /// Begins to record, and to remove what is past its retention.
@@ -216,6 +260,8 @@ impl Streams {
             tracing::warn!("what producers sent was not stored in time");
         }
         self.drainer.abort();
+        // Before the tasks end that are not done: their fragments are still open, and the next start finds them so.
+        self.journal.stop().await;
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the operator decides about the store. Defaults are here and nowhere else.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ingest::Rules;
 
 /// Settings of the store.
@@ -47,13 +49,16 @@ pub struct Config {
 }
 
 /// Whose fragments outlast a kill before they are stored. Never those of streams without retention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Journaled {
     /// Nobody's.
+    #[serde(rename = "off")]
     Nothing,
     /// Those of [`Session::of_a_contact`](crate::Session::of_a_contact): what is lost of a call cannot be said again.
     Contacts,
     /// Everybody's.
+    #[serde(rename = "all")]
     Everything,
 }
 

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
+import { barePage, canSend, publish } from "../src/standard.js";
 import { CALLS } from "../src/stored.js";
 import { suite } from "../src/suite.js";
 import { until } from "../src/until.js";
@@ -311,3 +312,51 @@ test("H.264 is kept with lengths and avcC", { timeout: 60_000 }, async () => {
   const webm = await ask(record, "GET", `${path}/${json.id}/tracks/1.webm`);
   assert.deepEqual([webm.status, webm.json.error.code], [400, "bad_request"]);
 });
+
+/** Heights of all pictures that FFmpeg decodes of a file; as many as there are packets, or it was not decoded whole. */
+async function heights(name) {
+  const show = ["-v", "error", "-select_streams", "v", "-show_entries", "frame=height", "-of", "csv=p=0"];
+  const { stdout, stderr } = await run("ffprobe", [...show, join(folder, name)], { maxBuffer: 1 << 26 });
+  assert.equal(stderr, "", `ffprobe of ${name}`);
+  return stdout.trim().split("\n").map(Number.parseFloat);
+}
+
+for (const [what, codec, encodings] of [
+  ["VP9", "VP9", undefined],
+  ["VP9 of two spatial layers", "VP9", [{ scalabilityMode: "L2T3_KEY" }]],
+  ["AV1", "AV1", undefined],
+  ["VP8 by simulcast", "VP8", [{ rid: "h", scaleResolutionDownBy: 2 }, { rid: "f" }]],
+]) {
+  test(`${what} of a browser is kept, and decoded whole`, { timeout: 90_000 }, async t => {
+    const room = it.room();
+    const camera = await barePage(it, it.chromium, { width: 640, height: 360, fps: 15 });
+    if (!(await canSend(camera, "video")).includes(`video/${codec}`)) return t.skip(`this Chromium sends no ${codec}`);
+    const who = await publish(it, camera, room, { kind: "video", codec, name: "Camera", encodings });
+    const record = await it.server.token(room, { grants: "record" });
+    const path = `/v1/rooms/${room}/recordings`;
+    const { status, json } = await ask(record, "POST", path);
+    assert.equal(status, 201, JSON.stringify(json));
+    const [track] = await until("the track", async () => {
+      const { tracks } = (await ask(record, "GET", `${path}/${json.id}/tracks`)).json;
+      return tracks.length > 0 && tracks;
+    });
+    assert.deepEqual([track.participant, track.codec, track.files], [who, codec.toLowerCase(), ["webm", "mkv"]]);
+    const at = Date.now();
+    await until("six seconds", () => Date.now() > at + 6_000);
+    assert.equal((await ask(record, "POST", `${path}/${json.id}:stop`)).status, 200);
+    for (const ending of ["webm", "mkv"]) {
+      const name = `${codec}.${encodings?.length ?? 0}.${ending}`;
+      const probed = await probe((await fetched(record, `${path}/${json.id}/tracks/${track.track}.${ending}`)).bytes, name);
+      assert.equal(probed.codec, codec.toLowerCase());
+      assert.match(probed.first, /^K/);
+      assert.ok(probed.times.every((time, i) => i === 0 || time > probed.times[i - 1]), `${name}: in order`);
+      const shown = await heights(name);
+      const text = JSON.stringify({ packets: probed.times.length, last: probed.times.at(-1), shown });
+      // AV1 and VP9 may have pictures that are not shown by themselves; here a packet is a picture.
+      assert.equal(shown.length, probed.times.length, `every picture is decoded: ${text}`);
+      assert.ok(shown.length > 40 && probed.times.at(-1) > 4.5, text);
+      assert.equal(shown.at(-1), 360, `the largest layer: ${text}`);
+      await run("mkvinfo", [join(folder, name)]);
+    }
+  });
+}

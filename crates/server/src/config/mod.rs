@@ -209,6 +209,8 @@ pub(crate) struct Store {
     pub(crate) max_stream_bytes_per_s: u64,
     pub(crate) max_stream_fragments_per_s: u64,
     pub(crate) max_total_bytes_per_s: u64,
+    pub(crate) journal: antiphon_store::Journaled,
+    pub(crate) journal_bytes: u64,
     /// 0: as long as they like.
     pub(crate) max_connection_minutes: u64,
 }
@@ -595,6 +597,8 @@ impl Default for Store {
             max_stream_bytes_per_s: store.max_stream_bytes_per_s,
             max_stream_fragments_per_s: store.max_stream_fragments_per_s,
             max_total_bytes_per_s: store.max_total_bytes_per_s,
+            journal: store.journal,
+            journal_bytes: store.max_journal_bytes,
             max_connection_minutes: 0,
         }
     }
@@ -684,6 +688,8 @@ impl Config {
             max_stream_bytes_per_s: store.max_stream_bytes_per_s,
             max_stream_fragments_per_s: store.max_stream_fragments_per_s,
             max_total_bytes_per_s: store.max_total_bytes_per_s,
+            journal: store.journal,
+            max_journal_bytes: store.journal_bytes,
             ..antiphon_store::Config::default()
         }
     }

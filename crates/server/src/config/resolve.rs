@@ -183,6 +183,7 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
         && store.region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     ensure!(region, "store.region: 1 to 32 letters, digits and -");
     ensure!(store.max_streams > 0, "store.max_streams: at least 1");
+    ensure!(store.journal_bytes >= MIN_JOURNAL_BYTES, "store.journal_bytes: at least {MIN_JOURNAL_BYTES}");
     let minutes = store.max_connection_minutes;
     ensure!(minutes <= MAX_SECONDS / 60, "store.max_connection_minutes: at most {}", MAX_SECONDS / 60);
     ensure!(
@@ -248,6 +249,8 @@ fn check_kvs_keys(kvs: &Kvs) -> anyhow::Result<()> {
 
 /// A year: what is longer is a mistake, and would overflow some clock.
 const MAX_SECONDS: u64 = 366 * 86_400;
+/// Two of the journal's files: with less it would give up what it has just taken.
+const MIN_JOURNAL_BYTES: u64 = 16 << 20;
 /// TURN servers told to clients: each makes a join's answer longer, and browsers try them all.
 const MAX_ICE_SERVERS: usize = 8;
 /// Access keys: each request looks through them. Who needs more wants tokens.
@@ -313,6 +316,8 @@ mod tests {
             ("[limits]\nconnections = 0", "limits.connections"),
             ("[bots]\nping_s = -1", "ping_s"),
             ("[store]\naccount = '../x'", "store.account"),
+            ("[store]\njournal = 'maybe'", "journal"),
+            ("[store]\njournal_bytes = 1000", "store.journal_bytes"),
             ("[kvs]\naccess_key_id = 'a'", "kvs"),
             ("[s3]\nbucket = 'a'", "s3"),
             ("[media_streaming]\nenabled = true", "store.enabled"),

@@ -311,9 +311,7 @@ impl Journal {
                     lane.closed = true;
                 }
             }
-            if disk.segments.trim().is_err() {
-                return;
-            }
+            disk.segments.trim();
         }
     }
 
@@ -347,7 +345,7 @@ impl Disk {
     fn write(&mut self, run: Run, taken: Vec<Taken>, ended: &[u64]) -> io::Result<bool> {
         let mut over: Vec<Written> = ended.iter().filter_map(|id| self.lanes.remove(id)).collect();
         over.iter().for_each(|lane| self.segments.unpin(lane.first));
-        self.segments.trim()?;
+        self.segments.trim();
         // Those whose files are kept by others: so that nobody takes them for open.
         over.retain(|lane| self.segments.has(lane.first));
         let wrote = !(over.is_empty() && taken.is_empty());

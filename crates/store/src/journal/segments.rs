@@ -144,8 +144,8 @@ impl Segments {
         self.all.keys().next().copied()
     }
 
-    /// Removes files from the front that no lane needs. A file that cannot be removed is left for the next start.
-    pub(super) fn trim(&mut self) -> io::Result<()> {
+    /// Removes files from the front that no lane needs. One that cannot be removed is left for the next start.
+    pub(super) fn trim(&mut self) {
         while let Some(oldest) = self.all.first_entry() {
             if oldest.get().lanes > 0 {
                 break;
@@ -155,9 +155,12 @@ impl Segments {
             }
             let segment = oldest.remove();
             self.bytes -= segment.bytes;
-            fs::remove_file(&segment.path)?;
+            if let Err(error) = fs::remove_file(&segment.path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, "a file of the journal cannot be removed");
+            }
         }
-        Ok(())
     }
 }
 
