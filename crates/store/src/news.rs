@@ -60,7 +60,9 @@ impl Teller {
     pub(crate) fn news(&self) -> Option<News> {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         let early = std::mem::take(&mut *self.early());
-        early.into_iter().try_for_each(|persisted| sender.try_send(persisted)).ok()?;
+        for persisted in early {
+            sender.try_send(persisted).expect("no more were kept than fit");
+        }
         self.sender.set(sender).ok().map(|()| News(receiver))
     }
 

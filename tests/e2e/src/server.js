@@ -27,6 +27,7 @@ export class Server {
   #process;
   #folder = mkdtempSync(join(tmpdir(), "antiphon-e2e-"));
   #log = [];
+  #how;
 
   /** @param {{config?: string, shards?: number | null}} options `null`: as many as the server takes by itself. */
   static async start({ config = CONFIG, shards = 2, media = MEDIA } = {}) {
@@ -37,6 +38,7 @@ export class Server {
   }
 
   async #start(config, flags) {
+    this.#how = [config, flags];
     const file = join(this.#folder, "antiphon.toml");
     writeFileSync(file, config);
     const args = ["serve", "--config", file, "--data", this.data, "--http", "127.0.0.1:0", ...flags];
@@ -96,6 +98,13 @@ export class Server {
 
   signal(name) {
     this.#process.kill(name);
+  }
+
+  /** Ends it as a crash does, and starts it again over the same data; its URL is another. */
+  async crash() {
+    this.#process.kill("SIGKILL");
+    await this.ended;
+    await this.#start(...this.#how);
   }
 
   async stop() {

@@ -219,3 +219,32 @@ test("what cannot be had is a typed error, and the call goes on", { timeout: 60_
   const state = await ask(guest, "GET", `/v1/rooms/${room}/participants/${ada.id}`);
   assert.ok(state.status === 403 || state.json.state === "connected");
 });
+
+test("what a caller has said is there after kill -9, up to the last quarter of a second", { timeout: 90_000 }, async () => {
+  const room = it.room();
+  const record = await it.server.token(room, { grants: "record" });
+  const headers = { authorization: `Bearer ${record}` };
+  const caller = await it.server.token(room, { identity: "caller-9", contact: "call-9" });
+  await it.join(it.chromium, room, "Ada", { token: caller, fake: { tone: TONE } });
+  assert.equal((await ask(record, "POST", "/v1/contacts/call-9/media-streaming:start")).status, 200);
+  const follow = await it.server.fetch("/v1/contacts/call-9/audio.wav?follow=1", { headers });
+  const reader = follow.body.getReader();
+  const parts = [];
+  const perSecond = 16_000;
+  // In the middle of a fragment, as they are a second long.
+  for (let bytes = 0; bytes < 3.6 * perSecond; bytes += parts.at(-1).length) parts.push((await reader.read()).value);
+  await it.server.crash();
+
+  const live = Buffer.concat(parts).subarray(44);
+  const response = await it.server.fetch("/v1/contacts/call-9/audio.wav", { headers });
+  const kept = Buffer.from(await response.arrayBuffer()).subarray(44);
+  const lost = (live.length - kept.length) / perSecond;
+  // A quarter of a second is promised; the other is for a machine on which others work.
+  assert.ok(lost <= 0.5, `${lost} s of what was heard are lost`);
+  const both = Math.min(live.length, kept.length);
+  assert.ok(live.subarray(0, both).equals(kept.subarray(0, both)), "what is there is what was heard");
+  const { json } = await ask(record, "GET", "/v1/contacts/call-9");
+  assert.equal(json.Recordings[0].Status, "INTERRUPTED");
+  const metrics = await (await it.server.fetch("/metrics")).text();
+  assert.ok(Number(/^antiphon_store_fragments_salvaged_total (\d+)$/m.exec(metrics)?.[1]) >= 1);
+});
