@@ -18,6 +18,7 @@
 
 pub mod check;
 pub mod client;
+mod dtls;
 pub mod entropy;
 pub mod net;
 pub mod playout;
