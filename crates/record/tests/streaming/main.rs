@@ -367,10 +367,7 @@ async fn a_server_that_was_killed_leaves_what_was_said() {
     assert_eq!(history.record()["Recordings"][0]["Status"], "INTERRUPTED");
     let (channels, rate) = sound(&again, "c-9", Wanted::From).await;
     let tenths = heard(&channels[0], rate);
-    assert!(
-        presence(&tenths, 440).0 >= 52,
-        "all but what was on its way to the journal: {tenths:?}"
-    );
+    assert!(presence(&tenths, 440).0 >= 52, "all but what was on its way to the journal: {tenths:?}");
     // It can be started anew, and what was stays.
     entered(&again, "r", "ada", Some(&id));
     again.start(&id, Options::default()).await.unwrap();
