@@ -5,7 +5,7 @@
 //! waits for a disk, or for who seals); [`Journal::sync`] seals, appends and syncs, on the thread of whoever calls it. Files
 //! are removed as soon as all that began in them are stored or given up. What cannot be written costs the salvage, nothing else.
 //!
-//! [`format`] has the bytes and why no nonce comes twice; `docs/design/store.md` the rest.
+//! The module `format` has the bytes and why no nonce comes twice; `docs/design/store.md` the rest.
 
 mod format;
 pub(crate) mod fuzz;
