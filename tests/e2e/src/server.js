@@ -27,6 +27,7 @@ export class Server {
   #process;
   #folder = mkdtempSync(join(tmpdir(), "antiphon-e2e-"));
   #log = [];
+  #flags = [];
 
   /** @param {{config?: string, shards?: number | null}} options `null`: as many as the server takes by itself. */
   static async start({ config = CONFIG, shards = 2, media = MEDIA } = {}) {
@@ -36,11 +37,18 @@ export class Server {
     return server;
   }
 
-  async #start(config, flags) {
-    const file = join(this.#folder, "antiphon.toml");
-    writeFileSync(file, config);
-    const args = ["serve", "--config", file, "--data", this.data, "--http", "127.0.0.1:0", ...flags];
-    this.#process = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUST_LOG: "" } });
+  /** Ends it, and starts it over the same data folder, with `config` and more variables of the environment. */
+  async restart(config, environment = {}) {
+    await this.#end();
+    this.streams = undefined;
+    await this.#start(config, this.#flags, environment);
+  }
+
+  async #start(config, flags, environment = {}) {
+    this.#flags = flags;
+    writeFileSync(this.config, config);
+    const args = ["serve", "--config", this.config, "--data", this.data, "--http", "127.0.0.1:0", ...flags];
+    this.#process = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUST_LOG: "", ...environment } });
     createInterface(this.#process.stderr).on("line", line => this.#log.push(line));
     this.ended = new Promise(resolve => {
       // Not "exit": its last lines come after that.
@@ -64,6 +72,11 @@ export class Server {
   /** Its data folder. */
   get data() {
     return join(this.#folder, "data");
+  }
+
+  /** Its configuration's file. */
+  get config() {
+    return join(this.#folder, "antiphon.toml");
   }
 
   /** The program itself, for tests that start it their own way. */
@@ -98,11 +111,15 @@ export class Server {
     this.#process.kill(name);
   }
 
-  async stop() {
+  async #end() {
     this.#process.kill("SIGTERM");
     const kill = setTimeout(() => this.#process.kill("SIGKILL"), STOP_TIMEOUT_MS);
     await this.ended;
     clearTimeout(kill);
+  }
+
+  async stop() {
+    await this.#end();
     rmSync(this.#folder, { recursive: true, force: true });
     if (/panicked at/.test(this.log)) throw new Error(`the server panicked:\n${this.log}`);
   }
