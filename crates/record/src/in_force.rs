@@ -122,7 +122,7 @@ mod tests {
             parse(br#"{"enabled":true}"#),
             Ok(Some(Settings { enabled: true, ..Settings::default() }))
         );
-        for bad in [&b""[..], b"{", b"[]", b"7", b"\xff", br#"{"later":1}"#, br#"{"prefix":"a/b"}"#] {
+        for bad in [&b""[..], b"{", b"\"text\"", b"7", b"\xff", br#"{"later":1}"#, br#"{"prefix":"a/b"}"#] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
     }
