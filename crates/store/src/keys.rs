@@ -12,6 +12,9 @@ use crate::object::{Created, Objects};
 /// What a destroyed key's object says until it is removed: a removal need not last, an overwrite does.
 const DESTROYED: &[u8] = b"{\"key\":\"\",\"wrapped\":\"\"}";
 
+/// A key changes twice in its life under one's hands: wrapped anew by another, and destroyed.
+const REWRAP_ATTEMPTS: usize = 3;
+
 /// What became of a key that was to be wrapped anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rewrap {
@@ -85,22 +88,28 @@ impl WrappedKey {
         keys: &dyn KeyProvider,
         path: &Path,
     ) -> Result<Rewrap, Error> {
-        let Some((bytes, version)) = objects.get(path).await? else { return Ok(Rewrap::Gone) };
-        if bytes == DESTROYED {
-            return Ok(Rewrap::Gone);
+        for _ in 0..REWRAP_ATTEMPTS {
+            let Some((bytes, version)) = objects.get(path).await? else { return Ok(Rewrap::Gone) };
+            if bytes == DESTROYED {
+                return Ok(Rewrap::Gone);
+            }
+            let old = Self::from_bytes(path, &bytes)?;
+            if old.is_newest(keys) {
+                return Ok(Rewrap::Newest);
+            }
+            let secret = old.unwrap(keys).await?;
+            let new = Self::wrap(keys, &old.key, &secret).await?;
+            // It takes the place of the only copy: it has to open.
+            if new.unwrap(keys).await? != secret {
+                return Err(KeyError::Validation.into());
+            }
+            match objects.replace(path, new.to_bytes().into(), Some(&version)).await {
+                // Somebody destroyed it meanwhile, or wrapped it anew: look again.
+                Err(Error::VersionMismatch) => {}
+                replaced => return replaced.map(|_| Rewrap::Done),
+            }
         }
-        let old = Self::from_bytes(path, &bytes)?;
-        if old.is_newest(keys) {
-            return Ok(Rewrap::Newest);
-        }
-        let secret = old.unwrap(keys).await?;
-        let new = Self::wrap(keys, &old.key, &secret).await?;
-        // It takes the place of the only copy: it has to open.
-        if new.unwrap(keys).await? != secret {
-            return Err(KeyError::Validation.into());
-        }
-        objects.replace(path, new.to_bytes().into(), Some(&version)).await?;
-        Ok(Rewrap::Done)
+        Err(Error::VersionMismatch)
     }
 
     /// Makes a key useless, then removes it.

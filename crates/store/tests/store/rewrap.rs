@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use antiphon_store::key::{LocalKeys, Secret};
+use antiphon_store::key::{KeyError, KeyProvider, LocalKeys, Secret};
 use antiphon_store::{
     Backend, Config, Depth, Error, FragmentNumber, NewStream, Rewrapped, Start, Store, Timecodes, look,
     rewrap,
 };
-use object_store::ObjectStoreExt;
+use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::faulty::{Cut, Faulty};
 use crate::rig::{T0, list, name, new_stream, produce, read_all};
@@ -129,6 +131,54 @@ async fn what_does_not_open_is_told_and_what_was_destroyed_stays_so() {
     assert_eq!(memory.get(&gone).await.unwrap().bytes().await.unwrap(), destroyed);
     let done = rewrap(backend(), Arc::new(both()), &Config::default()).await.unwrap();
     assert_eq!((done.rewrapped, done.newest, done.problems.len()), (1, 3, 0), "{done:?}");
+}
+
+/// Keys of which one is destroyed by somebody else at the moment when it was read: a server that deletes a stream of the bucket.
+struct Racing {
+    keys: LocalKeys,
+    bucket: Arc<InMemory>,
+    path: Path,
+}
+
+impl KeyProvider for Racing {
+    fn default_key(&self) -> &str {
+        self.keys.default_key()
+    }
+
+    fn wrap<'a>(&'a self, key: &'a str, secret: &'a Secret) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
+        Box::pin(async move {
+            if key == "tenant" {
+                self.bucket.delete(&self.path).await.unwrap();
+            }
+            self.keys.wrap(key, secret).await
+        })
+    }
+
+    fn unwrap<'a>(&'a self, key: &'a str, wrapped: &'a [u8]) -> BoxFuture<'a, Result<Secret, KeyError>> {
+        self.keys.unwrap(key, wrapped)
+    }
+
+    fn is_newest(&self, key: &str, wrapped: &[u8]) -> bool {
+        self.keys.is_newest(key, wrapped)
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_destroyed_meanwhile_does_not_come_back() {
+    let memory = Arc::new(InMemory::new());
+    filled(&memory).await;
+    let paths: Vec<_> = memory.list(None).map_ok(|meta| meta.location).try_collect().await.unwrap();
+    let mut tenants = Vec::new();
+    for path in paths.into_iter().filter(|path| path.as_ref().contains("/dek/")) {
+        let bytes = memory.get(&path).await.unwrap().bytes().await.unwrap();
+        tenants.extend(bytes.windows(6).any(|w| w == b"tenant").then_some(path));
+    }
+    let [path] = &tenants[..] else { panic!("{tenants:?}") };
+    let racing = Racing { keys: both(), bucket: memory.clone(), path: path.clone() };
+    let backend = Backend::custom(memory.clone(), true);
+    let done = rewrap(backend, Arc::new(racing), &Config::default()).await.unwrap();
+    assert_eq!(done, Rewrapped { rewrapped: 3, ..Rewrapped::default() });
+    assert!(memory.get(path).await.is_err(), "it is back");
 }
 
 /// A lock for one process: what another has open is not touched.
