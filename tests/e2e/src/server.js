@@ -24,10 +24,12 @@ const MEDIA = "0.0.0.0:0";
 const CONFIG = '[guests]\nrooms = ["*"]\n\n[demo]\nenabled = false\n\n[stop]\ndeadline_s = 1\n';
 
 export class Server {
+  /** Variables beside those of the test. */
+  #environment = {};
   #process;
   #folder = mkdtempSync(join(tmpdir(), "antiphon-e2e-"));
   #log = [];
-  #flags = [];
+  #how;
 
   /** @param {{config?: string, shards?: number | null}} options `null`: as many as the server takes by itself. */
   static async start({ config = CONFIG, shards = 2, media = MEDIA } = {}) {
@@ -37,18 +39,12 @@ export class Server {
     return server;
   }
 
-  /** Ends it, and starts it over the same data folder, with `config` and more variables of the environment. */
-  async restart(config, environment = {}) {
-    await this.#end();
-    this.streams = undefined;
-    await this.#start(config, this.#flags, environment);
-  }
-
-  async #start(config, flags, environment = {}) {
-    this.#flags = flags;
-    writeFileSync(this.config, config);
-    const args = ["serve", "--config", this.config, "--data", this.data, "--http", "127.0.0.1:0", ...flags];
-    this.#process = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUST_LOG: "", ...environment } });
+  async #start(config, flags) {
+    this.#how = [config, flags];
+    const file = join(this.#folder, "antiphon.toml");
+    writeFileSync(file, config);
+    const args = ["serve", "--config", file, "--data", this.data, "--http", "127.0.0.1:0", ...flags];
+    this.#process = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUST_LOG: "", ...this.#environment } });
     createInterface(this.#process.stderr).on("line", line => this.#log.push(line));
     this.ended = new Promise(resolve => {
       // Not "exit": its last lines come after that.
@@ -89,6 +85,21 @@ export class Server {
     return this.#log.join("\n");
   }
 
+  /** Ends it, and starts it over the same data with another configuration and more variables; its URL is another. */
+  async restart(config, environment = {}) {
+    await this.#end();
+    this.#environment = environment;
+    this.streams = undefined;
+    await this.#start(config, this.#how[1]);
+  }
+
+  async #end() {
+    this.#process.kill("SIGTERM");
+    const kill = setTimeout(() => this.#process.kill("SIGKILL"), STOP_TIMEOUT_MS);
+    await this.ended;
+    clearTimeout(kill);
+  }
+
   /** A signed token, as `antiphon token` prints it. @returns {Promise<string>} */
   async token(room, { identity, name, contact, grants, ttl } = {}) {
     const given = Object.entries({ identity, name, contact, grants, ttl }).filter(([, value]) => value !== undefined);
@@ -111,11 +122,11 @@ export class Server {
     this.#process.kill(name);
   }
 
-  async #end() {
-    this.#process.kill("SIGTERM");
-    const kill = setTimeout(() => this.#process.kill("SIGKILL"), STOP_TIMEOUT_MS);
+  /** Ends it as a crash does, and starts it again over the same data; its URL is another. */
+  async crash() {
+    this.#process.kill("SIGKILL");
     await this.ended;
-    clearTimeout(kill);
+    await this.#start(...this.#how);
   }
 
   async stop() {
