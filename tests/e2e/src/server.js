@@ -87,17 +87,11 @@ export class Server {
 
   /** Ends it, and starts it over the same data with another configuration and more variables; its URL is another. */
   async restart(config, environment = {}) {
-    await this.#end();
+    this.#process.kill("SIGTERM");
+    await this.ended;
     this.#environment = environment;
     this.streams = undefined;
     await this.#start(config, this.#how[1]);
-  }
-
-  async #end() {
-    this.#process.kill("SIGTERM");
-    const kill = setTimeout(() => this.#process.kill("SIGKILL"), STOP_TIMEOUT_MS);
-    await this.ended;
-    clearTimeout(kill);
   }
 
   /** A signed token, as `antiphon token` prints it. @returns {Promise<string>} */
@@ -130,7 +124,10 @@ export class Server {
   }
 
   async stop() {
-    await this.#end();
+    this.#process.kill("SIGTERM");
+    const kill = setTimeout(() => this.#process.kill("SIGKILL"), STOP_TIMEOUT_MS);
+    await this.ended;
+    clearTimeout(kill);
     rmSync(this.#folder, { recursive: true, force: true });
     if (/panicked at/.test(this.log)) throw new Error(`the server panicked:\n${this.log}`);
   }
