@@ -123,13 +123,24 @@ test("master keys are changed, and the old ones go", { timeout: 120_000 }, async
   await readable();
   assert.ok(!existsSync(join(it.server.data, "store.key")));
 
+  // After a crash, in a folder that no server has open, the program does it by itself.
+  const third = join(it.server.data, "..", "tenant.3");
+  writeFileSync(third, randomBytes(32).toString("hex"));
+  await it.server.restart(keyed([...next, of("tenant", 3, `file:${third}`)]));
+  it.server.signal("SIGKILL");
+  await it.server.ended;
+  assert.match((await store("rewrap")).stdout, /^1 keys wrapped anew, 2 were already: 0 problems$/m);
+  next[0] = of("tenant", 3, `file:${third}`);
+  await it.server.restart(keyed(next));
+  await readable();
+
   // The wrong keys: that of one stream spoils that stream, the account's is said at the start.
-  const right = readFileSync(file);
-  writeFileSync(file, randomBytes(32).toString("hex"));
+  const right = readFileSync(third);
+  writeFileSync(third, randomBytes(32).toString("hex"));
   await it.server.restart(keyed(next));
   assert.match((await read("tenants")).toString("latin1"), /4502/);
   assert.equal(count(await read("ours"), pieces.ours), 1);
-  writeFileSync(file, right);
+  writeFileSync(third, right);
   const ours = readFileSync(own);
   writeFileSync(own, randomBytes(32));
   await assert.rejects(it.server.restart(keyed(next)), /the key does not fit/);
