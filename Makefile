@@ -6,7 +6,7 @@ CARGO := cargo
 DATA ?= ./data
 ARGS ?=
 
-.PHONY: help run deps test-deps web build test interop lines kvs-crash check bench fuzz sim fmt
+.PHONY: help run deps test-deps web build aws test interop lines kvs-crash check bench fuzz sim fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -27,7 +27,11 @@ web: deps ## build the web client into web/dist
 build: web ## build everything with the profile for work and tests
 	$(CARGO) build --workspace --locked
 
-test: test-deps build ## run every test; the last line says how many passed
+# A workspace and a lock file of its own (in target/aws), so that the server has nothing to do with the SDK's crates.
+aws: ## build the program of the official Rust SDK that the end-to-end tests start
+	cd tests/e2e/rust && $(CARGO) build --locked
+
+test: test-deps build aws ## run every test; the last line says how many passed
 	@python3 scripts/run-tests.py
 
 interop: test-deps build ## every client, direction and codec of docs/reference/interop.md, with the real clients

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 step() { printf '\n== %s\n' "$1"; shift; "$@"; }
 
 step "format" cargo fmt --all --check
+step "format: the Rust SDK's program" cargo fmt --manifest-path tests/e2e/rust/Cargo.toml --check
 step "arrows between crates, links in the docs" cargo test --quiet --locked -p antiphon-base --test arrows --test tidy
 step "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 step "clippy without AV1" cargo clippy -p antiphon-server --no-default-features --locked -- -D warnings
@@ -15,5 +16,8 @@ step "TypeScript: lint" npm run --silent lint
 # Licences, advisories, duplicates: a developer's tool, not demanded of a user's machine.
 if command -v cargo-deny >/dev/null; then
     step "dependencies" cargo deny --offline check bans licenses sources
+    # Its 100 crates are not built a second time for clippy.
+    step "dependencies of the Rust SDK's program" cargo deny --offline --manifest-path tests/e2e/rust/Cargo.toml check \
+        --config deny.toml bans licenses sources
 fi
 printf '\ncheck: all good\n'

@@ -2,7 +2,8 @@
 """Runs every suite of `make test`, and says at the end, alone on a line, how many tests passed and failed.
 
 Each suite's runner prints as it always does; its closing lines are counted here. A suite that fails, or that ran no
-test at all, makes the whole run fail. Name suites to run only those: `scripts/run-tests.py rust e2e`.
+test at all, makes the whole run fail. Name suites to run only those: `scripts/run-tests.py rust end`.
+`make test` has built what the suites start (the server, and the Rust SDK's program by `make aws`), so their minutes are their own.
 """
 
 import os

@@ -8,13 +8,13 @@ use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use futures_util::stream;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::app::App;
 use crate::auth::{Access, AnyRoom, Claims, Grant};
@@ -41,7 +41,7 @@ pub(crate) fn routes() -> Router<App> {
         .route(contact, get(show).delete(delete))
         .route(&format!("{contact}/audio.wav"), get(wav))
         .route("/v1/streams/{name}/live", get(live::open))
-        .route("/v1/media-streaming", get(settings).put(set_settings))
+        .route("/v1/media-streaming", get(settings).put(set_settings).delete(reset_settings))
 }
 
 impl From<antiphon_record::Error> for ApiError {
@@ -311,22 +311,41 @@ fn admin(app: &App, claims: &Claims) -> Result<Recorder, ApiError> {
     recorder(app).cloned()
 }
 
-/// `GET /v1/media-streaming`: the settings.
-async fn settings(State(app): State<App>, AnyRoom(claims): AnyRoom) -> Result<Json<Settings>, ApiError> {
-    Ok(Json(admin(&app, &claims)?.settings()))
+/// Where settings come from, in the answer beside them.
+const FROM: &str = "from";
+
+fn in_force(recorder: &Recorder) -> Json<Value> {
+    let mut all = serde_json::to_value(recorder.settings()).expect("settings have a JSON form");
+    all[FROM] = recorder.settings_source().as_str().into();
+    Json(all)
 }
 
-/// `PUT /v1/media-streaming`: all settings, until the server starts again. What is left out has its default.
+/// `GET /v1/media-streaming`: the settings in force.
+async fn settings(State(app): State<App>, AnyRoom(claims): AnyRoom) -> Result<Json<Value>, ApiError> {
+    Ok(in_force(&admin(&app, &claims)?))
+}
+
+/// `DELETE /v1/media-streaming`: back to the settings of the configuration.
+async fn reset_settings(State(app): State<App>, AnyRoom(claims): AnyRoom) -> Result<Json<Value>, ApiError> {
+    let recorder = admin(&app, &claims)?;
+    recorder.reset_settings().await?;
+    Ok(in_force(&recorder))
+}
+
+/// `PUT /v1/media-streaming`: all settings, also after a restart. What is left out has its default.
 async fn set_settings(
     State(app): State<App>,
     AnyRoom(claims): AnyRoom,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, ApiError> {
+) -> Result<Json<Value>, ApiError> {
     let recorder = admin(&app, &claims)?;
     let bytes = body::read(&headers, body, MAX_BODY_BYTES).await?;
-    let settings: Settings = serde_json::from_slice(&bytes)
-        .map_err(|e| ApiError::bad_request(format!("The body is wrong: {e}.")))?;
-    recorder.set_settings(settings)?;
-    Ok(Json(recorder.settings()).into_response())
+    let wrong = |e| ApiError::bad_request(format!("The body is wrong: {e}."));
+    let mut all: Map<String, Value> = serde_json::from_slice(&bytes).map_err(wrong)?;
+    // What was got may be put back.
+    all.remove(FROM);
+    let settings: Settings = serde_json::from_value(Value::Object(all)).map_err(wrong)?;
+    recorder.set_settings(settings).await?;
+    Ok(in_force(&recorder))
 }

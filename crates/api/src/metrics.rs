@@ -166,6 +166,11 @@ impl Collector for RecordCollector {
                 "1 while nine tenths of the contacts are streamed that may be",
                 i64::from(now.streamed * 10 >= now.streamed_max * 9),
             ),
+            (
+                "media_streaming_settings_unreadable",
+                "1 while the settings that were set cannot be read: nothing can be started",
+                i64::from(now.settings_unreadable),
+            ),
         ] {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
         }

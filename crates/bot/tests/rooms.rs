@@ -108,8 +108,7 @@ fn pcm(payload: &[u8]) -> impl Iterator<Item = i16> + '_ {
 /// Cycles per second: the median over frames. Where the machine has stalled, frames are left out, and a window of several of
 /// them has crossings more at each seam: on a full machine the median over tenths of a second was 631 Hz of a tone of 600.
 fn frequency(samples: &[i16]) -> f64 {
-    let mut found: Vec<f64> =
-        samples.chunks_exact(320).filter_map(|c| synth::frequency(c, 16_000)).collect();
+    let mut found: Vec<f64> = samples.chunks_exact(320).filter_map(|c| synth::frequency(c, 16_000)).collect();
     found.sort_by(f64::total_cmp);
     found[found.len() / 2]
 }

@@ -208,6 +208,20 @@ pub(crate) async fn rotate_key(State(kvs): State<Kvs>, Path(name): Path<String>,
     Ok(answer(&json!({})))
 }
 
+/// Problems that an answer tells; `antiphon store check` tells all.
+const MAX_PROBLEMS: usize = 100;
+
+/// Has all keys wrapped by the newest versions of their master keys, for who may do it to any stream. A client that hangs up ends it
+/// between two keys; it may be asked for again. Ours, not Amazon's.
+pub(crate) async fn rewrap_keys(State(kvs): State<Kvs>, request: Request) -> Answer {
+    let (caller, _): (_, Value) = read(&kvs, "RewrapKeys", request).await?;
+    // No stream has this name: patterns for some streams do not match it.
+    caller.check(StreamRef::Name("*".into()))?;
+    let done = kvs.store().rewrap_keys().await?;
+    let problems: Vec<_> = done.problems.iter().take(MAX_PROBLEMS).map(ToString::to_string).collect();
+    Ok(answer(&json!({"Rewrapped": done.rewrapped, "Newest": done.newest, "Problems": problems})))
+}
+
 /// Operations that this store does not have.
 pub(crate) async fn unknown() -> KvsError {
     KvsError::new(

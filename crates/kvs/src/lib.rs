@@ -70,6 +70,7 @@ pub const OPERATIONS: &[&str] = &[
     "GetImages",
     "CreateToken",
     "RotateKey",
+    "RewrapKeys",
 ];
 
 /// Producers' requests at a time, over all streams: what waits for their end when the server stops.
@@ -183,7 +184,8 @@ impl Kvs {
         // Ours, at one place whatever the prefix.
         let own = Router::new()
             .route("/v1/tokens", post(tokens::create))
-            .route("/v1/streams/{name}/key:rotate", post(control::rotate_key));
+            .route("/v1/streams/{name}/key:rotate", post(control::rotate_key))
+            .route("/v1/keys:rewrap", post(control::rewrap_keys));
         let routes = routes.merge(own).merge(playback::routes(prefix));
         routes.layer(middleware::from_fn(cross_origin::allow)).with_state(self.clone())
     }

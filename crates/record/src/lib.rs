@@ -23,6 +23,7 @@ mod events;
 #[doc(hidden)]
 pub mod fuzzing;
 mod history;
+mod in_force;
 mod listen;
 mod options;
 mod packets;
@@ -41,6 +42,7 @@ pub use contact::{ContactId, ContactIdError, MAX_CONTACT_BYTES};
 pub use error::Error;
 pub use events::{Events, Happened, Why};
 pub use history::{History, Run};
+pub use in_force::Source;
 pub use options::{Form, Options};
 pub use recorder::{Entered, Metrics, Recorder};
 pub use settings::{Limits, RetentionUnit, Settings};

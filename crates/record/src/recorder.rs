@@ -19,6 +19,7 @@ use crate::ears::{Ears, Wanted};
 use crate::error::Error;
 use crate::events::{Events, Happened, Teller};
 use crate::history::{self, History, Run, RunChange};
+use crate::in_force::{InForce, Source};
 use crate::listen::Here;
 use crate::options::{Form, Options};
 use crate::rooms::Recordings;
@@ -52,6 +53,8 @@ pub struct Metrics {
     pub blocks_dropped: u64,
     /// Events that were not told to who asked for [`Events`].
     pub events_dropped: u64,
+    /// Settings were set and cannot be read, so nothing can be started.
+    pub settings_unreadable: bool,
 }
 
 #[derive(Default)]
@@ -64,7 +67,7 @@ struct Counters {
 pub(crate) struct Inner {
     pub(crate) store: Store,
     door: Arc<dyn Door>,
-    settings: Mutex<Settings>,
+    settings: InForce,
     limits: Limits,
     pub(crate) clock: Clock,
     contacts: Mutex<Contacts>,
@@ -89,14 +92,14 @@ pub enum Entered<'a> {
 pub struct Recorder(pub(crate) Arc<Inner>);
 
 impl Recorder {
-    /// Over an open store; it enters rooms by `door`.
+    /// Over an open store; it enters rooms by `door`. `settings` are those of the configuration.
     pub fn new(store: Store, door: impl Door + 'static, settings: Settings, limits: Limits) -> Self {
         let (door, clock): (Arc<dyn Door>, _) = (Arc::new(door), Clock::new());
         let rooms = Recordings::new(store.clone(), door.clone(), clock, limits.recordings.clone());
         Self(Arc::new(Inner {
             store,
             door,
-            settings: Mutex::new(settings),
+            settings: InForce::new(settings),
             limits,
             clock,
             rooms,
@@ -118,17 +121,36 @@ impl Recorder {
 
     /// The settings in force.
     pub fn settings(&self) -> Settings {
-        self.0.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.settings.get().0
     }
 
-    /// Changes the settings, for what starts from now on.
+    /// Where the settings in force come from.
+    pub fn settings_source(&self) -> Source {
+        self.0.settings.get().1
+    }
+
+    /// Takes up the settings that were set before the last start. What cannot be read is told, and nothing is streamed then.
     ///
     /// # Errors
-    /// A value that cannot be.
-    pub fn set_settings(&self, settings: Settings) -> Result<(), Error> {
-        settings.check().map_err(Error::BadRequest)?;
-        *self.0.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
-        Ok(())
+    /// The storage does not answer.
+    pub async fn restore_settings(&self) -> Result<Source, Error> {
+        self.0.settings.restore(&self.0.store).await
+    }
+
+    /// Changes the settings, for what starts from now on, also after a restart. They are stored when this returns.
+    ///
+    /// # Errors
+    /// A value that cannot be, the storage: then those before are in force.
+    pub async fn set_settings(&self, settings: Settings) -> Result<(), Error> {
+        self.0.settings.set(&self.0.store, Some(settings)).await
+    }
+
+    /// Goes back to the settings of the configuration, for what starts from now on.
+    ///
+    /// # Errors
+    /// The storage: then those before are in force.
+    pub async fn reset_settings(&self) -> Result<(), Error> {
+        self.0.settings.set(&self.0.store, None).await
     }
 
     /// Somebody has entered a room.
@@ -308,6 +330,7 @@ impl Recorder {
             failed: counters.failed.load(Ordering::Relaxed),
             blocks_dropped: counters.blocks_dropped.load(Ordering::Relaxed),
             events_dropped: self.0.teller.dropped(),
+            settings_unreadable: self.settings_source() == Source::Unreadable,
         }
     }
 }
@@ -489,7 +512,7 @@ impl Inner {
             let tags = self.store.tags(&StreamRef::Name(stream.name.clone())).ok()?;
             History::read(id, stream, &tags, running)
         };
-        let name = self.settings.lock().unwrap_or_else(PoisonError::into_inner).stream_name(id);
+        let name = self.settings.get().0.stream_name(id);
         if let Ok(stream) = self.store.describe(&StreamRef::Name(name)) {
             return read(stream);
         }

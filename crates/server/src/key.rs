@@ -29,6 +29,11 @@ pub(crate) fn signing(data: &Path) -> anyhow::Result<[u8; 32]> {
     secret(data, SIGNING, "signing key", "remove it to get a new one (all tokens end)", true)
 }
 
+/// Whether the data folder has a key of the stored streams.
+pub(crate) fn has_store(data: &Path) -> bool {
+    data.join(STORE).exists()
+}
+
 /// Reads the key of the stored streams. Without `make` it has to be there.
 pub(crate) fn store(data: &Path, make: bool) -> anyhow::Result<[u8; 32]> {
     let end = "bring back the right one: without it nothing that was stored can be read";

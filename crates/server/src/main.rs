@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod images;
 mod key;
+mod keyring;
 mod memory;
 mod run;
 mod store;

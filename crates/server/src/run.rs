@@ -48,7 +48,10 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         .with_context(|| format!("media: cannot open ports from {}", config.media))?;
     let bots = Bots::with_decoders(shards.clone(), config.bot(), decoders);
     let kvs = streams.as_ref().map(|s| s.kvs.clone());
-    let recorder = streams.as_mut().map(|s| s.record(shards.clone(), config));
+    let recorder = match &mut streams {
+        Some(streams) => Some(streams.record(shards.clone(), config).await?),
+        None => None,
+    };
     let webhooks = webhooks::start(config, kvs.as_ref(), recorder.as_ref())?;
     let parts = Parts {
         shards: shards.clone(),

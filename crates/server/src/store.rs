@@ -7,10 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use antiphon_kvs::{Credentials, Key, Kvs, Policy};
 use antiphon_media::video::Decoders;
-use antiphon_record::Recorder;
+use antiphon_record::{Recorder, Source};
 use antiphon_shard::Shards;
-use antiphon_store::key::{LocalKeys, Secret};
-use antiphon_store::{Backend, Depth, Report, Store, look};
+use antiphon_store::{Backend, Depth, Report, Rewrapped, Store, look, rewrap};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
@@ -22,7 +21,7 @@ const SYNC_EVERY: Duration = Duration::from_millis(200);
 const DRAIN_EVERY: Duration = Duration::from_secs(2);
 
 use crate::images::Images;
-use crate::{config, key};
+use crate::{config, key, keyring};
 
 /// What can be done to a store.
 #[derive(Subcommand)]
@@ -31,6 +30,9 @@ pub(crate) enum StoreCommand {
     Check(Where),
     /// Read and decrypt everything that is stored too, and look whether it is what was written.
     Scrub(Where),
+    /// Wrap all data keys by the newest versions of their master keys (`store.keys`), so that older versions can be removed. A server
+    /// that has the folder open does it by POST /v1/keys:rewrap.
+    Rewrap(Where),
     /// Print a token for the stored streams, as JSON: to send as `Authorization: Bearer`, and as the session credentials that AWS
     /// clients know.
     Token(StreamToken),
@@ -82,11 +84,11 @@ impl StoreCommand {
         let (of, depth) = match self {
             Self::Check(of) => (of, Depth::Check),
             Self::Scrub(of) => (of, Depth::Scrub),
+            Self::Rewrap(of) => return of.rewrap(),
             Self::Token(token) => return token.print(),
         };
-        let flags: Vec<_> = of.data.iter().map(|data| ("data", data.clone())).collect();
-        let config = config::load(of.config.as_deref(), &flags)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let config = of.config()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = runtime.block_on(examine(&config, depth))?;
         for problem in &report.problems {
             println!("{problem}");
@@ -98,9 +100,45 @@ impl StoreCommand {
             report.bytes,
             report.problems.len()
         );
+        if report.old_keys > 0 {
+            println!("{} keys are under older versions: see `antiphon store rewrap`", report.old_keys);
+        }
         anyhow::ensure!(report.problems.is_empty(), "the store is not as it should be");
         Ok(())
     }
+}
+
+impl Where {
+    fn config(&self) -> anyhow::Result<config::Config> {
+        let flags: Vec<_> = self.data.iter().map(|data| ("data", data.clone())).collect();
+        config::load(self.config.as_deref(), &flags)
+    }
+
+    fn rewrap(&self) -> anyhow::Result<()> {
+        let config = self.config()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let Rewrapped { rewrapped, newest, problems } = runtime.block_on(rewrapped(&config))?;
+        for problem in &problems {
+            println!("{problem}");
+        }
+        println!("{rewrapped} keys wrapped anew, {newest} were already: {} problems", problems.len());
+        anyhow::ensure!(problems.is_empty(), "older versions of keys are still needed");
+        Ok(())
+    }
+}
+
+async fn rewrapped(config: &config::Config) -> anyhow::Result<Rewrapped> {
+    let backend = match bucket(config)? {
+        Some(bucket) => bucket,
+        None => {
+            let folder = folder(&config.data);
+            anyhow::ensure!(folder.exists(), "there is no store in {}", folder.display());
+            let opened = Backend::local(&folder);
+            opened.context("a server that has it open does this itself: POST /v1/keys:rewrap")?
+        }
+    };
+    let keys = Arc::new(keyring::open(config, false)?);
+    Ok(rewrap(backend, keys, &config.store()).await?)
 }
 
 async fn examine(config: &config::Config, depth: Depth) -> anyhow::Result<Report> {
@@ -112,7 +150,7 @@ async fn examine(config: &config::Config, depth: Depth) -> anyhow::Result<Report
             opened.with_context(|| format!("there is no store in {}", folder.display()))?
         }
     };
-    let keys = Arc::new(keys(&config.data, false)?);
+    let keys = Arc::new(keyring::open(config, false)?);
     Ok(look(backend, keys, &config.store(), depth).await?)
 }
 
@@ -153,11 +191,6 @@ fn bucket(config: &config::Config) -> anyhow::Result<Option<Backend>> {
 #[cfg(not(feature = "s3"))]
 fn bucket(_: &config::Config) -> anyhow::Result<Option<Backend>> {
     Ok(None)
-}
-
-/// The key provider: one key in the data folder.
-fn keys(data: &Path, make: bool) -> anyhow::Result<LocalKeys> {
-    Ok(LocalKeys::new("default", Secret(key::store(data, make)?)))
 }
 
 /// The streams of a server that keeps some.
@@ -209,7 +242,7 @@ impl Streams {
         if !config.store.enabled {
             return Ok(None);
         }
-        let keys = Arc::new(keys(&config.data, true)?);
+        let keys = Arc::new(keyring::open(config, true)?);
         let backend = match bucket(config)? {
             Some(bucket) if config.s3.spool_bytes == 0 => bucket,
             Some(bucket) => {
@@ -222,7 +255,8 @@ impl Streams {
         };
         let backend = backend.with_journal(&journal(&config.data));
         let opened = Store::open(backend, keys, config.store(), now_ms()).await;
-        let (store, problems) = opened.context("store")?;
+        let (store, problems) =
+            opened.context("store (its keys are those of the data folder and of store.keys)")?;
         for problem in &problems {
             tracing::error!(%problem, "the store is not as it should be; see `antiphon store check`");
         }
@@ -235,13 +269,24 @@ impl Streams {
     }
 
     /// Begins to record, and to remove what is past its retention.
-    pub(crate) fn record(&mut self, shards: Shards, config: &config::Config) -> Recorder {
+    pub(crate) async fn record(
+        &mut self,
+        shards: Shards,
+        config: &config::Config,
+    ) -> anyhow::Result<Recorder> {
         let settings = config.media_streaming.settings();
         let limits = config.media_streaming.limits(config.recording.policy());
-        let recorder = Recorder::new(self.store.clone(), shards, settings, limits);
+        let recorder = Recorder::new(self.store.clone(), shards, settings.clone(), limits);
+        let source = recorder.restore_settings().await.context("media_streaming")?;
+        if source == Source::Api && recorder.settings() != settings {
+            tracing::warn!(
+                "media streaming goes by settings that were set over the API, not by those of the configuration \
+                 (DELETE /v1/media-streaming goes back to these)"
+            );
+        }
         self.recorder = Some(recorder.clone());
         self.sweeper = Some(tokio::spawn(sweep(self.store.clone(), recorder.clone())));
-        recorder
+        Ok(recorder)
     }
 
     /// Ends producers, so that what they sent is stored; waits for that until `deadline`.

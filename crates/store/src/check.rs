@@ -11,12 +11,13 @@ use crate::crypt::DataKey;
 use crate::error::Error;
 use crate::key::KeyProvider;
 use crate::keys::{Account, WrappedKey};
-use crate::layout::{Layout, Uid};
+use crate::layout::{Kind, Layout, Uid};
 use crate::matroska::{Bounds, Parser};
-use crate::object::{Backend, Objects};
+use crate::object::{Backend, Listed, Objects};
 use crate::record::{Record, Status};
 use crate::recover::{Folder, Listing, Problem};
 use crate::sealed::{self, FragmentMeta};
+use crate::settings;
 
 /// How closely to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Report {
     pub fragments: u64,
     /// Bytes of the fragments' media.
     pub bytes: u64,
+    /// Keys that an older version of their master key has wrapped: that version is still needed.
+    pub old_keys: u64,
     /// All that is wrong.
     pub problems: Vec<Problem>,
 }
@@ -74,6 +77,9 @@ pub async fn look(
     let mut look = Look { objects, layout, keys, account, bounds, depth, report };
     let listing = Listing::new(&look.layout, &listed);
     look.report.problems.extend(listing.problems.iter().cloned());
+    let account_key = WrappedKey::load(&look.objects, &look.layout.account_key()).await?;
+    look.report.old_keys += u64::from(!account_key.is_newest(look.keys.as_ref()));
+    look.settings(&listed).await?;
     let mut named = BTreeSet::new();
     for (uid, folder) in &listing.folders {
         if let Some(name) = look.stream(*uid, folder).await? {
@@ -89,6 +95,19 @@ pub async fn look(
 impl Look {
     fn problem(&mut self, path: &object_store::path::Path, what: impl std::fmt::Display) {
         self.report.problems.push(Problem::new(path, what));
+    }
+
+    /// Whether settings open.
+    async fn settings(&mut self, listed: &[Listed]) -> Result<(), Error> {
+        for Listed { path, .. } in listed {
+            let Kind::Settings(name) = self.layout.kind(path) else { continue };
+            match settings::read(&self.objects, &self.account, path, &name).await {
+                Ok(_) => {}
+                Err(error @ Error::Storage { .. }) => return Err(error),
+                Err(error) => self.problem(path, error),
+            }
+        }
+        Ok(())
     }
 
     /// Looks at one stream; gives its name.
@@ -159,7 +178,10 @@ impl Look {
                 continue;
             }
             let unwrapped = match WrappedKey::load(&self.objects, &path).await {
-                Ok(wrapped) => wrapped.unwrap(self.keys.as_ref()).await,
+                Ok(wrapped) => {
+                    self.report.old_keys += u64::from(!wrapped.is_newest(self.keys.as_ref()));
+                    wrapped.unwrap(self.keys.as_ref()).await
+                }
                 Err(error) => Err(error),
             };
             match unwrapped {

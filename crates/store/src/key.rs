@@ -10,6 +10,10 @@ use futures_util::future::BoxFuture;
 pub const KEY_BYTES: usize = 32;
 /// AES Key Wrap (RFC 3394) adds eight bytes.
 const WRAPPED_BYTES: usize = KEY_BYTES + 8;
+/// The version of a key that no version was given of.
+const FIRST_VERSION: u32 = 1;
+/// What later versions have wrapped begins with their number.
+const VERSION_BYTES: usize = 4;
 
 /// Why a key cannot be used. The numbers are those of Kinesis Video Streams (4500 to 4506).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -67,38 +71,66 @@ pub trait KeyProvider: Send + Sync + 'static {
     /// The key of streams that name none.
     fn default_key(&self) -> &str;
 
-    /// Encrypts a data key.
+    /// Encrypts a data key with the newest version of a key.
     fn wrap<'a>(&'a self, key: &'a str, secret: &'a Secret) -> BoxFuture<'a, Result<Vec<u8>, KeyError>>;
 
-    /// Decrypts a data key. [`KeyError::Validation`]: another key had wrapped it.
+    /// Decrypts a data key. [`KeyError::Validation`]: another key had wrapped it. [`KeyError::NotFound`]: that key, or that
+    /// version of it, is not here.
     fn unwrap<'a>(&'a self, key: &'a str, wrapped: &'a [u8]) -> BoxFuture<'a, Result<Secret, KeyError>>;
+
+    /// Whether the newest version of a key has wrapped this: whether older ones can go as far as this is concerned.
+    fn is_newest(&self, key: &str, wrapped: &[u8]) -> bool;
 }
 
-/// Keys given at the start, from files or the environment: AES-256 key wrap (RFC 3394).
-///
-/// The first one is the default.
+/// Keys given at the start, from files or the environment: AES-256 key wrap (RFC 3394). A key may have several versions; the
+/// highest one wraps, all unwrap.
 pub struct LocalKeys {
     default: String,
-    keys: BTreeMap<String, Secret>,
+    /// By name and version.
+    keys: BTreeMap<String, BTreeMap<u32, Secret>>,
 }
 
 impl LocalKeys {
-    /// With one key.
+    /// With one key, which is the default.
     pub fn new(name: &str, key: Secret) -> Self {
-        Self { default: name.to_owned(), keys: BTreeMap::from([(name.to_owned(), key)]) }
+        Self::by_default(name).with(name, key)
     }
 
-    /// With one more.
+    /// Without any yet; `name` will be the default.
+    pub fn by_default(name: &str) -> Self {
+        Self { default: name.to_owned(), keys: BTreeMap::new() }
+    }
+
+    /// With the first version of one more.
     #[must_use]
-    pub fn with(mut self, name: &str, key: Secret) -> Self {
-        self.keys.insert(name.to_owned(), key);
+    pub fn with(self, name: &str, key: Secret) -> Self {
+        self.with_version(name, FIRST_VERSION, key)
+    }
+
+    /// With a version, from 1 on, of a key.
+    #[must_use]
+    pub fn with_version(mut self, name: &str, version: u32, key: Secret) -> Self {
+        self.keys.entry(name.to_owned()).or_default().insert(version, key);
         self
     }
 
-    fn kek(&self, name: &str) -> Result<AesKek, KeyError> {
-        let key = self.keys.get(name).ok_or(KeyError::NotFound)?;
-        AesKek::new(&AES_256, &key.0).map_err(|_| KeyError::InvalidUsage)
+    fn versions(&self, name: &str) -> Result<&BTreeMap<u32, Secret>, KeyError> {
+        self.keys.get(name).ok_or(KeyError::NotFound)
     }
+}
+
+fn kek(key: &Secret) -> Result<AesKek, KeyError> {
+    AesKek::new(&AES_256, &key.0).map_err(|_| KeyError::InvalidUsage)
+}
+
+/// Which version has wrapped this, and what it made. `None`: nothing of ours.
+fn version(wrapped: &[u8]) -> Option<(u32, &[u8])> {
+    if wrapped.len() == WRAPPED_BYTES {
+        return Some((FIRST_VERSION, wrapped));
+    }
+    let (version, rest) = wrapped.split_first_chunk::<VERSION_BYTES>()?;
+    let version = u32::from_be_bytes(*version);
+    (rest.len() == WRAPPED_BYTES && version > FIRST_VERSION).then_some((version, rest))
 }
 
 impl KeyProvider for LocalKeys {
@@ -108,9 +140,11 @@ impl KeyProvider for LocalKeys {
 
     fn wrap<'a>(&'a self, key: &'a str, secret: &'a Secret) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
         let wrapped = || {
+            let (version, key) = self.versions(key)?.last_key_value().ok_or(KeyError::NotFound)?;
             let mut out = [0; WRAPPED_BYTES];
-            let done = self.kek(key)?.wrap(&secret.0, &mut out).map_err(|_| KeyError::InvalidUsage)?;
-            Ok(done.to_vec())
+            let done = kek(key)?.wrap(&secret.0, &mut out).map_err(|_| KeyError::InvalidUsage)?;
+            let head = version.to_be_bytes();
+            Ok(if *version > FIRST_VERSION { [&head, &*done].concat() } else { done.to_vec() })
         };
         Box::pin(std::future::ready(wrapped()))
     }
@@ -119,10 +153,18 @@ impl KeyProvider for LocalKeys {
         let unwrapped = || {
             // The algorithm checks its input against an integrity value: another key gives an error.
             let mut out = [0; WRAPPED_BYTES];
-            let key = self.kek(key)?.unwrap(wrapped, &mut out).map_err(|_| KeyError::Validation)?;
-            Ok(Secret(<[u8; KEY_BYTES]>::try_from(&*key).map_err(|_| KeyError::Validation)?))
+            let versions = self.versions(key)?;
+            let (version, wrapped) = version(wrapped).ok_or(KeyError::Validation)?;
+            let key = kek(versions.get(&version).ok_or(KeyError::NotFound)?)?;
+            let secret = key.unwrap(wrapped, &mut out).map_err(|_| KeyError::Validation)?;
+            Ok(Secret(<[u8; KEY_BYTES]>::try_from(&*secret).map_err(|_| KeyError::Validation)?))
         };
         Box::pin(std::future::ready(unwrapped()))
+    }
+
+    fn is_newest(&self, key: &str, wrapped: &[u8]) -> bool {
+        let newest = self.keys.get(key).and_then(|versions| versions.last_key_value());
+        version(wrapped).is_some_and(|(version, _)| newest.is_some_and(|(newest, _)| *newest == version))
     }
 }
 
@@ -142,5 +184,31 @@ mod tests {
             assert_eq!(keys.unwrap("a", &vec![0; len]).await, Err(KeyError::Validation), "{len}");
         }
         assert_eq!(format!("{:?}", Secret([7; 32])), "Secret(..)");
+    }
+
+    #[tokio::test]
+    async fn the_newest_version_wraps_and_all_unwrap() {
+        let secret = Secret([7; 32]);
+        let one = LocalKeys::new("a", Secret([1; 32]));
+        let both = LocalKeys::new("a", Secret([1; 32])).with_version("a", 12, Secret([2; 32]));
+        let two = LocalKeys::by_default("a").with_version("a", 12, Secret([2; 32]));
+        let (old, new) = (one.wrap("a", &secret).await.unwrap(), both.wrap("a", &secret).await.unwrap());
+        assert_eq!((both.is_newest("a", &old), both.is_newest("a", &new)), (false, true));
+        assert_eq!(
+            (both.unwrap("a", &old).await, both.unwrap("a", &new).await),
+            (Ok(secret.clone()), Ok(secret.clone()))
+        );
+        assert_eq!(one.unwrap("a", &new).await, Err(KeyError::NotFound));
+        assert_eq!(two.unwrap("a", &old).await, Err(KeyError::NotFound));
+        assert_eq!(two.unwrap("a", &new).await, Ok(secret));
+        let mixed_up = LocalKeys::new("a", Secret([2; 32])).with_version("a", 12, Secret([1; 32]));
+        assert_eq!(mixed_up.unwrap("a", &old).await, Err(KeyError::Validation));
+        assert_eq!(mixed_up.unwrap("a", &new).await, Err(KeyError::Validation));
+        // The first version says no number: two forms of one thing would be two things to compare.
+        let first = [&1_u32.to_be_bytes(), &old[..]].concat();
+        assert_eq!(
+            (both.unwrap("a", &first).await, both.is_newest("a", &first)),
+            (Err(KeyError::Validation), false)
+        );
     }
 }

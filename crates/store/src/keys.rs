@@ -5,12 +5,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypt::{self, DataKey, hex};
 use crate::error::Error;
-use crate::key::{KeyProvider, Secret};
+use crate::key::{KeyError, KeyProvider, Secret};
 use crate::layout::Layout;
 use crate::object::{Created, Objects};
 
 /// What a destroyed key's object says until it is removed: a removal need not last, an overwrite does.
 const DESTROYED: &[u8] = b"{\"key\":\"\",\"wrapped\":\"\"}";
+
+/// A key changes twice in its life under one's hands: wrapped anew by another, and destroyed.
+const REWRAP_ATTEMPTS: usize = 3;
+
+/// What became of a key that was to be wrapped anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rewrap {
+    /// It was.
+    Done,
+    /// The newest version has wrapped it already.
+    Newest,
+    /// It was destroyed.
+    Gone,
+}
 
 /// A key as it is stored.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,9 +42,17 @@ impl WrappedKey {
         Ok(Self { key: name.to_owned(), wrapped: hex(&wrapped) })
     }
 
+    fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("two strings have a JSON form")
+    }
+
+    fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
+        let damaged = |what| Error::Damaged { path: path.to_string(), what };
+        serde_json::from_slice(bytes).map_err(|_| damaged("not a wrapped key"))
+    }
+
     pub(crate) async fn create(&self, objects: &Objects, path: &Path) -> Result<(), Error> {
-        let bytes = serde_json::to_vec(self).expect("two strings have a JSON form");
-        match objects.create(path, bytes.into()).await? {
+        match objects.create(path, self.to_bytes().into()).await? {
             Created::Yes => Ok(()),
             Created::Exists => Err(Error::Damaged { path: path.to_string(), what: "a key is there already" }),
         }
@@ -39,16 +61,55 @@ impl WrappedKey {
     pub(crate) async fn load(objects: &Objects, path: &Path) -> Result<Self, Error> {
         let damaged = |what| Error::Damaged { path: path.to_string(), what };
         let (bytes, _) = objects.get(path).await?.ok_or_else(|| damaged("the key is missing"))?;
-        let key: Self = serde_json::from_slice(&bytes).map_err(|_| damaged("not a wrapped key"))?;
+        let key = Self::from_bytes(path, &bytes)?;
         if key.wrapped.is_empty() {
             return Err(damaged("the key was destroyed"));
         }
         Ok(key)
     }
 
+    fn wrapped(&self) -> Result<Vec<u8>, KeyError> {
+        unhex(&self.wrapped).ok_or(KeyError::Validation)
+    }
+
     pub(crate) async fn unwrap(&self, keys: &dyn KeyProvider) -> Result<Secret, Error> {
-        let bytes = unhex(&self.wrapped).ok_or(crate::key::KeyError::Validation)?;
-        Ok(keys.unwrap(&self.key, &bytes).await?)
+        Ok(keys.unwrap(&self.key, &self.wrapped()?).await?)
+    }
+
+    /// Whether the newest version of its key has wrapped it.
+    pub(crate) fn is_newest(&self, keys: &dyn KeyProvider) -> bool {
+        self.wrapped().is_ok_and(|wrapped| keys.is_newest(&self.key, &wrapped))
+    }
+
+    /// Has a key wrapped by the newest version of the one that wraps it. The caller sees to it that nobody destroys it meanwhile;
+    /// a store with conditional writes sees to that itself.
+    pub(crate) async fn rewrap(
+        objects: &Objects,
+        keys: &dyn KeyProvider,
+        path: &Path,
+    ) -> Result<Rewrap, Error> {
+        for _ in 0..REWRAP_ATTEMPTS {
+            let Some((bytes, version)) = objects.get(path).await? else { return Ok(Rewrap::Gone) };
+            if bytes == DESTROYED {
+                return Ok(Rewrap::Gone);
+            }
+            let old = Self::from_bytes(path, &bytes)?;
+            if old.is_newest(keys) {
+                return Ok(Rewrap::Newest);
+            }
+            let secret = old.unwrap(keys).await?;
+            let new = Self::wrap(keys, &old.key, &secret).await?;
+            // It takes the place of the only copy: it has to open.
+            if new.unwrap(keys).await? != secret {
+                return Err(KeyError::Validation.into());
+            }
+            match objects.replace(path, new.to_bytes().into(), Some(&version)).await {
+                // Somebody destroyed it meanwhile, or wrapped it anew: look again.
+                Err(Error::VersionMismatch) => {}
+                replaced => return replaced.map(|_| Rewrap::Done),
+            }
+        }
+        Err(Error::VersionMismatch)
     }
 
     /// Makes a key useless, then removes it.

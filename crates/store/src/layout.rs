@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! v1/<account>/account                      the account's key, wrapped
+//! v1/<account>/settings/<name>            settings that were made while the server ran, encrypted
 //! v1/<account>/names/<hmac of a name>       -> uid; created once, which makes names unique
 //! v1/<account>/<uid>/stream.json            the stream's record, encrypted
 //! v1/<account>/<uid>/dek/<n>                a data key, wrapped; overwritten first when the stream is deleted
@@ -65,6 +66,10 @@ impl Layout {
         self.path("account")
     }
 
+    pub(crate) fn settings(&self, name: &str) -> Path {
+        self.path(&format!("settings/{name}"))
+    }
+
     pub(crate) fn name(&self, hidden: &str) -> Path {
         self.path(&format!("names/{hidden}"))
     }
@@ -100,6 +105,9 @@ impl Layout {
         let uid = Uid::parse(parts[0]);
         match (uid, &parts[1..]) {
             (None, []) if parts[0] == "account" => Kind::Account,
+            (None, [name]) if parts[0] == "settings" && settings_name(name) => {
+                Kind::Settings((*name).to_owned())
+            }
             (None, [name]) if parts[0] == "names" => Kind::Name((*name).to_owned()),
             (Some(uid), ["stream.json"]) => Kind::Record(uid),
             (Some(uid), ["dek", id]) => id.parse().map_or(Kind::Stray(uid), |id| Kind::Dek(uid, id)),
@@ -117,10 +125,16 @@ impl Layout {
     }
 }
 
+/// Small letters and `-`: as they are named in the code.
+fn settings_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
+}
+
 /// What an object is.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Kind {
     Account,
+    Settings(String),
     Name(String),
     Record(Uid),
     Dek(Uid, u32),
@@ -217,6 +231,8 @@ mod tests {
         let uid = Uid([0xab; 16]);
         let check = |path: Path, kind: Kind| assert_eq!(layout.kind(&path), kind, "{path}");
         check(layout.account_key(), Kind::Account);
+        check(layout.settings("a-b"), Kind::Settings("a-b".into()));
+        check(Path::from("v1/000000000000/settings/a.b"), Kind::Unknown);
         check(layout.name("x"), Kind::Name("x".into()));
         check(layout.record(uid), Kind::Record(uid));
         check(layout.dek(uid, 3), Kind::Dek(uid, 3));

@@ -64,7 +64,7 @@ impl Listing {
                 Kind::Record(uid) | Kind::Dek(uid, _) | Kind::Header(uid, _) | Kind::Fragment(uid, _) => {
                     all.folders.entry(*uid).or_default()
                 }
-                Kind::Account => continue,
+                Kind::Account | Kind::Settings(_) => continue,
                 Kind::Name(name) => {
                     all.names.insert(name.clone());
                     continue;
@@ -89,7 +89,7 @@ impl Listing {
                     }
                     folder.fragments.push(entry);
                 }
-                Kind::Account | Kind::Name(_) | Kind::Stray(_) | Kind::Unknown => {}
+                Kind::Account | Kind::Settings(_) | Kind::Name(_) | Kind::Stray(_) | Kind::Unknown => {}
             }
         }
         all

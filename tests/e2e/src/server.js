@@ -24,6 +24,8 @@ const MEDIA = "0.0.0.0:0";
 const CONFIG = '[guests]\nrooms = ["*"]\n\n[demo]\nenabled = false\n\n[stop]\ndeadline_s = 1\n';
 
 export class Server {
+  /** Variables beside those of the test. */
+  #environment = {};
   #process;
   #folder = mkdtempSync(join(tmpdir(), "antiphon-e2e-"));
   #log = [];
@@ -42,7 +44,7 @@ export class Server {
     const file = join(this.#folder, "antiphon.toml");
     writeFileSync(file, config);
     const args = ["serve", "--config", file, "--data", this.data, "--http", "127.0.0.1:0", ...flags];
-    this.#process = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUST_LOG: "" } });
+    this.#process = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUST_LOG: "", ...this.#environment } });
     createInterface(this.#process.stderr).on("line", line => this.#log.push(line));
     this.ended = new Promise(resolve => {
       // Not "exit": its last lines come after that.
@@ -68,6 +70,11 @@ export class Server {
     return join(this.#folder, "data");
   }
 
+  /** Its configuration's file. */
+  get config() {
+    return join(this.#folder, "antiphon.toml");
+  }
+
   /** The program itself, for tests that start it their own way. */
   get binary() {
     return BINARY;
@@ -76,6 +83,15 @@ export class Server {
   /** What it logged, as one text. */
   get log() {
     return this.#log.join("\n");
+  }
+
+  /** Ends it, and starts it over the same data with another configuration and more variables; its URL is another. */
+  async restart(config, environment = {}) {
+    this.#process.kill("SIGTERM");
+    await this.ended;
+    this.#environment = environment;
+    this.streams = undefined;
+    await this.#start(config, this.#how[1]);
   }
 
   /** A signed token, as `antiphon token` prints it. @returns {Promise<string>} */

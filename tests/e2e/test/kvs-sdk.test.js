@@ -27,6 +27,7 @@ import {
   UnsupportedStreamMediaTypeException,
 } from "@aws-sdk/client-kinesis-video-archived-media";
 import { GetMediaCommand, KinesisVideoMediaClient } from "@aws-sdk/client-kinesis-video-media";
+import { count, pcmDocument } from "../src/matroska.js";
 import { KEY, CONFIG as KVS, SECRET } from "../src/stored.js";
 import { suite } from "../src/suite.js";
 
@@ -43,40 +44,9 @@ const settings = (endpoint, credentials = { accessKeyId: KEY, secretAccessKey: S
   maxAttempts: 1,
 });
 
-const element = (id, data) => {
-  const size = Buffer.alloc(4);
-  size.writeUInt32BE(data.length | (1 << 28));
-  return Buffer.concat([Buffer.from(id, "hex"), size, data]);
-};
-const UNKNOWN = Buffer.from("01ffffffffffffff", "hex");
-
-/** A document with one PCM track: a header, and one cluster of 1 s for each piece of sound. */
-function matroska(first, pieces) {
-  const rate = Buffer.alloc(8);
-  rate.writeDoubleBE(8000);
-  const sound = element("e1", Buffer.concat([element("b5", rate), element("9f", Buffer.of(1)), element("6264", Buffer.of(16))]));
-  const track = [element("d7", Buffer.of(1)), element("83", Buffer.of(2)), element("86", Buffer.from("A_PCM/INT/LIT")), sound];
-  const head = [
-    element("1a45dfa3", element("4282", Buffer.from("matroska"))),
-    Buffer.from("18538067", "hex"),
-    UNKNOWN,
-    element("1549a966", element("2ad7b1", Buffer.from("0f4240", "hex"))),
-    element("1654ae6b", element("ae", Buffer.concat(track))),
-  ];
-  const clusters = pieces.flatMap((pcm, i) => {
-    const time = Buffer.alloc(8);
-    time.writeBigUInt64BE(BigInt(first + i * 1000));
-    const block = Buffer.concat([Buffer.from("81000080", "hex"), pcm]);
-    return [Buffer.from("1f43b675", "hex"), UNKNOWN, element("e7", time), element("a3", block)];
-  });
-  return Buffer.concat([...head, ...clusters]);
-}
-
 async function bytes(stream) {
   return Buffer.from(await stream.transformToByteArray());
 }
-
-const count = (haystack, needle) => haystack.toString("latin1").split(needle.toString("latin1")).length - 1;
 
 async function pages(paginator, field) {
   const all = [];
@@ -116,7 +86,7 @@ test("the JavaScript SDK reads what a bearer of a token wrote", { timeout: 60_00
   const put = await it.server.fetch("/kvs/putMedia", {
     method: "POST",
     headers: { authorization: `Bearer ${token}`, "x-amzn-stream-name": "pcm", "x-amzn-fragment-timecode-type": "ABSOLUTE" },
-    body: matroska(Date.now() - 10_000, pieces),
+    body: pcmDocument(Date.now() - 10_000, pieces),
   });
   const acks = (await put.text()).trim().split("\n").map(line => JSON.parse(line));
   const numbers = acks.filter(a => a.EventType === "PERSISTED").map(a => a.FragmentNumber);

@@ -28,6 +28,7 @@ async fn a_token_allows_what_its_policy_says() {
         ("/kvs/deleteStream", json!({ "StreamARN": arn }), "NotAuthorizedException"),
         ("/kvs/ListTagsForResource", json!({ "ResourceARN": arn }), "AccessDeniedException"),
         ("/v1/streams/call-1/key:rotate", json!({}), "NotAuthorizedException"),
+        ("/v1/keys:rewrap", json!({}), "NotAuthorizedException"),
         ("/v1/tokens", json!({ "actions": ["*"], "streams": ["*"] }), "NotAuthorizedException"),
     ] {
         assert_eq!(as_token(path, body).await.error(), (401, exception.to_owned()), "{path}");
@@ -72,4 +73,22 @@ async fn a_rotated_stream_goes_on() {
     rig.post_as(&rig.token, "/v1/streams/s/key:rotate", json!({})).await.json();
     let answer = rig.post_as(&rig.token, "/v1/streams/nobody/key:rotate", json!({})).await;
     assert_eq!(answer.error(), (404, "ResourceNotFoundException".into()));
+}
+
+#[tokio::test]
+async fn keys_are_wrapped_anew_for_who_may_do_it_to_all_streams() {
+    let rig = Rig::new().await;
+    rig.create("s", 1).await;
+    let answer = rig.post_as(&rig.token, "/v1/keys:rewrap", json!({})).await.json();
+    assert_eq!(answer, json!({ "Rewrapped": 0, "Newest": 2, "Problems": [] }));
+    for (actions, streams, status) in
+        [("RewrapKeys", "*", 200), ("RewrapKeys", "s*", 401), ("Get*", "*", 401)]
+    {
+        let token = rig.limited(&[actions], &[streams]);
+        assert_eq!(
+            rig.post_as(&token, "/v1/keys:rewrap", json!({})).await.status,
+            status,
+            "{actions} {streams}"
+        );
+    }
 }

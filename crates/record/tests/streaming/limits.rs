@@ -2,7 +2,7 @@
 
 use antiphon_base::ErrorKind;
 use antiphon_record::wav::Wanted;
-use antiphon_record::{Options, Recorder, Settings};
+use antiphon_record::{Options, Recorder, RetentionUnit, Settings, Source};
 use antiphon_store::{Backend, Config, StreamRef};
 
 use crate::hall::{Hall, Speaker, contact, entered, limits, on, rig, seconds, store};
@@ -29,11 +29,11 @@ async fn starts_that_cannot_be_are_told_why() {
     recorder.stop(&contact("c1")).await.unwrap();
     start("c3").await.unwrap();
     assert_eq!(recorder.stop(&contact("c1")).await.unwrap_err().kind(), ErrorKind::Conflict);
-    recorder.set_settings(Settings::default()).unwrap();
+    recorder.set_settings(Settings::default()).await.unwrap();
     assert_eq!(start("c1").await.unwrap_err(), ErrorKind::Disabled);
     assert!(recorder.history(&contact("c0")).unwrap().running, "what runs goes on");
     let bad = Settings { prefix: "../x".into(), ..on() };
-    assert_eq!(recorder.set_settings(bad).unwrap_err().kind(), ErrorKind::BadRequest);
+    assert_eq!(recorder.set_settings(bad).await.unwrap_err().kind(), ErrorKind::BadRequest);
     let options = Options { sample_rate: 1, ..Options::default() };
     assert_eq!(recorder.start(&contact("c1"), options).await.unwrap_err().kind(), ErrorKind::BadRequest);
 }
@@ -138,15 +138,18 @@ async fn a_store_that_takes_no_more_ends_neither_the_streaming_nor_the_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_is_not_there_is_told_and_leaves_nothing() {
-    let (hall, store, recorder) = rig().await;
+    let (hall, store) = (Hall::new(), store(Backend::memory(), Config::default()).await);
+    let nobodys = Settings { key: "nobody's".into(), ..on() };
+    let recorder = Recorder::new(store.clone(), hall.clone(), nobodys.clone(), limits());
     hall.join("r", "ada", 1);
     entered(&recorder, "r", "ada", Some(&contact("c")));
-    recorder.set_settings(Settings { key: "nobody's".into(), ..on() }).unwrap();
+    let error = recorder.set_settings(nobodys).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadRequest, "{error}");
     let error = recorder.start(&contact("c"), Options::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     assert!(store.list_streams("", "", 10).is_empty());
     assert_eq!((recorder.metrics().streamed, recorder.metrics().failed), (0, 1));
-    recorder.set_settings(on()).unwrap();
+    recorder.set_settings(on()).await.unwrap();
     recorder.start(&contact("c"), Options::default()).await.unwrap();
 }
 
@@ -162,4 +165,68 @@ async fn tags_come_with_every_fragment() {
     let mut reader = store.get_media(&name, antiphon_store::Start::Earliest, 0).unwrap();
     let antiphon_store::Step::Bytes(header) = reader.next(0).await else { panic!("a header") };
     assert!(header.windows(5).any(|w| w == b"sales"));
+}
+
+/// A recorder over a store that was closed meanwhile, with what the configuration says now.
+async fn restarted(folder: &std::path::Path, config: Settings) -> (Recorder, Source) {
+    let store = store(Backend::local(folder).unwrap(), Config::default()).await;
+    let recorder = Recorder::new(store, Hall::new(), config, limits());
+    let source = recorder.restore_settings().await.unwrap();
+    (recorder, source)
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_were_set_outlast_a_restart_until_they_are_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Settings { retention: 5, ..on() };
+    let set = Settings { retention: 30, retention_unit: RetentionUnit::Days, prefix: "calls".into(), ..on() };
+    let (recorder, source) = restarted(folder.path(), config.clone()).await;
+    assert_eq!((recorder.settings(), source), (config.clone(), Source::Config));
+    recorder.set_settings(set.clone()).await.unwrap();
+    let bad = Settings { retention: u32::MAX, ..on() };
+    assert_eq!(recorder.set_settings(bad).await.unwrap_err().kind(), ErrorKind::BadRequest);
+    assert_eq!((recorder.settings(), recorder.settings_source()), (set.clone(), Source::Api));
+    drop(recorder);
+    // Whatever the configuration says then.
+    let (recorder, source) = restarted(folder.path(), Settings::default()).await;
+    assert_eq!((recorder.settings(), source), (set, Source::Api));
+    recorder.reset_settings().await.unwrap();
+    assert_eq!((recorder.settings(), recorder.settings_source()), (Settings::default(), Source::Config));
+    drop(recorder);
+    let (recorder, source) = restarted(folder.path(), config.clone()).await;
+    assert_eq!((recorder.settings(), source), (config, Source::Config));
+}
+
+/// They may have said that nothing is to be kept: to go on by the configuration could be to keep it.
+#[tokio::test(start_paused = true)]
+async fn settings_that_cannot_be_read_start_nothing_until_they_are_set_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (recorder, _) = restarted(folder.path(), on()).await;
+    recorder.set_settings(Settings { retention: 0, ..on() }).await.unwrap();
+    drop(recorder);
+    let file = folder.path().join("v1/000000000000/settings/media-streaming");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let (recorder, source) = restarted(folder.path(), on()).await;
+    assert_eq!((source, recorder.metrics().settings_unreadable), (Source::Unreadable, true));
+    let error = recorder.start(&contact("c"), Options::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disabled);
+    recorder.set_settings(on()).await.unwrap();
+    assert_eq!((recorder.settings(), recorder.metrics().settings_unreadable), (on(), false));
+    drop(recorder);
+    let (recorder, source) = restarted(folder.path(), Settings::default()).await;
+    assert_eq!((recorder.settings(), source), (on(), Source::Api));
+}
+
+/// What cannot be stored is not in force: it would be gone with the next restart.
+#[tokio::test(start_paused = true)]
+async fn settings_that_cannot_be_stored_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (recorder, _) = restarted(folder.path(), on()).await;
+    std::fs::write(folder.path().join("v1/000000000000/settings"), "in the way").unwrap();
+    let error = recorder.set_settings(Settings::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+    assert_eq!((recorder.settings(), recorder.settings_source()), (on(), Source::Config));
 }

@@ -213,6 +213,26 @@ pub(crate) struct Store {
     pub(crate) journal_bytes: u64,
     /// 0: as long as they like.
     pub(crate) max_connection_minutes: u64,
+    pub(crate) default_key: String,
+    pub(crate) keys: Vec<StoreKey>,
+}
+
+/// A version of a master key; see `default.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StoreKey {
+    pub(crate) name: String,
+    /// From 1 on; the highest wraps.
+    #[serde(default = "StoreKey::first")]
+    pub(crate) version: u32,
+    /// `file:PATH` or `env:NAME`.
+    pub(crate) secret: String,
+}
+
+impl StoreKey {
+    fn first() -> u32 {
+        1
+    }
 }
 
 /// An S3-compatible object store instead of a folder.
@@ -600,6 +620,8 @@ impl Default for Store {
             journal: store.journal,
             journal_bytes: store.max_journal_bytes,
             max_connection_minutes: 0,
+            default_key: "default".into(),
+            keys: Vec::new(),
         }
     }
 }

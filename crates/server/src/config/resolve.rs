@@ -182,6 +182,7 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
     let region = (1..=32).contains(&store.region.len())
         && store.region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     ensure!(region, "store.region: 1 to 32 letters, digits and -");
+    crate::keyring::check(config)?;
     ensure!(store.max_streams > 0, "store.max_streams: at least 1");
     ensure!(store.journal_bytes >= MIN_JOURNAL_BYTES, "store.journal_bytes: at least {MIN_JOURNAL_BYTES}");
     let minutes = store.max_connection_minutes;
@@ -320,6 +321,15 @@ mod tests {
             ("[store]\njournal_bytes = 1000", "store.journal_bytes"),
             ("[kvs]\naccess_key_id = 'a'", "kvs"),
             ("[s3]\nbucket = 'a'", "s3"),
+            ("[store]\nkeys = [{ name = 'a b', secret = 'env:A' }]", "store.keys"),
+            ("[store]\nkeys = [{ name = 'a', secret = 'hunter2' }]", "file:PATH"),
+            ("[store]\nkeys = [{ name = 'a', version = 0, secret = 'env:A' }]", "versions begin at 1"),
+            (
+                "[store]\nkeys = [{ name = 'a', secret = 'env:A' }, { name = 'a', secret = 'env:B' }]",
+                "version 1 of a is there twice",
+            ),
+            ("[store]\ndefault_key = 'a'", "store.default_key"),
+            ("[media_streaming]\nkey = 'a'", "media_streaming.key"),
             ("[media_streaming]\nenabled = true", "store.enabled"),
             ("[media_streaming]\nprefix = 'a/b'", "media_streaming.prefix"),
             ("[media_streaming]\nretention_unit = 'weeks'", "retention_unit"),

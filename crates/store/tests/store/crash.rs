@@ -14,6 +14,8 @@ use crate::rig::{
 /// What the storage promised before it stopped.
 #[derive(Debug, Default)]
 struct Promised {
+    /// Settings that were written last.
+    settings: u8,
     created: bool,
     persisted: Vec<FragmentNumber>,
     swept: bool,
@@ -29,6 +31,10 @@ const LATER: u64 = T0 + HOUR + 1;
 /// Everything that writes: creation, sessions, rotation, retention, tags, deletion, creation under the same name.
 async fn script(store: &Store, promised: &mut Promised) -> Result<(), antiphon_store::Error> {
     let s = name("s");
+    for settings in [1, 2] {
+        store.write_settings("some", &[settings]).await?;
+        promised.settings = settings;
+    }
     store.create_stream(new_stream("s", 1), T0).await?;
     promised.created = true;
     session(store, promised, "contact-1", &[T0, T0 + 1024]).await?;
@@ -66,6 +72,8 @@ async fn session(
 async fn check(memory: Arc<InMemory>, promised: &Promised, step: &str) {
     let backend = || Backend::custom(memory.clone(), true);
     let store = open(backend(), LATER).await;
+    let settings = store.read_settings("some").await.expect(step).map_or(0, |s| s[0]);
+    assert!([promised.settings, promised.settings + 1].contains(&settings), "{step}: {settings}");
     let s = name("s");
     let found = store.describe(&s).ok();
     let old = found.as_ref().is_some_and(|i| i.retention_h == 1);

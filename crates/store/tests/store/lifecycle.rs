@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use antiphon_store::{Arn, Backend, Config, Error, Limit, Start, Store, StreamRef, Timecodes};
+use antiphon_store::{Arn, Backend, Config, Depth, Error, Limit, Start, Store, StreamRef, Timecodes, look};
 use object_store::memory::InMemory;
 
 use crate::faulty::{Cut, Faulty};
@@ -191,6 +191,29 @@ async fn a_stream_that_is_deleted_ends_its_producer_and_its_readers() {
     assert!(matches!(store.get_media(&s, Start::Now, T0), Err(Error::StreamNotFound)));
     store.create_stream(new_stream("s", 24), T0).await.unwrap();
     assert_eq!(list(&store, &s, T0).await, []);
+}
+
+#[tokio::test]
+async fn settings_last_and_are_nobody_elses() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(Backend::local(root.path()).unwrap(), T0).await;
+    assert_eq!(store.read_settings("some").await.unwrap(), None);
+    store.write_settings("some", b"first").await.unwrap();
+    store.write_settings("some", b"second").await.unwrap();
+    store.write_settings("more", b"third").await.unwrap();
+    assert!(matches!(store.write_settings("some", &[0; 65_537]).await, Err(Error::InvalidArgument(_))));
+    drop(store);
+    let store = open(Backend::local(root.path()).unwrap(), T0).await;
+    assert_eq!(store.read_settings("some").await.unwrap().as_deref(), Some(&b"second"[..]));
+    // Neither in another's place nor changed: each is told, here and by a check.
+    let folder = root.path().join("v1/000000000000/settings");
+    std::fs::copy(folder.join("more"), folder.join("some")).unwrap();
+    assert!(matches!(store.read_settings("some").await, Err(Error::Key(_))));
+    std::fs::write(folder.join("more"), "{}").unwrap();
+    assert!(matches!(store.read_settings("more").await, Err(Error::Damaged { .. })));
+    let (config, looked_at) = (Config::default(), Backend::local_read_only(root.path()).unwrap());
+    let looked = look(looked_at, keys(), &config, Depth::Check);
+    assert_eq!(looked.await.unwrap().problems.len(), 2);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod limits;
 mod live;
 mod reading;
 mod repack;
+mod rewrap;
 mod rig;
 mod secrecy;
 mod spool;

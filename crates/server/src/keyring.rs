@@ -1,0 +1,169 @@
+//! The master keys of the stored streams: `store.key` in the data folder, and those that the configuration names.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use antiphon_store::key::{LocalKeys, Secret};
+use anyhow::{Context, bail, ensure};
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+
+use crate::config::{Config, Store, StoreKey};
+use crate::key;
+
+/// The name of the key in the data folder, and its version.
+const OWN: &str = "default";
+const OWN_VERSION: u32 = 1;
+/// Keys and versions: all are in memory. Who has more has a key server.
+const MAX_KEYS: usize = 256;
+/// As long as KmsKeyId may be, about; an ARN fits.
+const MAX_NAME_BYTES: usize = 128;
+const KEY_BYTES: usize = antiphon_store::key::KEY_BYTES;
+
+/// Where a secret lies.
+enum Source<'a> {
+    File(&'a Path),
+    Env(&'a str),
+}
+
+fn source(text: &str) -> anyhow::Result<Source<'_>> {
+    match text.split_once(':') {
+        Some(("file", path)) if !path.is_empty() => Ok(Source::File(Path::new(path))),
+        Some(("env", name)) if !name.is_empty() => Ok(Source::Env(name)),
+        // It is not repeated: somebody may have written the secret there.
+        _ => bail!("secret: file:PATH or env:NAME"),
+    }
+}
+
+/// Whether the configuration's keys are some, as far as can be told without their secrets.
+pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
+    let Store { keys, default_key, .. } = &config.store;
+    ensure!(keys.len() <= MAX_KEYS, "store.keys: at most {MAX_KEYS}");
+    let mut seen = BTreeSet::new();
+    for StoreKey { name, version, secret } in keys {
+        let good = (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
+        ensure!(good, "store.keys: a name has 1 to {MAX_NAME_BYTES} visible ASCII characters");
+        ensure!(*version > 0, "store.keys: {name}: versions begin at 1");
+        ensure!(seen.insert((name, version)), "store.keys: version {version} of {name} is there twice");
+        source(secret).with_context(|| format!("store.keys: {name}"))?;
+    }
+    let known = |name: &str| name == OWN || keys.iter().any(|key| key.name == name);
+    ensure!(known(default_key), "store.default_key: no key {default_key:?} in store.keys");
+    let wanted = &config.media_streaming.key;
+    ensure!(wanted.is_empty() || known(wanted), "media_streaming.key: no key {wanted:?} in store.keys");
+    Ok(())
+}
+
+/// The key provider. With `make` the data folder gets its key, if nothing else is the default.
+pub(crate) fn open(config: &Config, make: bool) -> anyhow::Result<LocalKeys> {
+    let Store { keys: given, default_key, .. } = &config.store;
+    let mut keys = LocalKeys::by_default(default_key);
+    let mut secrets = BTreeSet::new();
+    for StoreKey { name, version, secret } in given {
+        let context = || format!("store.keys: version {version} of {name}");
+        let secret = read(secret).with_context(context)?;
+        ensure!(secrets.insert(secret), "store.keys: version {version} of {name} is the same as another key");
+        keys = keys.with_version(name, *version, Secret(secret));
+    }
+    let own_is_wanted = default_key == OWN && given.iter().all(|key| key.name != OWN);
+    if own_is_wanted || key::has_store(&config.data) {
+        let own = key::store(&config.data, make && own_is_wanted)?;
+        ensure!(secrets.insert(own), "store.keys: a key is the same as store.key in the data folder");
+        let twice = given.iter().any(|key| key.name == OWN && key.version == OWN_VERSION);
+        ensure!(
+            !twice,
+            "store.keys: version {OWN_VERSION} of {OWN} is store.key in the data folder: give another version"
+        );
+        keys = keys.with_version(OWN, OWN_VERSION, Secret(own));
+    }
+    Ok(keys)
+}
+
+fn read(text: &str) -> anyhow::Result<[u8; KEY_BYTES]> {
+    match source(text)? {
+        Source::File(path) => {
+            let bytes =
+                std::fs::read(path).with_context(|| format!("secret: cannot read {}", path.display()))?;
+            parse(&bytes)
+        }
+        Source::Env(name) => {
+            parse(std::env::var(name).with_context(|| format!("secret: no variable {name}"))?.as_bytes())
+        }
+    }
+}
+
+/// 32 bytes: as they are, as 64 hexadecimal digits, or as base64.
+fn parse(bytes: &[u8]) -> anyhow::Result<[u8; KEY_BYTES]> {
+    let whole = |bytes: Vec<u8>| <[u8; KEY_BYTES]>::try_from(bytes).ok();
+    // A password is no key: 32 letters have a fraction of what 32 random bytes have.
+    let raw = bytes.len() == KEY_BYTES && !bytes.iter().all(u8::is_ascii_graphic);
+    let text = bytes.trim_ascii();
+    let key = match text.len() {
+        _ if raw => whole(bytes.to_vec()),
+        64 => HEXLOWER_PERMISSIVE.decode(text).ok().and_then(whole),
+        44 => BASE64.decode(text).ok().and_then(whole),
+        _ => None,
+    };
+    key.context(
+        "secret: 32 random bytes, 64 hexadecimal digits, or the same in base64 (`openssl rand -hex 32`)",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use antiphon_store::key::{KeyError, KeyProvider};
+
+    #[test]
+    fn a_secret_is_32_bytes_in_one_of_three_forms() {
+        let key: [u8; 32] = std::array::from_fn(|i| u8::try_from(i * 7).unwrap());
+        let (hex, base64) = (HEXLOWER_PERMISSIVE.encode(&key), BASE64.encode(&key));
+        for good in
+            [&key[..], hex.as_bytes(), hex.to_uppercase().as_bytes(), format!(" {base64}\n").as_bytes()]
+        {
+            assert_eq!(parse(good).unwrap(), key);
+        }
+        for bad in [&b""[..], b"secret", &[b'x'; 32], &[b'x'; 64], &[1; 31], &[1; 33], &hex.as_bytes()[1..]] {
+            let error = format!("{:#}", parse(bad).unwrap_err());
+            assert!(error.contains("openssl rand") && !error.contains("secret\""), "{error}");
+        }
+    }
+
+    fn key(name: &str, version: u32, path: &Path) -> StoreKey {
+        StoreKey { name: name.into(), version, secret: format!("file:{}", path.display()) }
+    }
+
+    fn config(data: &Path, keys: Vec<StoreKey>, default_key: &str) -> Config {
+        let mut config = Config { data: data.to_owned(), ..Config::default() };
+        (config.store.keys, config.store.default_key) = (keys, default_key.to_owned());
+        config
+    }
+
+    #[tokio::test]
+    async fn the_key_of_the_data_folder_is_made_only_where_it_is_the_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, file) = (folder.path().join("data"), folder.path().join("tenant"));
+        std::fs::write(&file, "ab".repeat(32)).unwrap();
+        let secret = Secret([5; 32]);
+        let only = open(&config(&data, vec![key("tenant", 3, &file)], "tenant"), true).unwrap();
+        assert!(!data.join("store.key").exists());
+        assert_eq!((only.default_key(), only.wrap(OWN, &secret).await), ("tenant", Err(KeyError::NotFound)));
+        // It is the default, and a newer version of it stands in for it.
+        open(&config(&data, vec![key(OWN, 2, &file)], OWN), true).unwrap();
+        assert!(!data.join("store.key").exists());
+        assert!(open(&config(&data, vec![], OWN), false).is_err(), "looking makes none");
+        let own = open(&config(&data, vec![key("tenant", 1, &file)], OWN), true).unwrap();
+        assert!(data.join("store.key").exists());
+        let wrapped = own.wrap(OWN, &secret).await.unwrap();
+        // Rotated, both are there; then the old one goes.
+        let both = open(&config(&data, vec![key(OWN, 2, &file)], OWN), true).unwrap();
+        assert_eq!((both.unwrap(OWN, &wrapped).await, both.is_newest(OWN, &wrapped)), (Ok(secret), false));
+        let twice = config(&data, vec![key(OWN, 1, &file)], OWN);
+        assert!(format!("{:#}", open(&twice, true).err().unwrap()).contains("another version"));
+        std::fs::copy(data.join("store.key"), &file).unwrap();
+        let same = config(&data, vec![key("tenant", 1, &file)], OWN);
+        assert!(format!("{:#}", open(&same, true).err().unwrap()).contains("the same"));
+        std::fs::remove_file(&file).unwrap();
+        let missing = format!("{:#}", open(&same, true).err().unwrap());
+        assert!(missing.contains("version 1 of tenant") && missing.contains("cannot read"), "{missing}");
+    }
+}
