@@ -12,6 +12,7 @@
 //!
 //! [`rooms`] keeps whole rooms, each track as it was sent.
 
+mod axis;
 mod blocks;
 mod clock;
 mod contact;
@@ -24,6 +25,7 @@ mod events;
 pub mod fuzzing;
 mod history;
 mod listen;
+mod matroska;
 mod options;
 mod packets;
 mod reading;
@@ -32,6 +34,7 @@ pub mod rooms;
 mod settings;
 mod sound;
 mod streaming;
+mod take;
 pub mod wav;
 mod writer;
 

@@ -9,10 +9,10 @@ use antiphon_store::{Finished, NewStream, Session, Store, StreamRef, Timecodes};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::matroska::{Clusters, Container, Form};
-use super::take::Frame;
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::matroska::{Clusters, Container, Form};
+use crate::take::Frame;
 
 /// Frames of a track that wait for the store: half a minute of sound, or of pictures.
 const MAX_WAITING_FRAMES: usize = 1_500;

@@ -19,12 +19,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::keep::{Counters, Keep, NewKeep};
-use super::matroska::Form;
 use super::names::{self, TrackTags};
-use super::take::{Frame, Take, Taken};
 use super::timeline::Timeline;
 use super::{Status, Track};
 use crate::clock::Clock;
+use crate::matroska::Form;
+use crate::take::{Frame, Take, Taken};
 
 /// How often it is looked whether something waits in vain.
 const TICK: Duration = Duration::from_millis(100);

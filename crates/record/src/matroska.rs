@@ -5,8 +5,8 @@ use antiphon_base::VideoCodec;
 use antiphon_store::matroska::write::{self, Writer as Elements};
 use antiphon_store::matroska::{Track, id};
 
-use super::take::Frame;
 use crate::packets::opus_head;
+use crate::take::Frame;
 
 /// Nanoseconds a decoder runs before what it gives is right (RFC 9559, 5.1.4.1.26).
 const SEEK_PRE_ROLL: u32 = 0x56BB;

@@ -9,8 +9,8 @@ use antiphon_wire::rtp::Packet;
 use antiphon_wire::rtp::frame::{Assembled, Follower};
 use bytes::Bytes;
 
-use super::axis::Axis;
-use super::matroska::Form;
+use crate::axis::Axis;
+use crate::matroska::Form;
 
 /// RTP clock of video.
 const VIDEO_HZ: u32 = 90_000;
