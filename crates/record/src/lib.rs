@@ -23,6 +23,7 @@ mod error;
 mod events;
 #[doc(hidden)]
 pub mod fuzzing;
+mod gate;
 mod history;
 mod listen;
 mod matroska;
