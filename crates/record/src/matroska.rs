@@ -79,6 +79,12 @@ impl Form {
         self.0.kind == 1
     }
 
+    /// Whether frames of one can be decoded by who was told the other: where the codec is the same, frames tell the rest
+    /// themselves.
+    pub(crate) fn same_codec(&self, other: &Self) -> bool {
+        self.0.codec == other.0.codec
+    }
+
     /// What stands before the first cluster.
     pub(crate) fn head(&self, container: Container, title: &str, duration_ms: Option<u64>) -> Vec<u8> {
         let doc_type = if container == Container::WebM { "webm" } else { "matroska" };
@@ -92,15 +98,24 @@ impl Form {
             w.text(id::TITLE, title).text(id::MUXING_APP, "Antiphon").text(id::WRITING_APP, "Antiphon");
         });
         w.master(id::TRACKS, |w| {
-            w.master(id::TRACK_ENTRY, |w| self.entry(w));
+            self.entry(w, NUMBER, "");
         });
         [write::ebml_head_of(doc_type), w.into_bytes()].concat()
     }
 
-    fn entry(&self, w: &mut Elements) {
+    /// `TrackEntry` as a track of this number and name, if it has one.
+    pub(crate) fn entry(&self, w: &mut Elements, number: u8, name: &str) {
+        w.master(id::TRACK_ENTRY, |w| self.fields(w, number, name));
+    }
+
+    fn fields(&self, w: &mut Elements, number: u8, name: &str) {
         let track = &self.0;
-        w.uint(id::TRACK_NUMBER, track.number).uint(id::TRACK_UID, track.number);
-        w.uint(id::TRACK_TYPE, track.kind).text(id::CODEC_ID, &track.codec);
+        w.uint(id::TRACK_NUMBER, number.into()).uint(id::TRACK_UID, number.into());
+        w.uint(id::TRACK_TYPE, track.kind);
+        if !name.is_empty() {
+            w.text(id::TRACK_NAME, name);
+        }
+        w.text(id::CODEC_ID, &track.codec);
         if !track.codec_private.is_empty() {
             w.binary(id::CODEC_PRIVATE, &track.codec_private);
         }
