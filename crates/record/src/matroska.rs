@@ -12,6 +12,8 @@ use crate::take::Frame;
 const SEEK_PRE_ROLL: u32 = 0x56BB;
 /// Milliseconds of a cluster, which is a fragment: what a crash loses at most of what was not yet stored.
 const CLUSTER_MS: u64 = 2_000;
+/// Bytes of `CodecPrivate`: real ones have some tens. The store takes headers of 1 MB.
+const MAX_PRIVATE_BYTES: usize = 65_536;
 /// The only track of its file.
 const NUMBER: u8 = 1;
 
@@ -41,7 +43,7 @@ impl Form {
         })
     }
 
-    /// `None`: the codec needs `private`, and there is none.
+    /// `None`: the codec needs `private`, and there is none, or one that no header has room for.
     pub(crate) fn video(codec: VideoCodec, private: Option<Vec<u8>>, size: (u32, u32)) -> Option<Self> {
         let (codec, needs) = match codec {
             VideoCodec::Vp8 => ("V_VP8", false),
@@ -50,6 +52,9 @@ impl Form {
             VideoCodec::Av1 => ("V_AV1", true),
         };
         let codec_private = if needs { private? } else { Vec::new() };
+        if codec_private.len() > MAX_PRIVATE_BYTES {
+            return None;
+        }
         let (width, height) = (size.0.into(), size.1.into());
         let number = NUMBER.into();
         Some(Self(Track {
@@ -172,6 +177,7 @@ mod tests {
     fn what_is_written_reads_back() {
         let form = Form::video(VideoCodec::H264, Some(vec![1, 2, 3]), (640, 360)).unwrap();
         assert!(Form::video(VideoCodec::H264, None, (640, 360)).is_none());
+        assert!(Form::video(VideoCodec::Av1, Some(vec![0; MAX_PRIVATE_BYTES + 1]), (640, 360)).is_none());
         let mut parser = Parser::new(Bounds { header_bytes: 1 << 20, fragment_bytes: 1 << 20 });
         parser.push(&form.head(Container::Mkv, "t", Some(1_500)));
         let (mut clusters, mut starts, mut blocks) = (Clusters::default(), Vec::new(), Vec::new());
