@@ -1,6 +1,7 @@
 //! A contact's camera beside its sound: as it was sent, at its time, and never at the cost of the sound.
 
 use antiphon_base::VideoCodec;
+use antiphon_record::wav::Wanted;
 use antiphon_record::{Form, Options, Settings};
 use antiphon_store::{Backend, Config, FragmentNumber};
 use antiphon_wire::control::LeaveReason;
@@ -61,6 +62,12 @@ async fn pictures_stand_beside_the_sound_from_the_start() {
     let before = as_sent(&pictures, &sent);
     assert!(before <= 2 && pictures.len() >= 7 * 25, "{before} {}", pictures.len());
     assert!(pictures[0].at_ms - run.start_ms < 100, "from the start: {}", pictures[0].at_ms - run.start_ms);
+    // The voice is what it is without pictures, and ends with the last block, or with the last picture's time.
+    let (channels, rate) = crate::sound(&recorder, "c-1", Wanted::From).await;
+    let tenths = crate::heard(&channels[0], rate);
+    assert!(crate::presence(&tenths, 440).0 >= 69 && crate::presence(&tenths, 440).1 == 0, "{tenths:?}");
+    let (length_ms, said_ms) = (channels[0].len() as u64 / 8, run.stop_ms.unwrap() - run.start_ms);
+    assert!((said_ms + 140..said_ms + 220).contains(&length_ms), "{length_ms} of {said_ms}");
     // One header throughout, which the anchor has too.
     assert!(documents.iter().all(|d| d.header == documents[0].header));
     let video = &documents[0].header.tracks[1];
