@@ -418,6 +418,12 @@ impl Connection {
         self.path.map(|p| Remote { transport: p.transport, address: p.destination })
     }
 
+    /// Where media goes, if the peer was heard of there lately.
+    pub(crate) fn live_remote(&self, now: Instant) -> Option<Remote> {
+        let live = self.connected && now.saturating_duration_since(self.path_seen) <= PATH_SILENCE;
+        self.remote().filter(|_| live)
+    }
+
     /// A TCP connection of the peer has ended: media waits until the peer has chosen another way.
     pub(crate) fn lose_way(&mut self, remote: Remote) {
         self.ways.retain(|p| p.transport != remote.transport || p.destination != remote.address);
@@ -436,8 +442,7 @@ impl Connection {
             }
             return;
         }
-        let silent = now.saturating_duration_since(self.path_seen) > PATH_SILENCE;
-        let free = !self.connected || silent || self.path.is_none() || self.sessions.is_settling(now);
+        let free = self.live_remote(now).is_none() || self.sessions.is_settling(now);
         if (is_nominated || self.nominates) && free {
             self.path = Some(path);
             self.path_seen = now;

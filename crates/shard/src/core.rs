@@ -156,7 +156,7 @@ impl Core {
                     self.touch(place);
                 }
                 if valid_binding {
-                    self.learn_address(place, remote);
+                    self.learn_address(now, place, remote);
                 }
                 if restarted {
                     self.forget_retired(now, place);
@@ -173,11 +173,12 @@ impl Core {
     }
 
     /// A valid binding request came from there: media and DTLS may, too.
-    fn learn_address(&mut self, place: usize, remote: Remote) {
-        let old = self.by_address.insert(remote, place);
-        if old == Some(place) {
+    fn learn_address(&mut self, now: Instant, place: usize, remote: Remote) {
+        let old = self.by_address.get(&remote).copied();
+        if old == Some(place) || old.is_some_and(|owner| self.keeps_address(now, owner, place, remote)) {
             return;
         }
+        self.by_address.insert(remote, place);
         if let Some(other) = old.and_then(|o| self.peers.get_mut(o)).and_then(Option::as_deref_mut) {
             other.addresses.retain(|a| *a != remote);
         }
@@ -191,6 +192,14 @@ impl Core {
                 self.forget_address(oldest);
             }
         }
+    }
+
+    /// Two peers are said to be at one address. The one that is alive there stays, if the other is alive elsewhere: who
+    /// replays that one's check from this address would otherwise silence its owner. A peer without another way (one
+    /// that came again from its old port) gets it.
+    fn keeps_address(&self, now: Instant, owner: usize, claimant: usize, remote: Remote) -> bool {
+        let way = |place: usize| self.peers.get(place)?.as_deref()?.connection.live_remote(now);
+        way(owner) == Some(remote) && way(claimant).is_some_and(|w| w != remote)
     }
 
     fn forget_address(&mut self, remote: Remote) {

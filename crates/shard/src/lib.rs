@@ -4,6 +4,7 @@
 //! [`Shards::join`]; a program in this process enters by [`Shards::attach`]. No SDP, no codec, no async runtime and no
 //! blocking call is on a shard thread.
 
+mod announce;
 pub mod attach;
 mod branch;
 mod clock;

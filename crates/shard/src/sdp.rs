@@ -19,6 +19,7 @@ use str0m::net::{Protocol, TcpType};
 use str0m::rtp::Extension;
 use str0m::{Candidate, CandidateKind, IceCreds, Rtc};
 
+use crate::announce;
 use crate::connection::{Codecs, Connection, InLine};
 use crate::egress::{Class, LinePlan, PayloadType, Sender, keys};
 use crate::join::JoinError;
@@ -74,7 +75,9 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
     }
     check_payload_types(offer).map_err(|why| bad(&why))?;
     let offer = &for_str0m(offer);
-    let parsed = SdpOffer::from_sdp_string(offer).map_err(|_| bad(&"it does not parse (RFC 8866)"))?;
+    let listening = announce::listening(offer);
+    let parsed = SdpOffer::from_sdp_string(&announce::muted(offer))
+        .map_err(|_| bad(&"it does not parse (RFC 8866)"))?;
     let (mut rtc, keys) = keys::watch(|| build(&terms, now));
     let candidates = add_candidates(&mut rtc, terms.reach);
     let sessions = Sessions::new(terms.credentials.clone(), candidates, offer);
@@ -83,7 +86,7 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
     if answer.lines().filter(|l| l.starts_with("m=")).count() != lines {
         return Err(bad(&"an m-line of it does not parse (RFC 8866)"));
     }
-    let answer = candidates_in_use(answer);
+    let answer = announce::streams(&candidates_in_use(answer), &listening);
     let mut lines = Lines::sort(&rtc, &answer, terms.kind);
     let plays = terms.kind == ParticipantKind::Whep;
     if lines.outputs.is_empty() && (plays || lines.inputs.is_empty()) {
@@ -343,7 +346,7 @@ fn next_source(inputs: &[InLine], kind: MediaKind) -> Option<Source> {
     order.into_iter().find(|s| inputs.iter().all(|i| i.source != *s))
 }
 
-/// What a line was negotiated to be; its SSRCs come by [`take_streams`].
+/// What a line was negotiated to be. Where str0m has a stream for it, its SSRCs come by [`take_streams`].
 fn line_plan(rtc: &Rtc, answer: &str, mid: Mid, class: Class) -> Option<LinePlan> {
     let media = rtc.media(mid)?;
     let name = mid.to_string();
@@ -360,10 +363,11 @@ fn line_plan(rtc: &Rtc, answer: &str, mid: Mid, class: Class) -> Option<LinePlan
             payload_types.push(PayloadType { codec, number: **pt, rtx, red });
         }
     }
+    let (ssrc, rtx_ssrc) = announce::announced(section);
     Some(LinePlan {
         class,
-        ssrc: 0,
-        rtx_ssrc: None,
+        ssrc,
+        rtx_ssrc,
         payload_types,
         mid_extension: extension(section, MID_EXTENSION),
         level_extension: extension(section, LEVEL_EXTENSION),
@@ -373,7 +377,7 @@ fn line_plan(rtc: &Rtc, answer: &str, mid: Mid, class: Class) -> Option<LinePlan
     })
 }
 
-/// The SSRCs that str0m has announced are ours from here on: it sends nothing on them, and no report of them.
+/// SSRCs that str0m has announced are ours from here on: it sends nothing on them, and no report of them.
 pub(crate) fn take_streams(rtc: &mut Rtc, outputs: &mut [(Mid, LinePlan)]) {
     let mut api = rtc.direct_api();
     for (mid, plan) in outputs {
@@ -391,7 +395,7 @@ fn takes_red(section: &str, pt: u8) -> bool {
 }
 
 /// The value of an attribute of a section.
-fn attribute<'a>(section: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn attribute<'a>(section: &'a str, name: &str) -> Option<&'a str> {
     section.lines().find_map(|l| Some(l.strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
@@ -495,7 +499,7 @@ fn is_transport_wide(line: &str) -> bool {
 }
 
 /// Splits before each m-line.
-fn sections(sdp: &str) -> Vec<&str> {
+pub(crate) fn sections(sdp: &str) -> Vec<&str> {
     let mut starts: Vec<usize> = sdp.match_indices("\r\nm=").map(|(at, _)| at + 2).collect();
     starts.insert(0, 0);
     starts.push(sdp.len());

@@ -179,7 +179,21 @@ impl World {
     /// # Errors
     /// What the server says.
     pub fn try_join(&mut self, profile: Profile) -> Result<usize, JoinError> {
-        let (number, address) = self.place();
+        let place = self.place();
+        self.join_at(place, profile)
+    }
+
+    /// A client is gone without a word, and one that comes anew has its address. The old one is forgotten here; the
+    /// server does not know yet.
+    pub fn comes_again(&mut self, client: usize, profile: Profile) {
+        let address = self.clients[client].address;
+        self.network.remove(address);
+        let number = u16::try_from(client).expect("a world of few");
+        self.join_at((number, address), profile).expect("who has left may come");
+    }
+
+    fn join_at(&mut self, place: (u16, SocketAddr), profile: Profile) -> Result<usize, JoinError> {
+        let (number, address) = place;
         let request = profile.request();
         let offering = Offering::new(self.now, number, address, self.certificate.clone(), profile);
         let (now, offer) = (self.now, &offering.offer);
@@ -212,8 +226,12 @@ impl World {
         self.publishers.insert(number, Publisher { id, key, may_publish: publish, shard });
         let seed = self.rng.random();
         self.network.add(address, self.conditions.clone(), self.conditions.clone(), seed);
-        self.clients.push(offering.accept(self.now, joined));
-        usize::from(number)
+        let (number, client) = (usize::from(number), offering.accept(self.now, joined));
+        match self.clients.get_mut(number) {
+            Some(old) => *old = client,
+            None => self.clients.push(client),
+        }
+        number
     }
 
     /// Lets a client send its microphone, and its camera with so many pictures a second.

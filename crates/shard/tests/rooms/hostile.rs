@@ -190,6 +190,34 @@ fn replays_from_elsewhere_take_nothing_over() {
     assert_unaffected(&mut world, anna, ben);
 }
 
+/// A check of one peer, said again from the address of another, is valid: its integrity does not cover where it comes
+/// from. It must not make the other's datagrams the first one's.
+#[test]
+fn a_replayed_check_takes_no_address_from_another_peer() {
+    let (mut world, anna, ben) = talking(66);
+    let captured = world.captured.take().unwrap();
+    let address = |c: usize| world.clients[c].address;
+    for (of, from) in [(anna, address(ben)), (ben, address(anna))] {
+        let owner = address(of);
+        let check = captured.iter().rfind(|d| d.source == owner && d.bytes[..2] == [0, 1]).unwrap();
+        world.engine.handle_datagram(world.now, from, SERVER, &check.bytes);
+    }
+    world.finish();
+    assert_unaffected(&mut world, anna, ben);
+}
+
+/// Who comes again from the port that it had before, while the server still waits for its old connection, is heard.
+#[test]
+fn a_new_connection_gets_the_address_of_the_one_before_it() {
+    let (mut world, anna, ben) = talking(68);
+    world.comes_again(anna, Profile::new("anna-again"));
+    world.talk(anna, 20);
+    let before = frames_of(&world, ben, anna, Source::Microphone, 0);
+    world.run(Duration::from_secs(4));
+    assert!(frames_of(&world, ben, anna, Source::Microphone, 0) >= before + 140);
+    assert!(frames_of(&world, anna, ben, Source::Camera, 0) >= 55);
+}
+
 #[test]
 fn garbage_on_the_control_channel_gets_typed_errors() {
     let (mut world, anna, ben) = talking(64);

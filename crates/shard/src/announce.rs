@@ -1,0 +1,131 @@
+//! SSRCs of the lines on which a client only listens.
+//!
+//! str0m would make a stream for each of them, with a cache and counters that nobody uses, because sending is ours
+//! ([`crate::egress`]); what holds them stays as large when they are taken away (7 kB for two lines, 29 kB for a browser's
+//! eight). So it reads such lines as inactive, and what it would have said of them (RFC 3264, 6.1; RFC 5576, 4.1 and
+//! 4.2) is put into its answer here.
+
+use rand::Rng;
+use rand::distr::Alphanumeric;
+
+use crate::sdp::{attribute, sections};
+
+/// Characters of a CNAME: 95 bits (RFC 7022, 5 asks for 96 or so, drawn at random).
+const CNAME_CHARACTERS: usize = 16;
+
+/// For each m-line of an offer: on it the client only receives media.
+pub(crate) fn listening(offer: &str) -> Vec<bool> {
+    let (mut lines, mut is_media) = (Vec::new(), false);
+    for line in offer.lines().map(str::trim_end) {
+        if line.starts_with("m=") {
+            is_media = line.starts_with("m=audio ") || line.starts_with("m=video ");
+            lines.push(false);
+        } else if line == "a=recvonly"
+            && let Some(last) = lines.last_mut()
+        {
+            *last = is_media;
+        }
+    }
+    lines
+}
+
+/// The offer without them, for str0m.
+pub(crate) fn muted(offer: &str) -> String {
+    let line =
+        |l: &str| if l.trim_end() == "a=recvonly" { "a=inactive\r\n".to_owned() } else { l.to_owned() };
+    offer.split_inclusive('\n').map(line).collect()
+}
+
+/// str0m's answer to [`muted`], as one to the offer: where the client listens, we send, on SSRCs of our own.
+pub(crate) fn streams(answer: &str, listening: &[bool]) -> String {
+    let cname = crate::sdp::cname(answer).map_or_else(new_cname, str::to_owned);
+    let mut drawn = Vec::new();
+    let mut out = String::with_capacity(answer.len());
+    for (place, section) in sections(answer).into_iter().enumerate() {
+        let listens = place.checked_sub(1).and_then(|line| listening.get(line)) == Some(&true);
+        if !listens || is_refused(section) {
+            out.push_str(section);
+            continue;
+        }
+        out.push_str(&section.replacen("a=inactive\r\n", "a=sendonly\r\n", 1));
+        let ssrc = draw(&mut drawn, answer);
+        let rtx = section.contains(" rtx/").then(|| draw(&mut drawn, answer));
+        let msid = attribute(section, "msid").unwrap_or_default();
+        for ssrc in [Some(ssrc), rtx].into_iter().flatten() {
+            out.push_str(&format!("a=ssrc:{ssrc} cname:{cname}\r\na=ssrc:{ssrc} msid:{msid}\r\n"));
+        }
+        if let Some(rtx) = rtx {
+            out.push_str(&format!("a=ssrc-group:FID {ssrc} {rtx}\r\n"));
+        }
+    }
+    out
+}
+
+fn new_cname() -> String {
+    rand::rng().sample_iter(Alphanumeric).take(CNAME_CHARACTERS).map(char::from).collect()
+}
+
+/// An SSRC that nobody has here.
+fn draw(drawn: &mut Vec<u32>, answer: &str) -> u32 {
+    loop {
+        let ssrc = rand::rng().random_range(1..u32::MAX);
+        if !drawn.contains(&ssrc) && !answer.contains(&format!("a=ssrc:{ssrc} ")) {
+            drawn.push(ssrc);
+            return ssrc;
+        }
+    }
+}
+
+/// The SSRC that a section announces, and that of its retransmissions.
+pub(crate) fn announced(section: &str) -> (u32, Option<u32>) {
+    let number = |s: &str| s.parse().ok();
+    if let Some((ssrc, rtx)) =
+        attribute(section, "ssrc-group").and_then(|g| g.strip_prefix("FID ")?.split_once(' '))
+    {
+        return (number(ssrc).unwrap_or(0), number(rtx));
+    }
+    let ssrc = attribute(section, "ssrc").and_then(|s| s.split(' ').next());
+    (ssrc.and_then(number).unwrap_or(0), None)
+}
+
+/// RFC 3264, 6: with port 0.
+fn is_refused(section: &str) -> bool {
+    section.split(' ').nth(1) == Some("0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFFER: &str = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=recvonly\r\nm=video 9 UDP/TLS/RTP/SAVPF 96 97\r\na=mid:1\r\na=sendrecv\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:2\r\n";
+
+    #[test]
+    fn lines_that_only_listen_are_kept_from_str0m() {
+        assert_eq!(listening(OFFER), [true, false, false]);
+        assert_eq!(listening(&OFFER.replace("\r\n", "\n")), [true, false, false]);
+        let muted = muted(OFFER);
+        assert_eq!((muted.matches("a=inactive").count(), muted.matches("a=sendrecv").count()), (1, 1));
+    }
+
+    #[test]
+    fn each_gets_ssrcs_of_its_own() {
+        let line = |mid: u8, port: u8, rtx: &str| {
+            format!(
+                "m=video {port} UDP/TLS/RTP/SAVPF 96 97\r\na=mid:{mid}\r\na=inactive\r\na=msid:s t{mid}\r\n{rtx}"
+            )
+        };
+        let rtx = "a=rtpmap:97 rtx/90000\r\n";
+        let answer =
+            ["v=0\r\n".to_owned(), line(0, 9, rtx), line(1, 9, ""), line(2, 0, rtx), line(3, 9, rtx)]
+                .concat();
+        let said = streams(&answer, &[true, true, true, false]);
+        let parts = sections(&said);
+        let got: Vec<(u32, Option<u32>)> = parts[1..].iter().map(|s| announced(s)).collect();
+        assert!(got[0].0 != 0 && got[0].1.is_some_and(|rtx| rtx != got[0].0));
+        assert!(got[1].0 != 0 && got[1].0 != got[0].0 && got[1].1.is_none());
+        assert_eq!(got[2..], [(0, None); 2], "refused, and asked for by nobody");
+        assert!(parts[1].contains("a=sendonly\r\n") && parts[4].contains("a=inactive\r\n"));
+        assert!(parts[1].contains(&format!("a=ssrc:{} msid:s t0\r\n", got[0].0)));
+        assert_eq!(said.matches(" cname:").count(), 3);
+    }
+}
