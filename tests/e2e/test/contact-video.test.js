@@ -47,8 +47,10 @@ function checked({ pictures, keyed, sound }, fps) {
   const steps = readable.slice(1).map(([, n], i) => (n - readable[i][1] + ROUND) % ROUND);
   assert.ok(steps.every(step => step < ROUND / 2), `the pictures go forward: ${numbers}`);
   return readable.map(([at, number]) => {
-    const frames = Math.floor((at / 1000) * fps) % ROUND;
-    return [at, (((frames - number + ROUND) % ROUND) * 1000) / fps];
+    // Clocks of pages and server may be a little apart, to either side.
+    const round = (ROUND * 1000) / fps;
+    const late = (at - (number * 1000) / fps) % round;
+    return [at, late > round / 2 ? late - round : late];
   });
 }
 
@@ -95,7 +97,7 @@ test("a caller's camera is in the stream with its voice, through hold and anothe
   // Voice and picture are one clock's: a word stands as far behind its being said as the pictures around it behind theirs.
   const late = read.onset - said;
   const around = behind.filter(([at]) => Math.abs(at - read.onset) < 2_000);
-  assert.ok(late >= 0 && late < 1_000 && usual(behind) < 1_000, `sound ${late} ms, pictures ${usual(behind)} ms`);
+  assert.ok(late >= 0 && late < 1_000 && Math.abs(usual(behind)) < 1_000, `sound ${late} ms, pictures ${usual(behind)} ms`);
   assert.ok(Math.abs(late - usual(around)) < 250, `sound ${late} ms, pictures ${usual(around)} ms`);
 
   const { images, clip } = await reader.event("archive");
@@ -128,7 +130,7 @@ for (const [name, decoder] of Object.entries(CODECS)) {
     assert.equal((await ask(record, "POST", `${path}/media-streaming:stop`)).status, 200);
     const read = await reader.event("read");
     const behind = checked(read, camera.fps);
-    assert.ok(usual(behind) < 1_000, `${usual(behind)} ms behind`);
+    assert.ok(Math.abs(usual(behind)) < 1_000, `${usual(behind)} ms behind`);
     const { images, clip } = await reader.event("archive");
     assert.ok(images.length >= 3 && images.every(([shown, image]) => shown === null || shown === image), JSON.stringify(images));
     // Its sound is PCM, which MP4 players do not know.
