@@ -84,6 +84,8 @@ pub(crate) struct Clusters {
     open: Option<Open>,
     /// When the newest began: the time axis goes one way, and a cluster does not begin before the one before it.
     began_ms: u64,
+    /// The next picture is not before this.
+    next_picture_ms: u64,
 }
 
 #[derive(Debug)]
@@ -104,9 +106,11 @@ impl Clusters {
 
     /// The bytes of a picture, in the same way.
     pub(crate) fn picture(&mut self, frame: &Frame, track: u8) -> Vec<u8> {
-        let again = self.began_ms + MIN_KEYED_MS;
-        let cut = frame.key && !self.open.as_ref().is_some_and(|open| open.keyed && frame.at_ms < again);
-        let (mut bytes, relative) = self.place(frame.at_ms, frame.data.len(), cut);
+        let (at_ms, again_ms) = (frame.at_ms.max(self.next_picture_ms), self.began_ms + MIN_KEYED_MS);
+        let cut = frame.key && !self.open.as_ref().is_some_and(|open| open.keyed && at_ms < again_ms);
+        let (mut bytes, relative) = self.place(at_ms, frame.data.len(), cut);
+        // One that came late may have been before its cluster: no two have one time.
+        self.next_picture_ms = at_ms.max(self.began_ms) + 1;
         if let Some(open) = &mut self.open {
             open.keyed |= cut;
             open.pictured = true;
@@ -209,6 +213,10 @@ mod tests {
         let begun: Vec<u64> = (0..6).filter(|i| starts(&clusters.picture(&large(*i), 1))).collect();
         assert_eq!(begun, [0, 2, 4]);
         let early = clusters.picture(&Frame { at_ms: 1, key: true, data: Bytes::from_static(b"k") }, 1);
-        assert!(early.starts_with(&write::cluster_start(4)), "a cluster is not before the one before it");
+        // A cluster is not before the one before it, and a picture is behind the one before it.
+        let first = write::frame_block(1, 0, true, b"k");
+        assert_eq!(early, [write::cluster_start(6), first].concat());
+        let late = clusters.picture(&Frame { at_ms: 2, key: false, data: Bytes::from_static(b"v") }, 1);
+        assert_eq!(late, write::frame_block(1, 1, false, b"v"));
     }
 }

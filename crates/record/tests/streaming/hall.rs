@@ -51,6 +51,12 @@ impl Hall {
         Self { rooms: Arc::default(), keys: Arc::default(), base: Instant::now(), base_us }
     }
 
+    /// With the clock as it is now: what was opened just before has the same.
+    pub(crate) fn in_step(self) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - self.base.elapsed();
+        Self { base_us: u64::try_from(since.as_micros()).unwrap(), ..self }
+    }
+
     pub(crate) fn now_us(&self) -> u64 {
         self.base_us + u64::try_from(self.base.elapsed().as_micros()).unwrap()
     }
@@ -301,7 +307,7 @@ pub(crate) fn limits() -> Limits {
 pub(crate) async fn rig() -> (Hall, Store, Recorder) {
     let (hall, store) = (Hall::new(), store(Backend::memory(), Config::default()).await);
     let recorder = Recorder::new(store.clone(), hall.clone(), on(), limits());
-    (hall, store, recorder)
+    (hall.in_step(), store, recorder)
 }
 
 pub(crate) fn seconds(s: u64) -> Duration {
