@@ -63,6 +63,8 @@ pub struct Profile {
     pub transport: Transport,
     /// Offers audio with redundancy (RED), as Chromium does.
     pub red: bool,
+    /// How much of a voice is in a packet: 20 ms as browsers send by default, up to 60 ms.
+    pub packet_time: Duration,
     /// Asks for a key frame when pictures cannot be decoded for so long, and does not give up its way for half a minute
     /// (RFC 7675, 5.1), as browsers; `None`: never asks, and str0m's nine checks.
     pub patience: Option<Duration>,
@@ -88,6 +90,7 @@ impl Profile {
             transport_feedback: true,
             transport: Transport::Udp,
             red: false,
+            packet_time: Duration::from_millis(20),
             patience: None,
         }
     }
@@ -433,10 +436,15 @@ impl Client {
             _ => vec![None],
         };
         for (layer, rid) in (0..).zip(rids) {
-            self.senders.retain(|s| (s.source, s.layer) != (source, layer) || !s.stopped);
             let old = self.senders.iter_mut().find(|s| (s.source, s.layer) == (source, layer));
-            if old.is_none() {
-                let mut sender = Sender::new(self.number, (source, layer), rid, (mid, pt), now, fps);
+            if let Some(old) = old {
+                old.resume(now);
+            } else {
+                let interval = match source.kind() {
+                    MediaKind::Audio => self.profile.packet_time,
+                    MediaKind::Video => Duration::from_secs(1) / fps,
+                };
+                let mut sender = Sender::new(self.number, (source, layer), rid, (mid, pt), now, interval);
                 sender.red = red.then(|| Pt::from(RED));
                 self.senders.push(sender);
             }

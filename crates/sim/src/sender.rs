@@ -9,10 +9,8 @@ use str0m::rtp::{ExtensionValues, RtpWrite};
 
 use crate::stamp::Stamp;
 
-/// Opus packet time.
-const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
-/// An encoder that has fallen silent sends one packet of so many (Opus' DTX: one in 400 ms).
-const SILENT_INTERVALS: u32 = 20;
+/// An encoder that has fallen silent sends one packet in so long (Opus' DTX).
+const SILENT_TIME: Duration = Duration::from_millis(400);
 /// Levels from here on are silence, -dBov.
 const SILENCE: u8 = 100;
 /// The largest offset of a block of RED (RFC 2198, 3: 14 bits).
@@ -81,11 +79,11 @@ impl Sender {
         rid: Option<&'static str>,
         line: (Mid, Pt),
         now: Instant,
-        fps: u32,
+        interval: Duration,
     ) -> Self {
-        let audio = source.kind() == MediaKind::Audio;
-        let interval = if audio { AUDIO_INTERVAL } else { Duration::from_secs(1) / fps };
-        let ticks = if audio { 960 } else { 90_000 / fps };
+        let rate = if source.kind() == MediaKind::Audio { 48_000 } else { 90_000 };
+        let ticks = (interval.as_nanos() * rate).div_ceil(1_000_000_000);
+        let ticks = u32::try_from(ticks).expect("an interval of a test");
         let number = u32::from(publisher) * 16 + u32::from(layer);
         let size = match (rid, layer) {
             (Some(_), 0) => (320, 180),
@@ -120,6 +118,18 @@ impl Sender {
         }
     }
 
+    /// Goes on where it was stopped, as a browser's does: numbers that begin anew in one SSRC would be replays to SRTP.
+    pub(crate) fn resume(&mut self, now: Instant) {
+        if std::mem::take(&mut self.stopped) {
+            let missed =
+                now.saturating_duration_since(self.next).as_nanos().div_ceil(self.interval.as_nanos());
+            let missed = u32::try_from(missed).expect("less than years");
+            self.rtp_time = self.rtp_time.wrapping_add(self.ticks * missed);
+            self.next = now;
+            self.keyframe_wanted = true;
+        }
+    }
+
     pub(crate) fn mid(&self) -> Mid {
         self.line.0
     }
@@ -133,7 +143,8 @@ impl Sender {
             }
             self.frames += 1;
             let silent = self.source.kind() == MediaKind::Audio && self.level >= SILENCE;
-            let intervals = if silent { SILENT_INTERVALS } else { 1 };
+            let quiet = u32::try_from(SILENT_TIME.as_micros() / self.interval.as_micros()).unwrap_or(1);
+            let intervals = if silent { quiet } else { 1 };
             self.rtp_time = self.rtp_time.wrapping_add(self.ticks * intervals);
             self.next += self.interval * intervals;
         }

@@ -5,20 +5,20 @@ use std::time::Duration;
 use antiphon_base::Source;
 use antiphon_wire::control::{Follow, Pin, Policy, Request};
 use rand::Rng;
-use rand::seq::{IndexedRandom, IteratorRandom};
+use rand::seq::IndexedRandom;
 
 use crate::client::Profile;
 use crate::net::Way;
 use crate::world::World;
 
 /// Things that happen in a story.
-const STEPS: u32 = 40;
+pub(super) const STEPS: u32 = 40;
 /// Most who are there at once: as many names.
-const NAMES: [&str; 6] = ["anna", "ben", "cleo", "dan", "eva", "finn"];
+pub(super) const NAMES: [&str; 6] = ["anna", "ben", "cleo", "dan", "eva", "finn"];
 /// Pictures per second: few, since what is tested is what happens between them.
-const FPS: u32 = 5;
+pub(super) const FPS: u32 = 5;
 /// Announcements of the last steps arrive, too.
-const LAST_WORDS: Duration = Duration::from_secs(4);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(4);
 
 pub(super) fn play(world: &mut World) -> Vec<String> {
     let mut faults = Vec::new();
@@ -37,7 +37,7 @@ pub(super) fn play(world: &mut World) -> Vec<String> {
 }
 
 /// Comes, or comes back.
-fn enter(world: &mut World, crowd: usize) {
+pub(super) fn enter(world: &mut World, crowd: usize) {
     let rng = &mut world.rng;
     let name = *NAMES[..crowd].choose(rng).expect("two at least");
     let mut profile = Profile::new(name);
@@ -45,6 +45,8 @@ fn enter(world: &mut World, crowd: usize) {
         profile = profile.simulcast();
     }
     profile.red = rng.random_bool(0.5);
+    // Long packets, which are fewer, for most: time is better spent on more that happens.
+    profile.packet_time = Duration::from_millis(*[20, 60, 60].choose(rng).expect("three"));
     profile.audio_slots = rng.random_range(1..4);
     profile.video_slots = rng.random_range(1..5);
     let here = world.clients.iter().rposition(|c| c.profile.id == name);
@@ -70,12 +72,17 @@ fn enter(world: &mut World, crowd: usize) {
 }
 
 /// -dBov at which Opus stops sending (DTX).
-const SILENCE: u8 = 110;
+pub(super) const SILENCE: u8 = 110;
 
-fn act(world: &mut World, crowd: usize) {
-    let alive = (0..world.clients.len())
-        .filter(|c| !world.clients[*c].vanished && world.clients[*c].closed.is_none());
-    let Some(client) = alive.choose(&mut world.rng) else { return enter(world, crowd) };
+/// Those who are there.
+pub(super) fn alive(world: &World) -> Vec<usize> {
+    let is_here = |c: &usize| !world.clients[*c].vanished && world.clients[*c].closed.is_none();
+    (0..world.clients.len()).filter(is_here).collect()
+}
+
+pub(super) fn act(world: &mut World, crowd: usize) {
+    let alive = alive(world);
+    let Some(&client) = alive.choose(&mut world.rng) else { return enter(world, crowd) };
     match world.rng.random_range(0..15) {
         0 | 1 => enter(world, crowd),
         2 => world.vanish(client),

@@ -1,9 +1,11 @@
 //! Stories: what a room of people may do on networks of all kinds, drawn from a seed, with everything checked.
 //!
-//! Three of four seeds tell of people who come, go, vanish, come back, mute, pin, share and speak while their links break
-//! and heal (`chaos`); the fourth of a quiet room on whose links something bad happens and ends (`recovery`).
+//! Most seeds tell of people who come, go, vanish, come back, mute, pin, share and speak while their links break and heal
+//! (`chaos`); of each eight, one of the same in a meeting of half an hour (`meeting`), and two of a quiet room on whose
+//! links something bad happens and ends (`recovery`).
 
 mod chaos;
+mod meeting;
 mod recovery;
 
 use std::time::Duration;
@@ -47,7 +49,12 @@ pub fn tell(seed: u64) -> Outcome {
             let mut lag = || Duration::from_micros(world.rng.random_range(0..5_000));
             world.engine.lag = Lag { messages: lag(), media: lag() };
         }
-        let mut faults = if is_recovery { recovery::play(&mut world) } else { chaos::play(&mut world) };
+        let mut faults = match seed % 16 {
+            _ if is_recovery => recovery::play(&mut world),
+            // One on two shards, one on one.
+            5 | 14 => meeting::play(&mut world),
+            _ => chaos::play(&mut world),
+        };
         let report = world.check();
         faults.extend(report.faults);
         let metrics = world.engine.metrics();
