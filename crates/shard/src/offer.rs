@@ -123,6 +123,7 @@ impl Offered {
         let cname = sdp::cname(&self.text).unwrap_or("antiphon").to_owned();
         let sender = Sender::new(lines.outputs.into_iter().map(|(_, plan)| plan).collect(), cname);
         let ufrag = self.credentials.ufrag.clone();
+        self.keys.withhold();
         let sessions = Sessions::new(self.credentials, self.candidates, answer);
         let connection =
             Connection::new((self.rtc, self.keys), (sessions, self.reach), Vec::new(), sender, codecs, now);

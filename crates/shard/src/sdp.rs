@@ -111,6 +111,9 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
         && terms.kind != ParticipantKind::Whep
         && offer.lines().any(|l| l.starts_with("m=application"));
     let takes_bounds = lines.inputs.iter().any(|line| takes_remb(offer, &answer, line));
+    if lines.inputs.is_empty() {
+        keys.withhold();
+    }
     let mids = mids(&answer);
     let sender = Sender::new(lines.outputs.into_iter().map(|(_, plan)| plan).collect(), cname);
     let connection =

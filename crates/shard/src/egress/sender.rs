@@ -408,6 +408,9 @@ impl Sender {
         let mut first = None;
         self.queue.shrink_to(SMALL_QUEUE);
         self.pacer.trim();
+        if let Some(estimator) = &mut self.estimator {
+            estimator.trim();
+        }
         for line in self.lines.iter_mut().filter(|l| l.active) {
             line.trim();
             let Some(info) = line.report(now_us) else { continue };

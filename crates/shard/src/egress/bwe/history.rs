@@ -7,6 +7,8 @@ use antiphon_wire::rtcp::transport::{Feedback, REFERENCE_UNIT_US, REFERENCE_UNIT
 
 /// Packets remembered: three seconds of 12 Mbit/s without an answer.
 const MAX_PACKETS: usize = 4_096;
+/// Places for packets that are kept free: some 50 ms until the next message.
+const SPARE: usize = 8;
 /// What was not answered by then does not count any more.
 const MAX_AGE_US: u64 = 3_000_000;
 
@@ -86,6 +88,13 @@ impl History {
         }
         self.packets.push_back(Packet { at_us, bytes, cluster, state: State::Sent, name });
         self.next += 1;
+    }
+
+    /// Gives back what packets took that waited for the first messages. To be called now and then.
+    pub(super) fn trim(&mut self) {
+        if self.packets.capacity() > 4 * (self.packets.len() + SPARE) {
+            self.packets.shrink_to(2 * (self.packets.len() + SPARE));
+        }
     }
 
     /// Takes a message. Numbers that were never given, or are forgotten, or were answered before do not count.

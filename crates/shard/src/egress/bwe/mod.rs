@@ -142,6 +142,11 @@ pub(crate) struct Pace {
 }
 
 impl Estimator {
+    /// Gives back memory. To be called now and then.
+    pub(crate) fn trim(&mut self) {
+        self.history.trim();
+    }
+
     /// The transport sequence number of the packet that is being written.
     pub(crate) fn next_seq(&self) -> u16 {
         self.history.next_seq()
