@@ -182,6 +182,12 @@ impl Collector for RecordCollector {
                 "Blocks of sound that the store did not take in time",
                 now.blocks_dropped,
             ),
+            ("media_stream_frames", "Pictures of contacts that were handed to the store", now.frames),
+            (
+                "media_stream_frames_dropped",
+                "Pictures of contacts that were left out because store or sound did not keep up",
+                now.frames_dropped,
+            ),
             (
                 "media_streaming_events_dropped",
                 "Starts and stops that webhooks were not told of",

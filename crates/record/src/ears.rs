@@ -1,5 +1,5 @@
 //! What is heard of one contact: its own voice, and what it hears of the others. Packets and roster in, 20 ms of PCM per tick
-//! out. No clock, no I/O.
+//! out. Its eyes go with them: they look at one camera of the same roster. No clock, no I/O.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 use antiphon_base::{AudioCodec, Codec, ParticipantId, ParticipantKey, Source, TrackKey};
 use antiphon_media::mix::{Input, Listener, Selection, mix};
-use antiphon_media::playout::FRAMES_PER_SECOND;
+use antiphon_media::playout::{FRAME_US, FRAMES_PER_SECOND, Frame};
 use antiphon_media::voice::Voice;
 use antiphon_shard::{Roster, TapRequest};
 use antiphon_wire::control::{LeaveReason, ServerMessage};
 use antiphon_wire::rtp::Packet;
 
+use crate::eyes::{Eyes, Picture};
+use crate::interleave::{MAX_DELAY_US, USUAL_DELAY_US};
+use crate::matroska;
 use crate::options::Form;
 use crate::packets::{self, Packets, Placed};
 
@@ -40,6 +43,8 @@ pub(crate) struct Wanted {
     pub(crate) rate: u32,
     /// What the contact hears, too.
     pub(crate) others: bool,
+    /// Its camera, too.
+    pub(crate) video: bool,
 }
 
 impl Wanted {
@@ -64,6 +69,9 @@ pub(crate) struct Ears {
     voices: BTreeMap<TrackKey, Voice>,
     /// The contact's own, where it is wanted as it was sent.
     packets: Option<(TrackKey, Packets)>,
+    eyes: Eyes,
+    /// How much later than its capture its voice stands on the time axis.
+    delay_us: u64,
     /// Why the participant has left, if it has.
     left: Option<LeaveReason>,
 }
@@ -72,7 +80,8 @@ impl Ears {
     /// Ears for a participant of a room of which nothing is known yet.
     pub(crate) fn new(participant: ParticipantId, wanted: Wanted) -> Self {
         let (roster, voices) = (Roster::default(), BTreeMap::new());
-        Self { participant, wanted, roster, voices, packets: None, left: None }
+        let (eyes, delay_us) = (Eyes::default(), USUAL_DELAY_US);
+        Self { participant, wanted, roster, voices, packets: None, eyes, delay_us, left: None }
     }
 
     /// The room says something. The whole set of tracks to be tapped, if it changed.
@@ -130,11 +139,28 @@ impl Ears {
         wanted
     }
 
+    /// The contact's own camera, where it is wanted and there; and whether it is on.
+    fn camera(&self) -> Option<(TrackKey, bool)> {
+        let own = self.roster.participants().find(|p| p.id == self.participant)?;
+        let camera = own.tracks.iter().find(|t| t.source == Source::Camera && self.wanted.video)?;
+        Some((TrackKey { participant: own.key, source: Source::Camera }, !camera.muted))
+    }
+
     fn settle(&mut self) -> Option<Vec<TapRequest>> {
         let wanted = self.tracks();
-        if self.wanted.form == Form::Opus {
-            return self.settle_packets(&wanted);
-        }
+        let changed = match self.wanted.form {
+            Form::Opus => self.settle_packets(&wanted),
+            Form::Pcm => self.settle_voices(wanted),
+        };
+        let camera = self.camera().map(|(camera, _)| camera);
+        let looks_elsewhere = self.eyes.look_at(camera);
+        let heard = self.packets.iter().map(|(track, _)| *track).chain(self.voices.keys().copied());
+        let tap = |track| TapRequest { track, max_height: None };
+        (changed || looks_elsewhere).then(|| heard.chain(camera).map(tap).collect())
+    }
+
+    /// Whether something changed.
+    fn settle_voices(&mut self, wanted: BTreeMap<TrackKey, AudioCodec>) -> bool {
         let before: Vec<TrackKey> = self.voices.keys().copied().collect();
         self.voices.retain(|track, voice| wanted.get(track) == Some(&voice.codec()));
         for (track, codec) in wanted {
@@ -145,34 +171,69 @@ impl Ears {
                 }
             }
         }
-        let changed = !self.voices.keys().copied().eq(before);
-        changed.then(|| self.voices.keys().map(|t| TapRequest { track: *t, max_height: None }).collect())
+        !self.voices.keys().copied().eq(before)
     }
 
-    fn settle_packets(&mut self, wanted: &BTreeMap<TrackKey, AudioCodec>) -> Option<Vec<TapRequest>> {
+    /// Whether something changed.
+    fn settle_packets(&mut self, wanted: &BTreeMap<TrackKey, AudioCodec>) -> bool {
         let opus = wanted.iter().find(|(_, codec)| **codec == AudioCodec::Opus).map(|(track, _)| *track);
-        if opus == self.packets.as_ref().map(|(track, _)| *track) {
-            return None;
+        let changed = opus != self.packets.as_ref().map(|(track, _)| *track);
+        if changed {
+            self.packets = opus.map(|track| (track, Packets::new()));
         }
-        self.packets = opus.map(|track| (track, Packets::new()));
-        Some(opus.map(|track| TapRequest { track, max_height: None }).into_iter().collect())
+        changed
     }
 
-    /// A packet of a tapped track.
-    pub(crate) fn packet(&mut self, packet: &Arc<Packet>) {
+    /// A packet of a tapped track. Gives the track and layer of which a key frame is to be asked for now.
+    pub(crate) fn packet(&mut self, packet: &Arc<Packet>) -> Option<(TrackKey, u8)> {
         if let Some((_, packets)) = self.packets.as_mut().filter(|(track, _)| *track == packet.track) {
             packets.packet(packet);
         }
         if let Some(voice) = self.voices.get_mut(&packet.track) {
             voice.packet(packet);
         }
+        self.look(packet)
+    }
+
+    /// A packet of a tapped track, of which only pictures are taken.
+    pub(crate) fn look(&mut self, packet: &Arc<Packet>) -> Option<(TrackKey, u8)> {
+        Some((packet.track, self.eyes.packet(packet)?))
+    }
+
+    /// Whether a first picture is to be expected, of a camera that is on.
+    pub(crate) fn expects_picture(&self) -> bool {
+        self.eyes.form().is_none() && self.camera().is_some_and(|(_, on)| on)
+    }
+
+    /// What a decoder has to be told of the camera's pictures, once there was one.
+    pub(crate) fn form(&self) -> Option<Arc<matroska::Form>> {
+        self.eyes.form().cloned()
+    }
+
+    /// Pictures since this was asked last.
+    pub(crate) fn pictures(&mut self) -> impl Iterator<Item = Picture> {
+        self.eyes.pictures()
+    }
+
+    /// How much later than its capture the voice stands on the time axis.
+    pub(crate) fn delay_us(&self) -> u64 {
+        self.delay_us
+    }
+
+    /// The voice of `capture_us` stands at `place_us`.
+    fn placed(&mut self, place_us: u64, capture_us: u64) {
+        self.delay_us = place_us.saturating_sub(capture_us).min(MAX_DELAY_US);
     }
 
     /// The next 20 ms, due at `due_us` since the Unix epoch. What is not there is silence.
     pub(crate) fn tick(&mut self, due_us: u64) -> Heard {
         if self.wanted.form == Form::Opus {
-            let packets = self.packets.as_mut().map(|(_, packets)| packets.tick(due_us));
-            return Heard::Opus(packets.unwrap_or_else(packets::nothing));
+            let Some((_, packets)) = &mut self.packets else { return Heard::Opus(packets::nothing()) };
+            let heard = packets.tick(due_us);
+            if let Some((at_us, capture_us)) = packets.newest() {
+                self.placed(due_us - FRAME_US + at_us, capture_us);
+            }
+            return Heard::Opus(heard);
         }
         let own = self.key().map(|participant| TrackKey { participant, source: Source::Microphone });
         let mut from = None;
@@ -180,18 +241,23 @@ impl Ears {
         for (track, voice) in &mut self.voices {
             let heard = voice.tick(due_us);
             if Some(*track) == own {
-                from = Some(heard.frame.samples);
+                from = Some(heard.frame);
             } else if !heard.frame.silence {
                 others.push((track.participant, heard.frame));
             }
         }
         let len = frame_len(self.wanted.rate);
         let to = if self.wanted.others { self.mixed(len, &others) } else { Arc::from([]) };
-        Heard::Pcm { from: from.unwrap_or_else(|| silence(len)), to }
+        let said = from.as_ref().filter(|frame| !frame.silence && !frame.gap);
+        if let Some(capture_us) = said.map(|frame| frame.capture_us) {
+            // What is due now was said in the 20 ms before.
+            self.placed(due_us - FRAME_US, capture_us);
+        }
+        Heard::Pcm { from: from.map_or_else(|| silence(len), |frame| frame.samples), to }
     }
 
-    fn mixed(&self, len: usize, others: &[(ParticipantKey, antiphon_media::playout::Frame)]) -> Arc<[i16]> {
-        let input = |(participant, frame): &(ParticipantKey, antiphon_media::playout::Frame)| {
+    fn mixed(&self, len: usize, others: &[(ParticipantKey, Frame)]) -> Arc<[i16]> {
+        let input = |(participant, frame): &(ParticipantKey, Frame)| {
             (*participant, Arc::clone(&frame.samples), frame.level)
         };
         let all: Vec<_> = others.iter().map(input).collect();

@@ -24,24 +24,35 @@ pub struct Run {
     pub first: FragmentNumber,
     /// The last fragment, itself part of it.
     pub last: Option<FragmentNumber>,
+    /// The contact's camera was to be kept, too.
+    pub video: bool,
 }
+
+/// At the end of a run's text.
+const VIDEO: &str = "video";
 
 impl Run {
     fn to_text(&self) -> String {
         let stop = self.stop_ms.map(|ms| ms.to_string()).unwrap_or_default();
         let last = self.last.map(|n| n.to_string()).unwrap_or_default();
-        format!("{},{stop},{},{last}", self.start_ms, self.first)
+        let video = if self.video { ",video" } else { "" };
+        format!("{},{stop},{},{last}{video}", self.start_ms, self.first)
     }
 
     fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split(',').collect();
-        let [start, stop, first, last] = parts[..] else { return None };
+        let (start, stop, first, last, video) = match parts[..] {
+            [start, stop, first, last] => (start, stop, first, last, false),
+            [start, stop, first, last, VIDEO] => (start, stop, first, last, true),
+            _ => return None,
+        };
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         Some(Self {
             start_ms: start.parse().ok()?,
             stop_ms: given(stop).map(|t| t.parse()).transpose().ok()?,
             first: first.parse().ok()?,
             last: given(last).map(|t| t.parse()).transpose().ok()?,
+            video,
         })
     }
 }
@@ -107,11 +118,11 @@ impl History {
             None if self.running => "IN_PROGRESS",
             None => "INTERRUPTED",
         };
-        let recording = |run: &Run| {
+        let recording = |run: &Run, kind: &str| {
             let mut recording = json!({
                 "StorageType": "KINESIS_VIDEO_STREAM",
                 "Location": self.stream.arn.as_str(),
-                "MediaStreamType": "AUDIO",
+                "MediaStreamType": kind,
                 "ParticipantType": "CUSTOMER",
                 "FragmentStartNumber": run.first.to_string(),
                 "StartTimestamp": run.start_ms.to_string(),
@@ -126,12 +137,17 @@ impl History {
             recording
         };
         let attributes = self.attributes();
+        let kinds = |run: &Run| if run.video { &["AUDIO", "VIDEO"][..] } else { &["AUDIO"] };
+        let all = self.runs.iter().flat_map(|run| kinds(run).iter().map(|kind| recording(run, kind)));
+        let video = self.runs.iter().any(|run| run.video);
+        let streams = [Some("AUDIO"), video.then_some("VIDEO")];
+        let streams: Vec<Value> = streams.into_iter().flatten().map(|kind| json!({ "Type": kind })).collect();
         json!({
             "ContactId": self.contact,
             "InitialContactId": self.contact,
             "Channel": "VOICE",
-            "MediaStreams": [{ "Type": "AUDIO" }],
-            "Recordings": self.runs.iter().map(recording).collect::<Vec<_>>(),
+            "MediaStreams": streams,
+            "Recordings": all.collect::<Vec<_>>(),
             "ContactData": {
                 "Attributes": {},
                 "Channel": "VOICE",
@@ -190,15 +206,21 @@ mod tests {
 
     fn run(start_ms: u64, stop: Option<u64>) -> Run {
         let number = |ms| FragmentNumber::new(ms, ms, 1);
-        Run { start_ms, stop_ms: stop, first: number(start_ms), last: stop.map(number) }
+        Run {
+            start_ms,
+            stop_ms: stop,
+            first: number(start_ms),
+            last: stop.map(number),
+            video: start_ms.is_multiple_of(2),
+        }
     }
 
     #[test]
     fn runs_come_back_and_made_up_ones_do_not() {
-        for run in [run(5, Some(9)), run(7, None)] {
+        for run in [run(5, Some(9)), run(7, None), run(8, Some(9)), run(10, None)] {
             assert_eq!(Run::parse(&run.to_text()), Some(run));
         }
-        for bad in ["", ",,,", "1,2,3", "x,,5,", "1,,,", "1,2,3,4,5"] {
+        for bad in ["", ",,,", "1,2,3", "x,,5,", "1,,,", "1,2,3,4,5", "5,,,,video"] {
             assert_eq!(Run::parse(bad), None, "{bad}");
         }
         let text = run(u64::MAX, Some(u64::MAX)).to_text();

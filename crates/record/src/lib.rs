@@ -6,12 +6,14 @@
 //! in Matroska, fragments of a second, found by number and by time.
 //!
 //! - [`Recorder::start`] enters the contact's room unseen, by a [`Door`](antiphon_shard::Door), and taps its microphone.
-//! - Packets become 20 ms of PCM per tick (`ears`), those blocks on a time axis (`blocks`), those go by a bounded queue to a task
-//!   that feeds a session of the store (`writer`). A store that is slow loses that contact blocks, which are counted, and delays nobody.
+//! - Packets become 20 ms of PCM per tick (`ears`), those blocks on a time axis (`blocks`), those go by a bounded queue (`writer`) to a
+//!   task that feeds a session of the store (`feed`). A store that is slow loses that contact blocks, which are counted, and delays nobody.
+//! - Where its camera is asked for, pictures as they were sent (`eyes`) stand between the blocks (`interleave`).
 //! - [`Sound`] reads it back.
 //!
 //! [`rooms`] keeps whole rooms, each track as it was sent.
 
+mod axis;
 mod blocks;
 mod clock;
 mod contact;
@@ -20,11 +22,16 @@ mod documents;
 mod ears;
 mod error;
 mod events;
+mod eyes;
+mod feed;
 #[doc(hidden)]
 pub mod fuzzing;
+mod gate;
 mod history;
 mod in_force;
+mod interleave;
 mod listen;
+mod matroska;
 mod options;
 mod packets;
 mod reading;
@@ -33,6 +40,7 @@ pub mod rooms;
 mod settings;
 mod sound;
 mod streaming;
+mod take;
 pub mod wav;
 mod writer;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use antiphon_base::{ErrorKind, ParticipantId, RoomName};
+use antiphon_base::{ErrorKind, ParticipantId, RoomName, TrackKey};
 use antiphon_shard::{AttachCommand, AttachEvent, AttachRequest, Door, Grants, JoinError, Place};
 use antiphon_wire::control::{ParticipantKind, ServerMessage};
 use antiphon_wire::rtp::Packet;
@@ -13,6 +13,8 @@ use crate::ears::Ears;
 
 /// A room says who is in it as soon as somebody enters; one that is silent for so long is not going to.
 const ROSTER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a start waits for the first picture: a key frame that has to be asked for twice.
+const FIRST_PICTURE: Duration = Duration::from_secs(1);
 /// Packets taken in one go before the clock is looked at again.
 const BATCH: usize = 256;
 
@@ -63,10 +65,43 @@ impl Here {
         }
     }
 
+    /// A packet came.
+    pub(crate) fn packet(&mut self, packet: &Arc<Packet>) {
+        let wanted = self.ears.packet(packet);
+        self.ask(wanted);
+    }
+
     /// Takes packets that wait.
     pub(crate) fn take(&mut self) {
-        for packet in std::iter::from_fn(|| self.place.media.try_recv().ok()).take(BATCH) {
-            self.ears.packet(&packet);
+        for _ in 0..BATCH {
+            let Ok(packet) = self.place.media.try_recv() else { return };
+            self.packet(&packet);
+        }
+    }
+
+    /// Waits for the first picture of a camera that is on, so that the first header of a stream can tell what it is. What is heard
+    /// meanwhile was before the start.
+    pub(crate) async fn first_picture(&mut self) {
+        let looking = async {
+            while self.ears.expects_picture() {
+                match next(Some(&self.place)).await {
+                    Happening::Event(event) => self.event(event),
+                    Happening::Packet(packet) => {
+                        let wanted = self.ears.look(&packet);
+                        self.ask(wanted);
+                    }
+                    Happening::End => return,
+                }
+            }
+        };
+        // If it does not come, the sound begins without it.
+        let _ = tokio::time::timeout(FIRST_PICTURE, looking).await;
+    }
+
+    /// A key frame of a track's layer, if one is wanted. One that is not asked for is wanted again.
+    fn ask(&self, wanted: Option<(TrackKey, u8)>) {
+        if let Some((track, layer)) = wanted {
+            (self.place.say)(AttachCommand::Keyframe { track, layer });
         }
     }
 }

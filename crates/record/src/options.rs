@@ -11,12 +11,13 @@ const MAX_TAGS: usize = 20;
 const MAX_TAG_NAME_BYTES: usize = 128;
 const MAX_TAG_VALUE_BYTES: usize = 256;
 /// Names that the streams themselves use.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "ContactId",
     "InstanceId",
     "MimeType",
     "AUDIO_FROM_CUSTOMER",
     "AUDIO_TO_CUSTOMER",
+    "VIDEO_FROM_CUSTOMER",
     "Events",
     "Room",
     "Source",
@@ -43,13 +44,15 @@ pub struct Options {
     pub sample_rate: u32,
     /// What the contact hears is kept as a second track.
     pub to_customer: bool,
+    /// The contact's camera is kept as a further track, as it was sent.
+    pub video: bool,
     /// The stream's metadata, in each fragment and on the stream.
     pub tags: BTreeMap<String, String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { codec: Form::Pcm, sample_rate: 8_000, to_customer: false, tags: BTreeMap::new() }
+        Self { codec: Form::Pcm, sample_rate: 8_000, to_customer: false, video: false, tags: BTreeMap::new() }
     }
 }
 
@@ -90,6 +93,7 @@ mod tests {
             tag("", ""),
             tag("AWS_X", ""),
             tag("ContactId", "other"),
+            tag("VIDEO_FROM_CUSTOMER", "1"),
             tag("Run.0", ""),
             tag("x", &"v".repeat(257)),
             (0..21).map(|i| (i.to_string(), String::new())).collect(),
@@ -99,6 +103,7 @@ mod tests {
         assert!(Options { sample_rate: 44_100, ..Options::default() }.check().is_err());
         let opus = Options { codec: Form::Opus, ..Options::default() };
         opus.check().unwrap();
+        Options { video: true, ..opus.clone() }.check().unwrap();
         assert!(Options { to_customer: true, ..opus }.check().is_err());
         Options { tags: tag("Queue", "sales"), ..Options::default() }.check().unwrap();
     }

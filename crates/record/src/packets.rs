@@ -39,11 +39,12 @@ pub(crate) struct Packets {
     buffer: Buffer,
     /// Ticks of the next 20 ms that a longer packet has covered.
     carry: u32,
+    newest: Option<(u64, u64)>,
 }
 
 impl Packets {
     pub(crate) fn new() -> Self {
-        Self { buffer: Buffer::new(AudioCodec::Opus), carry: 0 }
+        Self { buffer: Buffer::new(AudioCodec::Opus), carry: 0, newest: None }
     }
 
     /// A packet came.
@@ -56,6 +57,7 @@ impl Packets {
     /// The next 20 ms, due at `due_us`.
     pub(crate) fn tick(&mut self, due_us: u64) -> Vec<Placed> {
         let mut filled = std::mem::take(&mut self.carry);
+        self.newest = None;
         let mut out: Vec<Placed> = Vec::new();
         for _ in 0..MAX_PIECES {
             if filled >= FRAME {
@@ -64,6 +66,7 @@ impl Packets {
             let at_ms = u64::from(filled / TICKS_PER_MS);
             match self.buffer.pop(due_us, FRAME - filled) {
                 Playout::Packet(packet) => {
+                    self.newest = Some((at_ms * 1_000, packet.capture_us));
                     filled += packet_duration(AudioCodec::Opus, &packet.payload);
                     out.push((at_ms, packet.payload));
                 }
@@ -79,6 +82,11 @@ impl Packets {
         }
         self.carry = filled.saturating_sub(FRAME);
         out
+    }
+
+    /// Of the newest packet of the last tick: how many microseconds into it it begins, and when it was captured.
+    pub(crate) fn newest(&self) -> Option<(u64, u64)> {
+        self.newest
     }
 }
 

@@ -25,7 +25,7 @@ use crate::options::{Form, Options};
 use crate::rooms::Recordings;
 use crate::settings::{Limits, Settings};
 use crate::streaming::{COMMANDS, Command, Streaming, Where};
-use crate::writer::{Layout, Opened};
+use crate::writer::{Layout, Opened, Source};
 
 /// The names that readers tell the tracks by.
 pub(crate) const FROM_CUSTOMER: &str = "AUDIO_FROM_CUSTOMER";
@@ -51,6 +51,10 @@ pub struct Metrics {
     pub failed: u64,
     /// Blocks of sound that were dropped because the store did not keep up.
     pub blocks_dropped: u64,
+    /// Pictures of contacts that were handed to the store.
+    pub frames: u64,
+    /// Pictures that were dropped because the store, or the sound, did not keep up.
+    pub frames_dropped: u64,
     /// Events that were not told to who asked for [`Events`].
     pub events_dropped: u64,
     /// Settings were set and cannot be read, so nothing can be started.
@@ -61,7 +65,7 @@ pub struct Metrics {
 struct Counters {
     refused_at_limit: AtomicU64,
     failed: AtomicU64,
-    blocks_dropped: Arc<AtomicU64>,
+    written: crate::feed::Counters,
 }
 
 pub(crate) struct Inner {
@@ -328,7 +332,9 @@ impl Recorder {
             contacts_forgotten: contacts.forgotten,
             refused_at_limit: counters.refused_at_limit.load(Ordering::Relaxed),
             failed: counters.failed.load(Ordering::Relaxed),
-            blocks_dropped: counters.blocks_dropped.load(Ordering::Relaxed),
+            blocks_dropped: counters.written.blocks_dropped.load(Ordering::Relaxed),
+            frames: counters.written.frames.load(Ordering::Relaxed),
+            frames_dropped: counters.written.frames_dropped.load(Ordering::Relaxed),
             events_dropped: self.0.teller.dropped(),
             settings_unreadable: self.settings_source() == Source::Unreadable,
         }
@@ -370,22 +376,28 @@ impl Inner {
         settings: &Settings,
         options: &Options,
     ) -> Result<History, Error> {
-        let wanted = Wanted { form: options.codec, rate: options.sample_rate, others: options.to_customer };
+        let wanted = Wanted {
+            form: options.codec,
+            rate: options.sample_rate,
+            others: options.to_customer,
+            video: options.video,
+        };
         // First whether it is there: for who is not, nothing is created.
         let ears = Ears::new(place.1.clone(), wanted);
-        let here = Here::enter(&*self.door, &place.0, ears).await?;
+        let mut here = Here::enter(&*self.door, &place.0, ears).await?;
         if !here.ears.present() {
             return Err(Error::NotPresent);
         }
+        here.first_picture().await;
         let stream = self.stream(id, settings, options).await?;
         let name = StreamRef::Name(stream.name.clone());
-        let opened =
-            Opened::new(&self.store, &name, layout(id, settings, options), self.clock.now_ms()).await?;
+        let source =
+            Source { store: self.store.clone(), stream: name.clone(), layout: layout(id, settings, options) };
+        let opened = Opened::new(source, here.ears.form(), self.clock.now_ms()).await?;
         let start = Instant::now();
         let start_ms = self.clock.us(start) / 1_000;
-        let dropped = self.counters.blocks_dropped.clone();
-        let (writer, first) = opened.start(start_ms, self.clock, dropped).await?;
-        let run = Run { start_ms, stop_ms: None, first, last: None };
+        let (writer, first) = opened.start(start_ms, self.clock, self.counters.written.clone()).await?;
+        let run = Run { start_ms, stop_ms: None, first, last: None, video: options.video };
         if let Err(error) = self.note(&name, RunChange::Started(&run), Some(&place.0)).await {
             // It would be a stream that nobody can find.
             writer.finish().await;

@@ -14,6 +14,7 @@ use crate::blocks::{Block, Blocks};
 use crate::clock::Clock;
 use crate::ears::{Ears, Heard, Wanted};
 use crate::events::Why;
+use crate::interleave::Interleave;
 use crate::listen::{Happening, Here, next};
 use crate::writer::Writer;
 
@@ -67,6 +68,7 @@ pub(crate) struct Ended {
 /// What changes while it runs.
 struct State {
     blocks: Blocks,
+    pictures: Interleave,
     /// How many were written.
     ticks: u64,
     due: Instant,
@@ -84,6 +86,7 @@ impl Streaming {
         let tracks = 1 + usize::from(self.wanted.others);
         let mut state = State {
             blocks: Blocks::new(self.wanted.rate, tracks, self.start_ms),
+            pictures: Interleave::new(self.start_ms, self.writer.frames_dropped()),
             ticks: 0,
             due: self.start + TICK,
             stop_at: None,
@@ -103,11 +106,11 @@ impl Streaming {
                 },
                 happening = happening => self.happened(happening),
             }
+            self.see(&mut state);
             self.look(&mut state).await;
         }
-        for block in state.blocks.finish() {
-            self.writer.block(block);
-        }
+        let rest = state.blocks.finish();
+        self.write(&mut state, rest);
         // Out of the room before the store is waited for.
         self.here = None;
         Ended { stop_ms: state.stop_ms, finished: self.writer.finish().await, why: state.why }
@@ -116,6 +119,25 @@ impl Streaming {
     fn end(&self, state: &mut State, now: Instant) {
         state.stop_at.get_or_insert(now + TAIL);
         state.stop_ms = self.clock.us(now) / 1_000;
+    }
+
+    /// Takes pictures that have come.
+    fn see(&mut self, state: &mut State) {
+        let Some(here) = &mut self.here else { return };
+        let (delay_us, now_us) = (here.ears.delay_us(), self.clock.us(Instant::now()));
+        for picture in here.ears.pictures() {
+            state.pictures.push(picture, delay_us, now_us);
+        }
+    }
+
+    /// Sound, and the pictures that stand before it.
+    fn write(&mut self, state: &mut State, blocks: Vec<Block>) {
+        for block in blocks {
+            for picture in state.pictures.until(block.at_ms) {
+                self.writer.picture(picture);
+            }
+            self.writer.block(block);
+        }
     }
 
     /// All frames that are due.
@@ -145,7 +167,8 @@ impl Streaming {
                     packets.into_iter().map(block).collect()
                 }
             };
-            blocks.into_iter().for_each(|block| self.writer.block(block));
+            self.see(state);
+            self.write(state, blocks);
             state.due += TICK;
             state.ticks += 1;
         }
@@ -156,7 +179,7 @@ impl Streaming {
         match happening {
             Happening::Event(event) => here.event(event),
             Happening::Packet(packet) => {
-                here.ears.packet(&packet);
+                here.packet(&packet);
                 here.take();
             }
             Happening::End => self.here = None,

@@ -7,11 +7,11 @@ use antiphon_store::{FragmentInfo, Start, StreamRef};
 use bytes::Bytes;
 
 use super::footage::{Footage, Piece};
-use super::matroska::{Clusters, Container, Form};
-use super::take::Frame;
 use super::wave::{RATE, Wave};
 use super::{Recording, Recordings, names};
 use crate::error::Error;
+use crate::matroska::{Clusters, Container, Form};
+use crate::take::Frame;
 use crate::wav;
 
 /// How far before the wanted part a key frame is looked for: they are asked for every ten seconds.

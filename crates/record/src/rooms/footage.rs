@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use antiphon_store::{FragmentNumber, Reader};
 
-use super::matroska::Form;
-use super::take::Frame;
 use crate::clock::Clock;
 use crate::documents::{Documents, Part, Tail};
+use crate::matroska::Form;
+use crate::take::Frame;
 
 /// What comes out.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,16 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use antiphon_store::{Finished, NewStream, Session, Store, StreamRef, Timecodes};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::matroska::{Clusters, Container, Form};
-use super::take::Frame;
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::gate::{Exit, Gate};
+use crate::matroska::{Clusters, Container, Form};
+use crate::take::Frame;
 
 /// Frames of a track that wait for the store: half a minute of sound, or of pictures.
 const MAX_WAITING_FRAMES: usize = 1_500;
@@ -46,11 +47,9 @@ pub(crate) struct NewKeep {
 /// A track that is being kept.
 pub(crate) struct Keep {
     pieces: mpsc::Sender<Piece>,
-    bytes: Arc<AtomicUsize>,
+    gate: Gate,
     there: Arc<AtomicBool>,
     counters: Arc<Counters>,
-    /// A frame was lost that later ones may need.
-    broken: bool,
     task: JoinHandle<Option<Finished>>,
 }
 
@@ -58,8 +57,8 @@ impl Keep {
     /// Makes the stream, and takes frames for it meanwhile.
     pub(crate) fn start(store: &Store, clock: Clock, new: NewKeep, counters: Arc<Counters>) -> Self {
         let (pieces, waiting) = mpsc::channel(MAX_WAITING_FRAMES);
-        let (bytes, there) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let run = Run { store: store.clone(), clock, bytes: bytes.clone(), there: there.clone() };
+        let (gate, there) = (Gate::new(MAX_WAITING_BYTES), Arc::new(AtomicBool::new(false)));
+        let run = Run { store: store.clone(), clock, exit: gate.exit(), there: there.clone() };
         let counted = counters.clone();
         let task = tokio::spawn(async move {
             match run.run(new, waiting).await {
@@ -71,7 +70,7 @@ impl Keep {
                 }
             }
         });
-        Self { pieces, bytes, there, counters, broken: false, task }
+        Self { pieces, gate, there, counters, task }
     }
 
     /// Whether its stream can be read.
@@ -81,26 +80,10 @@ impl Keep {
 
     /// Hands over a frame without waiting.
     pub(crate) fn frame(&mut self, frame: Frame) {
-        let len = frame.data.len();
-        let fits = self.bytes.load(Ordering::Relaxed) + len <= MAX_WAITING_BYTES;
-        if !fits || (self.broken && !frame.key) {
-            self.lost();
-            return;
-        }
-        // Before it is taken: the task takes it off again.
-        self.bytes.fetch_add(len, Ordering::Relaxed);
-        if self.pieces.try_send(Piece::Frame(frame)).is_ok() {
-            self.broken = false;
-            self.counters.frames.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.bytes.fetch_sub(len, Ordering::Relaxed);
-            self.lost();
-        }
-    }
-
-    fn lost(&mut self) {
-        self.broken = true;
-        self.counters.frames_dropped.fetch_add(1, Ordering::Relaxed);
+        let (bytes, key) = (frame.data.len(), frame.key);
+        let kept = self.gate.pass(bytes, key, || self.pieces.try_send(Piece::Frame(frame)).is_ok());
+        let counter = if kept { &self.counters.frames } else { &self.counters.frames_dropped };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A pause: what came before it is stored now.
@@ -123,7 +106,7 @@ impl Keep {
 struct Run {
     store: Store,
     clock: Clock,
-    bytes: Arc<AtomicUsize>,
+    exit: Exit,
     there: Arc<AtomicBool>,
 }
 
@@ -151,7 +134,7 @@ impl Run {
                 kept = self.piece(&mut session, &mut clusters, &form, &piece).await;
             }
             if let Piece::Frame(frame) = piece {
-                self.bytes.fetch_sub(frame.data.len(), Ordering::Relaxed);
+                self.exit.took(frame.data.len());
             }
         }
         let finished = session.finish(true, self.clock.now_ms()).await;

@@ -5,16 +5,13 @@
 //! - Each track is a stream of its own (`keep`), made of packets without decoding (`take`), at its place on one time axis (`axis`).
 //! - [`Recordings::track`] reads one back as WebM, Matroska or WAV, also while it grows; [`Recordings::timeline`] what happened.
 
-mod axis;
 mod file;
 mod footage;
 mod keep;
 mod manage;
-mod matroska;
 mod names;
 mod options;
 mod run;
-mod take;
 mod timeline;
 mod wave;
 

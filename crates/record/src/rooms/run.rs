@@ -19,17 +19,19 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::keep::{Counters, Keep, NewKeep};
-use super::matroska::Form;
 use super::names::{self, TrackTags};
-use super::take::{Frame, Take, Taken};
 use super::timeline::Timeline;
 use super::{Status, Track};
 use crate::clock::Clock;
+use crate::matroska::Form;
+use crate::take::{Frame, Take, Taken};
 
 /// How often it is looked whether something waits in vain.
 const TICK: Duration = Duration::from_millis(100);
 /// The timeline is cut into fragments so often: a listing of it in a call is that old at most.
 const TIMELINE_CUT: Duration = Duration::from_secs(1);
+/// A key frame is asked for so often, so that any part of a recording can be shown without what is long before it.
+const KEY_EVERY_US: u64 = 10_000_000;
 /// Packets taken in one go before events are looked at again.
 const BATCH: usize = 256;
 
@@ -304,7 +306,7 @@ impl Run {
             return false;
         }
         let fits = state.tracks.len() < self.plan.tracks;
-        match Take::new(codec).filter(|_| fits) {
+        match Take::new(codec, KEY_EVERY_US).filter(|_| fits) {
             Some(take) => {
                 state.running.insert(track, Running { take, kept: None });
                 true
@@ -320,7 +322,7 @@ impl Run {
     fn keep(&self, state: &mut State, track: TrackKey, taken: &mut VecDeque<Taken>) {
         for taken in taken.drain(..) {
             match taken {
-                Taken::Begins(form) => self.begin_track(state, track, form),
+                Taken::Form(form) => self.begin_track(state, track, form),
                 Taken::Frame(frame) => {
                     let running = state.running.get_mut(&track);
                     if let Some((_, keep)) = running.and_then(|r| r.kept.as_mut()) {
@@ -334,7 +336,8 @@ impl Run {
     fn begin_track(&self, state: &mut State, key: TrackKey, form: Form) {
         let owner = state.roster.participants().find(|p| p.key == key.participant);
         let Some(owner) = owner else { return };
-        let Some(running) = state.running.get_mut(&key) else { return };
+        // Another size: decoders learn of it from the frames themselves, and the stream goes on as it began.
+        let Some(running) = state.running.get_mut(&key).filter(|r| r.kept.is_none()) else { return };
         let number = state.tracks.len() + 1;
         let track = Track {
             number,

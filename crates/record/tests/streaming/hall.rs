@@ -1,11 +1,11 @@
 //! Rooms made of channels, with people who speak tones, under virtual time; and a store in memory or on a disk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use antiphon_base::{
-    AudioCodec, Codec, ErrorKind, ParticipantId, ParticipantKey, RoomName, Source, TrackKey,
+    AudioCodec, Codec, ErrorKind, ParticipantId, ParticipantKey, RoomName, Source, TrackKey, VideoCodec,
 };
 use antiphon_media::audio::{Encoder, OpusConfig};
 use antiphon_media::synth::Tone;
@@ -38,6 +38,8 @@ struct Room {
 #[derive(Clone)]
 pub(crate) struct Hall {
     rooms: Arc<Mutex<HashMap<RoomName, Room>>>,
+    /// Of which a key frame is wanted.
+    keys: Arc<Mutex<HashSet<TrackKey>>>,
     base: Instant,
     base_us: u64,
 }
@@ -46,7 +48,13 @@ impl Hall {
     pub(crate) fn new() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let base_us = u64::try_from(since.as_micros()).unwrap();
-        Self { rooms: Arc::default(), base: Instant::now(), base_us }
+        Self { rooms: Arc::default(), keys: Arc::default(), base: Instant::now(), base_us }
+    }
+
+    /// With the clock as it is now: what was opened just before has the same.
+    pub(crate) fn in_step(self) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - self.base.elapsed();
+        Self { base_us: u64::try_from(since.as_micros()).unwrap(), ..self }
     }
 
     pub(crate) fn now_us(&self) -> u64 {
@@ -87,6 +95,37 @@ impl Hall {
         });
     }
 
+    /// Somebody's camera comes up, is muted, or goes.
+    pub(crate) fn camera(&self, room: &str, name: &str, codec: Option<VideoCodec>, muted: bool) {
+        self.with(room, |room| {
+            let participant = room.participants.iter_mut().find(|p| p.id.as_str() == name).unwrap();
+            participant.tracks.retain(|t| t.source != Source::Camera);
+            let track =
+                |codec| TrackInfo { source: Source::Camera, codec: Codec::Video(codec), muted, layers: 1 };
+            participant.tracks.extend(codec.map(track));
+            let participant = participant.clone();
+            Self::tell(room, |seq| ServerMessage::ParticipantUpdated {
+                seq,
+                participant: participant.clone(),
+            });
+        });
+    }
+
+    /// A key frame of a track is wanted.
+    pub(crate) fn asks_for_key(&self, track: TrackKey) {
+        self.keys.lock().unwrap().insert(track);
+    }
+
+    /// Whether one is; it will be sent.
+    pub(crate) fn wants_key(&self, track: TrackKey) -> bool {
+        self.keys.lock().unwrap().remove(&track)
+    }
+
+    /// Tracks that are tapped.
+    pub(crate) fn tapped(&self, room: &str) -> usize {
+        self.with(room, |room| room.attached.iter().map(|a| a.taps.lock().unwrap().len()).sum())
+    }
+
     pub(crate) fn leave(&self, room: &str, name: &str, reason: LeaveReason) {
         self.with(room, |room| {
             room.participants.retain(|p| p.id.as_str() != name);
@@ -109,7 +148,7 @@ impl Hall {
         self.with(room, |room| room.attached.iter().filter(|a| !a.events.is_closed()).count())
     }
 
-    fn packet(&self, room: &str, packet: &Arc<Packet>) {
+    pub(crate) fn packet(&self, room: &str, packet: &Arc<Packet>) {
         self.with(room, |room| {
             for attached in &room.attached {
                 if attached.taps.lock().unwrap().contains(&packet.track) {
@@ -135,9 +174,18 @@ impl Door for Hall {
             let roster = ServerMessage::Roster { seq: there.seq, participants: there.participants.clone() };
             events.try_send(AttachEvent::Control(roster)).unwrap();
             there.attached.push(Attached { events, media, taps: taps.clone() });
+            let keys = self.keys.clone();
             let say = move |command| {
-                if let AttachCommand::Tap(wanted) = command {
-                    *taps.lock().unwrap() = wanted.iter().map(|t| t.track).collect();
+                match command {
+                    // A track that is tapped anew is asked for a key frame.
+                    AttachCommand::Tap(wanted) => {
+                        let mut taps = taps.lock().unwrap();
+                        let new = wanted.iter().map(|t| t.track).filter(|t| !taps.contains(t));
+                        keys.lock().unwrap().extend(new.filter(|t| t.source == Source::Camera));
+                        *taps = wanted.iter().map(|t| t.track).collect();
+                    }
+                    AttachCommand::Keyframe { track, .. } => drop(keys.lock().unwrap().insert(track)),
+                    _ => {}
                 }
                 true
             };
@@ -259,7 +307,7 @@ pub(crate) fn limits() -> Limits {
 pub(crate) async fn rig() -> (Hall, Store, Recorder) {
     let (hall, store) = (Hall::new(), store(Backend::memory(), Config::default()).await);
     let recorder = Recorder::new(store.clone(), hall.clone(), on(), limits());
-    (hall, store, recorder)
+    (hall.in_step(), store, recorder)
 }
 
 pub(crate) fn seconds(s: u64) -> Duration {

@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says by panicking that it failed")]
 
+mod film;
 mod hall;
 mod limits;
+mod video;
 
 use antiphon_media::mix::level_dbov;
 use antiphon_media::synth;

@@ -142,7 +142,7 @@ pub fn pcm_header(title: &str, tracks: &[PcmTrack], metadata: &[(&str, &str)]) -
     });
     out.master(id::TRACKS, |w| {
         for track in tracks {
-            w.master(id::TRACK_ENTRY, |w| pcm_track(w, track));
+            pcm_track(w, track);
         }
     });
     for tag in metadata {
@@ -151,7 +151,12 @@ pub fn pcm_header(title: &str, tracks: &[PcmTrack], metadata: &[(&str, &str)]) -
     out.into_bytes()
 }
 
-fn pcm_track(w: &mut Writer, track: &PcmTrack) {
+/// `TrackEntry` of such a track.
+pub fn pcm_track(w: &mut Writer, track: &PcmTrack) {
+    w.master(id::TRACK_ENTRY, |w| pcm_fields(w, track));
+}
+
+fn pcm_fields(w: &mut Writer, track: &PcmTrack) {
     w.uint(id::TRACK_NUMBER, track.number).uint(id::TRACK_UID, track.number).uint(id::TRACK_TYPE, 2);
     w.text(id::TRACK_NAME, &track.name);
     match track.label {

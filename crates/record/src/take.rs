@@ -9,8 +9,8 @@ use antiphon_wire::rtp::Packet;
 use antiphon_wire::rtp::frame::{Assembled, Follower};
 use bytes::Bytes;
 
-use super::axis::Axis;
-use super::matroska::Form;
+use crate::axis::Axis;
+use crate::matroska::Form;
 
 /// RTP clock of video.
 const VIDEO_HZ: u32 = 90_000;
@@ -20,8 +20,6 @@ const MAX_WAITING: usize = 50;
 const WAIT_US: u64 = 300_000;
 /// So many in a row that are older than what was kept are a source that counts anew.
 const RESTART_RUN: u32 = 50;
-/// A key frame is asked for so often, so that any part of a recording can be shown without what is long before it.
-const KEY_EVERY_US: u64 = 10_000_000;
 /// A missing key frame is asked for again after this.
 const KEY_AGAIN_US: u64 = 500_000;
 
@@ -37,8 +35,8 @@ pub(crate) struct Frame {
 /// What a packet led to.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Taken {
-    /// The track begins, in this form.
-    Begins(Form),
+    /// The track begins, or goes on, in this form. Before the first frame, and before a key frame with which it changes.
+    Form(Form),
     /// A frame of it.
     Frame(Frame),
 }
@@ -53,28 +51,32 @@ pub(crate) struct Take {
     codec: Codec,
     axis: Axis,
     kind: Kind,
-    begun: bool,
+    /// What was told of it.
+    form: Option<Form>,
 }
 
 struct Picture {
     codec: VideoCodec,
     follower: Follower,
+    /// A key frame is asked for so often.
+    key_every_us: u64,
     key_us: u64,
     asked_us: u64,
 }
 
 impl Take {
-    /// `None`: a codec that recordings do not keep.
-    pub(crate) fn new(codec: Codec) -> Option<Self> {
+    /// `key_every_us`: how often a key frame is asked for. `None`: a codec that is not kept.
+    pub(crate) fn new(codec: Codec, key_every_us: u64) -> Option<Self> {
         let (kind, clock_hz) = match codec {
             Codec::Audio(AudioCodec::Opus) => (Kind::Sound(Order::default()), 48_000),
             Codec::Audio(_) => return None,
             Codec::Video(codec) => {
                 let follower = Follower::new(codec);
-                (Kind::Picture(Box::new(Picture { codec, follower, key_us: 0, asked_us: 0 })), VIDEO_HZ)
+                let picture = Picture { codec, follower, key_every_us, key_us: 0, asked_us: 0 };
+                (Kind::Picture(Box::new(picture)), VIDEO_HZ)
             }
         };
-        Some(Self { codec, axis: Axis::new(clock_hz), kind, begun: false })
+        Some(Self { codec, axis: Axis::new(clock_hz), kind, form: None })
     }
 
     pub(crate) fn codec(&self) -> Codec {
@@ -94,7 +96,7 @@ impl Take {
             Kind::Picture(picture) => {
                 picture.follower.push(packet);
                 while let Some(unit) = picture.follower.poll(packet.arrival_us) {
-                    show(picture, &mut self.axis, &mut self.begun, &unit, out);
+                    show(picture, &mut self.axis, &mut self.form, &unit, out);
                 }
             }
         }
@@ -110,7 +112,7 @@ impl Take {
     /// The layer of which a key frame is to be asked for now, if of one.
     pub(crate) fn keyframe(&mut self, now_us: u64) -> Option<u8> {
         let Kind::Picture(picture) = &mut self.kind else { return None };
-        let old = now_us > picture.key_us + KEY_EVERY_US;
+        let old = now_us > picture.key_us + picture.key_every_us;
         let layer = picture.follower.wants_keyframe(now_us, old)?;
         (now_us > picture.asked_us + KEY_AGAIN_US).then(|| {
             picture.asked_us = now_us;
@@ -129,8 +131,8 @@ impl Take {
     fn sound(&mut self, now_us: u64, out: &mut VecDeque<Taken>) {
         let Kind::Sound(order) = &mut self.kind else { return };
         while let Some(packet) = order.pop(now_us) {
-            if !std::mem::replace(&mut self.begun, true) {
-                out.push_back(Taken::Begins(Form::opus()));
+            if self.form.is_none() {
+                out.push_back(Taken::Form(self.form.insert(Form::opus()).clone()));
             }
             let at_ms = self.axis.place(packet.rtp_time, packet.capture_us);
             let data = Bytes::from_owner(packet.payload.clone());
@@ -142,20 +144,22 @@ impl Take {
 fn show(
     picture: &mut Picture,
     axis: &mut Axis,
-    begun: &mut bool,
+    told: &mut Option<Form>,
     unit: &Assembled,
     out: &mut VecDeque<Taken>,
 ) {
     let Some(contained) = container::contain(picture.codec, &unit.data) else { return };
     if unit.key {
         picture.key_us = unit.first_arrival_us;
-    }
-    if !*begun {
         // Without its size a picture cannot be announced: the next key frame may tell it.
-        let Some(size) = unit.resolution.or(contained.size).filter(|_| unit.key) else { return };
-        let Some(form) = Form::video(picture.codec, contained.private, size) else { return };
-        out.push_back(Taken::Begins(form));
-        *begun = true;
+        let size = unit.resolution.or(contained.size);
+        let form = size.and_then(|size| Form::video(picture.codec, contained.private, size));
+        if let Some(form) = form.filter(|form| told.as_ref() != Some(form)) {
+            out.push_back(Taken::Form(told.insert(form).clone()));
+        }
+    }
+    if told.is_none() {
+        return;
     }
     let at_ms = axis.place(unit.rtp_time, unit.capture_us);
     out.push_back(Taken::Frame(Frame { at_ms, key: unit.key, data: contained.data.into() }));
@@ -226,6 +230,10 @@ mod tests {
         })
     }
 
+    fn sound() -> Take {
+        Take::new(Codec::Audio(AudioCodec::Opus), 0).unwrap()
+    }
+
     fn seqs(out: &mut VecDeque<Taken>) -> Vec<u8> {
         let frame = |t| if let Taken::Frame(f) = t { Some(f.data[1]) } else { None };
         out.drain(..).filter_map(frame).collect()
@@ -233,12 +241,12 @@ mod tests {
 
     #[test]
     fn sound_is_put_in_order_and_a_loss_is_not_waited_for_for_ever() {
-        let mut take = Take::new(Codec::Audio(AudioCodec::Opus)).unwrap();
+        let mut take = sound();
         let mut out = VecDeque::new();
         for seq in [0, 1, 3, 2, 2, 5] {
             take.packet(&packet(seq, seq * 20_000), &mut out);
         }
-        assert!(matches!(out[0], Taken::Begins(_)));
+        assert!(matches!(out[0], Taken::Form(_)));
         assert_eq!(seqs(&mut out), [0, 1, 2, 3]);
         take.tick(100_000 + WAIT_US + 1, &mut out);
         assert_eq!(seqs(&mut out), [5]);
@@ -248,7 +256,7 @@ mod tests {
 
     #[test]
     fn frames_stand_where_they_were_captured() {
-        let mut take = Take::new(Codec::Audio(AudioCodec::Opus)).unwrap();
+        let mut take = sound();
         let mut out = VecDeque::new();
         for seq in 0..50 {
             take.packet(&packet(seq, seq * 20_000), &mut out);
@@ -260,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_source_that_counts_anew_is_followed() {
-        let mut take = Take::new(Codec::Audio(AudioCodec::Opus)).unwrap();
+        let mut take = sound();
         let mut out = VecDeque::new();
         take.packet(&packet(100_000, 0), &mut out);
         for seq in 0..60 {

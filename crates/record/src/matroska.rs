@@ -5,13 +5,15 @@ use antiphon_base::VideoCodec;
 use antiphon_store::matroska::write::{self, Writer as Elements};
 use antiphon_store::matroska::{Track, id};
 
-use super::take::Frame;
 use crate::packets::opus_head;
+use crate::take::Frame;
 
 /// Nanoseconds a decoder runs before what it gives is right (RFC 9559, 5.1.4.1.26).
 const SEEK_PRE_ROLL: u32 = 0x56BB;
 /// Milliseconds of a cluster, which is a fragment: what a crash loses at most of what was not yet stored.
 const CLUSTER_MS: u64 = 2_000;
+/// Bytes of `CodecPrivate`: real ones have some tens. The store takes headers of 1 MB.
+const MAX_PRIVATE_BYTES: usize = 65_536;
 /// The only track of its file.
 const NUMBER: u8 = 1;
 
@@ -41,7 +43,7 @@ impl Form {
         })
     }
 
-    /// `None`: the codec needs `private`, and there is none.
+    /// `None`: the codec needs `private`, and there is none, or one that no header has room for.
     pub(crate) fn video(codec: VideoCodec, private: Option<Vec<u8>>, size: (u32, u32)) -> Option<Self> {
         let (codec, needs) = match codec {
             VideoCodec::Vp8 => ("V_VP8", false),
@@ -50,6 +52,9 @@ impl Form {
             VideoCodec::Av1 => ("V_AV1", true),
         };
         let codec_private = if needs { private? } else { Vec::new() };
+        if codec_private.len() > MAX_PRIVATE_BYTES {
+            return None;
+        }
         let (width, height) = (size.0.into(), size.1.into());
         let number = NUMBER.into();
         Some(Self(Track {
@@ -79,6 +84,12 @@ impl Form {
         self.0.kind == 1
     }
 
+    /// Whether frames of one can be decoded by who was told the other: where the codec is the same, frames tell the rest
+    /// themselves.
+    pub(crate) fn same_codec(&self, other: &Self) -> bool {
+        self.0.codec == other.0.codec
+    }
+
     /// What stands before the first cluster.
     pub(crate) fn head(&self, container: Container, title: &str, duration_ms: Option<u64>) -> Vec<u8> {
         let doc_type = if container == Container::WebM { "webm" } else { "matroska" };
@@ -92,15 +103,24 @@ impl Form {
             w.text(id::TITLE, title).text(id::MUXING_APP, "Antiphon").text(id::WRITING_APP, "Antiphon");
         });
         w.master(id::TRACKS, |w| {
-            w.master(id::TRACK_ENTRY, |w| self.entry(w));
+            self.entry(w, NUMBER, "");
         });
         [write::ebml_head_of(doc_type), w.into_bytes()].concat()
     }
 
-    fn entry(&self, w: &mut Elements) {
+    /// `TrackEntry` as a track of this number and name, if it has one.
+    pub(crate) fn entry(&self, w: &mut Elements, number: u8, name: &str) {
+        w.master(id::TRACK_ENTRY, |w| self.fields(w, number, name));
+    }
+
+    fn fields(&self, w: &mut Elements, number: u8, name: &str) {
         let track = &self.0;
-        w.uint(id::TRACK_NUMBER, track.number).uint(id::TRACK_UID, track.number);
-        w.uint(id::TRACK_TYPE, track.kind).text(id::CODEC_ID, &track.codec);
+        w.uint(id::TRACK_NUMBER, number.into()).uint(id::TRACK_UID, number.into());
+        w.uint(id::TRACK_TYPE, track.kind);
+        if !name.is_empty() {
+            w.text(id::TRACK_NAME, name);
+        }
+        w.text(id::CODEC_ID, &track.codec);
         if !track.codec_private.is_empty() {
             w.binary(id::CODEC_PRIVATE, &track.codec_private);
         }
@@ -157,6 +177,7 @@ mod tests {
     fn what_is_written_reads_back() {
         let form = Form::video(VideoCodec::H264, Some(vec![1, 2, 3]), (640, 360)).unwrap();
         assert!(Form::video(VideoCodec::H264, None, (640, 360)).is_none());
+        assert!(Form::video(VideoCodec::Av1, Some(vec![0; MAX_PRIVATE_BYTES + 1]), (640, 360)).is_none());
         let mut parser = Parser::new(Bounds { header_bytes: 1 << 20, fragment_bytes: 1 << 20 });
         parser.push(&form.head(Container::Mkv, "t", Some(1_500)));
         let (mut clusters, mut starts, mut blocks) = (Clusters::default(), Vec::new(), Vec::new());
