@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::eyes::Picture;
 use crate::gate::Exit;
 use crate::matroska::Form;
-use crate::writer::Source;
+use crate::writer::Target;
 
 /// With so many pieces waiting the store is four seconds behind: pictures are left out, so that the sound gets through.
 pub(crate) const MAX_BEHIND: usize = 256;
@@ -43,7 +43,7 @@ pub(crate) enum Piece {
 
 /// The end at the store.
 pub(crate) struct Feed {
-    source: Source,
+    target: Target,
     clock: Clock,
     counters: Counters,
     session: Session,
@@ -61,7 +61,7 @@ pub(crate) struct Feed {
 
 impl Feed {
     pub(crate) fn new(
-        source: Source,
+        target: Target,
         clock: Clock,
         counters: Counters,
         session: Session,
@@ -70,7 +70,7 @@ impl Feed {
     ) -> Self {
         let finished = Finished { first: None, last: None, kept: 0, failed: 0 };
         let (began_ms, before) = (None, None);
-        Self { source, clock, counters, session, form, began_ms, before, finished, clusters, broken: true }
+        Self { target, clock, counters, session, form, began_ms, before, finished, clusters, broken: true }
     }
 
     /// Writes what comes, to the end.
@@ -107,7 +107,7 @@ impl Feed {
             return Ok(());
         }
         self.counters.frames.fetch_add(1, Ordering::Relaxed);
-        let bytes = self.clusters.picture(&picture.frame, self.source.picture_track());
+        let bytes = self.clusters.picture(&picture.frame, self.target.picture_track());
         self.session.push(&bytes, self.clock.now_ms()).await
     }
 
@@ -129,7 +129,7 @@ impl Feed {
             return false;
         }
         // First the new one: readers go on as long as a stream has a session.
-        let (session, acks) = match self.source.open(Some(form), now_ms).await {
+        let (session, acks) = match self.target.open(Some(form), now_ms).await {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::debug!(%error, "a contact's pictures are left out; its sound goes on");

@@ -25,7 +25,7 @@ use crate::options::{Form, Options};
 use crate::rooms::Recordings;
 use crate::settings::{Limits, Settings};
 use crate::streaming::{COMMANDS, Command, Streaming, Where};
-use crate::writer::{Layout, Opened, Source};
+use crate::writer::{Layout, Opened, Target};
 
 /// The names that readers tell the tracks by.
 pub(crate) const FROM_CUSTOMER: &str = "AUDIO_FROM_CUSTOMER";
@@ -391,9 +391,9 @@ impl Inner {
         here.first_picture().await;
         let stream = self.stream(id, settings, options).await?;
         let name = StreamRef::Name(stream.name.clone());
-        let source =
-            Source { store: self.store.clone(), stream: name.clone(), layout: layout(id, settings, options) };
-        let opened = Opened::new(source, here.ears.form(), self.clock.now_ms()).await?;
+        let target =
+            Target { store: self.store.clone(), stream: name.clone(), layout: layout(id, settings, options) };
+        let opened = Opened::new(target, here.ears.form(), self.clock.now_ms()).await?;
         let start = Instant::now();
         let start_ms = self.clock.us(start) / 1_000;
         let (writer, first) = opened.start(start_ms, self.clock, self.counters.written.clone()).await?;

@@ -96,13 +96,13 @@ impl Layout {
 }
 
 /// A stream, and what its sessions say of themselves.
-pub(crate) struct Source {
+pub(crate) struct Target {
     pub(crate) store: Store,
     pub(crate) stream: StreamRef,
     pub(crate) layout: Layout,
 }
 
-impl Source {
+impl Target {
     /// Opens a session; nothing is written yet but its header, which stays in memory until a fragment follows.
     pub(crate) async fn open(
         &self,
@@ -124,7 +124,7 @@ impl Source {
 
 /// A session in the store that has its header.
 pub(crate) struct Opened {
-    source: Source,
+    target: Target,
     form: Option<Arc<matroska::Form>>,
     session: Session,
     acks: Acks,
@@ -141,12 +141,12 @@ pub(crate) struct Writer {
 impl Opened {
     /// Opens the first session. `form`: of the pictures that are to be expected.
     pub(crate) async fn new(
-        source: Source,
+        target: Target,
         form: Option<Arc<matroska::Form>>,
         now_ms: u64,
     ) -> Result<Self, Error> {
-        let (session, acks) = source.open(form.as_ref(), now_ms).await?;
-        Ok(Self { source, form, session, acks })
+        let (session, acks) = target.open(form.as_ref(), now_ms).await?;
+        Ok(Self { target, form, session, acks })
     }
 
     /// Writes the anchor, a short fragment that ends at `start_ms`: a reader "after" its number gets everything. Then takes
@@ -160,7 +160,7 @@ impl Opened {
         let now_ms = clock.now_ms();
         let mut clusters = Clusters::default();
         self.session.mark_next(Flags::ANCHOR);
-        for block in self.source.layout.anchor(start_ms) {
+        for block in self.target.layout.anchor(start_ms) {
             self.session.push(&clusters.block(&block), now_ms).await.map_err(|_| Error::Refused)?;
         }
         self.session.flush(now_ms).await.map_err(|_| Error::Refused)?;
@@ -172,7 +172,7 @@ impl Opened {
         feed::read(self.acks);
         let (pieces, waiting) = mpsc::channel(MAX_WAITING_BLOCKS + MAX_BEHIND);
         let gate = Gate::new(MAX_WAITING_BYTES);
-        let feed = Feed::new(self.source, clock, counters.clone(), self.session, clusters, self.form);
+        let feed = Feed::new(self.target, clock, counters.clone(), self.session, clusters, self.form);
         let task = tokio::spawn(feed.run(waiting, gate.exit()));
         Ok((Writer { pieces, gate, task, counters }, number))
     }
@@ -219,7 +219,7 @@ mod tests {
 
     const START_MS: u64 = 1_000_000;
 
-    async fn source() -> Source {
+    async fn target() -> Target {
         let keys = Arc::new(LocalKeys::new("default", Secret([7; 32])));
         let (store, _) = Store::open(Backend::memory(), keys, Config::default(), 1_000).await.unwrap();
         let new = NewStream { name: "s".into(), retention_h: 24, ..NewStream::default() };
@@ -232,7 +232,7 @@ mod tests {
             label: PcmLabel::Pcm,
             tags: Vec::new(),
         };
-        Source { store, stream: StreamRef::Name("s".into()), layout }
+        Target { store, stream: StreamRef::Name("s".into()), layout }
     }
 
     fn block(i: u64) -> Block {
@@ -247,9 +247,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn while_the_store_does_not_keep_up_pictures_are_left_out_and_sound_is_not() {
-        let source = source().await;
-        let (store, counters) = (source.store.clone(), Counters::default());
-        let opened = Opened::new(source, None, START_MS).await.unwrap();
+        let target = target().await;
+        let (store, counters) = (target.store.clone(), Counters::default());
+        let opened = Opened::new(target, None, START_MS).await.unwrap();
         let (mut writer, _) = opened.start(START_MS, Clock::new(), counters.clone()).await.unwrap();
         // A minute goes by before the task has its turn.
         for i in 0..1_000 {
@@ -286,9 +286,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_header_that_cannot_be_had_costs_the_pictures_and_nothing_else() {
-        let source = source().await;
-        let (store, counters) = (source.store.clone(), Counters::default());
-        let opened = Opened::new(source, None, START_MS).await.unwrap();
+        let target = target().await;
+        let (store, counters) = (target.store.clone(), Counters::default());
+        let opened = Opened::new(target, None, START_MS).await.unwrap();
         let (mut writer, _) = opened.start(START_MS, Clock::new(), counters.clone()).await.unwrap();
         // Somebody else produces into the stream: as many as may.
         let name = StreamRef::Name("s".into());
