@@ -31,9 +31,8 @@ build: web ## build everything with the profile for work and tests
 aws: ## build the program of the official Rust SDK that the end-to-end tests start
 	cd tests/e2e/rust && $(CARGO) build --locked
 
-# Not `build` first: tests are built with the features of what only they need, and the server with them; it would be compiled twice.
+# Not `build` first: the tests' own build, with the features of what only they need, makes the server, too, and everything would be compiled twice.
 test: test-deps web aws ## run every test; the last line says how many passed
-	$(CARGO) test --workspace --locked --no-run
 	@python3 scripts/run-tests.py
 
 interop: test-deps build ## every client, direction and codec of docs/reference/interop.md, with the real clients

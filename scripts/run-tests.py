@@ -3,7 +3,7 @@
 
 Each suite's runner prints as it always does; its closing lines are counted here. A suite that fails, or that ran no
 test at all, makes the whole run fail. Name suites to run only those: `scripts/run-tests.py rust end`.
-`make test` has built what the suites start (the server, and the Rust SDK's program by `make aws`), so their minutes are their own.
+The suite `rust` builds the server that the later ones start; `make test` has built the Rust SDK's program (`make aws`).
 """
 
 import os
