@@ -8,7 +8,7 @@
 use rand::Rng;
 use rand::distr::Alphanumeric;
 
-use crate::sdp::{attribute, sections};
+use crate::sdp::{attribute, is_refused, sections};
 
 /// Characters of a CNAME: 95 bits (RFC 7022, 5 asks for 96 or so, drawn at random).
 const CNAME_CHARACTERS: usize = 16;
@@ -86,11 +86,6 @@ pub(crate) fn announced(section: &str) -> (u32, Option<u32>) {
     }
     let ssrc = attribute(section, "ssrc").and_then(|s| s.split(' ').next());
     (ssrc.and_then(number).unwrap_or(0), None)
-}
-
-/// RFC 3264, 6: with port 0.
-fn is_refused(section: &str) -> bool {
-    section.split(' ').nth(1) == Some("0")
 }
 
 #[cfg(test)]

@@ -468,7 +468,7 @@ fn polish(answer: &str, lines: &Lines, estimates: bool) -> String {
 /// (RFC 8843, 7.1.3).
 fn candidates_in_use(answer: String) -> String {
     let sections = sections(&answer);
-    let used = sections.iter().position(|s| s.starts_with("m=") && s.split(' ').nth(1) != Some("0"));
+    let used = sections.iter().position(|s| s.starts_with("m=") && !is_refused(s));
     let (Some(used), Some(first)) = (used.filter(|place| *place > 1), sections.get(1)) else { return answer };
     let is_candidate = |l: &&str| l.starts_with("a=candidate:") || l.starts_with("a=end-of-candidates");
     let candidates: String = first.split_inclusive("\r\n").filter(is_candidate).collect();
@@ -499,6 +499,11 @@ fn is_transport_wide(line: &str) -> bool {
     let line = line.trim_end();
     line.ends_with("transport-wide-cc-extensions-01")
         || (line.starts_with("a=rtcp-fb:") && line.ends_with("transport-cc"))
+}
+
+/// RFC 3264, 6: with port 0.
+pub(crate) fn is_refused(section: &str) -> bool {
+    section.split(' ').nth(1) == Some("0")
 }
 
 /// Splits before each m-line.
