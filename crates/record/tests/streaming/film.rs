@@ -7,8 +7,8 @@ use antiphon_base::{Codec, ParticipantKey, Source, TrackKey, VideoCodec};
 use antiphon_store::matroska::{Bounds, Header, Item, Parser};
 use antiphon_store::{FragmentNumber, Start, Step, Store, StreamRef};
 use antiphon_wire::rtp::packetize::{H264, MAX_PAYLOAD, Vp8};
-use antiphon_wire::rtp::{Descriptor, Packet};
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::hall::Hall;
@@ -102,23 +102,9 @@ impl Camera {
         };
         let (codec, now_us) = (Codec::Video(self.codec), self.hall.now_us());
         for payload in payloads {
-            let packet = Packet {
-                track: self.track,
-                layer: 0,
-                codec,
-                seq: self.seq,
-                rtp_time: 90_000 + self.count * 3_600,
-                marker: payload.marker,
-                descriptor: Descriptor::parse(codec, &payload.data),
-                payload: payload.data.into(),
-                arrival: Instant::now().into_std(),
-                arrival_us: now_us,
-                capture_us: now_us - 20_000,
-                capture_estimated: false,
-                audio_level: None,
-                dependency: None,
-                spatial_layers: 1,
-            };
+            let numbers = (self.seq, 90_000 + self.count * 3_600);
+            let mut packet = self.hall.captured(self.track, codec, numbers, payload.data.into());
+            packet.marker = payload.marker;
             self.hall.packet(room, &Arc::new(packet));
             self.seq += 1;
         }
@@ -187,6 +173,17 @@ pub(crate) async fn read(store: &Store, stream: &str, after: FragmentNumber, hal
             }
         }
     }
+}
+
+/// Begins to read that way, while it is written.
+pub(crate) fn follow(
+    store: &Store,
+    stream: &str,
+    after: FragmentNumber,
+    hall: &Hall,
+) -> JoinHandle<Vec<Document>> {
+    let (store, stream, hall) = (store.clone(), stream.to_owned(), hall.clone());
+    tokio::spawn(async move { read(&store, &stream, after, &hall).await })
 }
 
 /// Looks at what holds whatever happens, and gives the pictures: the sound has no hole, a fragment's pictures

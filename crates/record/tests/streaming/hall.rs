@@ -1,6 +1,7 @@
 //! Rooms made of channels, with people who speak tones, under virtual time; and a store in memory or on a disk.
 
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -49,6 +50,34 @@ impl Hall {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let base_us = u64::try_from(since.as_micros()).unwrap();
         Self { rooms: Arc::default(), keys: Arc::default(), base: Instant::now(), base_us }
+    }
+
+    /// A packet with these numbers (sequence, RTP time) that comes now, and was captured 20 ms ago.
+    pub(crate) fn captured(
+        &self,
+        track: TrackKey,
+        codec: Codec,
+        (seq, rtp_time): (u64, u64),
+        payload: Arc<[u8]>,
+    ) -> Packet {
+        let now_us = self.now_us();
+        Packet {
+            track,
+            layer: 0,
+            codec,
+            seq,
+            rtp_time,
+            marker: false,
+            descriptor: Descriptor::parse(codec, &payload),
+            payload,
+            arrival: Instant::now().into_std(),
+            arrival_us: now_us,
+            capture_us: now_us - 20_000,
+            capture_estimated: false,
+            audio_level: None,
+            dependency: None,
+            spatial_layers: 1,
+        }
     }
 
     /// With the clock as it is now: what was opened just before has the same.
@@ -244,31 +273,31 @@ impl Speaker {
             let (mut pcm, mut payload) = (Vec::new(), Vec::new());
             self.tone.append(960, &mut pcm);
             self.encoder.encode(&pcm[..], &mut payload).unwrap();
-            let now_us = self.hall.now_us();
             let codec = Codec::Audio(AudioCodec::Opus);
-            let packet = Packet {
-                track: self.track,
-                layer: 0,
-                codec,
-                seq: self.seq,
-                rtp_time: self.seq * 960,
-                marker: false,
-                descriptor: Descriptor::parse(codec, &payload),
-                payload: payload.into(),
-                arrival: Instant::now().into_std(),
-                arrival_us: now_us,
-                capture_us: now_us - 20_000,
-                capture_estimated: false,
-                audio_level: None,
-                dependency: None,
-                spatial_layers: 1,
-            };
+            let packet = self.hall.captured(self.track, codec, (self.seq, self.seq * 960), payload.into());
             self.sent.push(packet.payload.clone());
             self.hall.packet(room, &Arc::new(packet));
             self.seq += 1;
             self.due += Duration::from_millis(20);
         }
     }
+}
+
+/// Everything in a folder, with length and time of the last change.
+pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap().map(Result::unwrap) {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            }
+            let meta = entry.metadata().unwrap();
+            found.push((entry.path(), meta.len(), meta.modified().unwrap()));
+        }
+    }
+    found.sort();
+    found
 }
 
 pub(crate) fn room(name: &str) -> RoomName {

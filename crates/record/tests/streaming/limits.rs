@@ -5,7 +5,7 @@ use antiphon_record::wav::Wanted;
 use antiphon_record::{Options, Recorder, RetentionUnit, Settings, Source};
 use antiphon_store::{Backend, Config, StreamRef};
 
-use crate::hall::{Hall, Speaker, contact, entered, limits, on, rig, seconds, store};
+use crate::hall::{Hall, Speaker, contact, entered, files, limits, on, rig, seconds, store};
 
 #[tokio::test(start_paused = true)]
 async fn starts_that_cannot_be_are_told_why() {
@@ -41,25 +41,9 @@ async fn starts_that_cannot_be_are_told_why() {
 #[tokio::test(start_paused = true)]
 async fn without_retention_nothing_touches_the_disk_and_live_readers_hear() {
     let folder = tempfile::tempdir().unwrap();
-    let files = || {
-        let mut found = Vec::new();
-        let mut folders = vec![folder.path().to_owned()];
-        while let Some(next) = folders.pop() {
-            for entry in std::fs::read_dir(next).unwrap().map(Result::unwrap) {
-                let path = entry.path();
-                if path.is_dir() {
-                    folders.push(path.clone())
-                }
-                let meta = entry.metadata().unwrap();
-                found.push((path, meta.len(), meta.modified().unwrap()));
-            }
-        }
-        found.sort();
-        found
-    };
     let hall = Hall::new();
     let store = store(Backend::local(folder.path()).unwrap(), Config::default()).await;
-    let before = files();
+    let before = files(folder.path());
     let recorder = Recorder::new(store.clone(), hall.clone(), Settings { retention: 0, ..on() }, limits());
     hall.join("r", "ada", 1);
     entered(&recorder, "r", "ada", Some(&contact("c")));
@@ -85,7 +69,7 @@ async fn without_retention_nothing_touches_the_disk_and_live_readers_hear() {
     store.sweep(u64::MAX / 2).await;
     assert_eq!(recorder.sweep().await, 1);
     recorder.close().await;
-    assert_eq!(files(), before);
+    assert_eq!(files(folder.path()), before);
     let change = store.update_retention(&name, "", 1, 0).await;
     assert!(matches!(change, Err(antiphon_store::Error::StreamNotFound)));
 }

@@ -6,8 +6,8 @@ use antiphon_record::{Form, Options, Settings};
 use antiphon_store::{Backend, Config, FragmentNumber};
 use antiphon_wire::control::LeaveReason;
 
-use crate::film::{Camera, Document, Kept, Shot, check, read};
-use crate::hall::{Hall, Speaker, contact, entered, limits, on, rig, seconds, store};
+use crate::film::{Camera, Document, Kept, Shot, check, follow, read};
+use crate::hall::{Hall, Speaker, contact, entered, files, limits, on, rig, seconds, store};
 
 const VP8: VideoCodec = VideoCodec::Vp8;
 
@@ -48,11 +48,7 @@ async fn pictures_stand_beside_the_sound_from_the_start() {
         camera
     });
     let started = recorder.start(&contact("c-1"), with_video()).await.unwrap();
-    let (first, name) = (started.latest().first, started.stream.name.clone());
-    let reading = {
-        let (store, hall, name) = (store.clone(), hall.clone(), name.clone());
-        tokio::spawn(async move { read(&store, &name, first, &hall).await })
-    };
+    let reading = follow(&store, &started.stream.name, started.latest().first, &hall);
     Speaker::new(&hall, 1, 440.0).speak("r", seconds(7)).await;
     let stopped = recorder.stop(&contact("c-1")).await.unwrap();
     let documents = reading.await.unwrap();
@@ -75,7 +71,7 @@ async fn pictures_stand_beside_the_sound_from_the_start() {
     let video = &documents[0].header.tracks[1];
     assert_eq!((video.number, video.kind, &*video.codec), (2, 1, "V_VP8"));
     assert_eq!((video.width, video.height), (640, 360));
-    let anchor = read(&store, &name, FragmentNumber::MIN, &hall).await.remove(0);
+    let anchor = read(&store, &started.stream.name, FragmentNumber::MIN, &hall).await.remove(0);
     assert_eq!((&anchor.header.tracks, anchor.blocks.len()), (&documents[0].header.tracks, 1));
     // A key frame each two seconds, with which a fragment begins.
     let lengths: Vec<u64> = documents.windows(2).map(|w| w[1].began_ms - w[0].began_ms).collect();
@@ -145,11 +141,7 @@ async fn a_camera_that_comes_later_changes_or_goes_leaves_the_sound_whole() {
     hall.join("r", "ada", 1);
     entered(&recorder, "r", "ada", Some(&contact("c")));
     let started = recorder.start(&contact("c"), with_video()).await.unwrap();
-    let (first, name) = (started.latest().first, started.stream.name.clone());
-    let reading = {
-        let (store, hall) = (store.clone(), hall.clone());
-        tokio::spawn(async move { read(&store, &name, first, &hall).await })
-    };
+    let reading = follow(&store, &started.stream.name, started.latest().first, &hall);
     let speaking = {
         let mut ada = Speaker::new(&hall, 1, 440.0);
         tokio::spawn(async move { ada.speak("r", seconds(16)).await })
@@ -267,35 +259,16 @@ async fn the_contact_is_followed_and_nobody_else_is_seen() {
 #[tokio::test(start_paused = true)]
 async fn without_retention_pictures_touch_no_disk() {
     let folder = tempfile::tempdir().unwrap();
-    let files = || {
-        let mut found = Vec::new();
-        let mut folders = vec![folder.path().to_owned()];
-        while let Some(next) = folders.pop() {
-            for entry in std::fs::read_dir(next).unwrap().map(Result::unwrap) {
-                if entry.path().is_dir() {
-                    folders.push(entry.path());
-                }
-                let meta = entry.metadata().unwrap();
-                found.push((entry.path(), meta.len(), meta.modified().unwrap()));
-            }
-        }
-        found.sort();
-        found
-    };
     let hall = Hall::new();
     let store = store(Backend::local(folder.path()).unwrap(), Config::default()).await;
-    let before = files();
+    let before = files(folder.path());
     let settings = Settings { retention: 0, ..on() };
     let recorder = antiphon_record::Recorder::new(store.clone(), hall.clone(), settings, limits());
     let hall = hall.in_step();
     hall.join("r", "ada", 1);
     entered(&recorder, "r", "ada", Some(&contact("c")));
     let started = recorder.start(&contact("c"), with_video()).await.unwrap();
-    let (first, name) = (started.latest().first, started.stream.name.clone());
-    let reading = {
-        let (store, hall) = (store.clone(), hall.clone());
-        tokio::spawn(async move { read(&store, &name, first, &hall).await })
-    };
+    let reading = follow(&store, &started.stream.name, started.latest().first, &hall);
     hall.camera("r", "ada", Some(VP8), false);
     let mut camera = Camera::new(&hall, 1, VP8, (320, 180));
     tokio::time::sleep(crate::film::FRAME).await;
@@ -304,5 +277,5 @@ async fn without_retention_pictures_touch_no_disk() {
     let pictures = check(&reading.await.unwrap(), stopped.latest().start_ms);
     assert!(pictures.len() >= 98, "who reads live sees it: {}", pictures.len());
     recorder.close().await;
-    assert_eq!(files(), before);
+    assert_eq!(files(folder.path()), before);
 }
