@@ -366,6 +366,8 @@ async fn a_bot_that_does_not_read_loses_its_own_pictures_only() {
     let shower = Bot::join(&bots, "shower", r#"{"camera":{"direction":"sendonly"}}"#).await;
     let showing = tokio::spawn(async move {
         let mut clock = tokio::time::interval(Duration::from_millis(33));
+        // What a stalled machine makes up for at once is faster than the session's rate, and left out.
+        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let picture = Picture::black(320, 180).expect("small");
         let (width, height) = (320, 180);
         let format = PixelFormat::I420;
@@ -375,18 +377,16 @@ async fn a_bot_that_does_not_read_loses_its_own_pictures_only() {
             shower.frame(Source::Camera, format, picture.data()).await;
         }
     });
-    let (mut seen, mut lost) = (0, 0);
+    let mut seen = 0;
     quick
         .until(|got| {
             if let Got::Frame(header, _) = got {
-                lost += header.dropped_before;
+                assert_eq!(header.dropped_before, 0);
                 seen += 1;
             }
             (seen >= 60).then_some(())
         })
         .await;
-    // None, where the machine has time for it.
-    assert!(lost < 15, "{lost}");
     // Now the slow one reads: a few old pictures that were on their way, then a hole, then the latest.
     let mut before = None;
     let hole = slow
