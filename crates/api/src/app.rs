@@ -174,6 +174,12 @@ impl App {
         })
     }
 
+    /// Until no bot has a WebSocket. For who has said [`App::drain`]: nobody new comes meanwhile.
+    pub async fn bots_closed(&self) {
+        let all = u32::try_from(self.0.config.max_bot_sockets).unwrap_or(u32::MAX);
+        let _ = self.0.bot_sockets.acquire_many(all).await;
+    }
+
     /// A place among the bots' sockets.
     pub(crate) fn admit_bot(
         &self,

@@ -26,8 +26,6 @@ const EMPTY_CHECK: Duration = Duration::from_millis(50);
 
 /// At the deadline the rooms close and say so to everybody: time for that to go out.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// Whoever has left a room is told why by its own task (a bot's close frame), which may not have had its turn yet.
-const LAST_FRAMES: Duration = Duration::from_millis(200);
 
 /// Runs until a signal.
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
@@ -86,7 +84,10 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     demo_bot.abort();
     shards.drain(Duration::from_secs(config.stop.deadline_s));
     tokio::select! {
-        () = empty(&shards, config.stop.deadline_s) => {}
+        () = empty(&shards, config.stop.deadline_s) => {
+            // Who has left a room is told why by its own task, which may not have had its turn yet.
+            let _ = tokio::time::timeout(LAST_WORDS, app.bots_closed()).await;
+        }
         () = signals.next() => {}
     }
     if let Some(streams) = streams {
@@ -128,7 +129,7 @@ async fn empty(shards: &Shards, deadline_s: u64) {
         // Players are in no roster, and the counters are of the last second: both are needed.
         let peers: u64 = shards.metrics().shards.iter().map(|s| s.peers).sum();
         if peers == 0 && shards.rooms().await.iter().all(|r| r.participants.is_empty()) {
-            return tokio::time::sleep(LAST_FRAMES).await;
+            return;
         }
     }
 }
