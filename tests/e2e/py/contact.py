@@ -12,9 +12,7 @@ import math
 import sys
 
 import av
-import boto3
-from botocore.config import Config
-from kvs import parse
+from kvs import Rig, parse
 
 RATE = 8000
 TENTH = RATE // 10
@@ -49,16 +47,10 @@ def main() -> None:
     url, key, secret, arn, start = sys.argv[1:6]
     tone = int(sys.argv[6])
 
-    def client(service: str, endpoint: str):
-        return boto3.client(
-            service, region_name="us-east-1", endpoint_url=endpoint, aws_access_key_id=key, aws_secret_access_key=secret,
-            config=Config(retries={"total_max_attempts": 1}),
-        )
-
-    control = client("kinesisvideo", url)
+    rig = Rig(url, key, secret)
 
     def data(service: str, api: str):
-        return client(service, control.get_data_endpoint(StreamARN=arn, APIName=api)["DataEndpoint"])
+        return rig.client(service, rig.control.get_data_endpoint(StreamARN=arn, APIName=api)["DataEndpoint"])
 
     def get(**selector) -> bytes:
         return data("kinesis-video-media", "GET_MEDIA").get_media(StreamARN=arn, StartSelector=selector)["Payload"]

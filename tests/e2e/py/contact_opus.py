@@ -9,8 +9,7 @@ import json
 import sys
 
 import av
-import boto3
-from botocore.config import Config
+from kvs import Rig
 
 EBML = b"\x1a\x45\xdf\xa3"
 
@@ -18,15 +17,10 @@ EBML = b"\x1a\x45\xdf\xa3"
 def main() -> None:
     url, key, secret, arn, start = sys.argv[1:6]
 
-    def client(service: str, endpoint: str):
-        return boto3.client(
-            service, region_name="us-east-1", endpoint_url=endpoint, aws_access_key_id=key, aws_secret_access_key=secret,
-            config=Config(retries={"total_max_attempts": 1}),
-        )
-
-    endpoint = client("kinesisvideo", url).get_data_endpoint(StreamARN=arn, APIName="GET_MEDIA")["DataEndpoint"]
+    rig = Rig(url, key, secret)
+    endpoint = rig.control.get_data_endpoint(StreamARN=arn, APIName="GET_MEDIA")["DataEndpoint"]
     selector = {"StartSelectorType": "FRAGMENT_NUMBER", "AfterFragmentNumber": start}
-    payload = client("kinesis-video-media", endpoint).get_media(StreamARN=arn, StartSelector=selector)["Payload"]
+    payload = rig.client("kinesis-video-media", endpoint).get_media(StreamARN=arn, StartSelector=selector)["Payload"]
     data, told = bytearray(), False
     while chunk := payload._raw_stream.read1(65536):
         data.extend(chunk)

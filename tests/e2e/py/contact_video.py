@@ -12,10 +12,9 @@ import sys
 from datetime import datetime, timezone
 
 import av
-import boto3
 import numpy as np
-from botocore.config import Config
 from botocore.exceptions import ClientError
+from kvs import Rig
 from synth import read_number
 
 # Our documents begin alike: the EBML head, and how long it is.
@@ -58,20 +57,20 @@ def onset(sound: list[tuple[int, bytes]]) -> int | None:
 
 
 def images(archived, arn: str, pictures: list) -> list:
-    """Some of the pictures as images: what each shows, and what was shown then."""
+    """Some moments as images: what was on the screen then, and what each shows."""
     got = []
-    for wanted in pictures[10 :: max(1, len(pictures) // 5)][:5]:
-        # In the middle of its time.
-        at = datetime.fromtimestamp((wanted[0] + 10) / 1000, timezone.utc)
-        until = datetime.fromtimestamp(wanted[0] / 1000 + 1, timezone.utc)
-        page = archived.get_images(StreamARN=arn, ImageSelectorType="PRODUCER_TIMESTAMP", StartTimestamp=at, EndTimestamp=until,
-                                   Format="PNG", SamplingInterval=3000, MaxResults=1)
+    for picture in pictures[10 :: max(1, len(pictures) // 5)][:5]:
+        # In the middle of its time, where the next ones do not come sooner: a busy page makes up for pictures it is late with.
+        at = picture[0] + 10
+        wanted = [number for since, number, *_ in pictures if since <= at][-1]
+        moment = {"StartTimestamp": datetime.fromtimestamp(at / 1000, timezone.utc), "EndTimestamp": datetime.fromtimestamp(at / 1000 + 1, timezone.utc)}
+        page = archived.get_images(StreamARN=arn, ImageSelectorType="PRODUCER_TIMESTAMP", Format="PNG", SamplingInterval=3000, MaxResults=1, **moment)
         [image] = page["Images"]
         if "Error" in image:
-            got.append([wanted[1], image["Error"]])
+            got.append([wanted, image["Error"]])
             continue
         with av.open(io.BytesIO(base64.b64decode(image["ImageContent"]))) as opened:
-            got.append([wanted[1], read_number(next(opened.decode(video=0)).to_ndarray(format="rgb24"))])
+            got.append([wanted, read_number(next(opened.decode(video=0)).to_ndarray(format="rgb24"))])
     return got
 
 
@@ -89,16 +88,10 @@ def clip(archived, arn: str, pictures: list) -> str:
 def main() -> None:
     url, key, secret, arn, start = sys.argv[1:6]
 
-    def client(service: str, endpoint: str):
-        return boto3.client(
-            service, region_name="us-east-1", endpoint_url=endpoint, aws_access_key_id=key, aws_secret_access_key=secret,
-            config=Config(retries={"total_max_attempts": 1}),
-        )
-
-    control = client("kinesisvideo", url)
-    endpoint = control.get_data_endpoint(StreamARN=arn, APIName="GET_MEDIA")["DataEndpoint"]
+    rig = Rig(url, key, secret)
+    endpoint = rig.control.get_data_endpoint(StreamARN=arn, APIName="GET_MEDIA")["DataEndpoint"]
     selector = {"StartSelectorType": "FRAGMENT_NUMBER", "AfterFragmentNumber": start}
-    payload = client("kinesis-video-media", endpoint).get_media(StreamARN=arn, StartSelector=selector)["Payload"]
+    payload = rig.client("kinesis-video-media", endpoint).get_media(StreamARN=arn, StartSelector=selector)["Payload"]
     rest, documents = b"", []
 
     def take(data: bytes) -> None:
@@ -116,7 +109,7 @@ def main() -> None:
     sound = [block for document in documents for block in document.sound]
     starts = [document.pictures[0][4] for document in documents if document.pictures]
     say("read", pictures=pictures, keyed=starts, sound=[[at, len(pcm)] for at, pcm in sound], onset=onset(sound))
-    archived = client("kinesis-video-archived-media", control.get_data_endpoint(StreamARN=arn, APIName="GET_IMAGES")["DataEndpoint"])
+    archived = rig.client("kinesis-video-archived-media", rig.control.get_data_endpoint(StreamARN=arn, APIName="GET_IMAGES")["DataEndpoint"])
     say("archive", images=images(archived, arn, pictures), clip=clip(archived, arn, pictures))
 
 
