@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use antiphon_base::{MediaKind, ParticipantId, ParticipantKey, Source};
+use antiphon_base::{MediaKind, ParticipantId, ParticipantKey, Source, VideoCodec};
 use antiphon_shard::{Grants, IceParameters, JoinRequest, Joined, Transport};
 use antiphon_wire::control::{
     ClientMessage, LeaveReason, ParticipantInfo, ParticipantKind, Policy, Request, ServerMessage,
@@ -19,12 +19,14 @@ use str0m::media::{
     Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Pt, Simulcast, SimulcastLayer,
 };
 use str0m::net::{Protocol, Receive, TcpType};
-use str0m::rtp::{Extension, RtpPacket, Ssrc};
+use str0m::rtp::{Extension, RtpPacket};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
-use crate::dtls;
+use crate::dtls::{self, KeySlot};
+use crate::extension;
 use crate::net::Datagram;
 use crate::playout::Decoder;
+use crate::seals::Seals;
 use crate::sender::Sender;
 use crate::stamp;
 
@@ -47,6 +49,12 @@ pub struct Profile {
     pub rids: Vec<&'static str>,
     /// Offers sending lines.
     pub sends: bool,
+    /// It also receives on the lines of its microphone and its camera, as lines do that nobody gave a direction.
+    pub both_ways: bool,
+    /// What its video is sent in, and all that it decodes. Of AV1 it also speaks the dependency descriptor.
+    pub codec: VideoCodec,
+    /// It speaks no AES-GCM in SRTP, as old devices.
+    pub legacy: bool,
     /// Receive lines for audio.
     pub audio_slots: usize,
     /// Receive lines for video; the last of several is for the screen.
@@ -82,6 +90,9 @@ impl Profile {
             muted: Vec::new(),
             rids: Vec::new(),
             sends: true,
+            both_ways: false,
+            codec: VideoCodec::Vp8,
+            legacy: false,
             audio_slots: 3,
             video_slots: 4,
             control: true,
@@ -161,7 +172,8 @@ pub struct SlotLog {
     pub kind: MediaKind,
     /// In order of arrival.
     pub packets: Vec<Received>,
-    ssrc: Option<Ssrc>,
+    /// Of the newest packet.
+    pub ssrc: Option<u32>,
     decoder: Decoder,
     asked: Option<Instant>,
 }
@@ -210,6 +222,8 @@ pub struct Client {
     pub data: Vec<(Instant, topic::Message, u32)>,
     /// How much it was told by REMB to send at most, in bits per second, with the times.
     pub bounds: Vec<(Instant, u64)>,
+    /// What the server has sealed for it, where [`crate::World::opens`].
+    pub seals: Seals,
     rtc: Rtc,
     deadline: Instant,
     restarting: Option<SdpPendingOffer>,
@@ -234,6 +248,7 @@ pub struct Offering {
     number: u16,
     address: SocketAddr,
     rtc: Rtc,
+    keys: KeySlot,
     pending: Option<SdpPendingOffer>,
     lines: BTreeMap<Source, Mid>,
     slots: Vec<SlotLog>,
@@ -249,12 +264,12 @@ impl Offering {
         theirs: &str,
     ) -> Self {
         let config = Rtc::builder()
-            .set_crypto_provider(dtls::provider())
+            .set_crypto_provider(dtls::provider(profile.legacy))
             .set_dtls_cert(certificate)
             .clear_codecs()
             .enable_opus(true, false)
             .enable_vp8(true);
-        let mut rtc = config.set_rtp_mode(true).set_stats_interval(None).build(now);
+        let (mut rtc, keys) = dtls::watch(|| config.set_rtp_mode(true).set_stats_interval(None).build(now));
         rtc.add_local_candidate(Candidate::host(address, "udp").expect("an address and UDP make one"));
         let slot = |section: &str| {
             let kind = if section.starts_with("audio") { MediaKind::Audio } else { MediaKind::Video };
@@ -264,7 +279,7 @@ impl Offering {
         let slots = theirs.split("\r\nm=").skip(1).map(slot).collect();
         let parsed = SdpOffer::from_sdp_string(theirs).expect("our offer parses");
         let offer = rtc.sdp_api().accept_offer(parsed).expect("our offer can be taken").to_sdp_string();
-        Self { offer, profile, number, address, rtc, pending: None, lines: BTreeMap::new(), slots }
+        Self { offer, profile, number, address, rtc, keys, pending: None, lines: BTreeMap::new(), slots }
     }
 
     /// Makes the offer of a client at `address`.
@@ -283,15 +298,21 @@ impl Offering {
             config.set_max_stun_retransmits(PATIENT_CHECKS);
         }
         let config = config
-            .set_crypto_provider(dtls::provider())
+            .set_crypto_provider(dtls::provider(profile.legacy))
             .set_dtls_cert(certificate)
             .clear_codecs()
             .enable_opus(true, profile.red)
-            .enable_vp8(true)
+            .enable_vp8(profile.codec == VideoCodec::Vp8)
+            .enable_h264(profile.codec == VideoCodec::H264)
+            .enable_av1(profile.codec == VideoCodec::Av1)
             .set_rtp_mode(true)
             .set_stats_interval(None);
         let config = if profile.transport_feedback { config } else { without_transport_feedback(config) };
-        let mut rtc = config.build(now);
+        let config = match profile.codec {
+            VideoCodec::Av1 => config.set_extension(extension::ID, extension::dependency()),
+            _ => config,
+        };
+        let (mut rtc, keys) = dtls::watch(|| config.build(now));
         rtc.add_local_candidate(candidate(address, profile.transport));
         let mut api = rtc.sdp_api();
         let mut lines = BTreeMap::new();
@@ -310,7 +331,13 @@ impl Offering {
                     }
                     simulcast
                 });
-                lines.insert(source, api.add_media(kind, Direction::SendOnly, None, None, simulcast));
+                let both = profile.both_ways && matches!(source, Source::Microphone | Source::Camera);
+                let direction = if both { Direction::SendRecv } else { Direction::SendOnly };
+                let mid = api.add_media(kind, direction, None, None, simulcast);
+                if both {
+                    slots.push(SlotLog::new(mid.to_string(), source.kind()));
+                }
+                lines.insert(source, mid);
             }
         }
         for (count, kind, of) in [
@@ -327,7 +354,7 @@ impl Offering {
         }
         let (offer, pending) = api.apply().expect("lines were added");
         let (offer, pending) = (offer.to_sdp_string(), Some(pending));
-        Self { offer, profile, number, address, rtc, pending, lines, slots }
+        Self { offer, profile, number, address, rtc, keys, pending, lines, slots }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -366,6 +393,7 @@ impl Offering {
             senders: Vec::new(),
             data: Vec::new(),
             bounds: Vec::new(),
+            seals: Seals::new(self.keys),
             rtc: self.rtc,
             deadline: now,
             restarting: None,
@@ -445,6 +473,7 @@ impl Client {
                     MediaKind::Video => Duration::from_secs(1) / fps,
                 };
                 let mut sender = Sender::new(self.number, (source, layer), rid, (mid, pt), now, interval);
+                sender.codec = self.profile.codec;
                 sender.red = red.then(|| Pt::from(RED));
                 self.senders.push(sender);
             }
@@ -527,7 +556,7 @@ impl Client {
     /// Asks for a key frame in a slot.
     pub fn request_keyframe(&mut self, slot: usize) {
         if let Some(ssrc) = self.slots[slot].ssrc
-            && let Some(rx) = self.rtc.direct_api().stream_rx(&ssrc)
+            && let Some(rx) = self.rtc.direct_api().stream_rx(&ssrc.into())
         {
             rx.request_keyframe(KeyframeRequestKind::Pli);
         }
@@ -537,7 +566,7 @@ impl Client {
     pub fn request_remb(&mut self, slot: usize, bps: u64) -> bool {
         let Some(ssrc) = self.slots[slot].ssrc else { return false };
         let mut api = self.rtc.direct_api();
-        let Some(rx) = api.stream_rx(&ssrc) else { return false };
+        let Some(rx) = api.stream_rx(&ssrc.into()) else { return false };
         rx.request_remb(Bitrate::bps(bps));
         true
     }
@@ -652,7 +681,10 @@ impl Client {
                 Ok(Output::Transmit(t)) => out.push(Datagram {
                     source: self.address,
                     destination: t.destination,
-                    bytes: t.contents.to_vec(),
+                    bytes: match self.profile.legacy {
+                        true => dtls::legacy::offer(&t.contents),
+                        false => t.contents.to_vec(),
+                    },
                 }),
                 Ok(Output::Event(event)) => self.on_event(now, event),
                 Err(_) => {
@@ -708,13 +740,20 @@ impl Client {
         let ssrc = packet.header.ssrc;
         let mid = self.rtc.direct_api().stream_rx(&ssrc).map(|rx| rx.mid().to_string());
         let Some(slot) = self.slots.iter_mut().find(|s| Some(&s.mid) == mid.as_ref()) else { return };
-        slot.ssrc = Some(ssrc);
+        slot.ssrc = Some(*ssrc);
         let header = &packet.header;
         let mut blocks = vec![&packet.payload[..]];
         if *header.payload_type == RED {
             blocks = stamp::red_blocks(&packet.payload).unwrap_or_default();
         }
         let primary = blocks.pop().unwrap_or_default();
+        let parsed = match slot.kind {
+            MediaKind::Audio => stamp::parse(primary),
+            MediaKind::Video => {
+                let raw = header.ext_vals.user_values.get::<extension::Raw>().map(|raw| &*raw.0);
+                stamp::other::parse(self.profile.codec, primary).map(|parsed| parsed.numbered(raw))
+            }
+        };
         slot.packets.push(Received {
             at: now,
             seq: *packet.seq_no,
@@ -722,7 +761,7 @@ impl Client {
             marker: header.marker,
             csrc: (header.csrc_count > 0).then(|| header.csrc[0]),
             level: header.ext_vals.audio_level.map(i8::unsigned_abs),
-            parsed: stamp::parse(primary),
+            parsed,
             repeated: blocks.into_iter().filter_map(stamp::parse).collect(),
             bytes: packet.payload.len(),
         });

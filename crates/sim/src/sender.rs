@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use antiphon_base::{MediaKind, Source};
+use antiphon_base::{MediaKind, Source, VideoCodec};
+use antiphon_wire::rtp::dependency::Dependency;
 use str0m::Rtc;
 use str0m::media::{Mid, Pt, Rid};
 use str0m::rtp::{ExtensionValues, RtpWrite};
 
+use crate::extension;
 use crate::stamp::Stamp;
 
 /// An encoder that has fallen silent sends one packet in so long (Opus' DTX).
@@ -21,8 +23,8 @@ const AUDIO_BYTES: usize = 60;
 const VIDEO_BYTES: usize = 200;
 /// Bytes of a video packet where a rate is wanted: as browsers send.
 const FULL_BYTES: usize = 1_100;
-/// A key frame is as large as so many others, where a rate is wanted.
-const KEY_SIZE: usize = 3;
+/// A key frame is as large as so many others, where a rate is wanted: libvpx's, in real time.
+const KEY_SIZE: usize = 6;
 /// Packets of a key frame of the lowest layer; each layer has as many more.
 const KEY_PACKETS: u16 = 4;
 /// A voice flag goes with levels above this, -dBov.
@@ -59,6 +61,10 @@ pub struct Sender {
     pub bps: Option<u64>,
     /// Three temporal layers: the place of the next picture in their pattern.
     pub place: Option<u8>,
+    /// A key frame is as large as so many others, where a rate is wanted.
+    pub key_size: usize,
+    /// Of video.
+    pub codec: VideoCodec,
     /// Audio repeats the packet before it, under this payload type.
     pub red: Option<Pt>,
     before: Option<(u32, Vec<u8>)>,
@@ -69,6 +75,8 @@ pub struct Sender {
     seq: u64,
     rtp_time: u32,
     picture_id: u16,
+    /// Of the next picture in its dependency descriptor.
+    number: u16,
 }
 
 impl Sender {
@@ -105,6 +113,8 @@ impl Sender {
             size,
             bps: None,
             place: None,
+            key_size: KEY_SIZE,
+            codec: VideoCodec::Vp8,
             red: None,
             before: None,
             publisher,
@@ -114,6 +124,7 @@ impl Sender {
             // Near the ends, so that they are passed within a test.
             seq: 65_400 - u64::from(number % 100),
             rtp_time: (u32::MAX - 500_000).wrapping_add(number * 7_919),
+            number: u16::MAX - 40,
             picture_id: 0x7fff - u16::try_from(number % 64).expect("below 64"),
         }
     }
@@ -164,6 +175,16 @@ impl Sender {
     }
 
     fn write(&mut self, now: Instant, rtc: &mut Rtc, payload: Vec<u8>, marker: bool) {
+        self.write_with(now, rtc, payload, (marker, None));
+    }
+
+    fn write_with(
+        &mut self,
+        now: Instant,
+        rtc: &mut Rtc,
+        payload: Vec<u8>,
+        (marker, dependency): (bool, Option<Dependency>),
+    ) {
         let video = self.source.kind() == MediaKind::Video;
         let mut write = RtpWrite::new(self.line.1, self.seq.into(), self.rtp_time, now, payload)
             .marker(marker)
@@ -175,6 +196,11 @@ impl Sender {
                 voice_activity: Some(self.level < VOICE_BELOW),
                 ..ExtensionValues::default()
             });
+        }
+        if let Some(dependency) = dependency {
+            let mut values = ExtensionValues::default();
+            values.user_values.set(extension::Raw(dependency.as_bytes().into()));
+            write = write.ext_vals(values);
         }
         self.seq += 1;
         self.packets += 1;
@@ -214,7 +240,7 @@ impl Sender {
         };
         let bits = u128::from(bps) * self.interval.as_micros() / 1_000_000;
         let tenths = match self.place {
-            _ if key => 10 * KEY_SIZE,
+            _ if key => 10 * self.key_size,
             None => 10,
             Some(0) => 16,
             Some(_) => 8,
@@ -230,10 +256,13 @@ impl Sender {
         self.place = self.place.map(|place| if key { 0 } else { place });
         let (count, bytes) = self.picture(key);
         for index in 0..count {
-            let payload = self.stamp(index, count, key).vp8(self.picture_id, self.size, bytes);
-            self.write(now, rtc, payload, index + 1 == count);
+            let stamp = self.stamp(index, count, key);
+            let payload = stamp.video(self.codec, self.picture_id, self.size, bytes);
+            let dependency = (self.codec == VideoCodec::Av1).then(|| stamp.dependency(self.number));
+            self.write_with(now, rtc, payload, (index + 1 == count, dependency));
         }
         self.place = self.place.map(|place| (place + 1) % 4);
         self.picture_id = (self.picture_id + 1) & 0x7fff;
+        self.number = self.number.wrapping_add(1);
     }
 }

@@ -1,10 +1,13 @@
 //! Synthetic media: payloads that codecs' parsers take for real, with a stamp inside that tells the checkers what it is.
+//! Those of H.264 and AV1 are in [`other`].
 //!
 //! A video packet is a VP8 payload descriptor with 15-bit picture id (RFC 7741, 4.2), at the start of a frame the frame
 //! tag and, in a key frame, the start code and size (RFC 6386, 9.1), then the stamp. An audio packet is an Opus table of
 //! contents byte (RFC 6716, 3.1), then the stamp. The parser here is written by itself: it checks the server's.
 
-use antiphon_base::Source;
+use antiphon_base::{Source, VideoCodec};
+
+pub mod other;
 
 const MAGIC: [u8; 2] = [0xa5, 0x17];
 const STAMP_BYTES: usize = 16;
@@ -41,8 +44,18 @@ pub struct Stamp {
 pub struct Parsed {
     /// What it says it is.
     pub stamp: Stamp,
-    /// The descriptor's picture id.
+    /// The descriptor's picture id, or the frame number of the dependency descriptor, 15 bits of it.
     pub picture_id: Option<u16>,
+}
+
+impl Parsed {
+    /// With the number of its dependency descriptor. Those of layers that are left out stay holes, so that nothing can be said then.
+    pub(crate) fn numbered(self, dependency: Option<&[u8]>) -> Self {
+        let number = |raw: &[u8]| Some(u16::from_be_bytes([*raw.get(1)?, *raw.get(2)?]) & 0x7fff);
+        let picture_id =
+            dependency.filter(|_| self.stamp.place.is_none()).and_then(number).or(self.picture_id);
+        Self { picture_id, ..self }
+    }
 }
 
 impl Stamp {
@@ -110,6 +123,15 @@ impl Stamp {
         self.write(&mut out);
         out.resize(bytes.max(out.len()), 0x55);
         out
+    }
+
+    /// A payload of this codec and `bytes` bytes; the picture id goes where the codec has one.
+    pub fn video(&self, codec: VideoCodec, picture_id: u16, size: (u16, u16), bytes: usize) -> Vec<u8> {
+        match codec {
+            VideoCodec::H264 => self.h264(size, bytes),
+            VideoCodec::Av1 => self.av1(size, bytes),
+            _ => self.vp8(picture_id, size, bytes),
+        }
     }
 
     /// An Opus payload of `bytes` bytes.

@@ -93,6 +93,8 @@ pub struct World {
     pub captured: Option<Vec<Datagram>>,
     /// Sees everything that leaves the server.
     pub watch: Option<Watch>,
+    /// Opens everything that the server seals, with the clients' keys ([`crate::seals`]).
+    pub opens: bool,
     /// What a NAT before the server is reached at.
     pub nat: Option<SocketAddr>,
     /// Keeps everything that the server sends to addresses without client.
@@ -145,6 +147,7 @@ impl World {
             rng: SmallRng::seed_from_u64(seed),
             captured: None,
             watch: None,
+            opens: false,
             nat: None,
             strays: Vec::new(),
             seed,
@@ -399,7 +402,7 @@ impl World {
     /// Puts everything that leaves onto the network.
     pub fn finish(&mut self) {
         let (now, network, strays) = (self.now, &mut self.network, &mut self.strays);
-        let (watch, clients, nat) = (&mut self.watch, &self.clients, self.nat);
+        let (watch, clients, nat, opens) = (&mut self.watch, &mut self.clients, self.nat, self.opens);
         let (trace, elapsed) = (&mut self.trace, self.now - self.base);
         let mut send = |network: &mut Network, datagram: Datagram| {
             let head = (datagram.source, datagram.destination, net::length(&datagram.bytes));
@@ -412,9 +415,12 @@ impl World {
             let source = nat.map_or(t.source, |nat| SocketAddr::new(nat.ip(), t.source.port()));
             let destination = t.destination;
             let datagram = Datagram { source, destination, bytes: t.bytes.to_vec() };
-            let client = number_of(destination).and_then(|n| clients.get(n));
-            if client.is_some_and(|c| c.profile.transport != t.transport) {
+            let mut client = number_of(destination).and_then(|n| clients.get_mut(n));
+            if client.as_ref().is_some_and(|c| c.profile.transport != t.transport) {
                 return strays.push(datagram);
+            }
+            if let Some(client) = client.as_mut().filter(|_| opens) {
+                client.seals.take(t.bytes);
             }
             if let Some(watch) = watch {
                 watch(&datagram);

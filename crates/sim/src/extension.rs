@@ -1,0 +1,47 @@
+//! The dependency descriptor as a header extension of str0m's, at a client: its bytes as they are.
+
+use antiphon_wire::rtp::dependency::URI;
+use str0m::rtp::{Extension, ExtensionSerializer, ExtensionValues};
+
+/// What is in a packet.
+#[derive(Debug, Clone)]
+pub(crate) struct Raw(pub(crate) Box<[u8]>);
+
+/// Its id, as browsers have it.
+pub(crate) const ID: u8 = 12;
+/// Most that a one-byte header can say (RFC 8285, 4.2).
+const SHORT: usize = 16;
+
+/// The extension, for video.
+pub(crate) fn dependency() -> Extension {
+    Extension::with_serializer(URI, Bytes)
+}
+
+#[derive(Debug)]
+struct Bytes;
+
+impl ExtensionSerializer for Bytes {
+    fn write_to(&self, buf: &mut [u8], values: &ExtensionValues) -> usize {
+        let Some(Raw(raw)) = values.user_values.get::<Raw>() else { return 0 };
+        let Some(room) = buf.get_mut(..raw.len()) else { return 0 };
+        room.copy_from_slice(raw);
+        raw.len()
+    }
+
+    fn parse_value(&self, bytes: &[u8], values: &mut ExtensionValues) -> bool {
+        values.user_values.set(Raw(bytes.into()));
+        true
+    }
+
+    fn is_video(&self) -> bool {
+        true
+    }
+
+    fn is_audio(&self) -> bool {
+        false
+    }
+
+    fn requires_two_byte_form(&self, values: &ExtensionValues) -> bool {
+        values.user_values.get::<Raw>().is_none_or(|Raw(raw)| raw.len() > SHORT)
+    }
+}
