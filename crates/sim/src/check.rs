@@ -13,11 +13,14 @@ use antiphon_base::MediaKind;
 use antiphon_wire::control::ServerMessage;
 
 use crate::client::{Client, Received, SlotLog};
+use crate::net::Link;
 use crate::stamp::{Parsed, Stamp};
 use crate::world::World;
 
 /// An announcement may come after the media that it announces: by a few repetitions, each later than the one before.
 const TOLD_WITHIN: Duration = Duration::from_secs(4);
+/// Where nothing was lost or held up it comes beside it.
+const TOLD_SOON: Duration = Duration::from_millis(300);
 
 /// Ticks by which the first packet that came may be later than the first one sent: two seconds of video.
 const MAX_LATER: u32 = 180_000;
@@ -364,11 +367,23 @@ impl<'a> Checker<'a> {
         told
     }
 
+    /// How far an announcement may be from its media: on a link that was clean, not far.
+    fn slack(&self, packet: &Received) -> Duration {
+        let (from, to) = (packet.at - TOLD_WITHIN, packet.at + TOLD_WITHIN);
+        let clean = |link: &Link| !link.did_harm(from, to) && !link.was_full(from, to);
+        let path = self.world.network.path(self.client.address);
+        let stalled = self.world.stalls.iter().any(|s| s.from <= to && s.to.is_none_or(|end| end >= from));
+        match path.is_some_and(|p| clean(&p.up) && clean(&p.down)) && !stalled {
+            true => TOLD_SOON,
+            false => TOLD_WITHIN,
+        }
+    }
+
     /// The slot's announcement at that time named its source, or one that came a little before or after did.
     fn was_told(&self, packet: &Received) -> bool {
+        let slack = self.slack(packet);
         let near = |at: Instant| {
-            at.saturating_duration_since(packet.at).max(packet.at.saturating_duration_since(at))
-                <= TOLD_WITHIN
+            at.saturating_duration_since(packet.at).max(packet.at.saturating_duration_since(at)) <= slack
         };
         let mut standing = false;
         for (at, message) in &self.client.messages {

@@ -136,6 +136,8 @@ pub struct Link {
     /// The latest delivery in order.
     last: Option<Instant>,
     shortest: Option<Duration>,
+    /// The longest that a datagram was under way.
+    pub longest: Duration,
     /// What it did.
     pub counters: Counters,
     /// When it did harm (lost, damaged, held up), each tenth of a second once.
@@ -154,6 +156,7 @@ impl Link {
             free: None,
             last: None,
             shortest: None,
+            longest: Duration::ZERO,
             counters: Counters::default(),
             harm: Vec::new(),
             stood: Vec::new(),
@@ -169,6 +172,16 @@ impl Link {
     /// How it treats what comes now.
     pub fn conditions(&self) -> &Conditions {
         &self.conditions
+    }
+
+    /// Something was lost, damaged or held up on it from `from` on, until `to`.
+    pub(crate) fn did_harm(&self, from: Instant, to: Instant) -> bool {
+        noted(&self.harm, from, to)
+    }
+
+    /// A queue was seen on it in that time.
+    pub(crate) fn was_full(&self, from: Instant, to: Instant) -> bool {
+        noted(&self.stood, from, to)
     }
 
     fn note_harm(&mut self, now: Instant) {
@@ -218,6 +231,7 @@ impl Link {
         }
         let shortest = self.shortest.map_or(at - now, |shortest| shortest.min(at - now));
         self.shortest = Some(shortest);
+        self.longest = self.longest.max(at - now);
         if at - now >= shortest + QUEUE {
             note(&mut self.stood, now);
         }
@@ -229,6 +243,10 @@ impl Link {
         }
         Some(Delivery { at, twice: self.rng.random_bool(self.conditions.duplicate), flipped })
     }
+}
+
+fn noted(moments: &[Instant], from: Instant, to: Instant) -> bool {
+    moments.iter().any(|at| *at + HARM_STEP >= from && *at <= to)
 }
 
 fn note(moments: &mut Vec<Instant>, now: Instant) {

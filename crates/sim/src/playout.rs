@@ -150,24 +150,82 @@ pub fn freezes(shown: &[Shown], from: Instant, to: Instant) -> Freezes {
     }
 }
 
-/// Frames of audio that came until the end, by themselves or repeated by others, and those that were sent meanwhile: from
-/// the first to the last that came, of each source.
-pub fn heard(slot: &SlotLog) -> (usize, usize) {
+/// Frame number, RTP time, and when it came.
+type Came = (u32, u32, Instant);
+
+/// Frames of audio that came in time, by themselves or repeated by others, and those that were sent meanwhile: from the first to the
+/// last that came, of each source. In time is what a jitter buffer of this depth still plays: the quickest frame tells when the
+/// others were due. What is not heard is concealed.
+pub fn heard(slot: &SlotLog, depth: Duration) -> (usize, usize) {
     assert_eq!(slot.kind, MediaKind::Audio, "pictures are shown");
-    let mut frames: BTreeMap<(u16, usize), BTreeSet<u32>> = BTreeMap::new();
-    for packet in &slot.packets {
-        for parsed in packet.parsed.iter().chain(&packet.repeated) {
-            let stamp = parsed.stamp;
-            frames.entry((stamp.publisher, stamp.source.index())).or_default().insert(stamp.frame);
+    let of = |stamp: &Stamp| (stamp.publisher, stamp.source.index());
+    let mut sources: BTreeMap<(u16, usize), Vec<Came>> = BTreeMap::new();
+    let packets = || slot.packets.iter().filter_map(|p| Some((p, p.parsed?.stamp)));
+    for (packet, stamp) in packets() {
+        sources.entry(of(&stamp)).or_default().push((stamp.frame, packet.rtp_time, packet.at));
+    }
+    let ticks: BTreeMap<_, u32> = sources.iter().map(|(source, came)| (*source, ticks_of(came))).collect();
+    for (packet, stamp) in packets() {
+        let Some(came) = sources.get_mut(&of(&stamp)) else { continue };
+        for Stamp { frame, .. } in packet.repeated.iter().map(|parsed| parsed.stamp) {
+            let before = ticks[&of(&stamp)] * stamp.frame.wrapping_sub(frame);
+            came.push((frame, packet.rtp_time.wrapping_sub(before), packet.at));
         }
     }
-    frames.values().fold((0, 0), |(came, sent), all| match (all.first(), all.last()) {
-        (Some(first), Some(last)) => (came + all.len(), sent + (last - first + 1) as usize),
-        _ => (came, sent),
+    sources.values().fold((0, 0), |(came, sent), all| {
+        let (in_time, meanwhile) = in_time(all, depth);
+        (came + in_time, sent + meanwhile)
     })
+}
+
+/// Ticks of a frame: of the shortest step between two that came.
+fn ticks_of(came: &[Came]) -> u32 {
+    let steps = came.windows(2).filter(|w| w[1].0 > w[0].0);
+    let ticks = steps.map(|w| w[1].1.wrapping_sub(w[0].1) / (w[1].0 - w[0].0));
+    ticks.filter(|ticks| *ticks > 0).min().unwrap_or(AUDIO_TICKS)
+}
+
+/// Ticks of 20 ms.
+const AUDIO_TICKS: u32 = 960;
+/// Ticks of the audio clock in a second.
+const AUDIO_CLOCK: f64 = 48_000.0;
+
+fn in_time(all: &[Came], depth: Duration) -> (usize, usize) {
+    let Some(&(_, begin, base)) = all.first() else { return (0, 0) };
+    // How much later it came than its RTP time says, beside what all have.
+    let late_s = |rtp_time: u32, at: Instant| {
+        let media_s = f64::from(rtp_time.wrapping_sub(begin).cast_signed()) / AUDIO_CLOCK;
+        (at - base).as_secs_f64() - media_s
+    };
+    let quickest = all.iter().map(|(_, time, at)| late_s(*time, *at)).fold(f64::MAX, f64::min);
+    let due = quickest + depth.as_secs_f64();
+    let heard: BTreeSet<u32> =
+        all.iter().filter(|(_, time, at)| late_s(*time, *at) <= due).map(|(frame, ..)| *frame).collect();
+    let frames = all.iter().map(|(frame, ..)| *frame);
+    let sent = frames.clone().max().zip(frames.min()).map_or(0, |(last, first)| last - first + 1);
+    (heard.len(), sent as usize)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the low bits are the RTP time")]
 fn low32(time: u64) -> u32 {
     time as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_after_its_turn_is_not_heard() {
+        let base = Instant::now();
+        let ms = Duration::from_millis;
+        // Five frames of 20 ms over the wrap: the second comes first, the third 200 ms late, the fourth never.
+        let came = |frame: u32, late: u64| {
+            (frame, (u32::MAX - 1_000).wrapping_add(960 * frame), base + ms(u64::from(frame) * 20 + late))
+        };
+        let all = [came(1, 0), came(0, 30), came(4, 10), came(2, 200)];
+        assert_eq!(in_time(&all, ms(250)), (4, 5));
+        assert_eq!(in_time(&all, ms(199)), (3, 5));
+        assert_eq!(ticks_of(&all), 960);
+    }
 }

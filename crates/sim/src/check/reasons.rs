@@ -7,12 +7,18 @@ use antiphon_base::{MediaKind, ParticipantKey};
 use antiphon_wire::control::ServerMessage;
 
 use super::{Checker, Frame, TOLD_WITHIN};
+use crate::client::Client;
 use crate::net::Link;
 use crate::stamp::Stamp;
 
-/// How long before a packet came, or would have come, it may have been sent: queues and delays of both links, and a few
-/// requests for it.
-const UNDER_WAY: Duration = Duration::from_secs(3);
+/// How long before the first of two frames came the one between them may have been sent, beside what it takes on its way: the
+/// first may have come later than the second, by retransmission, and who is silent sends a frame each 400 ms.
+const BETWEEN: Duration = Duration::from_millis(500);
+/// How long before a gap a queue may have stood on the client's link: what is left out then goes on with a key frame, which is asked
+/// for again and again where its publisher's link is bad.
+const UNTIL_KEY_FRAME: Duration = Duration::from_secs(3);
+/// How long a shard that did nothing has to do with what waits: its ring, and what was sent to it in vain.
+const CATCHES_UP: Duration = Duration::from_secs(3);
 /// How long before the media of a change its announcement may come: that may wait for a key frame.
 const TOLD_EARLY: Duration = Duration::from_secs(1);
 
@@ -43,15 +49,18 @@ impl Checker<'_> {
         }
     }
 
-    /// Something was lost, damaged or held up on the way of the media in that time.
+    /// Something was lost, damaged or held up on the way of the media, when it was sent.
     fn network_did_harm(&self, from: Instant, to: Instant, publishers: [u16; 2]) -> bool {
         let network = &self.world.network;
-        let harmed = |link: &Link| link.harm.iter().any(|at| *at + UNDER_WAY >= from && *at <= to);
-        let down = network.path(self.client.address).is_some_and(|p| harmed(&p.down));
-        down || publishers.iter().any(|publisher| {
-            let client = self.world.clients.get(usize::from(*publisher));
-            client.and_then(|c| network.path(c.address)).is_some_and(|p| harmed(&p.up))
-        })
+        let down = network.path(self.client.address).map(|p| &p.down);
+        let way_down = down.map_or(Duration::ZERO, |link| link.longest);
+        let harmed = |link: &Link, way: Duration| link.did_harm(from - BETWEEN - way, to);
+        down.is_some_and(|link| harmed(link, way_down))
+            || publishers.iter().any(|publisher| {
+                let client = self.world.clients.get(usize::from(*publisher));
+                let up = client.and_then(|c| network.path(c.address)).map(|p| &p.up);
+                up.is_some_and(|link| harmed(link, way_down + link.longest))
+            })
     }
 
     /// The shard of the subscriber or of a publisher did nothing in that time: what was sent to it is lost, and of what
@@ -63,7 +72,7 @@ impl Checker<'_> {
         };
         self.world.stalls.iter().filter(|stall| passed(stall.shard)).any(|stall| {
             let goes_on = stall.to.unwrap_or(self.world.now);
-            stall.from <= to && goes_on + UNDER_WAY >= from
+            stall.from <= to && goes_on + CATCHES_UP >= from
         })
     }
 
@@ -72,24 +81,25 @@ impl Checker<'_> {
     fn was_thinned(&self, b: &Frame<'_>, from: Instant, to: Instant) -> bool {
         let Stamp { source, key, index, .. } = b.first.stamp;
         let goes_on = source.kind() == MediaKind::Video && key && index == 0;
-        let link = self.world.network.path(self.client.address).map(|p| &p.down);
-        let stood = |link: &Link| link.stood.iter().any(|at| *at + UNDER_WAY >= from && *at <= to);
-        goes_on && link.is_some_and(stood)
+        let path = self.world.network.path(self.client.address);
+        goes_on && path.is_some_and(|p| p.down.was_full(from - UNTIL_KEY_FRAME, to))
     }
 
-    /// The client was told of a change of the slot, or of the publisher's tracks, about then; or had no way to be told.
+    /// The client was told of a change of the slot, or of the publisher's tracks, about then. A player is told of no tracks; there it
+    /// counts that anybody was. So it is with what comes before the control channel.
     fn change_was_told(&self, from: Instant, to: Instant, publishers: [u16; 2]) -> bool {
-        if self.client.control_open.is_none_or(|open| open > from) {
-            return true;
-        }
         let keys = publishers.map(|p| self.world.publishers.get(&p).map(|p| p.key));
         let of_them = |key: ParticipantKey| keys.contains(&Some(key));
         let near = |at: Instant| at + TOLD_EARLY >= from && at <= to + TOLD_WITHIN;
-        self.client.messages.iter().filter(|(at, _)| near(*at)).any(|(_, message)| match message {
-            ServerMessage::Slots { slots } => slots.iter().any(|s| s.mid == self.slot.mid),
-            ServerMessage::ParticipantJoined { participant, .. }
-            | ServerMessage::ParticipantUpdated { participant, .. } => of_them(participant.key),
-            _ => false,
-        })
+        let is_told = self.client.control_open.is_some_and(|open| open <= from);
+        let told = |client: &Client| {
+            client.messages.iter().filter(|(at, _)| near(*at)).any(|(_, message)| match message {
+                ServerMessage::Slots { slots } => is_told && slots.iter().any(|s| s.mid == self.slot.mid),
+                ServerMessage::ParticipantJoined { participant, .. }
+                | ServerMessage::ParticipantUpdated { participant, .. } => of_them(participant.key),
+                _ => false,
+            })
+        };
+        if is_told { told(self.client) } else { self.world.clients.iter().any(told) }
     }
 }

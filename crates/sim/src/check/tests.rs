@@ -79,6 +79,14 @@ fn a_track_that_was_not_allotted() {
     finds("was not announced", |w, ben| {
         w.clients[ben].messages.retain(|(_, m)| !matches!(m, ServerMessage::Slots { .. }));
     });
+    // On a clean link it comes beside its media, not a second later.
+    finds("was not announced", |w, ben| {
+        for (at, _) in
+            w.clients[ben].messages.iter_mut().filter(|(_, m)| matches!(m, ServerMessage::Slots { .. }))
+        {
+            *at += Duration::from_secs(1);
+        }
+    });
     finds("its first RTP time was not told", |w, ben| {
         for (_, message) in &mut w.clients[ben].messages {
             if let ServerMessage::Slots { slots } = message {
@@ -218,6 +226,27 @@ fn gaps_without_a_reason() {
     let explained = faults(|w, ben| full(w, ben, true));
     assert!(explained.is_empty(), "{explained:?}");
     finds("a gap without a reason", |w, ben| full(w, ben, false));
+    // A second before, on the same link; and somewhere on the way of another publisher's media.
+    let harm = |w: &mut World, ben: usize, of: usize, up: bool, ago: Duration| {
+        let packets = video(w, ben);
+        let at = middle(packets);
+        let (when, publisher) = (packets[at].at - ago, usize::from(stamp(&mut packets[at]).publisher));
+        lose_one(w, ben);
+        let client = if up { (publisher + of) % 4 } else { ben };
+        let address = w.clients[client].address;
+        let path = w.network.paths.get_mut(&address).unwrap();
+        let link = if up { &mut path.up } else { &mut path.down };
+        link.harm.push(when);
+    };
+    let explained = faults(|w, ben| harm(w, ben, 0, true, Duration::from_millis(50)));
+    assert!(explained.is_empty(), "{explained:?}");
+    finds("a gap without a reason", |w, ben| harm(w, ben, 2, true, Duration::from_millis(50)));
+    finds("a gap without a reason", |w, ben| harm(w, ben, 0, false, Duration::from_secs(1)));
+    // Who has no control channel is not told of changes, and so has nothing to explain a gap by.
+    finds("a gap without a reason", |w, ben| {
+        w.clients[ben].control_open = None;
+        lose_one(w, ben);
+    });
     // It did harm, but to somebody else, or long before.
     finds("a gap without a reason", |w, ben| {
         let begin = w.base;

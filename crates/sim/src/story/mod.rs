@@ -42,8 +42,8 @@ pub fn tell(seed: u64) -> Outcome {
         let consent_timeout = if is_recovery { recovery::CONSENT } else { Duration::from_secs(6) };
         let resume_ttl = Duration::from_secs(10);
         let config = Config { consent_timeout, resume_ttl, ..Config::default() };
-        // Every second room is spread over two shards.
-        let shards = if seed.is_multiple_of(2) { 1 } else { 2 };
+        // Half of the rooms of each kind are spread over two shards: kinds go by the last four bits.
+        let shards = if seed & 16 == 0 { 1 } else { 2 };
         let mut world = World::spread(seed, &config, shards);
         if shards > 1 {
             let mut lag = || Duration::from_micros(world.rng.random_range(0..5_000));
@@ -51,7 +51,6 @@ pub fn tell(seed: u64) -> Outcome {
         }
         let mut faults = match seed % 16 {
             _ if is_recovery => recovery::play(&mut world),
-            // One on two shards, one on one.
             5 | 14 => meeting::play(&mut world),
             _ => chaos::play(&mut world),
         };
