@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use antiphon_base::Source;
-use antiphon_sim::{Profile, World};
+use antiphon_base::{Source, VideoCodec};
+use antiphon_sim::{Conditions, Profile, World};
 use antiphon_wire::control::{Policy, Request};
 
 fn capped(height: Option<u16>) -> Policy {
@@ -26,11 +26,48 @@ fn stage(seed: u64, caps: &[Option<u16>]) -> (World, usize, Vec<usize>) {
     (world, anna, listeners)
 }
 
-/// Layers that came in the last second.
+/// By rid in H.264 and in AV1 with dependency descriptors, on a line that loses: layers change at key frames, pictures are whole, and
+/// numbers go on ([`antiphon_sim::check`]).
+#[test]
+fn layers_of_h264_and_av1_are_switched_under_loss() {
+    for codec in [VideoCodec::H264, VideoCodec::Av1] {
+        for place in [None, Some(0)] {
+            let mut world = World::new(8);
+            world.conditions =
+                Conditions { delay: Duration::from_millis(15), loss: 0.03, ..Conditions::default() };
+            let anna = world.enter(Profile { codec, ..Profile::new("anna").simulcast() });
+            let me = world.enter(Profile { codec, ..Profile::new("me").listener(1, 1) });
+            world.talk(anna, 20);
+            world.clients[anna].senders.iter_mut().for_each(|sender| sender.place = place);
+            for (round, (cap, layer)) in
+                [(None, 2), (Some(180), 0), (Some(400), 1), (None, 2), (Some(180), 0)]
+                    .into_iter()
+                    .cycle()
+                    .take(15)
+                    .enumerate()
+            {
+                world.say(me, Request::Policy { policy: capped(cap) });
+                world.run(Duration::from_secs(2));
+                let what = format!("{codec:?} {place:?} round {round}: layer {layer}");
+                world.until(Duration::from_secs(8), &what, |w| recent(w, me) == BTreeSet::from([layer]));
+            }
+            let report = world.check();
+            report.assert_sound();
+            let got = report.of(me);
+            assert!(got.switches >= 12 && got.frames > 1_500, "{codec:?} {place:?}: {got:?}");
+            let numbered =
+                world.clients[me].slots[1].packets.iter().any(|p| p.parsed.unwrap().picture_id.is_some());
+            assert_eq!(numbered, codec == VideoCodec::Av1 && place.is_none());
+        }
+    }
+}
+
+/// Layers of cameras that came in the last second.
 fn recent(world: &World, client: usize) -> BTreeSet<u8> {
     let since = world.now - Duration::from_secs(1);
     let packets = world.clients[client].slots.iter().flat_map(|s| &s.packets);
-    packets.filter(|p| p.at >= since).filter_map(|p| p.parsed).map(|p| p.stamp.layer).collect()
+    let stamps = packets.filter(|p| p.at >= since).filter_map(|p| p.parsed).map(|p| p.stamp);
+    stamps.filter(|stamp| stamp.source == Source::Camera).map(|stamp| stamp.layer).collect()
 }
 
 #[test]

@@ -20,13 +20,14 @@ macro_rules! recorded {
 }
 
 /// Codec, spatial and temporal layers, and what was sent.
-const FILES: [(VideoCodec, u8, u8, &str); 6] = [
+const FILES: [(VideoCodec, u8, u8, &str); 7] = [
     (VideoCodec::Av1, 1, 3, recorded!("av1_l1t3")),
     (VideoCodec::Av1, 2, 3, recorded!("av1_l3t3")),
     (VideoCodec::Av1, 2, 3, recorded!("av1_l3t3_key")),
     (VideoCodec::Vp9, 2, 3, recorded!("vp9_l3t3_key")),
     (VideoCodec::Vp9, 2, 3, recorded!("vp9_l3t3")),
     (VideoCodec::Vp8, 1, 3, recorded!("vp8_l1t3")),
+    (VideoCodec::H264, 1, 2, recorded!("h264_l1t2")),
 ];
 
 fn hex(text: &str) -> Vec<u8> {
