@@ -108,6 +108,12 @@ fn check_line(offered: &Section<'_>, answered: &Section<'_>) {
         let plain = |m: String| m.strip_suffix("/1").map_or(m.clone(), str::to_owned);
         assert_eq!(name(&maps).map(plain), name(&offered_maps).map(plain), "payload type {pt}");
     }
+    for (pt, _) in answered.map("rtpmap").iter().filter(|(_, map)| map.starts_with("opus/")) {
+        // RFC 7587, 7.1: voices repeat themselves in band where their packets get lost.
+        let parameters =
+            answered.map("fmtp").get(pt).map(|p| p.split(';').map(str::trim).collect::<Vec<_>>());
+        assert!(parameters.as_ref().is_some_and(|p| p.contains(&"useinbandfec=1")), "{parameters:?}");
+    }
     for (pt, parameters) in answered.map("fmtp") {
         assert!(answered.words[3..].contains(&pt), "parameters of {pt}, which is not there");
         if let Some(apt) = parameters.strip_prefix("apt=") {

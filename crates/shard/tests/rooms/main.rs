@@ -17,6 +17,7 @@ mod moderation;
 mod offered;
 mod players;
 mod reach;
+mod reports;
 mod restarting;
 mod returning;
 mod sealing;
