@@ -1,12 +1,12 @@
 //! A busy shard and lines that do not carry all: fewer videos, all voices; rates as they are measured.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use antiphon_base::Source;
 use antiphon_shard::Config;
 use antiphon_sim::net::Rate;
-use antiphon_sim::{Conditions, Profile, World};
+use antiphon_sim::{Conditions, Profile, World, seeded};
 use antiphon_wire::control::{LimitReason, ServerMessage};
 
 /// Three with voice and camera, and one who watches.
@@ -42,17 +42,36 @@ fn limits(world: &World, client: usize) -> Vec<Option<(u16, LimitReason)>> {
     told.collect()
 }
 
+/// When the client was told of its first limit.
+fn first_limit(world: &World, client: usize) -> Option<Instant> {
+    let mut messages = world.clients[client].messages.iter();
+    messages.find(|(_, m)| matches!(m, ServerMessage::Limits { .. })).map(|(at, _)| *at)
+}
+
 #[test]
 fn a_busy_shard_serves_fewer_videos_within_two_seconds_and_all_voices() {
+    seeded(81, busy_shard);
+}
+
+fn busy_shard() {
     let (mut world, me) = stage(81);
     world.run(Duration::from_secs(4));
     assert_eq!((recent(&world, me, Source::Camera), recent(&world, me, Source::Microphone)), (3, 3));
-    for _ in 0..6 {
+    // A shard tells its load of each second at the end of it. It gets busy with the beginning of one.
+    world.engine.set_load(world.now, 0, 300);
+    let begins = world.now;
+    for second in 1..=6 {
         world.run(Duration::from_secs(1));
+        if second == 3 {
+            // In the third second nothing comes of what was too much.
+            assert_eq!((recent(&world, me, Source::Camera), recent(&world, me, Source::Microphone)), (2, 3));
+        }
         world.engine.set_load(world.now, 0, 900);
     }
     world.run(Duration::from_secs(1));
     assert_eq!(limits(&world, me)[0], Some((2, LimitReason::ServerBusy)));
+    let told = first_limit(&world, me).unwrap() - begins;
+    assert!(told <= Duration::from_secs(2), "told after {told:?}");
     assert_eq!(limits(&world, me).last(), Some(&Some((1, LimitReason::ServerBusy))));
     assert_eq!((recent(&world, me, Source::Camera), recent(&world, me, Source::Microphone)), (1, 3));
     for _ in 0..20 {
@@ -66,6 +85,10 @@ fn a_busy_shard_serves_fewer_videos_within_two_seconds_and_all_voices() {
 
 #[test]
 fn a_line_too_narrow_for_all_lowest_layers_keeps_the_voices() {
+    seeded(82, narrow_line);
+}
+
+fn narrow_line() {
     let (mut world, me) = stage(82);
     // Somebody else watches, too: nobody can be squeezed for one bad line.
     let good = world.enter(Profile::new("eve").listener(3, 4));
@@ -77,7 +100,11 @@ fn a_line_too_narrow_for_all_lowest_layers_keeps_the_voices() {
         ..Conditions::default()
     };
     world.network.paths.get_mut(&address).unwrap().down.set(line(330_000));
+    let narrowed = world.now;
     world.run(Duration::from_secs(8));
+    let told = first_limit(&world, me).unwrap() - narrowed;
+    println!("told after {told:?}");
+    assert!(told <= Duration::from_secs(2), "told after {told:?}");
     assert!(
         matches!(limits(&world, me).last(), Some(Some((0..=2, LimitReason::Bandwidth)))),
         "{:?}",
