@@ -23,6 +23,7 @@ pub struct Target {
 /// All there are.
 pub const TARGETS: &[Target] = &[
     target("control", targets::control::run, 2_048),
+    target("egress", targets::egress::run, 2_048),
     target("framing", targets::framing::run, 4_096),
     target("http_headers", targets::http_headers::run, 2_048),
     target("kvs_repack", targets::kvs_repack::run, 2_048),
@@ -36,8 +37,10 @@ pub const TARGETS: &[Target] = &[
     target("rtp_packetize", targets::rtp_packetize::run, 2_048),
     target("rtp_payload", targets::rtp_payload::run, 1_500),
     target("rtp_rewrite", targets::rtp_rewrite::run, 2_048),
+    target("sdp_answer", targets::sdp_answer::run, 8_192),
     target("sdp_offer", targets::sdp_offer::run, 8_192),
     target("sdpfrag", targets::sdpfrag::run, 4_096),
+    target("srtcp", targets::srtcp::run, 512),
     target("store_ingest", targets::store_ingest::run, 4_096),
     target("store_journal", targets::store_journal::run, 512),
     target("store_matroska", targets::store_matroska::run, 4_096),

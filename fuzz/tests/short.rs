@@ -4,7 +4,7 @@ use antiphon_fuzz::drive::drive;
 use antiphon_fuzz::{TARGETS, corpus};
 
 /// Where one input takes much longer than the others' microseconds.
-const SLOW: [&str; 1] = ["sdp_offer"];
+const SLOW: [&str; 2] = ["sdp_answer", "sdp_offer"];
 
 #[test]
 fn no_target_fails() {
@@ -21,6 +21,13 @@ fn no_target_fails() {
             );
         }
     }
+}
+
+/// Else its changes would all be refused at the first look.
+#[test]
+fn the_kept_answer_is_taken() {
+    let answer = include_str!("../corpus/sdp_answer/str0m");
+    assert_eq!(antiphon_shard::fuzzing::answer(answer), Some(2));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::auth::{self, Key};
-use crate::{body, join};
+use crate::{body, ice, join};
 
 /// Lines of `Name: value` as the headers of a request, the first line as the room in its path.
 pub fn headers(bytes: &[u8]) {
@@ -24,6 +24,7 @@ pub fn headers(bytes: &[u8]) {
         }
     }
     join::read_all(&headers);
+    ice::read(&headers);
     let _ = body::require_type(&headers, body::SDP);
     if let Ok(token) = auth::bearer(&headers) {
         let key = Key::new(&[1; 32]);

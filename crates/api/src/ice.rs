@@ -98,6 +98,16 @@ fn session(headers: &HeaderMap) -> Result<IceMatch, ApiError> {
     Ok(IceMatch::Tags(tags))
 }
 
+/// Reads `If-Match` of any headers: what the fuzz target calls. Nobody names a session without saying so.
+pub(crate) fn read(headers: &HeaderMap) {
+    let said = headers.contains_key(header::IF_MATCH);
+    match session(headers) {
+        Ok(IceMatch::Tags(tags)) => assert!(said && tags.len() <= MAX_TAGS),
+        Ok(IceMatch::Any) => assert!(said),
+        Err(_) => assert!(!said),
+    }
+}
+
 fn refused(error: IceError, resource: &Resource) -> ApiError {
     let who = format!("participant {} in room {}", resource.participant, resource.room);
     match error {

@@ -1,6 +1,7 @@
 //! One function per parser and rewriter.
 
 pub(crate) mod control;
+pub(crate) mod egress;
 pub(crate) mod framing;
 pub(crate) mod http_headers;
 pub(crate) mod kvs_repack;
@@ -14,8 +15,10 @@ pub(crate) mod rtp_dependency;
 pub(crate) mod rtp_packetize;
 pub(crate) mod rtp_payload;
 pub(crate) mod rtp_rewrite;
+pub(crate) mod sdp_answer;
 pub(crate) mod sdp_offer;
 pub(crate) mod sdpfrag;
+pub(crate) mod srtcp;
 pub(crate) mod store_ingest;
 pub(crate) mod store_journal;
 pub(crate) mod store_matroska;
