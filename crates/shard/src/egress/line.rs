@@ -18,6 +18,7 @@ use super::redundancy;
 
 /// For how long what was sent may be asked for again: later it is of no use to a player.
 const HISTORY_US: u64 = 1_000_000;
+const HISTORY: Duration = Duration::from_micros(HISTORY_US);
 /// Packets remembered at most: a second of 10 Mbit/s.
 const MAX_HISTORY: usize = 1_024;
 /// What is too old is forgotten with each so many packets.
@@ -325,6 +326,10 @@ impl Line {
         }
         let at = self.history.binary_search_by_key(&wanted, |s| s.seq).ok()?;
         let sent = self.history.get_mut(at)?;
+        // What was lost at the end of a source is asked for when the next one begins, minutes later.
+        if now.saturating_duration_since(sent.packet.arrival) > HISTORY {
+            return None;
+        }
         // A little less than the round trip: who asks again after it shall not be refused for a rounding.
         let wait = (round_trip * 3 / 4).max(MIN_RESEND);
         let age = sent.age(now);
@@ -342,11 +347,15 @@ impl Line {
         self.history.back().map(|s| s.packet.arrival)
     }
 
-    /// Writes padding for a probe: the newest packets in turn, as RTX, which a receiver that has them drops. `None`: see
-    /// [`Line::pads_since`].
+    /// Writes padding for a probe: the newest packets of the source in turn, as RTX, which a receiver that has them drops. `None`:
+    /// see [`Line::pads_since`].
     pub(crate) fn write_padding(&mut self, transport: u16, out: &mut Vec<u8>) -> Option<Written> {
         self.pads_since()?;
-        let back = self.padding % self.history.len().min(PADDING_PACKETS);
+        let newest = self.history.back()?.packet.arrival;
+        let is_of_now =
+            |s: &&Sent| s.seq >= self.began && newest.saturating_duration_since(s.packet.arrival) <= HISTORY;
+        let count = self.history.iter().rev().take(PADDING_PACKETS).take_while(is_of_now).count();
+        let back = self.padding % count.max(1);
         self.padding = self.padding.wrapping_add(1);
         self.write_retransmission(self.history.len() - 1 - back, transport, out)
     }

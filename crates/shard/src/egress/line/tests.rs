@@ -59,6 +59,26 @@ fn a_second_is_remembered_and_the_memory_of_a_burst_given_back() {
     assert!(again(&mut line, 899).is_some());
 }
 
+/// What was lost of the last picture before a pause is asked for with the first packet after it, and would be padding then.
+#[test]
+fn what_is_of_before_a_pause_is_not_sent_again() {
+    let (start, ms) = (Instant::now(), Duration::from_millis);
+    let mut line = line();
+    line.plan.transport_extension = Some(3);
+    (0..5).for_each(|seq| write(&mut line, start, seq, Duration::ZERO));
+    write(&mut line, start, 5, ms(60_000));
+    let again = |line: &mut Line, seq| {
+        let mut out = Vec::new();
+        line.write_again(start + ms(60_010), (seq, ms(50), false), 0, &mut out).map(|_| out)
+    };
+    assert!(again(&mut line, 4).is_none() && again(&mut line, 5).is_some());
+    for _ in 0..5 {
+        let mut out = Vec::new();
+        let written = line.write_padding(0, &mut out).unwrap();
+        assert_eq!(out[written.header..][..2], [0, 5], "its own number comes first (RFC 4588, 4)");
+    }
+}
+
 #[test]
 fn it_is_bounded_and_a_late_packet_goes_to_its_place() {
     let start = Instant::now();
