@@ -150,3 +150,33 @@ impl Runner {
         *busy = Busy::begin(now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORK: Duration = Duration::from_millis(20);
+
+    /// Takes the processor for that long, however long it takes to get it.
+    fn work() {
+        let end = net::thread_time() + WORK;
+        while net::thread_time() < end {
+            std::hint::black_box((0..1_000_u64).sum::<u64>());
+        }
+    }
+
+    #[test]
+    fn only_the_threads_own_processor_time_is_busy() {
+        let now = Instant::now();
+        let window = now + 2 * WORK;
+        let busy = Busy::begin(now);
+        assert!(busy.permille(window) < 100);
+        // While others have the processor, or it waits, it is not.
+        std::thread::spawn(work).join().unwrap();
+        assert!(busy.permille(window) < 200, "{}", busy.permille(window));
+        let before = busy.permille(window);
+        work();
+        let share = busy.permille(window) - before;
+        assert!((500..700).contains(&share), "{share}");
+    }
+}
