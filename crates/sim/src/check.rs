@@ -19,11 +19,13 @@ use crate::world::World;
 
 /// An announcement may come after the media that it announces: by a few repetitions, each later than the one before.
 const TOLD_WITHIN: Duration = Duration::from_secs(4);
-/// Where nothing was lost or held up it comes beside it.
+/// Where nothing was lost or held up it comes beside it, or when what was said before has been acknowledged: after 200 ms
+/// (RFC 9260, 6.2) and a round trip.
 const TOLD_SOON: Duration = Duration::from_millis(300);
 
-/// Ticks by which the first packet that came may be later than the first one sent: two seconds of video.
-const MAX_LATER: u32 = 180_000;
+/// Ticks by which the first packet that came may be later than the first one sent: ten seconds of video. What was sent first may be a
+/// packet of a key frame that was lost and is sent again when its publisher goes on after a pause, in which its clock went on.
+const MAX_LATER: u32 = 900_000;
 
 /// What came in one slot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -352,17 +354,18 @@ impl<'a> Checker<'a> {
             return;
         }
         if !told && !self.frames_before(packet) {
-            self.fault(packet, "its first RTP time was not told");
+            let told = self.announcements();
+            self.fault(packet, &format!("its first RTP time was not told; told were {told:?}"));
         }
     }
 
-    /// When whom the client was told to stand in the slot.
-    fn announcements(&self) -> Vec<(Duration, Option<u32>)> {
+    /// When whom the client was told to stand in the slot, from which RTP time on.
+    fn announcements(&self) -> Vec<(Duration, Option<u32>, Option<u32>)> {
         let mut told = Vec::new();
         for (at, message) in &self.client.messages {
             let ServerMessage::Slots { slots } = message else { continue };
             let mine = slots.iter().filter(|s| s.mid == self.slot.mid);
-            told.extend(mine.map(|s| (*at - self.world.base, s.csrc)));
+            told.extend(mine.map(|s| (*at - self.world.base, s.csrc, s.rtp_time)));
         }
         told
     }
@@ -371,11 +374,11 @@ impl<'a> Checker<'a> {
     fn slack(&self, packet: &Received) -> Duration {
         let (from, to) = (packet.at - TOLD_WITHIN, packet.at + TOLD_WITHIN);
         let clean = |link: &Link| !link.did_harm(from, to) && !link.was_full(from, to);
-        let path = self.world.network.path(self.client.address);
         let stalled = self.world.stalls.iter().any(|s| s.from <= to && s.to.is_none_or(|end| end >= from));
-        match path.is_some_and(|p| clean(&p.up) && clean(&p.down)) && !stalled {
-            true => TOLD_SOON,
-            false => TOLD_WITHIN,
+        let path = self.world.network.path(self.client.address);
+        match path.filter(|p| clean(&p.up) && clean(&p.down) && !stalled) {
+            Some(path) => TOLD_SOON + path.round_trip(),
+            None => TOLD_WITHIN,
         }
     }
 

@@ -322,6 +322,11 @@ impl Path {
         }
     }
 
+    /// The shortest there was.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.up.shortest.unwrap_or_default() + self.down.shortest.unwrap_or_default()
+    }
+
     fn note_hard(&mut self, now: Instant) {
         let hard = self.up.conditions.is_hard() || self.down.conditions.is_hard();
         let open = self.hard.last_mut().filter(|(_, end)| end.is_none());
