@@ -155,7 +155,7 @@ fn from_two_megabits_to_half_a_megabit() {
 /// At different moments between two pictures, and between two messages of feedback.
 fn narrowed(seed: u64) {
     let mut stage = Stage::new(seed, &line(2_000_000));
-    // Half of what libvpx makes them in real time: at that it is held at three of these seeds.
+    // Half of what libvpx makes them in real time: at that it is missed at two of these seeds.
     stage.world.clients[stage.anna].senders.iter_mut().for_each(|sender| sender.key_size = 3);
     stage.world.run(10 * SECOND + Duration::from_millis(8 * (seed % 30)));
     let (before, steady) = (stage.world.now, stage.rate(stage.ben, 2 * SECOND));
