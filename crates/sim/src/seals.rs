@@ -151,7 +151,7 @@ struct Opener {
 
 enum Suite {
     Gcm(Box<LessSafeKey>),
-    CmSha1 { key: Box<EncryptingKey>, auth: hmac::Key },
+    CmSha1 { key: Box<EncryptingKey>, auth: Box<hmac::Key> },
 }
 
 impl Opener {
@@ -189,7 +189,7 @@ impl Opener {
         let suite = match profile {
             SrtpProfile::AES128_CM_SHA1_80 => Suite::CmSha1 {
                 key: Box::new(counter(&key)),
-                auth: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &auth),
+                auth: Box::new(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &auth)),
             },
             SrtpProfile::AEAD_AES_256_GCM => gcm(&AES_256_GCM),
             _ => gcm(&AES_128_GCM),
