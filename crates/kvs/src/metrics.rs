@@ -37,6 +37,7 @@ impl Kvs {
                 "1 while the object store is away, and the spool is used",
                 health.away.into(),
             ),
+            gauge("store_refused", "1 while that is because it refuses access", health.refused.into()),
             gauge("store_spooled", "Objects that wait in the spool", health.spooled),
             gauge("store_spooled_bytes", "Bytes that wait in the spool", health.spooled_bytes),
             gauge("store_spool_max_bytes", "Bytes that may wait there", health.spool_max_bytes),

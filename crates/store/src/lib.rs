@@ -85,9 +85,7 @@ pub use layout::{Flags, HeaderId};
 pub use media::{Breaks, Frame, Media};
 pub use news::{News, Persisted};
 pub use number::{FragmentNumber, NumberError};
-#[cfg(feature = "s3")]
-pub use object::S3;
-pub use object::{Backend, Drained, Health};
+pub use object::{Backend, Drained, Health, S3};
 pub use read::{Reader, Start, Step};
 pub use record::Status;
 pub use recover::Problem;

@@ -245,6 +245,7 @@ pub(crate) struct S3 {
     pub(crate) access_key_id: String,
     pub(crate) secret_access_key: String,
     pub(crate) allow_http: bool,
+    pub(crate) timeout_s: u64,
     /// 0: no spool.
     pub(crate) spool_bytes: u64,
 }
@@ -258,6 +259,7 @@ impl Default for S3 {
             access_key_id: String::new(),
             secret_access_key: String::new(),
             allow_http: false,
+            timeout_s: 60,
             spool_bytes: 1 << 30,
         }
     }

@@ -193,10 +193,7 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
     );
     check_kvs_keys(kvs)?;
     let s3 = &config.s3;
-    ensure!(
-        s3.bucket.is_empty() || cfg!(feature = "s3"),
-        "s3.bucket: this build has no S3; build with `--features s3`"
-    );
+    ensure!((1..=MAX_SECONDS).contains(&s3.timeout_s), "s3.timeout_s: 1 to {MAX_SECONDS}");
     ensure!(
         s3.bucket.is_empty() || !(s3.access_key_id.is_empty() || s3.secret_access_key.is_empty()),
         "s3: set both access_key_id and secret_access_key"
@@ -321,6 +318,7 @@ mod tests {
             ("[store]\njournal_bytes = 1000", "store.journal_bytes"),
             ("[kvs]\naccess_key_id = 'a'", "kvs"),
             ("[s3]\nbucket = 'a'", "s3"),
+            ("[s3]\ntimeout_s = 0", "s3.timeout_s"),
             ("[store]\nkeys = [{ name = 'a b', secret = 'env:A' }]", "store.keys"),
             ("[store]\nkeys = [{ name = 'a', secret = 'hunter2' }]", "file:PATH"),
             ("[store]\nkeys = [{ name = 'a', version = 0, secret = 'env:A' }]", "versions begin at 1"),
