@@ -70,6 +70,11 @@ impl Kvs {
             counter("store_throttled_ms", "Milliseconds that producers were let wait", s.throttled_ms),
             counter("store_images_made", "Images that GetImages made", images_made),
             counter("store_images_failed", "Images that it could not make", images_failed),
+            counter(
+                "store_readers_stuck",
+                "GetMedia answers given up as nobody read them",
+                self.readers_stuck(),
+            ),
             counter("store_news_dropped", "Stored fragments that webhooks were not told of", s.news_dropped),
             counter("store_acks_dropped", "Acknowledgements that producers did not read", s.acks_dropped),
         ]
