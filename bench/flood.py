@@ -3,8 +3,9 @@
 
     bench/flood.py --binaries target/release      # part of `make bench`
 
-A call (sfuload, 1 publisher, some subscribers) is measured in quiet, under each flood, and right after it. Printed are
-the delay by forwarding (p99), loss, the growth of the server's memory, and how many bytes the flooder got back."""
+A call (sfuload, 1 publisher, some subscribers) runs through each flood: a fifth of the time in quiet, three fifths under it less the last
+second, and a fifth from a second after its end on. Then another call joins under the same flood. Printed are the delay by forwarding (p99), loss, the
+growth of the server's memory, and how many bytes the flooder got back."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import json
 import os
 import re
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -36,6 +38,12 @@ KINDS = ("junk", "stun", "client-hello")
 # The aims.
 MAX_GROWTH_MS, MAX_LOSS_PERCENT, MAX_MEMORY_KB, MAX_ANSWER = 10.0, 0.1, 50_000, 1.5
 CLIENT_HELLO_BYTES = 160
+# Of sfuload: its window has so many parts, and here so much of it is flooded.
+PARTS, FLOODED = 5, 0.55
+# After so long all is as it was.
+RECOVERY_S = 1.0
+# How long the call that joins under a flood is looked at.
+JOINED_S = 3.0
 
 
 def session(server: Server, token: str) -> tuple[str, tuple[str, int]]:
@@ -103,19 +111,40 @@ class Flood(threading.Thread):
             pass
 
 
-def call(binaries: Path, server: Server, token: str, args: argparse.Namespace, label: str) -> Report:
+def call(binaries: Path, server: Server, token: str, args: argparse.Namespace, seconds: float) -> subprocess.Popen[str]:
     urls = ["--whip-url", f"{server.url}/whip/{{room}}", "--whep-url", f"{server.url}/whep/{{room}}"]
     command = [
-        str(binaries / "sfuload"), "-p", "1", "-s", str(args.subscribers), "-d", str(args.seconds), "--warmup", "0.5",
-        "--server-pid", str(server.pid), "--room", ROOM, "--label", label, "--adapter", "whip-whep", "--screen-line",
-        "--decrypt-every", "1",
+        str(binaries / "sfuload"), "-p", "1", "-s", str(args.subscribers), "-d", str(seconds), "--warmup", "0.5",
+        "--server-pid", str(server.pid), "--room", ROOM, "--adapter", "whip-whep", "--screen-line", "--decrypt-every", "1",
         *urls, "--token", token,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    if done.returncode != 0:
-        raise RuntimeError(done.stderr)
-    report: Report = json.loads(done.stdout)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def result(process: subprocess.Popen[str]) -> Report:
+    out, log = process.communicate(timeout=300)
+    if process.returncode != 0:
+        raise RuntimeError(log)
+    report: Report = json.loads(out)
     return report
+
+
+def through(binaries: Path, server: Server, token: str, args: argparse.Namespace, flood: Flood) -> tuple[Report, int]:
+    """A call that was there before the flood and is there after it, and by how many kB the server has grown meanwhile."""
+    process = call(binaries, server, token, args, args.seconds)
+    assert process.stderr is not None
+    while "measuring" not in (line := process.stderr.readline()):
+        if not line:
+            raise RuntimeError("the call did not begin")
+    part = args.seconds / PARTS
+    time.sleep(part)
+    before = rss_kb(server.pid)
+    flood.start()
+    time.sleep(3 * part - RECOVERY_S)
+    grown = rss_kb(server.pid) - before
+    flood.stopped.set()
+    flood.join()
+    return result(process), grown
 
 
 def rss_kb(pid: int) -> int:
@@ -124,43 +153,39 @@ def rss_kb(pid: int) -> int:
     return int(found[1]) if found else 0
 
 
-def p99_ms(report: Report) -> float:
-    return float(report["delay_us"]["p99_best_part"]) / 1_000
-
-
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--binaries", type=Path, default=ROOT / "target/release")
-    p.add_argument("--seconds", type=float, default=8)
+    p.add_argument("--seconds", type=float, default=20, help="of each call")
     p.add_argument("--subscribers", type=int, default=10)
     args = p.parse_args()
     failed = 0
-    print(f"floods of {RATE:,} datagrams per second beside a call of 1 x {args.subscribers}")
+    print(f"floods of {RATE:,} datagrams per second into a call of 1 x {args.subscribers}; p99 of the delay by forwarding, ms, of each fifth")
     with Server(args.binaries / "antiphon") as server:
         token = server.token(ROOM)
-        quiet = call(args.binaries, server, token, args, "quiet")
-        print(f"  quiet          p99 {p99_ms(quiet):6.2f} ms   loss {quiet['loss_pct']:.3f} %")
         for kind in KINDS:
             ufrag, to = session(server, token)
-            before, flood = rss_kb(server.pid), Flood(kind, ufrag, to)
-            flood.start()
-            during = call(args.binaries, server, token, args, kind)
-            memory = rss_kb(server.pid) - before
-            flood.stopped.set()
-            flood.join()
-            after = call(args.binaries, server, token, args, f"after {kind}")
+            flood = Flood(kind, ufrag, to)
+            report, memory = through(args.binaries, server, token, args, flood)
+            again = Flood(kind, ufrag, to)
+            again.start()
+            joined = result(call(args.binaries, server, token, args, JOINED_S))
+            again.stopped.set()
+            again.join()
+            quiet, *during, after = (us / 1_000 for us in report["delay_us"]["p99_parts"])
+            # The hypervisors stall a core for 100 ms now and then: that is one part's.
+            grown, back = statistics.median(during) - quiet, after - quiet
             answer = flood.bytes_back / max(flood.bytes_out, 1)
-            grown, back = p99_ms(during) - p99_ms(quiet), p99_ms(after) - p99_ms(quiet)
             fine = (
-                grown <= MAX_GROWTH_MS and back <= MAX_GROWTH_MS and during["loss_pct"] <= MAX_LOSS_PERCENT
-                and after["loss_pct"] <= MAX_LOSS_PERCENT and memory <= MAX_MEMORY_KB and answer <= MAX_ANSWER
-                and not during["dead_peers"]
+                grown <= MAX_GROWTH_MS and back <= MAX_GROWTH_MS and report["loss_pct"] <= MAX_LOSS_PERCENT * FLOODED
+                and memory <= MAX_MEMORY_KB and answer <= MAX_ANSWER and not report["dead_peers"]
+                and joined["all_joined"] and joined["loss_pct"] <= MAX_LOSS_PERCENT
             )  # fmt: skip
             failed += not fine
             print(
-                f"  {kind:<14} p99 {p99_ms(during):6.2f} ms ({grown:+.2f})   loss {during['loss_pct']:.3f} %"
-                f"   memory {memory / 1_000:+.1f} MB   bytes back/sent {answer:.2f}"
-                f"   sent {flood.sent / max(flood.seconds, 0.001):,.0f}/s   after it p99 {p99_ms(after):.2f} ms"
+                f"  {kind:<14} quiet {quiet:.2f}, under it {', '.join(f'{ms:.2f}' for ms in during)}, after it {after:.2f}"
+                f"   loss {report['loss_pct']:.3f} %   memory {memory / 1_000:+.1f} MB   bytes back/sent {answer:.2f}"
+                f"   sent {flood.sent / max(flood.seconds, 0.001):,.0f}/s   who joins under it: loss {joined['loss_pct']:.3f} %"
                 f"   {'as aimed' if fine else 'NOT as aimed'}",
                 flush=True,
             )

@@ -21,8 +21,8 @@ from server import Server  # noqa: E402
 
 # Aims of issue 4.
 MAX_P99_MS, MAX_CORES = 20.0, 1.0
-# A reader that reads nothing may change nothing: as much as runs differ among themselves.
-MAX_RATIO = 1.5
+# Readers that read nothing may change nothing: p99 stays within what runs differ by among themselves.
+MAX_RATIO, MAX_MORE_MS = 1.5, 2.0
 
 
 def load(binaries: Path, args: argparse.Namespace, stalled: int) -> dict:
@@ -66,10 +66,11 @@ def main() -> int:
     stalled = load(args.binaries, args, args.sessions // 5)
     show(f"{args.sessions // 5} read nothing", stalled)
     good = plain["best_window_p99_ms"] < MAX_P99_MS and plain["cores"] <= MAX_CORES
-    unchanged = stalled["best_window_p99_ms"] < max(MAX_RATIO * plain["best_window_p99_ms"], MAX_P99_MS)
+    quiet = plain["best_window_p99_ms"]
+    unchanged = stalled["best_window_p99_ms"] < max(MAX_RATIO * quiet, quiet + MAX_MORE_MS)
     print(f"  {'meets' if good else 'MISSES'} p99 < {MAX_P99_MS:.0f} ms at {MAX_CORES:.0f} core; stalled readers change "
           f"{'nothing' if unchanged else 'SOMETHING'}")  # fmt: skip
-    return 0
+    return 0 if good and unchanged else 1
 
 
 if __name__ == "__main__":

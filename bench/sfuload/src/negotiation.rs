@@ -191,7 +191,10 @@ impl SdpPeer for Negotiation {
         let (offer, pending) = api.apply().ok_or_else(|| anyhow!("nothing to offer"))?;
         self.pending = Some(pending);
         self.settle();
-        Ok(offer.to_sdp_string())
+        let offer = offer.to_sdp_string();
+        // What is counted begins with the POST, not with the making of the offer.
+        (self.t0, self.t0_ns) = (Instant::now(), realtime_ns());
+        Ok(offer)
     }
 
     fn accept_answer(&mut self, sdp: &str) -> Result<()> {

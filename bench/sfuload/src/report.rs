@@ -199,15 +199,17 @@ impl Tally {
         }
     }
 
-    /// Over the whole window, and of its best part.
+    /// Over the whole window, of each part of it, and of the best one.
     fn delay(&self) -> Value {
         let mut all = delay_histogram();
         self.delay.iter().for_each(|part| {
             let _ = all.add(part);
         });
-        let parts = self.delay.iter().filter(|part| !part.is_empty());
+        let p99 = |part: &Histogram<u32>| (!part.is_empty()).then(|| part.value_at_quantile(0.99));
+        let parts: Vec<Option<u64>> = self.delay.iter().map(p99).collect();
         let mut value = hist(&all);
-        value["p99_best_part"] = json!(parts.map(|part| part.value_at_quantile(0.99)).min());
+        value["p99_best_part"] = json!(parts.iter().flatten().min());
+        value["p99_parts"] = json!(parts);
         value
     }
 

@@ -54,6 +54,9 @@ fn signalling_for(args: &Args) -> Result<Arc<dyn Signalling>> {
     })
 }
 
+/// Said on stderr when the window begins.
+const MEASURING: &str = "sfuload: measuring";
+
 /// The window is announced 50 ms ahead, so that every thread sees it in time. Returns the clocks at both ends and
 /// how long it really was.
 fn measure(args: &Args, sh: &Shared) -> (Clocks, Clocks, f64) {
@@ -63,6 +66,8 @@ fn measure(args: &Args, sh: &Shared) -> (Clocks, Clocks, f64) {
     sh.win_start.store(start, Relaxed);
     let sleep_until = |t: u64| std::thread::sleep(Duration::from_nanos(t.saturating_sub(net::realtime_ns())));
     sleep_until(start);
+    // For whoever does something to the server meanwhile.
+    eprintln!("{MEASURING}");
     let before = Clocks::read(&args.server_pid);
     let from = net::realtime_ns();
     sleep_until(end);

@@ -13,26 +13,64 @@ use crate::sdp::{attribute, is_refused, sections};
 /// Characters of a CNAME: 95 bits (RFC 7022, 5 asks for 96 or so, drawn at random).
 const CNAME_CHARACTERS: usize = 16;
 
-/// For each m-line of an offer: on it the client only receives media.
+const DIRECTIONS: [&str; 4] = ["a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"];
+
+/// A description in which each audio and video section says its direction: else that of the session holds, and else both
+/// (RFC 8866, 6.7). str0m takes such a section for an inactive one.
+pub(crate) fn directed(sdp: &str) -> String {
+    let mut parts: Vec<Vec<&str>> = vec![Vec::new()];
+    for line in sdp.split_inclusive('\n') {
+        if line.starts_with("m=") {
+            parts.push(Vec::new());
+        }
+        parts.last_mut().into_iter().for_each(|part| part.push(line));
+    }
+    let direction = |part: &[&str]| {
+        let said = |known: &&str| part.iter().any(|l| l.trim_end() == *known);
+        DIRECTIONS.into_iter().find(|known| said(&known))
+    };
+    let mut out = String::with_capacity(sdp.len());
+    let usual = parts.first().and_then(|session| direction(session)).unwrap_or("a=sendrecv");
+    for (place, part) in parts.iter().enumerate() {
+        let is_direction = |l: &str| DIRECTIONS.contains(&l.trim_end());
+        part.iter().filter(|l| place > 0 || !is_direction(l)).for_each(|l| out.push_str(l));
+        if part.first().is_some_and(|l| is_media(l)) && direction(part).is_none() {
+            let end = if out.ends_with('\n') { "" } else { "\r\n" };
+            out.push_str(&format!("{end}{usual}\r\n"));
+        }
+    }
+    out
+}
+
+fn is_media(line: &str) -> bool {
+    line.starts_with("m=audio ") || line.starts_with("m=video ")
+}
+
+/// For each m-line of a [`directed`] offer: on it the client only receives media.
 pub(crate) fn listening(offer: &str) -> Vec<bool> {
-    let (mut lines, mut is_media) = (Vec::new(), false);
+    let (mut lines, mut media) = (Vec::new(), false);
     for line in offer.lines().map(str::trim_end) {
         if line.starts_with("m=") {
-            is_media = line.starts_with("m=audio ") || line.starts_with("m=video ");
+            media = is_media(line);
             lines.push(false);
         } else if line == "a=recvonly"
             && let Some(last) = lines.last_mut()
         {
-            *last = is_media;
+            *last = media;
         }
     }
     lines
 }
 
 /// The offer without them, for str0m.
-pub(crate) fn muted(offer: &str) -> String {
-    let line =
-        |l: &str| if l.trim_end() == "a=recvonly" { "a=inactive\r\n".to_owned() } else { l.to_owned() };
+pub(crate) fn muted(offer: &str, listening: &[bool]) -> String {
+    let (mut place, mut listens) = (listening.iter(), false);
+    let line = |l: &str| {
+        if l.starts_with("m=") {
+            listens = place.next() == Some(&true);
+        }
+        if listens && l.trim_end() == "a=recvonly" { "a=inactive\r\n".to_owned() } else { l.to_owned() }
+    };
     offer.split_inclusive('\n').map(line).collect()
 }
 
@@ -98,8 +136,29 @@ mod tests {
     fn lines_that_only_listen_are_kept_from_str0m() {
         assert_eq!(listening(OFFER), [true, false, false]);
         assert_eq!(listening(&OFFER.replace("\r\n", "\n")), [true, false, false]);
-        let muted = muted(OFFER);
+        let muted = muted(OFFER, &[true, false, false]);
         assert_eq!((muted.matches("a=inactive").count(), muted.matches("a=sendrecv").count()), (1, 1));
+    }
+
+    #[test]
+    fn a_direction_of_the_session_is_that_of_sections_without_one() {
+        let lines =
+            ["m=audio 9 X 111\r\na=mid:0\r\n", "m=video 9 X 96\r\na=sendonly\r\n", "m=application 9 X y\r\n"];
+        let sdp = |session: &str| format!("v=0\r\n{session}{}", lines.concat());
+        let said = |session: &str, wanted: &str| {
+            let [audio, video, data] = lines;
+            assert_eq!(directed(&sdp(session)), format!("v=0\r\n{audio}{wanted}\r\n{video}{data}"));
+        };
+        said("a=recvonly\r\n", "a=recvonly");
+        said("a=inactive\r\n", "a=inactive");
+        said("", "a=sendrecv");
+        let directed = directed(&sdp("a=recvonly\r\n"));
+        let listening = listening(&directed);
+        assert_eq!(listening, [true, false, false]);
+        let muted = muted(&directed, &listening);
+        assert_eq!((muted.matches("a=inactive").count(), muted.matches("a=recvonly").count()), (1, 0));
+        // A description that ends in the middle of a line.
+        assert_eq!(super::directed("v=0\r\nm=audio 9 X 0"), "v=0\r\nm=audio 9 X 0\r\na=sendrecv\r\n");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::egress::keys::KeySlot;
 use crate::egress::{Arena, Feedback, Path, Sender};
 use crate::extension::RawDependency;
+use crate::genuine::Genuine;
 use crate::net::Received;
 use crate::peer::MAX_ADDRESSES;
 use crate::reach::Reach;
@@ -42,8 +43,6 @@ const MAX_EVENTS: usize = 4_096;
 /// A way by which no binding request came for so long is given up for another: browsers check at least every 6 s
 /// (RFC 7675, 5.1).
 const PATH_SILENCE: Duration = Duration::from_secs(7);
-/// SSRCs of one peer that are remembered as genuine: four sources of four layers with retransmissions.
-const MAX_GENUINE: usize = 32;
 /// What a peer is told that shall send as much as it likes: more than any browser does.
 const UNBOUNDED_BPS: u64 = 50_000_000;
 /// How often a bound is said.
@@ -97,8 +96,7 @@ pub(crate) struct Connection {
     /// Ways by which valid binding requests came, the latest last.
     ways: Vec<Path>,
     closing: bool,
-    /// SSRCs from which a genuine packet came; new ones are checked before str0m sees them.
-    genuine: Vec<u32>,
+    genuine: Genuine,
     feedback: Vec<Feedback>,
     streams: Vec<Stream>,
     codecs: Codecs,
@@ -258,7 +256,7 @@ impl Connection {
             answered: false,
             ways: Vec::new(),
             closing: false,
-            genuine: Vec::new(),
+            genuine: Genuine::default(),
             feedback: Vec::new(),
             streams: Vec::new(),
             codecs,
@@ -722,16 +720,14 @@ impl Connection {
         let Some(opener) = self.sender.opener() else { return true };
         let Some(Ok(ssrc)) = packet.get(8..12).map(<[u8; 4]>::try_from) else { return false };
         let ssrc = u32::from_be_bytes(ssrc);
-        if self.genuine.contains(&ssrc) {
+        if self.genuine.knows(ssrc) {
             return true;
         }
         if !opener.is_genuine_rtp(packet) {
             return false;
         }
-        if self.genuine.len() >= MAX_GENUINE {
-            self.genuine.remove(0);
-        }
-        self.genuine.push(ssrc);
+        let streams = &self.streams;
+        self.genuine.add(ssrc, |known| streams.iter().any(|s| *s.ssrc == known));
         true
     }
 

@@ -20,6 +20,7 @@ mod enter;
 mod extension;
 mod forward;
 pub mod fuzzing;
+mod genuine;
 mod handle;
 mod home;
 mod host;

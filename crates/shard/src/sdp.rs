@@ -76,7 +76,7 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
     check_payload_types(offer).map_err(|why| bad(&why))?;
     let offer = &for_str0m(offer);
     let listening = announce::listening(offer);
-    let parsed = SdpOffer::from_sdp_string(&announce::muted(offer))
+    let parsed = SdpOffer::from_sdp_string(&announce::muted(offer, &listening))
         .map_err(|_| bad(&"it does not parse (RFC 8866)"))?;
     let (mut rtc, keys) = keys::watch(|| build(&terms, now));
     let candidates = add_candidates(&mut rtc, terms.reach);
@@ -144,6 +144,7 @@ fn takes_remb(offer: &str, answer: &str, line: &InLine) -> bool {
 ///   `PCMU/8000/1` for another codec than `PCMU/8000`.
 /// - No candidates of the peer: a lite agent sends no checks (RFC 8445, 2.5), and the peer's show where it is. str0m would
 ///   keep a pair for each of them with each of ours.
+/// - Each line's direction ([`announce::directed`]).
 pub(crate) fn for_str0m(sdp: &str) -> String {
     let line = |l: &str| {
         let said = l.trim_end();
@@ -154,7 +155,8 @@ pub(crate) fn for_str0m(sdp: &str) -> String {
             said.strip_prefix("a=rtpmap:").is_some_and(|m| m.ends_with("/1") && m.matches('/').count() == 2);
         if one { format!("{}\r\n", &said[..said.len() - 2]) } else { l.to_owned() }
     };
-    sdp.split_inclusive('\n').map(line).collect()
+    let said: String = sdp.split_inclusive('\n').map(line).collect();
+    announce::directed(&said)
 }
 
 /// Audio and video lines of an offer.
@@ -588,6 +590,20 @@ mod tests {
         let player = answered(include_str!("../tests/data/chromium-148-whep.sdp"), ParticipantKind::Whep);
         assert!(!player.takes_bounds);
         assert_eq!(player.mids, ["0", "1"]);
+    }
+
+    /// RFC 8866, 6.7: what is said of the session is said of each section that says nothing.
+    #[test]
+    fn a_player_may_say_once_that_it_only_receives() {
+        let offer = include_str!("../tests/data/chromium-148-whep.sdp");
+        let lines = offer.matches("a=recvonly\r\n").count();
+        let hoisted = offer.replace("a=recvonly\r\n", "").replacen("t=0 0\r\n", "t=0 0\r\na=recvonly\r\n", 1);
+        assert!(lines > 1 && hoisted.matches("a=recvonly\r\n").count() == 1);
+        let [said, once] = [offer, &hoisted].map(|offer| answered(offer, ParticipantKind::Whep));
+        for answer in [&said.answer, &once.answer] {
+            assert_eq!(answer.matches("a=sendonly\r\n").count(), lines, "{answer}");
+        }
+        assert_eq!((once.slots.audio, once.slots.video), (said.slots.audio, said.slots.video));
     }
 
     #[test]

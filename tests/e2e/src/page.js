@@ -146,12 +146,16 @@
   window.__watch = (selector, fps = fake.fps) => {
     const video = document.querySelector(selector);
     if (!video) return false;
-    const seen = { pictures: 0, unreadable: 0, backwards: 0, first: undefined, last: undefined, ages: [] };
+    const seen = { pictures: 0, unreadable: 0, backwards: 0, first: undefined, last: undefined, ages: [], longest: 0 };
     watched.set(selector, { seen, video });
-    const look = () => {
+    let before = performance.now();
+    const look = now => {
       if (watched.get(selector)?.seen !== seen) return;
       const number = readNumber(video);
       seen.pictures++;
+      // Milliseconds from one picture to the next.
+      seen.longest = Math.max(seen.longest, now - before);
+      before = now;
       if (number === undefined) seen.unreadable++;
       else {
         if (seen.last !== undefined && forward(seen.last, number) < 0) seen.backwards++;

@@ -4,15 +4,17 @@
 import { createSocket } from "node:dgram";
 import { connect, createServer } from "node:net";
 
-/** A way through the relay: `loss` 0 to 1, `delay` in ms, `rate` in bits per second with a queue of `queue` ms. */
+/** A way through the relay: `loss` 0 to 1, `delay` in ms, `rate` in bits per second with a queue of `queue` ms; `offered` counts the bytes that came to it. */
 class Way {
   #free = 0;
   loss = 0;
   delay = 0;
   rate = Infinity;
   queue = 200;
+  offered = 0;
 
   pass(bytes, send) {
+    this.offered += bytes;
     const now = performance.now();
     const begin = Math.max(this.#free, now);
     if (Math.random() < this.loss || begin - now > this.queue) return;

@@ -2,6 +2,7 @@
 
 mod feedback;
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use antiphon_room::SlotId;
@@ -200,8 +201,9 @@ impl Sender {
         let pace = self.pace(now_us);
         self.pacer.refill(now_us, pace);
         let mut queue = std::mem::take(&mut self.queue);
-        if self.pacer.is_free(now_us, std::mem::take(&mut self.queue_bytes)) {
-            self.flush_wanted((now, now_us), &sealer, path, arena);
+        let queue_bytes = std::mem::take(&mut self.queue_bytes);
+        // What was asked for again has its place between the others, and its part of the budget.
+        if self.wanted.is_empty() && self.pacer.is_free(now_us, queue_bytes) {
             for packet in queue.drain(..) {
                 self.send(now_us, packet, &sealer, path, arena);
             }
@@ -369,6 +371,11 @@ impl Sender {
         arena: &mut Arena,
     ) {
         let mut wanted = std::mem::take(&mut self.wanted);
+        if wanted.len() > 1 {
+            // Feedback and a request may name the same one, and so may two requests.
+            let mut seen = HashSet::with_capacity(wanted.len());
+            wanted.retain(|one| seen.insert(*one));
+        }
         if self.pacer.is_held(now_us) {
             // The queue of the path shall drain; who still needs them then asks again.
             self.counters.not_resent += wanted.len() as u64;
@@ -476,3 +483,6 @@ fn finish_rtcp(sealer: &mut Sealer, path: Path, arena: &mut Arena) {
         Err(_) => arena.abandon(),
     }
 }
+
+#[cfg(test)]
+mod tests;

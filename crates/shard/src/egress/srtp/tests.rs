@@ -25,15 +25,48 @@ fn keys_derive_as_in_the_rfc() {
         [0xe1, 0xf9, 0x7a, 0x0d, 0x3e, 0x01, 0x8b, 0xe0, 0xd6, 0x4f, 0xa3, 0x2c, 0x06, 0xde, 0x41, 0x39];
     let salt = [0x0e, 0xc6, 0x75, 0xad, 0x49, 0x8a, 0xfe, 0xeb, 0xb6, 0x96, 0x0b, 0x3a, 0xab, 0xe6];
     let master = Master { key: &key, salt: &salt };
-    let (mut cipher, mut auth, mut salt) = ([0; 16], [0; 20], [0; 14]);
+    let (mut cipher, mut auth, mut salt) = ([0; 16], [0; 94], [0; 14]);
     master.derive(LABEL_KEY, &mut cipher).unwrap();
     master.derive(LABEL_SALT, &mut salt).unwrap();
+    // The RFC goes on past the key, to show more of the key stream.
     master.derive(LABEL_AUTH, &mut auth).unwrap();
-    let wanted =
-        [0xc6, 0x1e, 0x7a, 0x93, 0x74, 0x4f, 0x39, 0xee, 0x10, 0x73, 0x4a, 0xfe, 0x3f, 0xf7, 0xa0, 0x87];
-    assert_eq!(cipher, wanted);
-    assert_eq!(salt, [0x30, 0xcb, 0xbc, 0x08, 0x86, 0x3d, 0x8c, 0x85, 0xd4, 0x9d, 0xb3, 0x4a, 0x9a, 0xe1]);
-    assert_eq!(auth[..8], [0xce, 0xbe, 0x32, 0x1f, 0x6f, 0xf7, 0x71, 0x6b]);
+    assert_eq!(hex(&cipher), "c61e7a93744f39ee10734afe3ff7a087");
+    assert_eq!(hex(&salt), "30cbbc08863d8c85d49db34a9ae1");
+    assert_eq!(
+        hex(&auth),
+        "cebe321f6ff7716b6fd4ab49af256a156d38baa48f0a0acf3c34e2359e6cdbcee049646c43d9327ad175578ef7227098\
+         6371c10c9a369ac2f94a8c5fbcdddc256d6e919a48b610ef17c2041e474035766b68642c59bbfc2f34db60dbdfb2"
+    );
+}
+
+/// RFC 3711, B.2: the key stream of AES-CM, of SSRC 0 and index 0.
+#[test]
+fn the_key_stream_is_as_in_the_rfc() {
+    let key =
+        [0x2b, 0x7e, 0x15, 0x16, 0x28, 0xae, 0xd2, 0xa6, 0xab, 0xf7, 0x15, 0x88, 0x09, 0xcf, 0x4f, 0x3c];
+    let salt = [0xf0, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7, 0xf8, 0xf9, 0xfa, 0xfb, 0xfc, 0xfd];
+    let mut stream = vec![0; 0xff02 * 16];
+    let cipher = EncryptingKey::ctr(UnboundCipherKey::new(&AES_128, &key).unwrap()).unwrap();
+    cipher.less_safe_encrypt(&mut stream, cm_iv(&salt, 0, 0)).unwrap();
+    for (block, wanted) in [
+        (0, "e03ead0935c95e80e166b16dd92b4eb4"),
+        (1, "d23513162b02d0f72a43a2fe4a5f97ab"),
+        (2, "41e95b3bb0a2e8dd477901e4fca894c0"),
+        (0xfeff, "ec8cdf7398607cb0f2d21675ea9ea1e4"),
+        (0xff00, "362b7c3c6773516318a077d7fc5073ae"),
+        (0xff01, "6a2cc3787889374fbeb4c81b17ba6c44"),
+    ] {
+        assert_eq!(hex(&stream[block * 16..][..16]), wanted, "block {block:x}");
+    }
+    // SSRC and index go into the initial value as RFC 3711, 4.1.1 has it: 16 bits, salt and SSRC, 48 bits of index, 16 of count.
+    let EncryptionContext::Iv128(iv) = cm_iv(&salt, 0x0102_0304, 0x0506_0708_090a) else {
+        panic!("another size")
+    };
+    assert_eq!(hex(iv.as_ref()), "f0f1f2f3f5f7f5f3fdfffdf3f5f70000");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[test]
