@@ -26,6 +26,8 @@ const GIVEN_AT_ONCE: usize = 16;
 /// Where the objects lie.
 pub struct Backend {
     store: Arc<dyn ObjectStore>,
+    /// Where a folder of this machine is.
+    root: Option<std::path::PathBuf>,
     /// Whether it takes `PutMode::Update`. A local folder does not: there our own lock stands in.
     conditional: bool,
     /// Held as long as the store is open.
@@ -56,8 +58,7 @@ impl Backend {
     pub fn local(root: &std::path::Path) -> Result<Self, Error> {
         let lock = local::Lock::take(root)?;
         local::remove_staging(root)?;
-        let store = Arc::new(local::open(root)?);
-        Ok(Self { store, conditional: false, _lock: Some(lock), spool: None, journal: None })
+        Ok(Self { _lock: Some(lock), ..Self::folder(root)? })
     }
 
     /// A folder of this machine, to look at only: no lock is taken, nothing is made or removed.
@@ -65,8 +66,11 @@ impl Backend {
     /// # Errors
     /// There is no such folder.
     pub fn local_read_only(root: &std::path::Path) -> Result<Self, Error> {
-        let store = Arc::new(local::open(root)?);
-        Ok(Self { store, conditional: false, _lock: None, spool: None, journal: None })
+        Self::folder(root)
+    }
+
+    fn folder(root: &std::path::Path) -> Result<Self, Error> {
+        Ok(Self { root: Some(root.to_owned()), ..Self::custom(Arc::new(local::open(root)?), false) })
     }
 
     /// In memory: for tests, and for streams that keep nothing.
@@ -77,7 +81,7 @@ impl Backend {
     /// Any other object store. `conditional`: it takes `PutMode::Update`. It must take `PutMode::Create`, and what it has
     /// acknowledged must last.
     pub fn custom(store: Arc<dyn ObjectStore>, conditional: bool) -> Self {
-        Self { store, conditional, _lock: None, spool: None, journal: None }
+        Self { store, root: None, conditional, _lock: None, spool: None, journal: None }
     }
 
     /// With a folder of this machine for what is not stored yet, beside the objects. One that cannot be had is told by a metric
@@ -112,17 +116,23 @@ impl Backend {
     }
 
     /// All objects below `prefix`, in any order.
-    async fn list(&self, prefix: &Path) -> Result<Vec<Listed>, object_store::Error> {
-        if self.conditional {
+    async fn list(&self, prefix: &Path) -> Result<Vec<Listed>, Error> {
+        let Some(root) = &self.root else {
             // A bucket tells a thousand objects with each request, wherever they lie.
-            return self.store.list(Some(prefix)).map_ok(Listed::from).try_collect().await;
-        }
-        let top = self.store.list_with_delimiter(Some(prefix)).await?;
-        let below = stream::iter(top.common_prefixes).map(|folder| async move {
-            self.store.list(Some(&folder)).map_ok(Listed::from).try_collect::<Vec<_>>().await
-        });
-        let below: Vec<_> = below.buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
-        Ok(top.objects.into_iter().map(Listed::from).chain(below.into_iter().flatten()).collect())
+            return Ok(self.store.list(Some(prefix)).map_ok(Listed::from).try_collect().await?);
+        };
+        let below = |prefix: Path, deep| {
+            let root = root.clone();
+            async move {
+                let listed = tokio::task::spawn_blocking(move || local::list(&root, &prefix, deep)).await;
+                listed.expect("it does not panic, and the runtime waits for it")
+            }
+        };
+        let (mut all, folders) = below(prefix.clone(), false).await?;
+        let folders = stream::iter(folders).map(|folder| below(folder, true)).buffer_unordered(SIDE_BY_SIDE);
+        let folders: Vec<(Vec<Listed>, _)> = folders.try_collect().await?;
+        all.extend(folders.into_iter().flat_map(|(listed, _)| listed));
+        Ok(all)
     }
 }
 
