@@ -27,7 +27,7 @@ pub(crate) fn directed(sdp: &str) -> String {
     }
     let direction = |part: &[&str]| {
         let said = |known: &&str| part.iter().any(|l| l.trim_end() == *known);
-        DIRECTIONS.into_iter().find(|known| said(&known))
+        DIRECTIONS.into_iter().find(|known| said(known))
     };
     let mut out = String::with_capacity(sdp.len());
     let usual = parts.first().and_then(|session| direction(session)).unwrap_or("a=sendrecv");

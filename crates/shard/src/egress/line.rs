@@ -336,16 +336,17 @@ impl Line {
         self.write_retransmission(at, transport, out)
     }
 
-    /// Packets of this line tell of the path, and there is something to pad with. When it was sent.
-    pub(crate) fn pads_since(&self) -> Option<Instant> {
-        self.plan.transport_extension.and(self.plan.rtx_ssrc)?;
-        self.history.back().map(|s| s.packet.arrival)
+    /// Packets of this line tell of the path, and there is something to pad with.
+    pub(crate) fn pads(&self) -> bool {
+        self.plan.transport_extension.is_some() && self.plan.rtx_ssrc.is_some() && !self.history.is_empty()
     }
 
     /// Writes padding for a probe: the newest packets in turn, as RTX, which a receiver that has them drops. `None`: see
-    /// [`Line::pads_since`].
+    /// [`Line::pads`].
     pub(crate) fn write_padding(&mut self, transport: u16, out: &mut Vec<u8>) -> Option<Written> {
-        self.pads_since()?;
+        if !self.pads() {
+            return None;
+        }
         let back = self.padding % self.history.len().min(PADDING_PACKETS);
         self.padding = self.padding.wrapping_add(1);
         self.write_retransmission(self.history.len() - 1 - back, transport, out)

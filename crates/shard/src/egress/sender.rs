@@ -111,6 +111,8 @@ pub(crate) struct Sender {
     estimator: Option<Box<Estimator>>,
     /// The estimate as last told.
     told_bps: Option<u64>,
+    /// The line that sent last of those that have something to pad a probe with.
+    padder: Option<SlotId>,
     /// When the next packet of a probe is due.
     probe_at: Option<Instant>,
     /// Feedback has begun a probe.
@@ -150,6 +152,7 @@ impl Sender {
             opened: Vec::new(),
             estimator: estimates.then(Box::default),
             told_bps: None,
+            padder: None,
             probe_at: None,
             probe_waits: false,
             remb_bps: None,
@@ -216,7 +219,8 @@ impl Sender {
         self.pace_at = pace_us.map(|at| now + Duration::from_micros(at.saturating_sub(now_us)));
         self.counters.pacer = self.pacer.counters;
         self.probe((now, now_us), &sealer, path, arena);
-        if self.lines.iter().any(|l| l.active) && self.report_at.is_none() {
+        // Lines are looked at last: a browser's dozen is in no cache.
+        if self.report_at.is_none() && self.lines.iter().any(|l| l.active) {
             self.report_at = Some(now + FIRST_REPORT);
         }
         if self.report_at.is_some_and(|at| at <= now) {
@@ -320,6 +324,9 @@ impl Sender {
             self.counters.no_payload_type += 1;
             return;
         };
+        if line.pads() {
+            self.padder = Some(slot);
+        }
         let name =
             name(usize::from(slot.0), written.index, false).filter(|_| line.plan.class != Class::Audio);
         if let Some(length) = seal(&written, sealer, path, arena) {
@@ -335,16 +342,17 @@ impl Sender {
     fn probe(&mut self, (now, now_us): (Instant, u64), sealer: &Sealer, path: Path, arena: &mut Arena) {
         self.probe_waits = false;
         let Some(estimator) = self.estimator.as_mut() else { return };
-        let line = self.lines.iter_mut().filter(|l| l.pads_since().is_some()).max_by_key(|l| l.pads_since());
-        estimator.set_can_probe(line.is_some());
-        let Some(line) = line else { return self.probe_at = None };
+        estimator.set_can_probe(self.padder.is_some());
+        let Some(padder) = self.padder else { return self.probe_at = None };
         for _ in 0..MAX_PADDING {
             if !estimator.probe_is_due(now_us) {
                 break;
             }
-            let written = line.write_padding(estimator.next_seq(), arena.buffer());
+            let line = self.lines.get_mut(usize::from(padder.0));
+            let written = line.and_then(|l| l.write_padding(estimator.next_seq(), arena.buffer()));
             let Some(length) = written.and_then(|w| seal(&w, sealer, path, arena)) else {
                 estimator.no_probe();
+                self.padder = None;
                 break;
             };
             self.counters.padding += 1;
