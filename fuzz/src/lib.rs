@@ -45,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     target("store_journal", targets::store_journal::run, 512),
     target("store_matroska", targets::store_matroska::run, 4_096),
     target("store_objects", targets::store_objects::run, 2_048),
+    target("store_selectors", targets::store_selectors::run, 256),
     target("stun", targets::stun::run, 512),
     target("topic", targets::topic::run, 2_048),
     target("whep", targets::whep::run, 1_100),

@@ -99,6 +99,8 @@ pub struct Key {
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     policy: Policy,
+    /// Its access key, or the one that stands for its token.
+    pub(crate) id: String,
     operation: &'static str,
     /// Whether by an access key of the configuration, not by something that was made from one.
     pub(crate) permanent: bool,
@@ -145,17 +147,25 @@ pub(crate) fn authenticate(
         // Schemes are case-insensitive (RFC 9110, section 11.1).
         scheme.eq_ignore_ascii_case("bearer")
     });
-    let (policy, permanent) = match bearer {
-        Some((_, token)) => (kvs.tokens().read(token.trim(), now_s)?.policy, false),
+    let (id, policy, permanent) = match bearer {
+        Some((_, token)) => {
+            let claims = kvs.tokens().read(token.trim(), now_s)?;
+            (claims.key_id(), claims.policy, false)
+        }
         None => signed(kvs, parts, payload, now_s)?,
     };
     if !policy.allows_action(operation) {
         return Err(denied(operation));
     }
-    Ok(Caller { policy, operation, permanent })
+    Ok(Caller { policy, id, operation, permanent })
 }
 
-fn signed(kvs: &Kvs, parts: &Parts, payload: Payload<'_>, now_s: u64) -> Result<(Policy, bool), KvsError> {
+fn signed(
+    kvs: &Kvs,
+    parts: &Parts,
+    payload: Payload<'_>,
+    now_s: u64,
+) -> Result<(String, Policy, bool), KvsError> {
     let config = kvs.config();
     let request = sigv4::Request {
         method: parts.method.as_str(),
@@ -165,10 +175,10 @@ fn signed(kvs: &Kvs, parts: &Parts, payload: Payload<'_>, now_s: u64) -> Result<
     };
     let permanent = |id: &str| config.keys.iter().find(|key| key.credentials.access_key_id == id);
     let find = |id: &str, token: Option<&str>| match (permanent(id), token) {
-        (Some(key), _) => Ok((key.credentials.clone(), (key.policy.clone(), true))),
+        (Some(key), _) => Ok((key.credentials.clone(), (id.to_owned(), key.policy.clone(), true))),
         (None, Some(token)) => {
             let session = kvs.tokens().session(id, token, now_s)?;
-            Ok((session.credentials, (session.policy, false)))
+            Ok((session.credentials, (id.to_owned(), session.policy, false)))
         }
         (None, None) => Err(Refusal::UnknownKey),
     };

@@ -84,3 +84,59 @@ pub(crate) fn with_request_id(mut response: Response) -> Response {
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sigv4::Refusal;
+    use antiphon_store::StorageFault;
+    use antiphon_store::key::KeyError;
+
+    #[test]
+    fn each_error_of_the_store_has_its_status_and_exception() {
+        let storage = || Error::Storage { fault: StorageFault::Full, message: "secret path".into() };
+        for (error, status, exception) in [
+            (Error::StreamNotFound, 404, "ResourceNotFoundException"),
+            (Error::StreamNotActive, 404, "ResourceNotFoundException"),
+            (Error::StreamExists, 400, "ResourceInUseException"),
+            (Error::VersionMismatch, 400, "VersionMismatchException"),
+            (Error::InvalidArgument("a".into()), 400, "InvalidArgumentException"),
+            (Error::BeforeRetention { end_ms: 5 }, 400, "InvalidArgumentException"),
+            (Error::Key(KeyError::NotFound), 400, "InvalidArgumentException"),
+            (Limit::Streams.into(), 400, "AccountStreamLimitExceededException"),
+            (Limit::Sessions.into(), 400, "ConnectionLimitExceededException"),
+            (Limit::Readers.into(), 400, "ConnectionLimitExceededException"),
+            (Limit::Tags.into(), 400, "TagsPerResourceExceededLimitException"),
+            (Limit::StreamBytes.into(), 400, "ClientLimitExceededException"),
+            (Limit::TotalBytes.into(), 400, "ClientLimitExceededException"),
+            (Error::NoDataRetention, 400, "NoDataRetentionException"),
+            (Error::Damaged { path: "secret path".into(), what: "a" }, 503, "ServiceUnavailable"),
+            (storage(), 503, "ServiceUnavailable"),
+            (Error::Locked, 503, "ServiceUnavailable"),
+        ] {
+            let what = format!("{error:?}");
+            let told = KvsError::from(error);
+            assert_eq!((told.status.as_u16(), told.exception), (status, exception), "{what}");
+            assert!(!told.message.is_empty() && !told.message.contains("secret"), "{what}: {}", told.message);
+        }
+        let before = KvsError::from(Error::BeforeRetention { end_ms: 5 }).message;
+        assert_eq!(before, "End timestamp 5 is outside of the stream retention period.");
+    }
+
+    #[test]
+    fn each_refused_signature_is_a_403_of_its_own_name() {
+        for (refusal, exception) in [
+            (Refusal::Missing, "MissingAuthenticationTokenException"),
+            (Refusal::Incomplete, "IncompleteSignatureException"),
+            (Refusal::UnknownKey, "UnrecognizedClientException"),
+            (Refusal::Token, "UnrecognizedClientException"),
+            (Refusal::TokenExpired, "ExpiredTokenException"),
+            (Refusal::Expired, "InvalidSignatureException"),
+            (Refusal::PresignedExpired, "RequestExpired"),
+            (Refusal::Mismatch, "InvalidSignatureException"),
+        ] {
+            let told = KvsError::from(refusal);
+            assert_eq!((told.status.as_u16(), told.exception), (403, exception), "{refusal:?}");
+        }
+    }
+}

@@ -1,6 +1,5 @@
 //! Reading: GetMedia, ListFragments, GetMediaForFragmentList.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use antiphon_store::{Clock, FragmentList, FragmentNumber, Range, Reader, Start, Step};
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 use crate::control::{Answer, answer, read, with_token};
 use crate::error::{KvsError, with_request_id};
 use crate::model::{FragmentOut, GetMedia, GetMediaForFragmentList, ListFragments, StartSelector};
-use crate::{Kvs, now_ms, time};
+use crate::{Kvs, flow, now_ms, time};
 
 /// Not verified against Amazon; clients ignore it.
 const CONTENT_TYPE: &str = "video/webm";
@@ -27,9 +26,9 @@ pub(crate) async fn get_media(State(kvs): State<Kvs>, request: Request) -> Answe
     let reader = kvs.store().get_media(&caller.check(get.stream.find()?)?, start, now_ms())?;
     let body = stream::unfold(reader, |mut reader| async move {
         let bytes = next(&mut reader).await?;
-        Some((Ok::<Bytes, Infallible>(bytes), reader))
+        Some((bytes, reader))
     });
-    Ok(media(Body::from_stream(body)))
+    Ok(media(flow::body(&kvs, body)))
 }
 
 fn media(body: Body) -> Response {
@@ -112,7 +111,7 @@ pub(crate) async fn get_media_for_fragment_list(State(kvs): State<Kvs>, request:
     let list = kvs.store().get_fragments(&caller.check(get.stream.find()?)?, numbers, now_ms())?;
     let body = stream::unfold(list, |mut list: FragmentList| async move {
         let bytes = list.next().await?;
-        Some((Ok::<Bytes, Infallible>(bytes), list))
+        Some((bytes, list))
     });
-    Ok(media(Body::from_stream(body)))
+    Ok(media(flow::body(&kvs, body)))
 }

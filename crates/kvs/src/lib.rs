@@ -9,6 +9,7 @@ pub mod access;
 mod control;
 mod cross_origin;
 mod error;
+mod flow;
 #[doc(hidden)]
 pub mod fuzzing;
 mod get;
@@ -89,6 +90,8 @@ pub struct Config {
     pub skew: Duration,
     /// A producer that sends nothing for this long is gone.
     pub producer_timeout: Duration,
+    /// A reader that takes nothing for this long, although something is there, is gone: it has 64 kB to take.
+    pub reader_timeout: Duration,
     /// How long one request of a producer may last; 0: as long as it likes.
     pub max_connection: Duration,
     /// How often a producer that sends nothing is told that the connection lives.
@@ -105,6 +108,7 @@ impl Default for Config {
             tls: false,
             skew: Duration::from_secs(300),
             producer_timeout: Duration::from_secs(30),
+            reader_timeout: Duration::from_secs(30),
             max_connection: Duration::ZERO,
             idle_interval: Duration::from_secs(10),
             images: None,
@@ -128,6 +132,7 @@ struct Inner {
     images: Semaphore,
     images_made: AtomicU64,
     images_failed: AtomicU64,
+    readers_stuck: AtomicU64,
 }
 
 impl Kvs {
@@ -146,6 +151,7 @@ impl Kvs {
             images: Semaphore::new(images::MAX_AT_ONCE),
             images_made: AtomicU64::new(0),
             images_failed: AtomicU64::new(0),
+            readers_stuck: AtomicU64::new(0),
         }))
     }
 
@@ -242,6 +248,11 @@ impl Kvs {
     /// Images that were made, and that could not be.
     pub(crate) fn images(&self) -> (u64, u64) {
         (self.0.images_made.load(Ordering::Relaxed), self.0.images_failed.load(Ordering::Relaxed))
+    }
+
+    /// Answers that were given up because nobody read them.
+    pub(crate) fn readers_stuck(&self) -> u64 {
+        self.0.readers_stuck.load(Ordering::Relaxed)
     }
 
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {

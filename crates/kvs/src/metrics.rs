@@ -37,6 +37,7 @@ impl Kvs {
                 "1 while the object store is away, and the spool is used",
                 health.away.into(),
             ),
+            gauge("store_refused", "1 while that is because it refuses access", health.refused.into()),
             gauge("store_spooled", "Objects that wait in the spool", health.spooled),
             gauge("store_spooled_bytes", "Bytes that wait in the spool", health.spooled_bytes),
             gauge("store_spool_max_bytes", "Bytes that may wait there", health.spool_max_bytes),
@@ -69,6 +70,11 @@ impl Kvs {
             counter("store_throttled_ms", "Milliseconds that producers were let wait", s.throttled_ms),
             counter("store_images_made", "Images that GetImages made", images_made),
             counter("store_images_failed", "Images that it could not make", images_failed),
+            counter(
+                "store_readers_stuck",
+                "GetMedia answers given up as nobody read them",
+                self.readers_stuck(),
+            ),
             counter("store_news_dropped", "Stored fragments that webhooks were not told of", s.news_dropped),
             counter("store_acks_dropped", "Acknowledgements that producers did not read", s.acks_dropped),
         ]

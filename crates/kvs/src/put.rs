@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use antiphon_store::{Ack, AckOf, Acks, FaultKind, Session, StreamRef, Timecodes};
+use antiphon_store::{Ack, AckOf, Acks, FaultKind, Place, Session, StreamRef, Timecodes};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -19,6 +19,9 @@ use crate::control::{Answer, authenticate_stream};
 use crate::error::{KvsError, with_request_id};
 use crate::{Kvs, now_ms, time};
 
+/// How long a producer may be silent that has connected again: longer than what it sent last is under way.
+const FOLLOWED_TIMEOUT: Duration = Duration::from_secs(2);
+
 pub(crate) async fn put_media(State(kvs): State<Kvs>, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
     let caller = authenticate_stream(&kvs, "PutMedia", &parts)?;
@@ -30,7 +33,7 @@ pub(crate) async fn put_media(State(kvs): State<Kvs>, request: Request) -> Answe
         KvsError::new(StatusCode::BAD_REQUEST, "ConnectionLimitExceededException", message)
     };
     let place = kvs.producers().try_acquire_owned().map_err(busy)?;
-    let (session, acks) = kvs.store().open_session(&stream, timecodes, now_ms()).await?;
+    let (session, acks) = kvs.store().open_session_of(&stream, Some(&caller.id), timecodes, now_ms()).await?;
     // A task of its own: what was received is stored even if nobody waits for the answer any more.
     tokio::spawn(receive(kvs.clone(), session, body, place));
     let body = Body::from_stream(lines(acks, kvs.config().idle_interval, wanted));
@@ -72,28 +75,38 @@ fn wants_acks(headers: &HeaderMap) -> Result<bool, KvsError> {
     }
 }
 
-/// Takes the body until its end, a fault, silence, or the server's stop.
+/// Takes the body until its end, a fault, silence, a newer connection of the same producer, or the server's stop.
 async fn receive(kvs: Kvs, mut session: Session, mut body: Body, _place: OwnedSemaphorePermit) {
     let mut stopping = kvs.stopping();
-    let timeout = kvs.config().producer_timeout;
+    let (mut timeout, mut place) = (kvs.config().producer_timeout, session.place());
     let longest = kvs.config().max_connection;
     let end = (!longest.is_zero()).then(|| Instant::now() + longest);
     loop {
         if end.is_some_and(|end| end <= Instant::now()) {
-            // What is whole is kept; inside an element nothing is.
-            let _ = session.flush(now_ms()).await;
-            session.fail(FaultKind::ConnectionDuration);
+            session.fail(FaultKind::ConnectionDuration).await;
             break;
         }
+        let left = end.map_or(timeout, |end| timeout.min(end.saturating_duration_since(Instant::now())));
         let frame = tokio::select! {
-            frame = tokio::time::timeout(timeout, body.frame()) => frame,
+            frame = tokio::time::timeout(left, body.frame()) => Some(frame),
+            Ok(()) = place.changed() => None,
             _ = stopping.wait_for(|stop| *stop) => break,
         };
+        let Some(frame) = frame else {
+            if *place.borrow_and_update() == Place::Lost {
+                session.fail(FaultKind::StreamRead).await;
+                break;
+            }
+            timeout = timeout.min(FOLLOWED_TIMEOUT);
+            continue;
+        };
         match frame {
+            Err(_) if end.is_some_and(|end| end <= Instant::now()) => {}
             // Silence, or the end of the body: the last fragment is complete.
             Err(_) | Ok(None) => break,
             Ok(Some(Err(error))) => {
                 tracing::debug!(%error, "a producer's connection broke");
+                session.fail(FaultKind::StreamRead).await;
                 break;
             }
             Ok(Some(Ok(frame))) => {

@@ -76,6 +76,8 @@ pub enum Refusal {
     TokenExpired,
     /// The request's time is too far from ours.
     Expired,
+    /// A presigned request whose time is over.
+    PresignedExpired,
     /// Anything else.
     Mismatch,
 }
@@ -98,6 +100,7 @@ impl From<Refusal> for KvsError {
                 "InvalidSignatureException",
                 "Signature expired: the request's time is too far from the server's.",
             ),
+            Refusal::PresignedExpired => ("RequestExpired", "The presigned request has expired."),
             Refusal::Mismatch => (
                 "InvalidSignatureException",
                 "The request signature we calculated does not match the signature you provided. \
@@ -146,7 +149,7 @@ pub fn verify<T>(
     }
     signature.check_time(now_s, skew_s)?;
     let key = signature.key(&who.secret_access_key);
-    for hash in hashes(request.headers, payload, signature.expires_s.is_some())? {
+    for hash in hashes(request.headers, payload)? {
         for host in hosts(request.headers) {
             let canonical = canonical(request, &signature, &host, &hash);
             let scope = format!("{}/{}/{SERVICE}/aws4_request", signature.date, signature.region);
@@ -252,7 +255,11 @@ impl Signature {
     fn check_time(&self, now_s: u64, skew_s: u64) -> Result<(), Refusal> {
         let at = time::basic(&self.timestamp).ok_or(Refusal::Incomplete)?;
         let latest = at + self.expires_s.unwrap_or(skew_s);
-        if at > now_s + skew_s || latest < now_s { Err(Refusal::Expired) } else { Ok(()) }
+        match self.expires_s {
+            Some(_) if latest < now_s => Err(Refusal::PresignedExpired),
+            _ if at > now_s + skew_s || latest < now_s => Err(Refusal::Expired),
+            _ => Ok(()),
+        }
     }
 
     fn key(&self, secret: &str) -> hmac::Key {
@@ -269,7 +276,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 /// What the signature may say of the body.
-fn hashes(headers: &HeaderMap, payload: Payload<'_>, presigned: bool) -> Result<Vec<String>, Refusal> {
+fn hashes(headers: &HeaderMap, payload: Payload<'_>) -> Result<Vec<String>, Refusal> {
     let said = headers.get("x-amz-content-sha256").and_then(|v| v.to_str().ok());
     match payload {
         Payload::Signed(body) => {
@@ -281,7 +288,7 @@ fn hashes(headers: &HeaderMap, payload: Payload<'_>, presigned: bool) -> Result<
         }
         Payload::Stream { unsigned } => {
             let mut allowed = vec![sha256(b"")];
-            if unsigned || presigned {
+            if unsigned {
                 allowed.push(UNSIGNED.to_owned());
             }
             // Some say it in a header that they add after signing, some say nothing: whichever fits.
@@ -442,8 +449,23 @@ mod tests {
         let request = Request { method: "POST", path: "/getMedia", query: &query, headers: &headers };
         let at = |now| verify(request, Payload::Signed(b"{}"), &known(who()), now, 300);
         assert_eq!(at(NOW + 60), Ok("AK/ID".into()));
-        assert_eq!(at(NOW + 61), Err(Refusal::Expired));
+        assert_eq!(at(NOW + 61), Err(Refusal::PresignedExpired));
         assert_eq!(at(NOW - 301), Err(Refusal::Expired));
+    }
+
+    #[test]
+    fn a_presigned_stream_is_unsigned_where_nobody_can_change_it_only() {
+        let query = format!(
+            "X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential=AK%2FID%2F20231114%2Feu-west-1%2Fkinesisvideo%2Faws4_request\
+             &X-Amz-Date={DATE}&X-Amz-Expires=60&X-Amz-SignedHeaders=host"
+        );
+        let canonical = format!("POST\n/putMedia\n{query}\nhost:h\n\nhost\n{UNSIGNED}");
+        let query = format!("{query}&X-Amz-Signature={}", sign(&canonical));
+        let headers = headers(&[("host", "h")]);
+        let request = Request { method: "POST", path: "/putMedia", query: &query, headers: &headers };
+        let over = |unsigned| verify(request, Payload::Stream { unsigned }, &known(who()), NOW, 300);
+        assert_eq!(over(true), Ok("AK/ID".into()));
+        assert_eq!(over(false), Err(Refusal::Mismatch));
     }
 
     #[test]

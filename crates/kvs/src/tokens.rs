@@ -36,6 +36,13 @@ pub struct Claims {
     pub jti: String,
 }
 
+impl Claims {
+    /// The access key that stands for the token.
+    pub(crate) fn key_id(&self) -> String {
+        format!("ASIA{}", self.jti.to_ascii_uppercase())
+    }
+}
+
 /// A token in its three forms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issued {
@@ -106,7 +113,7 @@ impl Tokens {
     fn credentials(&self, token: &str, claims: &Claims) -> Credentials {
         Credentials {
             // As AWS marks temporary ones.
-            access_key_id: format!("ASIA{}", claims.jti.to_ascii_uppercase()),
+            access_key_id: claims.key_id(),
             secret_access_key: hex(hmac::sign(&self.secrets, token.as_bytes()).as_ref()),
             session_token: Some(token.to_owned()),
         }

@@ -170,7 +170,6 @@ fn journal(data: &Path) -> PathBuf {
 }
 
 /// The bucket, if the configuration names one.
-#[cfg(feature = "s3")]
 fn bucket(config: &config::Config) -> anyhow::Result<Option<Backend>> {
     let s3 = &config.s3;
     if s3.bucket.is_empty() {
@@ -183,14 +182,9 @@ fn bucket(config: &config::Config) -> anyhow::Result<Option<Backend>> {
         access_key_id: s3.access_key_id.clone(),
         secret_access_key: s3.secret_access_key.clone(),
         allow_http: s3.allow_http,
+        timeout: Duration::from_secs(s3.timeout_s),
     };
     Ok(Some(Backend::s3(&s3).context("s3")?))
-}
-
-/// The configuration was checked: it names no bucket.
-#[cfg(not(feature = "s3"))]
-fn bucket(_: &config::Config) -> anyhow::Result<Option<Backend>> {
-    Ok(None)
 }
 
 /// The streams of a server that keeps some.
@@ -329,6 +323,9 @@ fn kvs(config: &config::Config) -> antiphon_kvs::Config {
         keys,
         endpoint: kvs.endpoint.trim_end_matches('/').to_owned(),
         max_connection: Duration::from_secs(config.store.max_connection_minutes * 60),
+        producer_timeout: Duration::from_secs(config.store.producer_timeout_s),
+        reader_timeout: Duration::from_secs(config.store.reader_timeout_s),
+        skew: Duration::from_secs(kvs.skew_s),
         tls: !config.tls.cert.as_os_str().is_empty(),
         ..antiphon_kvs::Config::default()
     }

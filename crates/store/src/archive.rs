@@ -171,15 +171,16 @@ impl FragmentList {
     pub async fn next(&mut self) -> Option<Bytes> {
         while self.out.is_empty() {
             let number = self.numbers.pop_front()?;
-            let entry = {
+            let (entry, contact) = {
                 let state = self.stream.state();
-                state.index.get(number).filter(|e| !state.expired(e, self.now_ms)).copied()
+                let entry = state.index.get(number).filter(|e| !state.expired(e, self.now_ms)).copied();
+                (entry, state.whose())
             };
             match entry {
-                None => self.out.push_back(document::error(number, ReadFault::NotFound, "")),
+                None => self.out.push_back(document::error(number, ReadFault::NotFound, &contact)),
                 Some(entry) => match read::read(&self.inner, &self.stream, &entry).await {
                     Ok(pieces) => self.out.extend(pieces),
-                    Err(e) => self.out.push_back(document::error(number, ReadFault::of(&e), "")),
+                    Err(e) => self.out.push_back(document::error(number, ReadFault::of(&e), &contact)),
                 },
             }
         }

@@ -85,6 +85,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ids_and_codes_are_those_of_the_specification() {
+        use crate::key::KeyError;
+        for (fault, id, code) in [
+            (ReadFault::NotFound, 3000, "FRAGMENT_NOT_FOUND"),
+            (ReadFault::Write, 3002, "WRITE_ERROR"),
+            (ReadFault::Lost, 4000, "FRAGMENT_NOT_FOUND"),
+            (ReadFault::Key(KeyError::AccessDenied), 4500, "KMS_KEY_ACCESS_DENIED"),
+            (ReadFault::Key(KeyError::NotFound), 4506, "KMS_KEY_NOT_FOUND"),
+            (ReadFault::Internal, 5000, "INTERNAL_ERROR"),
+        ] {
+            assert_eq!(fault.id_and_code(), (id, code), "{fault:?}");
+        }
+    }
+
+    #[test]
     fn times_have_three_decimals() {
         assert_eq!(seconds(1_511_852_109_126), "1511852109.126");
         assert_eq!(seconds(5), "0.005");

@@ -49,6 +49,11 @@ pub fn journal(bytes: &[u8]) {
     crate::journal::fuzz::run(bytes);
 }
 
+/// What is asked of a stream by time or number: see the module.
+pub fn selectors(bytes: &[u8]) {
+    crate::selectors_fuzz::run(bytes);
+}
+
 /// A path of the storage.
 pub fn path(text: &str) {
     let layout = Layout::new("0");

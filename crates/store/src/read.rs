@@ -144,7 +144,7 @@ impl Reader {
         };
         self.out.push_back(document::closing(live.number, now_ms));
         if end == End::Dropped {
-            let contact = self.stream.state().contact.clone();
+            let contact = self.stream.state().whose();
             self.out.push_back(document::error(live.number, ReadFault::Write, &contact));
         }
         self.delivered(live.number, now_ms);
@@ -197,7 +197,8 @@ impl Reader {
             }
             Err(error) => {
                 let fault = ReadFault::of(&error);
-                self.out.push_back(document::error(entry.number, fault, ""));
+                let contact = self.stream.state().whose();
+                self.out.push_back(document::error(entry.number, fault, &contact));
                 self.delivered(entry.number, now_ms);
                 // What will fail for the next one too ends the response.
                 if fault != ReadFault::Lost {
@@ -212,7 +213,7 @@ impl Reader {
         let deadline = {
             let state = self.stream.state();
             let config = &self.inner.config;
-            match (state.sessions, state.ended, self.delivered_ms) {
+            match (state.places.count(), state.ended, self.delivered_ms) {
                 (1.., ..) => None,
                 (0, Some(ended), Some(_)) if ended.stopped => Some(ended.at_ms),
                 (0, ended, Some(delivered)) => {

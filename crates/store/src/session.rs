@@ -3,23 +3,26 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::Journaled;
 use crate::crypt::DataKey;
-use crate::error::{Error, Limit};
+use crate::error::Error;
 use crate::ingest::{Event, Fault, FaultKind, Ingest, Opening, Sealed, SessionHeader, Timecodes};
 use crate::journal::{Begin, Lane, New};
 use crate::layout::Flags;
 use crate::live::{End, LiveFragment};
 use crate::number::FragmentNumber;
 use crate::persist;
+use crate::places::Place;
 use crate::store::Inner;
 use crate::stream::{Ended, Stream};
 
 /// Acknowledgements that wait for a producer that does not read them; more are dropped and counted. A fragment has three.
 const MAX_WAITING_ACKS: usize = 1024;
+/// Of these, kept for errors: a producer that reads late has to learn which fragments are lost, if anything.
+const PLACES_FOR_ERRORS: usize = 128;
 /// Fragments that wait to be stored, whatever their size.
 const MAX_WAITING_FRAGMENTS: usize = 64;
 
@@ -96,7 +99,8 @@ pub(crate) struct AckSender {
 
 impl AckSender {
     pub(crate) fn send(&self, ack: Ack) {
-        if self.sender.try_send(ack).is_err() {
+        let full = !matches!(ack, Ack::Error { .. }) && self.sender.capacity() <= PLACES_FOR_ERRORS;
+        if full || self.sender.try_send(ack).is_err() {
             self.inner.counters.acks_dropped();
         }
     }
@@ -120,6 +124,8 @@ pub struct Session {
     jobs: Option<mpsc::Sender<Job>>,
     room: Arc<Semaphore>,
     acks: AckSender,
+    /// By which number its place is known, and what has become of it.
+    place: (u64, watch::Receiver<Place>),
     persister: Option<JoinHandle<Finished>>,
     now_ms: u64,
     stopped: bool,
@@ -136,19 +142,17 @@ impl Session {
     pub(crate) fn start(
         inner: &Arc<Inner>,
         stream: &Arc<Stream>,
+        owner: Option<&str>,
         timecodes: Timecodes,
         now_ms: u64,
     ) -> Result<(Self, Acks), Error> {
-        {
+        let place = {
             let mut state = stream.state();
             if !state.active() {
                 return Err(Error::StreamNotActive);
             }
-            if state.sessions >= inner.config.max_sessions {
-                return Err(Limit::Sessions.into());
-            }
-            state.sessions += 1;
-        }
+            state.places.take(owner, inner.config.max_sessions)?
+        };
         let (ack_sender, acks) = mpsc::channel(MAX_WAITING_ACKS);
         let (jobs, waiting) = mpsc::channel(MAX_WAITING_FRAGMENTS);
         let acks_of = AckSender { sender: ack_sender, inner: inner.clone() };
@@ -162,6 +166,7 @@ impl Session {
             jobs: Some(jobs),
             room: Arc::new(Semaphore::new(inner.config.max_in_flight_bytes)),
             acks: acks_of,
+            place,
             persister: Some(tokio::spawn(persister)),
             now_ms,
             stopped: false,
@@ -240,9 +245,21 @@ impl Session {
         }
     }
 
-    /// Ends the session because of something outside its bytes, such as a connection that broke, and says so.
-    pub fn fail(&mut self, kind: FaultKind) {
-        self.failed(&kind.into());
+    /// Ends the session because of something outside its bytes, such as time that is up, and says so. What is complete of the open
+    /// fragment is kept, as when a producer vanishes.
+    pub async fn fail(&mut self, kind: FaultKind) {
+        if !self.ended {
+            let kept = self.ingest.finish().map(|_| ());
+            // One that cannot be kept has said its own error.
+            if self.events(kept).await.is_ok() {
+                self.failed(&kind.into());
+            }
+        }
+    }
+
+    /// What becomes of its place when its producer comes again.
+    pub fn place(&self) -> watch::Receiver<Place> {
+        self.place.1.clone()
     }
 
     fn check(&mut self) -> Result<(), Fault> {
@@ -342,7 +359,10 @@ impl Session {
             return;
         }
         self.ended = true;
-        self.inner.counters.session_failed();
+        // These are not of what it sent.
+        if !matches!(fault.kind, FaultKind::StreamRead | FaultKind::ConnectionDuration) {
+            self.inner.counters.session_failed();
+        }
         let of = self.drop_open();
         self.acks.send(Ack::Error { of, kind: fault.kind });
         tracing::debug!(%fault, "a producer's session failed");
@@ -362,7 +382,7 @@ impl Drop for Session {
         self.drop_open();
         {
             let mut state = self.stream.state();
-            state.sessions -= 1;
+            state.places.leave(self.place.0);
             state.ended = Some(Ended { at_ms: self.now_ms, stopped: self.stopped });
         }
         self.stream.wake();

@@ -229,6 +229,21 @@ impl Store {
         timecodes: Timecodes,
         now_ms: u64,
     ) -> Result<(Session, Acks), Error> {
+        self.open_session_of(stream, None, timecodes, now_ms).await
+    }
+
+    /// The same for a producer that may come again before the end of its session is noticed: `owner` is who it is, and what becomes of
+    /// the session's place says [`Session::place`].
+    ///
+    /// # Errors
+    /// As [`Store::open_session`].
+    pub async fn open_session_of(
+        &self,
+        stream: &StreamRef,
+        owner: Option<&str>,
+        timecodes: Timecodes,
+        now_ms: u64,
+    ) -> Result<(Session, Acks), Error> {
         let stream = self.0.find(stream)?;
         let (retained, key_id) = {
             let state = stream.state();
@@ -241,7 +256,7 @@ impl Store {
                 return Err(Limit::TotalBytes.into());
             }
         }
-        Session::start(&self.0, &stream, timecodes, now_ms)
+        Session::start(&self.0, &stream, owner, timecodes, now_ms)
     }
 
     /// Reads a stream from a start on, live as far as it goes.
@@ -389,7 +404,7 @@ impl Store {
         stats.streams = all.len() as u64;
         for stream in all {
             let state = stream.state();
-            stats.sessions += state.sessions as u64;
+            stats.sessions += state.places.count() as u64;
             stats.readers += state.readers as u64;
             stats.fragments += state.index.len() as u64;
             stats.reader_lag_ms = stats.reader_lag_ms.max(state.reader_lag_ms());

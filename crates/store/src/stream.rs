@@ -14,6 +14,7 @@ use crate::ingest::Opening;
 use crate::layout::{HeaderId, Uid};
 use crate::live::{End, LiveFragment};
 use crate::number::FragmentNumber;
+use crate::places::Places;
 use crate::rate::Bucket;
 use crate::record::{Record, Status};
 
@@ -39,7 +40,7 @@ pub(crate) struct State {
     /// Open, waiting to be stored, or, without retention, all there is.
     pub(crate) live: BTreeMap<FragmentNumber, Arc<LiveFragment>>,
     pub(crate) headers: HashMap<HeaderId, Bytes>,
-    pub(crate) sessions: usize,
+    pub(crate) places: Places,
     pub(crate) readers: usize,
     /// Where each reader is, by the server's clock.
     pub(crate) positions: HashMap<u64, u64>,
@@ -74,7 +75,7 @@ impl State {
             index: Index::default(),
             live: BTreeMap::new(),
             headers: HashMap::new(),
-            sessions: 0,
+            places: Places::default(),
             readers: 0,
             positions: HashMap::new(),
             next_reader: 0,
@@ -84,6 +85,11 @@ impl State {
             last_duration_ms: 0,
             contact: String::new(),
         }
+    }
+
+    /// Which contact the stream is of, as its tags say or else the fragment sealed last; empty: none that is known.
+    pub(crate) fn whose(&self) -> String {
+        self.record.tags.get("ContactId").unwrap_or(&self.contact).clone()
     }
 
     pub(crate) fn active(&self) -> bool {
@@ -121,14 +127,16 @@ impl State {
             // What it falls into has expired: the first one later that has not.
             self.index.since(clock, at_ms, None).find(|e| !self.expired(e, now_ms))
         });
-        let live = self.live.values().find(|live| {
+        let within = |live: &&Arc<LiveFragment>| {
             let (start, age) = (live.time_ms(clock), now_ms.saturating_sub(live.number.server_ms()));
             let length = match live.end() {
                 Some(End::Complete { duration_ms }) => u64::from(duration_ms),
                 _ => age,
             };
             start >= at_ms || at_ms < start + length
-        });
+        };
+        // Two producers may have times of their own: numbers do not say which is first.
+        let live = self.live.values().filter(within).min_by_key(|live| (live.time_ms(clock), live.number));
         match (stored, live) {
             (Some(entry), Some(live)) if live.time_ms(clock) < entry.time_ms(clock) => {
                 Next::Live(live.clone())

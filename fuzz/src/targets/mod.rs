@@ -23,6 +23,7 @@ pub(crate) mod store_ingest;
 pub(crate) mod store_journal;
 pub(crate) mod store_matroska;
 pub(crate) mod store_objects;
+pub(crate) mod store_selectors;
 pub(crate) mod stun;
 pub(crate) mod topic;
 pub(crate) mod whep;

@@ -28,8 +28,8 @@ BLOCKS = 4
 
 
 class Server:
-    def __init__(self, binary: str, data: str, journal: str = "contacts"):
-        names = {"STORE_ENABLED": "true", "KVS_ACCESS_KEY_ID": KEY, "KVS_SECRET_ACCESS_KEY": SECRET, "DEMO_ENABLED": "false", "STORE_JOURNAL": journal}
+    def __init__(self, binary: str, data: str, journal: str = "contacts", more: dict[str, str] | None = None):
+        names = {"STORE_ENABLED": "true", "KVS_ACCESS_KEY_ID": KEY, "KVS_SECRET_ACCESS_KEY": SECRET, "DEMO_ENABLED": "false", "STORE_JOURNAL": journal, **(more or {})}
         env = {**os.environ, **{f"ANTIPHON_{k}": v for k, v in names.items()}}
         args = [binary, "serve", "--http", "127.0.0.1:0", "--media", "127.0.0.1:0", "--shards", "1", "--data", data]
         self.process = subprocess.Popen(args, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 
 export const ROOT = new URL("../../..", import.meta.url).pathname;
-const BINARY = process.env.ANTIPHON_BINARY ?? join(ROOT, "target/debug/antiphon");
+export const BINARY = process.env.ANTIPHON_BINARY ?? join(ROOT, "target/debug/antiphon");
 const READY = /^antiphon: listening on (http\S+)/;
 /** The line before it, where stored streams have a port of their own. */
 const STREAMS = /^antiphon: streams on (http\S+)/;

@@ -6,5 +6,6 @@ mod absent;
 mod control;
 mod images;
 mod playback;
+mod put;
 mod rig;
 mod tokens;

@@ -209,6 +209,19 @@ pub(crate) struct Store {
     pub(crate) max_stream_bytes_per_s: u64,
     pub(crate) max_stream_fragments_per_s: u64,
     pub(crate) max_total_bytes_per_s: u64,
+    pub(crate) max_producers: usize,
+    pub(crate) max_readers: usize,
+    pub(crate) max_fragment_bytes: usize,
+    /// 0: as long as they like.
+    pub(crate) max_fragment_ms: u64,
+    pub(crate) max_tracks: usize,
+    pub(crate) max_tags: usize,
+    pub(crate) memory_s: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) producer_timeout_s: u64,
+    pub(crate) reader_timeout_s: u64,
+    pub(crate) idle_close_ms: u64,
+    pub(crate) tail_flush: bool,
     pub(crate) journal: antiphon_store::Journaled,
     pub(crate) journal_bytes: u64,
     /// 0: as long as they like.
@@ -245,6 +258,7 @@ pub(crate) struct S3 {
     pub(crate) access_key_id: String,
     pub(crate) secret_access_key: String,
     pub(crate) allow_http: bool,
+    pub(crate) timeout_s: u64,
     /// 0: no spool.
     pub(crate) spool_bytes: u64,
 }
@@ -258,6 +272,7 @@ impl Default for S3 {
             access_key_id: String::new(),
             secret_access_key: String::new(),
             allow_http: false,
+            timeout_s: 60,
             spool_bytes: 1 << 30,
         }
     }
@@ -271,7 +286,7 @@ impl std::fmt::Debug for S3 {
 }
 
 /// The Kinesis Video Streams API over the stored streams.
-#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Kvs {
     pub(crate) access_key_id: String,
@@ -280,6 +295,20 @@ pub(crate) struct Kvs {
     /// An address with a port; empty: none of its own.
     pub(crate) http: String,
     pub(crate) endpoint: String,
+    pub(crate) skew_s: u64,
+}
+
+impl Default for Kvs {
+    fn default() -> Self {
+        Self {
+            access_key_id: String::new(),
+            secret_access_key: String::new(),
+            keys: Vec::new(),
+            http: String::new(),
+            endpoint: String::new(),
+            skew_s: antiphon_kvs::Config::default().skew.as_secs(),
+        }
+    }
 }
 
 /// An access key that may do less than everything; see `default.toml`.
@@ -606,7 +635,7 @@ impl Default for BotLimits {
 
 impl Default for Store {
     fn default() -> Self {
-        let store = antiphon_store::Config::default();
+        let (store, kvs) = (antiphon_store::Config::default(), antiphon_kvs::Config::default());
         Self {
             enabled: false,
             account: store.account,
@@ -617,6 +646,18 @@ impl Default for Store {
             max_stream_bytes_per_s: store.max_stream_bytes_per_s,
             max_stream_fragments_per_s: store.max_stream_fragments_per_s,
             max_total_bytes_per_s: store.max_total_bytes_per_s,
+            max_producers: store.max_sessions,
+            max_readers: store.max_readers,
+            max_fragment_bytes: store.rules.fragment_bytes,
+            max_fragment_ms: store.rules.fragment_ms,
+            max_tracks: store.rules.tracks,
+            max_tags: store.rules.tags,
+            memory_s: store.memory_ms / 1000,
+            memory_bytes: store.memory_bytes,
+            producer_timeout_s: kvs.producer_timeout.as_secs(),
+            reader_timeout_s: kvs.reader_timeout.as_secs(),
+            idle_close_ms: store.idle_close_ms,
+            tail_flush: store.tail_flush,
             journal: store.journal,
             journal_bytes: store.max_journal_bytes,
             max_connection_minutes: 0,
@@ -710,6 +751,19 @@ impl Config {
             max_stream_bytes_per_s: store.max_stream_bytes_per_s,
             max_stream_fragments_per_s: store.max_stream_fragments_per_s,
             max_total_bytes_per_s: store.max_total_bytes_per_s,
+            max_sessions: store.max_producers,
+            max_readers: store.max_readers,
+            memory_ms: store.memory_s * 1000,
+            memory_bytes: store.memory_bytes,
+            idle_close_ms: store.idle_close_ms,
+            tail_flush: store.tail_flush,
+            rules: antiphon_store::ingest::Rules {
+                fragment_bytes: store.max_fragment_bytes,
+                fragment_ms: store.max_fragment_ms,
+                tracks: store.max_tracks,
+                tags: store.max_tags,
+                ..antiphon_store::ingest::Rules::default()
+            },
             journal: store.journal,
             max_journal_bytes: store.journal_bytes,
             ..antiphon_store::Config::default()

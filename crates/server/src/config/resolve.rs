@@ -185,6 +185,28 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
     crate::keyring::check(config)?;
     ensure!(store.max_streams > 0, "store.max_streams: at least 1");
     ensure!(store.journal_bytes >= MIN_JOURNAL_BYTES, "store.journal_bytes: at least {MIN_JOURNAL_BYTES}");
+    for (key, value) in [
+        ("max_producers", store.max_producers),
+        ("max_readers", store.max_readers),
+        ("max_tracks", store.max_tracks),
+        ("max_tags", store.max_tags),
+    ] {
+        ensure!((1..=MAX_PER_STREAM).contains(&value), "store.{key}: 1 to {MAX_PER_STREAM}");
+    }
+    let bytes = 1 << 16..=MAX_FRAGMENT_BYTES;
+    ensure!(
+        bytes.contains(&store.max_fragment_bytes),
+        "store.max_fragment_bytes: 65536 to {MAX_FRAGMENT_BYTES}"
+    );
+    for (key, value) in [
+        ("store.producer_timeout_s", store.producer_timeout_s),
+        ("store.reader_timeout_s", store.reader_timeout_s),
+        ("store.memory_s", store.memory_s),
+        ("kvs.skew_s", kvs.skew_s),
+    ] {
+        ensure!((1..=MAX_SECONDS).contains(&value), "{key}: 1 to {MAX_SECONDS}");
+    }
+    ensure!(store.idle_close_ms <= MAX_SECONDS * 1000, "store.idle_close_ms: at most {}", MAX_SECONDS * 1000);
     let minutes = store.max_connection_minutes;
     ensure!(minutes <= MAX_SECONDS / 60, "store.max_connection_minutes: at most {}", MAX_SECONDS / 60);
     ensure!(
@@ -193,10 +215,7 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
     );
     check_kvs_keys(kvs)?;
     let s3 = &config.s3;
-    ensure!(
-        s3.bucket.is_empty() || cfg!(feature = "s3"),
-        "s3.bucket: this build has no S3; build with `--features s3`"
-    );
+    ensure!((1..=MAX_SECONDS).contains(&s3.timeout_s), "s3.timeout_s: 1 to {MAX_SECONDS}");
     ensure!(
         s3.bucket.is_empty() || !(s3.access_key_id.is_empty() || s3.secret_access_key.is_empty()),
         "s3: set both access_key_id and secret_access_key"
@@ -248,6 +267,10 @@ fn check_kvs_keys(kvs: &Kvs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Producers, readers, tracks or tags of one stream: what is more is a mistake.
+const MAX_PER_STREAM: usize = 10_000;
+/// A fragment is in memory while it arrives, and an object of its size names it in 32 bits.
+const MAX_FRAGMENT_BYTES: usize = 1 << 30;
 /// A year: what is longer is a mistake, and would overflow some clock.
 const MAX_SECONDS: u64 = 366 * 86_400;
 /// Two of the journal's files: with less it would give up what it has just taken.
@@ -320,7 +343,11 @@ mod tests {
             ("[store]\njournal = 'maybe'", "journal"),
             ("[store]\njournal_bytes = 1000", "store.journal_bytes"),
             ("[kvs]\naccess_key_id = 'a'", "kvs"),
+            ("[store]\nmax_producers = 0", "store.max_producers"),
+            ("[store]\nmax_fragment_bytes = 1", "store.max_fragment_bytes"),
+            ("[store]\nreader_timeout_s = 0", "store.reader_timeout_s"),
             ("[s3]\nbucket = 'a'", "s3"),
+            ("[s3]\ntimeout_s = 0", "s3.timeout_s"),
             ("[store]\nkeys = [{ name = 'a b', secret = 'env:A' }]", "store.keys"),
             ("[store]\nkeys = [{ name = 'a', secret = 'hunter2' }]", "file:PATH"),
             ("[store]\nkeys = [{ name = 'a', version = 0, secret = 'env:A' }]", "versions begin at 1"),

@@ -149,3 +149,40 @@ impl From<ParseError> for Fault {
         Self { kind, timecode_ms: None, parse: Some(e) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each id and code of the specification, but 4005: it is deprecated, and 4012 stands instead of it.
+    #[test]
+    fn ids_and_codes_are_those_of_the_specification() {
+        let table = [
+            (FaultKind::StreamRead, 4000, "STREAM_READ_ERROR"),
+            (FaultKind::FragmentSize, 4001, "MAX_FRAGMENT_SIZE_REACHED"),
+            (FaultKind::FragmentDuration, 4002, "MAX_FRAGMENT_DURATION_REACHED"),
+            (FaultKind::ConnectionDuration, 4003, "MAX_CONNECTION_DURATION_REACHED"),
+            (FaultKind::TimecodeBackwards, 4004, "FRAGMENT_TIMECODE_LESSER_THAN_PREVIOUS"),
+            (FaultKind::InvalidMkv, 4006, "INVALID_MKV_DATA"),
+            (FaultKind::ProducerTimestamp, 4007, "INVALID_PRODUCER_TIMESTAMP"),
+            (FaultKind::StreamNotActive, 4008, "STREAM_NOT_ACTIVE"),
+            (FaultKind::MetadataLimit, 4009, "FRAGMENT_METADATA_LIMIT_REACHED"),
+            (FaultKind::TrackNumber, 4010, "TRACK_NUMBER_MISMATCH"),
+            (FaultKind::FramesMissing, 4011, "FRAMES_MISSING_FOR_TRACK"),
+            (FaultKind::TrackCount, 4012, "MORE_THAN_ALLOWED_TRACKS_FOUND"),
+            (FaultKind::Key(KeyError::AccessDenied), 4500, "KMS_KEY_ACCESS_DENIED"),
+            (FaultKind::Key(KeyError::Disabled), 4501, "KMS_KEY_DISABLED"),
+            (FaultKind::Key(KeyError::Validation), 4502, "KMS_KEY_VALIDATION_ERROR"),
+            (FaultKind::Key(KeyError::Unavailable), 4503, "KMS_KEY_UNAVAILABLE"),
+            (FaultKind::Key(KeyError::InvalidUsage), 4504, "KMS_KEY_INVALID_USAGE"),
+            (FaultKind::Key(KeyError::InvalidState), 4505, "KMS_KEY_INVALID_STATE"),
+            (FaultKind::Key(KeyError::NotFound), 4506, "KMS_KEY_NOT_FOUND"),
+            (FaultKind::StreamDeleted, 4507, "STREAM_DELETED"),
+            (FaultKind::Internal, 5000, "INTERNAL_ERROR"),
+            (FaultKind::Archival, 5001, "ARCHIVAL_ERROR"),
+        ];
+        for (kind, id, code) in table {
+            assert_eq!((kind.id(), kind.code()), (id, code), "{kind:?}");
+        }
+    }
+}

@@ -5,7 +5,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use object_store::local::LocalFileSystem;
+use object_store::path::Path as Key;
 
+use super::Listed;
 use crate::error::{Error, StorageFault};
 
 /// Beside the objects, not among them.
@@ -69,6 +71,42 @@ fn remove_below(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The objects below a path, and the folders in it, unless they are looked into (`deep`). `LocalFileSystem` asks the system three times for
+/// each file, which with a million of them is most of the time that opening takes; this asks once, for the size.
+pub(super) fn list(root: &Path, prefix: &Key, deep: bool) -> Result<(Vec<Listed>, Vec<Key>), Error> {
+    let (mut all, mut below, mut folders) = (Vec::new(), Vec::new(), vec![prefix.to_string()]);
+    while let Some(folder) = folders.pop() {
+        let path = root.join(&folder);
+        let failed = |e: std::io::Error| io("cannot list", &path, &e);
+        let entries = match fs::read_dir(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            entries => entries.map_err(failed)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let kind = entry.file_type().map_err(failed)?;
+            let key = format!("{folder}/{name}");
+            if kind.is_dir() {
+                if deep {
+                    folders.push(key)
+                } else {
+                    below.push(Key::from(key))
+                }
+                continue;
+            }
+            // What was removed meanwhile is not there.
+            let meta = if kind.is_symlink() { fs::metadata(entry.path()) } else { entry.metadata() };
+            let Ok(meta) = meta else { continue };
+            if meta.is_file() && !is_staging(&name) {
+                all.push(Listed { path: Key::from(key), size: meta.len() });
+            }
+        }
+    }
+    Ok((all, below))
+}
+
 fn is_staging(name: &str) -> bool {
     let digits = name.rsplit_once('#').map(|(_, digits)| digits);
     digits.is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()))
@@ -77,6 +115,33 @@ fn is_staging(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_listed_is_what_the_store_lists() {
+        use futures_util::TryStreamExt;
+        use object_store::ObjectStore;
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("v1/a/b/c");
+        fs::create_dir_all(&folder).unwrap();
+        for name in ["object", "object#1", "object.x-y_z", "d/e"] {
+            fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
+            fs::write(folder.join(name), name).unwrap();
+        }
+        fs::write(root.path().join("v1/a/top"), "").unwrap();
+        std::os::unix::fs::symlink(folder.join("object"), root.path().join("v1/a/link")).unwrap();
+        let prefix = Key::from("v1/a");
+        let (mut ours, below) = list(root.path(), &prefix, false).unwrap();
+        assert_eq!(below, [Key::from("v1/a/b")]);
+        ours.extend(list(root.path(), &below[0], true).unwrap().0);
+        ours.sort_by(|a, b| a.path.cmp(&b.path));
+        let store = open(root.path()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let theirs = runtime.block_on(store.list(Some(&prefix)).map_ok(Listed::from).try_collect::<Vec<_>>());
+        let mut theirs = theirs.unwrap();
+        theirs.sort_by(|a, b| a.path.cmp(&b.path));
+        assert_eq!((ours.len(), ours), (5, theirs));
+        assert_eq!(list(root.path(), &Key::from("v1/none"), true).unwrap().0, []);
+    }
 
     #[test]
     fn one_process_at_a_time_and_no_leftovers() {

@@ -1,7 +1,6 @@
 //! The storage below: an object store, with what the rules of a crash need from it.
 
 mod local;
-#[cfg(feature = "s3")]
 mod s3;
 mod spool;
 
@@ -9,11 +8,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 
-#[cfg(feature = "s3")]
 pub use s3::S3;
 
 use crate::error::{Error, StorageFault};
@@ -21,9 +20,14 @@ use crate::error::{Error, StorageFault};
 /// Folders of a disk that are listed at once: each file is asked for its size, which keeps a core busy.
 const SIDE_BY_SIDE: usize = 8;
 
+/// Objects of the spool that a store gets at once. One after another, each with a round trip, they would come faster than they go.
+const GIVEN_AT_ONCE: usize = 16;
+
 /// Where the objects lie.
 pub struct Backend {
     store: Arc<dyn ObjectStore>,
+    /// Where a folder of this machine is.
+    root: Option<std::path::PathBuf>,
     /// Whether it takes `PutMode::Update`. A local folder does not: there our own lock stands in.
     conditional: bool,
     /// Held as long as the store is open.
@@ -54,8 +58,7 @@ impl Backend {
     pub fn local(root: &std::path::Path) -> Result<Self, Error> {
         let lock = local::Lock::take(root)?;
         local::remove_staging(root)?;
-        let store = Arc::new(local::open(root)?);
-        Ok(Self { store, conditional: false, _lock: Some(lock), spool: None, journal: None })
+        Ok(Self { _lock: Some(lock), ..Self::folder(root)? })
     }
 
     /// A folder of this machine, to look at only: no lock is taken, nothing is made or removed.
@@ -63,8 +66,11 @@ impl Backend {
     /// # Errors
     /// There is no such folder.
     pub fn local_read_only(root: &std::path::Path) -> Result<Self, Error> {
-        let store = Arc::new(local::open(root)?);
-        Ok(Self { store, conditional: false, _lock: None, spool: None, journal: None })
+        Self::folder(root)
+    }
+
+    fn folder(root: &std::path::Path) -> Result<Self, Error> {
+        Ok(Self { root: Some(root.to_owned()), ..Self::custom(Arc::new(local::open(root)?), false) })
     }
 
     /// In memory: for tests, and for streams that keep nothing.
@@ -75,7 +81,7 @@ impl Backend {
     /// Any other object store. `conditional`: it takes `PutMode::Update`. It must take `PutMode::Create`, and what it has
     /// acknowledged must last.
     pub fn custom(store: Arc<dyn ObjectStore>, conditional: bool) -> Self {
-        Self { store, conditional, _lock: None, spool: None, journal: None }
+        Self { store, root: None, conditional, _lock: None, spool: None, journal: None }
     }
 
     /// With a folder of this machine for what is not stored yet, beside the objects. One that cannot be had is told by a metric
@@ -110,17 +116,23 @@ impl Backend {
     }
 
     /// All objects below `prefix`, in any order.
-    async fn list(&self, prefix: &Path) -> Result<Vec<Listed>, object_store::Error> {
-        if self.conditional {
+    async fn list(&self, prefix: &Path) -> Result<Vec<Listed>, Error> {
+        let Some(root) = &self.root else {
             // A bucket tells a thousand objects with each request, wherever they lie.
-            return self.store.list(Some(prefix)).map_ok(Listed::from).try_collect().await;
-        }
-        let top = self.store.list_with_delimiter(Some(prefix)).await?;
-        let below = stream::iter(top.common_prefixes).map(|folder| async move {
-            self.store.list(Some(&folder)).map_ok(Listed::from).try_collect::<Vec<_>>().await
-        });
-        let below: Vec<_> = below.buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
-        Ok(top.objects.into_iter().map(Listed::from).chain(below.into_iter().flatten()).collect())
+            return Ok(self.store.list(Some(prefix)).map_ok(Listed::from).try_collect().await?);
+        };
+        let below = |prefix: Path, deep| {
+            let root = root.clone();
+            async move {
+                let listed = tokio::task::spawn_blocking(move || local::list(&root, &prefix, deep)).await;
+                listed.expect("it does not panic, and the runtime waits for it")
+            }
+        };
+        let (mut all, folders) = below(prefix.clone(), false).await?;
+        let folders = stream::iter(folders).map(|folder| below(folder, true)).buffer_unordered(SIDE_BY_SIDE);
+        let folders: Vec<(Vec<Listed>, _)> = folders.try_collect().await?;
+        all.extend(folders.into_iter().flat_map(|(listed, _)| listed));
+        Ok(all)
     }
 }
 
@@ -135,6 +147,8 @@ pub struct Health {
     pub failures: u64,
     /// Whether the store is away, so that what comes goes into the spool.
     pub away: bool,
+    /// Whether that is because it refuses access: credentials that are wrong or have expired.
+    pub refused: bool,
     /// Objects that wait in the spool.
     pub spooled: u64,
     /// Their bytes.
@@ -157,6 +171,16 @@ pub struct Drained {
 pub(crate) enum Created {
     Yes,
     Exists,
+}
+
+/// What became of an object that waited in the spool.
+enum Given {
+    /// The store has it.
+    Moved,
+    /// It stays, and the others may go.
+    Kept,
+    /// The store takes nothing.
+    Away(StorageFault),
 }
 
 /// An object's path and size.
@@ -208,11 +232,13 @@ impl Objects {
             *self.health.lock().expect("nothing panics while holding it");
         let spool = self.backend.spool.as_ref();
         let (spooled, spooled_bytes) = spool.map(spool::Spool::fill).unwrap_or_default();
+        let away = spool.and_then(spool::Spool::away);
         Health {
             fault,
             since_ms,
             failures,
-            away: spool.is_some_and(spool::Spool::away),
+            away: away.is_some(),
+            refused: away == Some(StorageFault::Refused),
             spooled,
             spooled_bytes,
             spool_max_bytes: spool.map_or(0, spool::Spool::max_bytes),
@@ -258,16 +284,17 @@ impl Objects {
         self.fetch(path).await
     }
 
-    /// Writes a part of a stream's media, which must not be there yet: into the store, or into the spool while that is away.
+    /// Writes a part of a stream's media, which must not be there yet: into the store, or into the spool while that is away. One that
+    /// refuses us is away as well: credentials expire in the middle of calls, and what is said meanwhile has a place here.
     pub(crate) async fn create_media(&self, path: &Path, bytes: Bytes) -> Result<Created, Error> {
         let Some(spool) = &self.backend.spool else { return self.create(path, bytes).await };
-        let failed = if spool.away() {
+        let failed = if spool.away().is_some() {
             None
         } else {
             match self.create(path, bytes.clone()).await {
-                Err(error @ Error::Storage { fault: StorageFault::Unavailable, .. }) => {
-                    tracing::warn!(%error, "the object store does not answer: fragments go into the spool");
-                    spool.set_away(true);
+                Err(error @ Error::Storage { fault, .. }) => {
+                    tracing::warn!(%error, "the object store does not take it: fragments go into the spool");
+                    spool.set_away(Some(fault));
                     Some(error)
                 }
                 other => return other,
@@ -285,35 +312,69 @@ impl Objects {
         let mut drained = Drained::default();
         let Some(spool) = &self.backend.spool else { return drained };
         let (mut after, mut answers) = (None, true);
-        while let Some(path) = spool.next(after.as_ref()) {
-            let moved = async {
-                let created = self.create(&path, spool.get(&path).await?).await?;
-                if created == Created::Yes {
-                    spool.remove(&path).await?;
-                }
-                Ok::<_, Error>(created)
-            };
-            match moved.await {
-                Ok(Created::Yes) => drained.moved += 1,
-                Ok(Created::Exists) => {
-                    tracing::error!(%path, "the store has other bytes at the place of a spooled object: kept here");
-                    spool.conflict(&path);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the spool cannot be emptied");
-                    answers = false;
-                    break;
+        while answers {
+            // One finds out whether the store answers again.
+            let most = if spool.away().is_some() { 1 } else { GIVEN_AT_ONCE };
+            let batch = spool.batch(after.as_ref(), most);
+            let Some(last) = batch.last() else { break };
+            for given in join_all(batch.iter().map(|path| self.give(spool, path))).await {
+                match given {
+                    Given::Moved => drained.moved += 1,
+                    Given::Kept => {}
+                    Given::Away(fault) => {
+                        spool.set_away(Some(fault));
+                        answers = false;
+                    }
                 }
             }
-            after = Some(path);
+            // What comes now need not wait for all that waits. But no fragment may be there before its header is.
+            if answers && !spool::is_header(last) {
+                self.answers(spool);
+            }
+            after = Some(last.clone());
         }
         drained.left = spool.fill().0;
-        if answers && spool.away() {
-            // What came meanwhile goes with the next call.
-            spool.set_away(false);
-            tracing::info!(moved = drained.moved, left = drained.left, "the object store answers again");
+        if answers {
+            self.answers(spool);
         }
         drained
+    }
+
+    fn answers(&self, spool: &spool::Spool) {
+        if spool.away().is_some() {
+            spool.set_away(None);
+            tracing::info!(waiting = spool.fill().0, "the object store answers again");
+        }
+    }
+
+    /// Gives the store one object of the spool.
+    async fn give(&self, spool: &spool::Spool, path: &Path) -> Given {
+        let bytes = match spool.get(path).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::error!(%error, %path, "a spooled object cannot be read");
+                return Given::Kept;
+            }
+        };
+        match self.create(path, bytes).await {
+            // The name of a header is made from its bytes and the stream's key: what is there was sealed from the same.
+            Ok(created) if created == Created::Yes || spool::is_header(path) => {
+                let removed = spool.remove(path).await;
+                removed
+                    .inspect_err(|error| tracing::warn!(%error, %path, "a spooled object cannot be removed"))
+                    .map_or(Given::Kept, |()| Given::Moved)
+            }
+            Ok(_) => {
+                tracing::error!(%path, "the store has other bytes at the place of a spooled object: kept here");
+                spool.conflict(path);
+                Given::Kept
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the spool cannot be emptied");
+                let Error::Storage { fault, .. } = error else { return Given::Kept };
+                Given::Away(fault)
+            }
+        }
     }
 
     /// Writes what must not be there yet. What is there with the same bytes was written by an attempt whose answer got lost.

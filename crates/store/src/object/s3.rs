@@ -9,8 +9,6 @@ use object_store::{ClientOptions, RetryConfig};
 use super::Backend;
 use crate::error::Error;
 
-/// Longer than a fragment of 50 MB takes at 1 MB/s; a request that hangs must not hold its session for ever.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// A fragment is reported as failed rather than retried for minutes: its session waits meanwhile.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_RETRIES: usize = 4;
@@ -30,6 +28,8 @@ pub struct S3 {
     pub secret_access_key: String,
     /// Whether plain HTTP will do, for a store in the same network.
     pub allow_http: bool,
+    /// How long a request may take: longer than a fragment takes on that line. One that hangs holds its session as long.
+    pub timeout: Duration,
 }
 
 impl Backend {
@@ -40,7 +40,7 @@ impl Backend {
     pub fn s3(config: &S3) -> Result<Self, Error> {
         let retry =
             RetryConfig { max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
-        let client = ClientOptions::new().with_timeout(REQUEST_TIMEOUT);
+        let client = ClientOptions::new().with_timeout(config.timeout);
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(&config.bucket)
             .with_region(&config.region)

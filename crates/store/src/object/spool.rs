@@ -13,15 +13,15 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use super::{Listed, local};
-use crate::error::Error;
+use crate::error::{Error, StorageFault};
 
 /// What is in it.
 #[derive(Debug, Default)]
 struct Held {
     sizes: BTreeMap<Place, u64>,
     bytes: u64,
-    /// The store did not answer: until it does again, nobody tries it but the one who empties this.
-    away: bool,
+    /// Why the store took nothing: until it does again, nobody tries it but the one who empties this.
+    away: Option<StorageFault>,
     /// The store has other bytes there: only somebody can say which are right.
     conflicts: BTreeSet<Place>,
 }
@@ -30,7 +30,11 @@ struct Held {
 type Place = (bool, Path);
 
 fn place(path: &Path) -> Place {
-    (!path.as_ref().contains("/hdr/"), path.clone())
+    (!is_header(path), path.clone())
+}
+
+pub(super) fn is_header(path: &Path) -> bool {
+    path.as_ref().contains("/hdr/")
 }
 
 pub(super) struct Spool {
@@ -70,15 +74,15 @@ impl Spool {
             held.bytes += meta.size;
             held.sizes.insert(place(&meta.location), meta.size);
         }
-        held.away = !held.sizes.is_empty();
+        held.away = (!held.sizes.is_empty()).then_some(StorageFault::Unavailable);
         Ok(())
     }
 
-    pub(super) fn away(&self) -> bool {
+    pub(super) fn away(&self) -> Option<StorageFault> {
         self.held().away
     }
 
-    pub(super) fn set_away(&self, away: bool) {
+    pub(super) fn set_away(&self, away: Option<StorageFault>) {
         self.held().away = away;
     }
 
@@ -147,12 +151,14 @@ impl Spool {
         }
     }
 
-    /// What is to go next, behind this one.
-    pub(super) fn next(&self, after: Option<&Path>) -> Option<Path> {
+    /// What is to go next, behind this one: at most so many, of one kind.
+    pub(super) fn batch(&self, after: Option<&Path>, most: usize) -> Vec<Path> {
         let from = after.map_or(Bound::Unbounded, |path| Bound::Excluded(place(path)));
         let held = self.held();
-        let mut rest = held.sizes.range((from, Bound::Unbounded)).map(|(at, _)| at);
-        rest.find(|at| !held.conflicts.contains(at)).map(|(_, path)| path.clone())
+        let rest = held.sizes.range((from, Bound::Unbounded)).map(|(at, _)| at);
+        let mut rest = rest.filter(|at| !held.conflicts.contains(at)).peekable();
+        let kind = rest.peek().map(|at| at.0);
+        rest.take_while(|at| Some(at.0) == kind).take(most).map(|(_, path)| path.clone()).collect()
     }
 
     /// Keeps an object here until the next start.

@@ -33,6 +33,8 @@ pub(crate) struct Faulty {
     pub(crate) full: Arc<AtomicBool>,
     /// Answers nothing, as a store behind a network that is gone.
     pub(crate) away: Arc<AtomicBool>,
+    /// Refuses writes, as a store does to who has no right to them any more.
+    pub(crate) refusing: Arc<AtomicBool>,
     /// Loses the answer of the next write.
     pub(crate) lost: Arc<AtomicBool>,
 }
@@ -59,6 +61,7 @@ impl Faulty {
             cut,
             full: Arc::default(),
             away: Arc::default(),
+            refusing: Arc::default(),
             lost: Arc::default(),
         }
     }
@@ -80,6 +83,10 @@ impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         if self.full.load(Ordering::SeqCst) {
             return Err(io(std::io::ErrorKind::StorageFull));
+        }
+        if self.refusing.load(Ordering::SeqCst) {
+            let (path, source) = (location.to_string(), "expired".into());
+            return Err(Error::PermissionDenied { path, source });
         }
         if self.away.load(Ordering::SeqCst) {
             return Err(dead());

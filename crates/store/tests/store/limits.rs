@@ -107,11 +107,17 @@ async fn acknowledgements_that_nobody_reads_are_dropped_and_counted() {
     for i in 0..400 {
         session.push(&cluster(T0 + i * 64, 1), T0 + i).await.unwrap();
     }
+    session.push(&[0xff; 9], T0 + 500).await.unwrap_err();
     let finished = session.finish(true, T0 + 500).await;
-    assert_eq!(finished.kept, 400, "the producer's sound is stored all the same");
-    let told = all_acks(acks).await.len() as u64;
-    assert_eq!(told + store.stats().acks_dropped, 1200);
-    assert_eq!(told, 1024);
+    assert_eq!(finished.kept, 399, "all but the one that was broken off is stored all the same");
+    let acks = all_acks(acks).await;
+    assert!(
+        acks.iter().any(|ack| matches!(ack, Ack::Error { kind: FaultKind::InvalidMkv, .. })),
+        "errors have room"
+    );
+    // The places for errors but one stay empty.
+    assert_eq!(acks.len(), 1024 - 128 + 1);
+    assert_eq!(acks.len() as u64 + store.stats().acks_dropped, 400 + 2 * 399 + 1);
 }
 
 #[tokio::test]

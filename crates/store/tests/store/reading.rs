@@ -138,11 +138,26 @@ async fn a_list_of_fragments_comes_in_its_order_and_says_what_is_missing() {
     let read = documents(&media_of(&store, &s, &asked, LATER).await);
     assert_eq!((read[0].timecode(), read[2].timecode()), (TIMES[2], TIMES[0]));
     assert_eq!((read[1].error(), read[1].tag("AWS_KINESISVIDEO_ERROR_ID")), ("FRAGMENT_NOT_FOUND", "3000"));
+    assert_eq!(read[1].tag("ContactId"), "contact-1", "whose it would have been");
     assert_eq!(read[0].tag("AWS_KINESISVIDEO_CONTINUATION_TOKEN"), "", "only GetMedia says where to go on");
     for count in [0, 1001] {
         let list = store.get_fragments(&s, vec![n[0]; count], LATER);
         assert!(matches!(list.err(), Some(Error::InvalidArgument(_))));
     }
+}
+
+#[tokio::test]
+async fn error_documents_name_the_contact_that_the_stream_is_tagged_with() {
+    let memory = Arc::new(InMemory::new());
+    let backend = || Backend::custom(memory.clone(), true);
+    let tags = std::collections::BTreeMap::from([("ContactId".to_owned(), "contact-2".to_owned())]);
+    let new = antiphon_store::NewStream { tags, ..new_stream("s", 24) };
+    let store = open(backend(), T0).await;
+    store.create_stream(new, T0).await.unwrap();
+    drop(store);
+    let store = open(backend(), T0).await;
+    let read = documents(&media_of(&store, &name("s"), &[FragmentNumber::MIN], LATER).await);
+    assert_eq!((read[0].error(), read[0].tag("ContactId")), ("FRAGMENT_NOT_FOUND", "contact-2"));
 }
 
 #[tokio::test]

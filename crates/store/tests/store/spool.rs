@@ -138,6 +138,47 @@ async fn an_answer_that_was_lost_makes_no_second_fragment() {
 }
 
 #[tokio::test]
+async fn what_a_store_refuses_is_kept_until_it_does_not() {
+    let (memory, folder) = (Arc::new(InMemory::new()), tempfile::tempdir().unwrap());
+    let faulty = Faulty::new(memory.clone(), i64::MAX, Cut::Before);
+    let refusing = faulty.refusing.clone();
+    let backend = Backend::custom(Arc::new(faulty), true).with_spool(folder.path(), ROOM).unwrap();
+    let store = open(backend).await;
+    store.create_stream(new_stream("s", 24), T0).await.unwrap();
+    refusing.store(true, Ordering::SeqCst);
+    assert_eq!(produce(&store, &name("s"), &[T0, T0 + 2000]).await.len(), 2, "promised, and kept here");
+    let health = store.health();
+    assert!(health.away && health.refused && health.fault.is_none(), "{health:?}");
+    assert_eq!(store.drain_spool().await, Drained { moved: 0, left: 3 });
+    assert!(store.health().refused, "still");
+    refusing.store(false, Ordering::SeqCst);
+    assert_eq!(store.drain_spool().await, Drained { moved: 3, left: 0 });
+    let health = store.health();
+    assert!(!health.away && !health.refused, "{health:?}");
+    assert_eq!(read_all(&store, &name("s"), Start::Earliest, T0 + 9000).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_header_that_is_there_already_does_not_stay_in_the_spool() {
+    let (memory, folder) = (Arc::new(InMemory::new()), tempfile::tempdir().unwrap());
+    // Room for nothing but the header: the fragment behind it fails, and its session's header is written again.
+    let (backend, away) = far(&memory, folder.path(), 1024);
+    let store = open(backend).await;
+    store.create_stream(new_stream("s", 24), T0).await.unwrap();
+    // The stream's key has to be at hand: it never waits in a spool.
+    drop(store.open_session(&name("s"), Timecodes::Absolute, T0).await.unwrap());
+    away.store(true, Ordering::SeqCst);
+    assert_eq!(produce(&store, &name("s"), &[T0]).await, []);
+    away.store(false, Ordering::SeqCst);
+    assert_eq!(store.drain_spool().await, Drained { moved: 1, left: 0 });
+    away.store(true, Ordering::SeqCst);
+    assert_eq!(produce(&store, &name("s"), &[T0 + 2000]).await, []);
+    assert_eq!(store.health().spooled, 1, "sealed anew, for the same place");
+    away.store(false, Ordering::SeqCst);
+    assert_eq!(store.drain_spool().await, Drained { moved: 1, left: 0 });
+}
+
+#[tokio::test]
 async fn one_process_has_the_spool() {
     let (memory, folder) = (Arc::new(InMemory::new()), tempfile::tempdir().unwrap());
     let (_backend, _) = far(&memory, folder.path(), ROOM);
