@@ -261,6 +261,8 @@ async fn delete(
 struct WavQuery {
     track: Option<String>,
     follow: Option<u8>,
+    /// The start fragment of the start that is meant.
+    start: Option<String>,
 }
 
 pub(crate) fn wanted(track: Option<&str>) -> Result<Wanted, ApiError> {
@@ -286,8 +288,10 @@ async fn wav(
         1 => true,
         _ => return Err(ApiError::bad_request("follow: 0 or 1.")),
     };
+    let start = query.start.as_deref().map(str::parse).transpose();
+    let start = start.map_err(|_| ApiError::bad_request("start: the number of a start fragment."))?;
     let (recorder, contact) = allowed(&app, &claims, &contact)?;
-    let wav = recorder.wav(&contact, track, follow).await?;
+    let wav = recorder.wav(&contact, start, track, follow).await?;
     let length = wav.len();
     let body = stream::unfold(wav, |mut wav: Wav| async move {
         let bytes = wav.next().await?;

@@ -48,7 +48,7 @@ struct Kept {
 
 /// The latest event of each kind that was read: who reads anew (an `EventSource` does by itself) begins with these.
 #[derive(Clone, Default)]
-struct Latest(Arc<Mutex<[Option<Event>; 3]>>);
+struct Latest(Arc<Mutex<[Option<Event>; 4]>>);
 
 impl Latest {
     fn note(&self, event: &Event) {
@@ -56,6 +56,7 @@ impl Latest {
             EventType::Active | EventType::Inactive => 0,
             EventType::Layers => 1,
             EventType::ViewerCount => 2,
+            EventType::Recording => 3,
         };
         self.0.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(event.clone());
     }

@@ -160,11 +160,10 @@ impl Collector for RecordCollector {
         for (name, help, value) in [
             ("media_streams", "Contacts that are streamed into the store", count(now.streamed)),
             ("media_streams_max", "Contacts that may be streamed at a time", count(now.streamed_max)),
-            // Of ten, nine: there is time to raise the limit before starts are refused.
             (
                 "media_streams_near_limit",
                 "1 while nine tenths of the contacts are streamed that may be",
-                i64::from(now.streamed * 10 >= now.streamed_max * 9),
+                i64::from(now.is_near_limit()),
             ),
             (
                 "media_streaming_settings_unreadable",

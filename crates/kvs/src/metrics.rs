@@ -26,6 +26,14 @@ impl Kvs {
         vec![
             gauge("store_streams", "Streams", s.streams),
             gauge("store_streams_max", "Streams at most", self.store().config().max_streams as u64),
+            gauge(
+                "store_streams_near_limit",
+                "1 while there are nine tenths of the streams that may be",
+                u64::from(
+                    s.streams.saturating_mul(10)
+                        >= (self.store().config().max_streams as u64).saturating_mul(9),
+                ),
+            ),
             gauge("store_sessions", "Producers connected", s.sessions),
             gauge("store_readers", "GetMedia readers connected", s.readers),
             gauge("store_reader_lag_ms", "How far the slowest reader is behind", s.reader_lag_ms),

@@ -77,9 +77,24 @@ pub struct Playout {
 
 impl Playout {
     /// `rate`: of the frames, one of [`crate::resample::RATES`].
+    ///
+    /// # Errors
+    /// The codec library fails.
     pub fn new(codec: AudioCodec, rate: u32) -> Result<Self, Error> {
+        Self::with(jitter::Buffer::new(codec), codec, rate)
+    }
+
+    /// The same in no hurry: see [`jitter::Buffer::patient`].
+    ///
+    /// # Errors
+    /// The codec library fails.
+    pub fn patient(codec: AudioCodec, rate: u32, patience_us: u64) -> Result<Self, Error> {
+        Self::with(jitter::Buffer::patient(codec, patience_us), codec, rate)
+    }
+
+    fn with(buffer: jitter::Buffer, codec: AudioCodec, rate: u32) -> Result<Self, Error> {
         Ok(Self {
-            buffer: jitter::Buffer::new(codec),
+            buffer,
             decoder: Decoder::new(codec, rate)?,
             ticks_per_frame: codec.clock_rate() / FRAMES_PER_SECOND,
             frame_len: (rate / FRAMES_PER_SECOND) as usize,
@@ -99,6 +114,11 @@ impl Playout {
     /// The codec of the packets.
     pub fn codec(&self) -> AudioCodec {
         self.decoder.codec()
+    }
+
+    /// Nothing that has come is still to be played.
+    pub fn is_drained(&self) -> bool {
+        self.buffer.is_empty() && self.samples.is_empty()
     }
 
     /// What became of the packets.

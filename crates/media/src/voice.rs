@@ -42,6 +42,20 @@ impl Voice {
         Ok(Self { rate, playout: Playout::new(codec, rate)?, resamplers: BTreeMap::new() })
     }
 
+    /// The same in no hurry: each packet waits so long, see [`jitter::Buffer::patient`].
+    ///
+    /// # Errors
+    /// The codec library fails.
+    pub fn patient(codec: AudioCodec, rate: u32, patience_us: u64) -> Result<Self, Error> {
+        let playout = Playout::patient(codec, rate, patience_us)?;
+        Ok(Self { rate, playout, resamplers: BTreeMap::new() })
+    }
+
+    /// Nothing that has come is still to be heard.
+    pub fn is_drained(&self) -> bool {
+        self.playout.is_drained()
+    }
+
     /// The codec it was made for.
     pub fn codec(&self) -> AudioCodec {
         self.playout.codec()

@@ -35,6 +35,8 @@ pub(crate) struct Contact {
     pub(crate) given: bool,
     pub(crate) rooms: Vec<RoomName>,
     pub(crate) status: Status,
+    /// Name of the stream that it was streamed into last.
+    pub(crate) stream: Option<String>,
 }
 
 /// All of them.

@@ -21,6 +21,11 @@ use crate::packets::{self, Packets, Placed};
 
 /// Tracks decoded for what one contact hears; a room with more voices is a lecture. Those over it are left out.
 const MAX_OTHERS: usize = 32;
+/// How long packets wait for those before them: a retransmission over a long way, as in recordings. Whoever listens to what is kept is in no
+/// hurry; who listens live hears it so much later.
+pub(crate) const PATIENCE_US: u64 = crate::take::WAIT_US;
+/// Tracks that are gone and of which something is still to be heard: all there can be at a moment, twice.
+const MAX_LEAVING: usize = 2 * (MAX_OTHERS + 1);
 
 /// 20 ms.
 pub(crate) enum Heard {
@@ -61,14 +66,46 @@ impl Wanted {
     }
 }
 
+impl Heard {
+    /// With what is still to be heard of another place. Both speak at a time only by accident.
+    pub(crate) fn and(self, rest: Self) -> Self {
+        match (self, rest) {
+            (Self::Pcm { from, to }, Self::Pcm { from: rest_from, to: rest_to }) => {
+                Self::Pcm { from: sum(&from, &rest_from), to: sum(&to, &rest_to) }
+            }
+            (Self::Opus(packets), Self::Opus(rest)) => Self::Opus(packets::merged(packets, rest)),
+            (heard, _) => heard,
+        }
+    }
+}
+
+fn sum(a: &Arc<[i16]>, b: &[i16]) -> Arc<[i16]> {
+    if b.iter().all(|sample| *sample == 0) {
+        return a.clone();
+    }
+    a.iter().zip(b).map(|(a, b)| a.saturating_add(*b)).collect()
+}
+
+/// A voice whose track is gone.
+struct Leaving {
+    participant: ParticipantKey,
+    own: bool,
+    voice: Voice,
+}
+
 /// One contact's ears in one room.
 pub(crate) struct Ears {
     participant: ParticipantId,
     wanted: Wanted,
     roster: Roster,
+    /// The contact's own microphone, as it was last.
+    own: Option<TrackKey>,
     voices: BTreeMap<TrackKey, Voice>,
+    /// What came of tracks that are gone is heard to its end.
+    leaving: Vec<Leaving>,
     /// The contact's own, where it is wanted as it was sent.
     packets: Option<(TrackKey, Packets)>,
+    packets_leaving: Option<Packets>,
     eyes: Eyes,
     /// How much later than its capture its voice stands on the time axis.
     delay_us: u64,
@@ -79,9 +116,19 @@ pub(crate) struct Ears {
 impl Ears {
     /// Ears for a participant of a room of which nothing is known yet.
     pub(crate) fn new(participant: ParticipantId, wanted: Wanted) -> Self {
-        let (roster, voices) = (Roster::default(), BTreeMap::new());
-        let (eyes, delay_us) = (Eyes::default(), USUAL_DELAY_US);
-        Self { participant, wanted, roster, voices, packets: None, eyes, delay_us, left: None }
+        Self {
+            participant,
+            wanted,
+            roster: Roster::default(),
+            own: None,
+            voices: BTreeMap::new(),
+            leaving: Vec::new(),
+            packets: None,
+            packets_leaving: None,
+            eyes: Eyes::default(),
+            delay_us: USUAL_DELAY_US,
+            left: None,
+        }
     }
 
     /// The room says something. The whole set of tracks to be tapped, if it changed.
@@ -152,6 +199,8 @@ impl Ears {
             Form::Opus => self.settle_packets(&wanted),
             Form::Pcm => self.settle_voices(wanted),
         };
+        let microphone = |participant| TrackKey { participant, source: Source::Microphone };
+        self.own = self.key().map(microphone).or(self.own);
         let camera = self.camera().map(|(camera, _)| camera);
         let looks_elsewhere = self.eyes.look_at(camera);
         let heard = self.packets.iter().map(|(track, _)| *track).chain(self.voices.keys().copied());
@@ -162,10 +211,17 @@ impl Ears {
     /// Whether something changed.
     fn settle_voices(&mut self, wanted: BTreeMap<TrackKey, AudioCodec>) -> bool {
         let before: Vec<TrackKey> = self.voices.keys().copied().collect();
-        self.voices.retain(|track, voice| wanted.get(track) == Some(&voice.codec()));
+        let gone = self.voices.extract_if(.., |track, voice| wanted.get(track) != Some(&voice.codec()));
+        let own = self.own;
+        self.leaving.extend(gone.map(|(track, voice)| Leaving {
+            participant: track.participant,
+            own: own == Some(track),
+            voice,
+        }));
+        self.leaving.truncate(MAX_LEAVING);
         for (track, codec) in wanted {
             if let Entry::Vacant(entry) = self.voices.entry(track) {
-                match Voice::new(codec, self.wanted.rate) {
+                match Voice::patient(codec, self.wanted.rate, PATIENCE_US) {
                     Ok(voice) => drop(entry.insert(voice)),
                     Err(error) => tracing::error!(%error, "no decoder"),
                 }
@@ -179,7 +235,11 @@ impl Ears {
         let opus = wanted.iter().find(|(_, codec)| **codec == AudioCodec::Opus).map(|(track, _)| *track);
         let changed = opus != self.packets.as_ref().map(|(track, _)| *track);
         if changed {
-            self.packets = opus.map(|track| (track, Packets::new()));
+            let new = opus.map(|track| (track, Packets::new(PATIENCE_US)));
+            // Who comes again has gone before: what is leaving stays until there is something else.
+            if let Some((_, packets)) = std::mem::replace(&mut self.packets, new) {
+                self.packets_leaving = Some(packets);
+            }
         }
         changed
     }
@@ -225,35 +285,73 @@ impl Ears {
         self.delay_us = place_us.saturating_sub(capture_us).min(MAX_DELAY_US);
     }
 
-    /// The next 20 ms, due at `due_us` since the Unix epoch. What is not there is silence.
+    /// Whether nothing that has come is still to be heard.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.leaving.iter().map(|leaving| &leaving.voice).chain(self.voices.values()).all(Voice::is_drained)
+            && self
+                .packets
+                .iter()
+                .map(|(_, packets)| packets)
+                .chain(&self.packets_leaving)
+                .all(Packets::is_drained)
+    }
+
+    /// The 20 ms that are due at `due_us` since the Unix epoch, [`PATIENCE_US`] after they came. What is not there is silence.
     pub(crate) fn tick(&mut self, due_us: u64) -> Heard {
-        if self.wanted.form == Form::Opus {
-            let Some((_, packets)) = &mut self.packets else { return Heard::Opus(packets::nothing()) };
-            let heard = packets.tick(due_us);
-            if let Some((at_us, capture_us)) = packets.newest() {
-                self.placed(due_us - FRAME_US + at_us, capture_us);
-            }
-            return Heard::Opus(heard);
+        let place_us = due_us - FRAME_US - PATIENCE_US;
+        match self.wanted.form {
+            Form::Opus => self.tick_packets(due_us, place_us),
+            Form::Pcm => self.tick_voices(due_us, place_us),
         }
-        let own = self.key().map(|participant| TrackKey { participant, source: Source::Microphone });
-        let mut from = None;
-        let mut others = Vec::new();
-        for (track, voice) in &mut self.voices {
-            let heard = voice.tick(due_us);
-            if Some(*track) == own {
-                from = Some(heard.frame);
-            } else if !heard.frame.silence {
-                others.push((track.participant, heard.frame));
+    }
+
+    fn tick_packets(&mut self, due_us: u64, place_us: u64) -> Heard {
+        let heard = match &mut self.packets {
+            Some((_, packets)) => {
+                let heard = packets.tick(due_us);
+                if let Some((at_us, capture_us)) = packets.newest() {
+                    self.placed(place_us + at_us, capture_us);
+                }
+                heard
             }
+            None => packets::nothing(),
+        };
+        let Some(leaving) = &mut self.packets_leaving else { return Heard::Opus(heard) };
+        let rest = leaving.tick(due_us);
+        if leaving.is_drained() {
+            self.packets_leaving = None;
         }
+        Heard::Opus(packets::merged(heard, rest))
+    }
+
+    fn tick_voices(&mut self, due_us: u64, place_us: u64) -> Heard {
         let len = frame_len(self.wanted.rate);
-        let to = if self.wanted.others { self.mixed(len, &others) } else { Arc::from([]) };
-        let said = from.as_ref().filter(|frame| !frame.silence && !frame.gap);
-        if let Some(capture_us) = said.map(|frame| frame.capture_us) {
-            // What is due now was said in the 20 ms before.
-            self.placed(due_us - FRAME_US, capture_us);
+        let (mut from, mut others) = (silence(len), Vec::new());
+        let mut said = None;
+        for (track, voice) in &mut self.voices {
+            let frame = voice.tick(due_us).frame;
+            if Some(*track) == self.own {
+                said = Some(frame.capture_us).filter(|_| !frame.silence && !frame.gap);
+                from = frame.samples;
+            } else if !frame.silence {
+                others.push((track.participant, frame));
+            }
         }
-        Heard::Pcm { from: from.map_or_else(|| silence(len), |frame| frame.samples), to }
+        // To the last packet that came of them, and nothing made up behind it.
+        self.leaving.retain(|leaving| !leaving.voice.is_drained());
+        for leaving in &mut self.leaving {
+            let frame = leaving.voice.tick(due_us).frame;
+            if leaving.own {
+                from = sum(&from, &frame.samples);
+            } else if !frame.silence {
+                others.push((leaving.participant, frame));
+            }
+        }
+        if let Some(capture_us) = said {
+            self.placed(place_us, capture_us);
+        }
+        let to = if self.wanted.others { self.mixed(len, &others) } else { Arc::from([]) };
+        Heard::Pcm { from, to }
     }
 
     fn mixed(&self, len: usize, others: &[(ParticipantKey, Frame)]) -> Arc<[i16]> {

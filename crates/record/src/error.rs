@@ -28,6 +28,11 @@ pub enum Error {
     /// It is known, and in no room.
     #[error("the contact is in no room now")]
     NotPresent,
+    /// Streams that are kept in another way, or are not of this contact, have all names that its streams may have.
+    #[error(
+        "the names of this contact's streams are taken by streams that are kept in other ways: delete some"
+    )]
+    NamesTaken,
     /// Nothing of that kind is in the stream.
     #[error("{0}")]
     NotThere(&'static str),
@@ -67,7 +72,9 @@ impl Error {
                 ErrorKind::AtLimit
             }
             Self::AlreadyRunning | Self::RoomRecorded => ErrorKind::AlreadyRunning,
-            Self::Starting | Self::NotRunning | Self::NotPresent | Self::WrongState(_) => ErrorKind::Conflict,
+            Self::Starting | Self::NotRunning | Self::NotPresent | Self::NamesTaken | Self::WrongState(_) => {
+                ErrorKind::Conflict
+            }
             Self::NoContact | Self::NoRecording | Self::NotThere(_) | Self::Store(Store::StreamNotFound) => {
                 ErrorKind::NotFound
             }

@@ -13,6 +13,9 @@ use crate::settings::Settings;
 /// Starts that are remembered of one contact; with more the oldest are forgotten (their media stay).
 const MAX_RUNS: usize = 8;
 
+/// Tags of a stream.
+pub(crate) type Tags = BTreeMap<String, String>;
+
 /// From a start to its stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
@@ -57,33 +60,78 @@ impl Run {
     }
 }
 
-/// A contact's streaming, from the tags of its stream.
+/// A stream of a contact, and what was put into it.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The stream.
+    pub stream: StreamInfo,
+    /// The oldest first; at least one.
+    pub runs: Vec<Run>,
+}
+
+impl Kept {
+    /// `None`: it is not a stream of this contact, or nothing was put into it.
+    pub(crate) fn read(contact: &ContactId, stream: StreamInfo, tags: &Tags) -> Option<Self> {
+        let runs = tags.range("Run.".to_owned()..).take_while(|(k, _)| k.starts_with("Run."));
+        let runs: Vec<Run> = runs.filter_map(|(_, v)| Run::parse(v)).collect();
+        (is_of(tags, contact) && !runs.is_empty()).then_some(Self { stream, runs })
+    }
+
+    /// The last start.
+    pub(crate) fn latest(&self) -> &Run {
+        self.runs.last().expect("something was put into it")
+    }
+}
+
+/// A contact's streaming, from the tags of its streams.
 #[derive(Debug, Clone)]
 pub struct History {
     /// Whose.
     pub contact: ContactId,
-    /// Its stream.
+    /// The stream of its last start.
     pub stream: StreamInfo,
     /// Where it was started last.
     pub room: Option<RoomName>,
-    /// The oldest first; at least one.
+    /// Those into that stream. The oldest first; at least one.
     pub runs: Vec<Run>,
     /// It is being streamed now.
     pub running: bool,
+    /// Its other streams, where the settings have changed between starts.
+    pub others: Vec<Kept>,
 }
 
 impl History {
-    pub(crate) fn read(
-        contact: &ContactId,
-        stream: StreamInfo,
-        tags: &BTreeMap<String, String>,
-        running: bool,
-    ) -> Option<Self> {
-        let runs = tags.range("Run.".to_owned()..).take_while(|(k, _)| k.starts_with("Run."));
-        let runs: Vec<Run> = runs.filter_map(|(_, v)| Run::parse(v)).collect();
-        let room = tags.get("Room").and_then(|r| RoomName::new(r).ok());
-        let ours = tags.get("ContactId").is_some_and(|id| id == contact.as_str()) && !runs.is_empty();
-        ours.then(|| Self { contact: contact.clone(), stream, room, runs, running })
+    /// `None`: none of the streams has anything of the contact.
+    pub(crate) fn read(contact: &ContactId, streams: Vec<(StreamInfo, Tags)>, running: bool) -> Option<Self> {
+        let read = |(stream, tags): (StreamInfo, Tags)| {
+            let room = tags.get("Room").and_then(|r| RoomName::new(r).ok());
+            Some((Kept::read(contact, stream, &tags)?, room))
+        };
+        let mut kept: Vec<_> = streams.into_iter().filter_map(read).collect();
+        kept.sort_by_key(|(kept, _)| kept.latest().start_ms);
+        let (Kept { stream, runs }, room) = kept.pop()?;
+        let others = kept.into_iter().map(|(kept, _)| kept).collect();
+        Some(Self { contact: contact.clone(), stream, room, runs, running, others })
+    }
+
+    /// All starts with their streams, the oldest first.
+    fn all(&self) -> Vec<(&StreamInfo, &Run)> {
+        let of = |stream, runs| std::iter::repeat(stream).zip(runs);
+        let others = self.others.iter().flat_map(|kept| of(&kept.stream, &kept.runs));
+        let mut all: Vec<_> = others.chain(of(&self.stream, &self.runs)).collect();
+        all.sort_by_key(|(_, run)| run.start_ms);
+        all
+    }
+
+    /// The start whose anchor that is, with its stream.
+    pub(crate) fn started_at(&self, first: FragmentNumber) -> Option<(&StreamInfo, &Run)> {
+        self.all().into_iter().find(|(_, run)| run.first == first)
+    }
+
+    /// The anchor of the start that came after another into the same stream.
+    pub(crate) fn next_start(&self, stream: &StreamInfo, first: FragmentNumber) -> Option<FragmentNumber> {
+        let same = self.all().into_iter().filter(|(other, _)| other.name == stream.name);
+        same.map(|(_, run)| run.first).filter(|other| *other > first).min()
     }
 
     /// The last start.
@@ -115,13 +163,13 @@ impl History {
     pub fn record(&self) -> Value {
         let status = |run: &Run| match run.stop_ms {
             Some(_) => "AVAILABLE",
-            None if self.running => "IN_PROGRESS",
+            None if self.running && run.first == self.latest().first => "IN_PROGRESS",
             None => "INTERRUPTED",
         };
-        let recording = |run: &Run, kind: &str| {
+        let recording = |stream: &StreamInfo, run: &Run, kind: &str| {
             let mut recording = json!({
                 "StorageType": "KINESIS_VIDEO_STREAM",
-                "Location": self.stream.arn.as_str(),
+                "Location": stream.arn.as_str(),
                 "MediaStreamType": kind,
                 "ParticipantType": "CUSTOMER",
                 "FragmentStartNumber": run.first.to_string(),
@@ -138,8 +186,10 @@ impl History {
         };
         let attributes = self.attributes();
         let kinds = |run: &Run| if run.video { &["AUDIO", "VIDEO"][..] } else { &["AUDIO"] };
-        let all = self.runs.iter().flat_map(|run| kinds(run).iter().map(|kind| recording(run, kind)));
-        let video = self.runs.iter().any(|run| run.video);
+        let all = self.all();
+        let video = all.iter().any(|(_, run)| run.video);
+        let recordings =
+            all.iter().flat_map(|(stream, run)| kinds(run).iter().map(|kind| recording(stream, run, kind)));
         let streams = [Some("AUDIO"), video.then_some("VIDEO")];
         let streams: Vec<Value> = streams.into_iter().flatten().map(|kind| json!({ "Type": kind })).collect();
         json!({
@@ -147,7 +197,7 @@ impl History {
             "InitialContactId": self.contact,
             "Channel": "VOICE",
             "MediaStreams": streams,
-            "Recordings": all.collect::<Vec<_>>(),
+            "Recordings": recordings.collect::<Vec<_>>(),
             "ContactData": {
                 "Attributes": {},
                 "Channel": "VOICE",
@@ -171,10 +221,7 @@ pub(crate) fn empty_record(contact: &ContactId) -> Value {
 }
 
 /// Tags to set and to remove when a run has changed: the numbers of runs go up for ever.
-pub(crate) fn tags_of(
-    before: &BTreeMap<String, String>,
-    change: RunChange<'_>,
-) -> (BTreeMap<String, String>, Vec<String>) {
+pub(crate) fn tags_of(before: &Tags, change: RunChange<'_>) -> (Tags, Vec<String>) {
     let names: Vec<&String> = before.keys().filter(|k| k.starts_with("Run.")).collect();
     let last: u64 = names.last().and_then(|n| n[4..].parse().ok()).unwrap_or(0);
     let (number, run) = match change {
@@ -186,6 +233,11 @@ pub(crate) fn tags_of(
     (set, names.into_iter().take(over).cloned().collect())
 }
 
+/// Whether a stream with these tags is a contact's.
+pub(crate) fn is_of(tags: &Tags, contact: &ContactId) -> bool {
+    tags.get("ContactId").is_some_and(|id| id == contact.as_str())
+}
+
 /// What happened to a run.
 pub(crate) enum RunChange<'a> {
     /// A new one.
@@ -195,7 +247,7 @@ pub(crate) enum RunChange<'a> {
 }
 
 /// Tags that a contact's stream has from its creation.
-pub(crate) fn first_tags(contact: &ContactId, settings: &Settings) -> BTreeMap<String, String> {
+pub(crate) fn first_tags(contact: &ContactId, settings: &Settings) -> Tags {
     let pairs = [("ContactId", contact.as_str()), ("InstanceId", &settings.instance)];
     pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
 }

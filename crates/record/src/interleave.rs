@@ -1,6 +1,6 @@
 //! Pictures between blocks of sound: each at its place on the axis of the sound, in the order of time. No clock, no I/O.
 //!
-//! Sound stands where it was played, which is later than it was captured: the jitter buffer takes its time. Pictures are put off by as
+//! Sound stands where it came, which is later than it was captured: it was on its way. Pictures are put off by as
 //! much, so that lips and voice stay together, and wait until the sound has come that far. Sound never waits for a picture.
 
 use std::collections::VecDeque;
@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::eyes::Picture;
 use crate::gate::{Exit, Gate};
 
-/// How far the sound is behind its capture as long as none was heard: a usual jitter buffer with the way to it.
-pub(crate) const USUAL_DELAY_US: u64 = 100_000;
+/// How far the sound is behind its capture as long as none was heard: a frame, and a usual way to us.
+pub(crate) const USUAL_DELAY_US: u64 = 50_000;
 /// The most that is believed: more is a sender's clock that is wrong.
 pub(crate) const MAX_DELAY_US: u64 = 2_000_000;
 /// How far a picture may be ahead of our clock, for the same reason; it waits here for so long at most.

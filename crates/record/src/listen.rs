@@ -50,6 +50,12 @@ impl Here {
         tokio::time::timeout(ROSTER_TIMEOUT, entering).await.map_err(|_| gone())?
     }
 
+    /// Leaves, with what was heard; packets that wait are taken first.
+    pub(crate) fn into_ears(mut self) -> Ears {
+        self.take();
+        self.ears
+    }
+
     /// The place itself, to wait on.
     pub(crate) fn place(&self) -> &Place {
         &self.place
@@ -76,6 +82,15 @@ impl Here {
         for _ in 0..BATCH {
             let Ok(packet) = self.place.media.try_recv() else { return };
             self.packet(&packet);
+        }
+    }
+
+    /// Passes over the sound of packets that wait: it was before the start.
+    pub(crate) fn begin(&mut self) {
+        for _ in 0..BATCH {
+            let Ok(packet) = self.place.media.try_recv() else { return };
+            let wanted = self.ears.look(&packet);
+            self.ask(wanted);
         }
     }
 

@@ -56,6 +56,11 @@ impl Default for Options {
     }
 }
 
+/// Whether a tag is one that streams use themselves.
+pub(crate) fn is_ours(name: &str) -> bool {
+    name.starts_with("AWS") || name.starts_with("Run.") || OURS.contains(&name)
+}
+
 impl Options {
     pub(crate) fn check(&self) -> Result<(), Error> {
         let bad = |what: &str| Err(Error::BadRequest(what.to_owned()));
@@ -73,7 +78,7 @@ impl Options {
             if !length || name.contains('\0') || value.contains('\0') {
                 return bad("tags: names of 1 to 128 bytes, values of at most 256, without NUL");
             }
-            if name.starts_with("AWS") || name.starts_with("Run.") || OURS.contains(&name.as_str()) {
+            if is_ours(name) {
                 return bad("tags: names that the stream uses itself are not to be had");
             }
         }

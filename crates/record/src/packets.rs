@@ -34,6 +34,21 @@ pub(crate) fn nothing() -> Vec<Placed> {
     vec![(0, Arc::from(SILENCE))]
 }
 
+/// Those of two tracks in the same 20 ms; silence only where neither has anything.
+pub(crate) fn merged(mut packets: Vec<Placed>, rest: Vec<Placed>) -> Vec<Placed> {
+    if rest.iter().all(is_silence) {
+        return packets;
+    }
+    packets.retain(|placed| !is_silence(placed));
+    packets.extend(rest.into_iter().filter(|placed| !is_silence(placed)));
+    packets.sort_by_key(|(at_ms, _)| *at_ms);
+    packets
+}
+
+fn is_silence((_, packet): &Placed) -> bool {
+    **packet == SILENCE
+}
+
 /// One track.
 pub(crate) struct Packets {
     buffer: Buffer,
@@ -43,8 +58,14 @@ pub(crate) struct Packets {
 }
 
 impl Packets {
-    pub(crate) fn new() -> Self {
-        Self { buffer: Buffer::new(AudioCodec::Opus), carry: 0, newest: None }
+    /// Each packet waits so long for those before it.
+    pub(crate) fn new(patience_us: u64) -> Self {
+        Self { buffer: Buffer::patient(AudioCodec::Opus, patience_us), carry: 0, newest: None }
+    }
+
+    /// Nothing that has come is still to be placed.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.buffer.is_empty()
     }
 
     /// A packet came.
@@ -97,7 +118,7 @@ mod tests {
     #[test]
     fn silence_is_a_packet_of_20_ms() {
         assert_eq!(packet_duration(AudioCodec::Opus, &SILENCE), FRAME);
-        let mut packets = Packets::new();
+        let mut packets = Packets::new(300_000);
         for i in 0..10 {
             assert_eq!(packets.tick(i * 20_000), nothing());
         }

@@ -13,19 +13,36 @@ use crate::wav::{Wanted, Wav, Weave};
 const PAGE: usize = antiphon_store::MAX_PAGE;
 
 impl Recorder {
-    /// The last start's sound of a contact as a WAV file. With `follow` it goes on until the streaming ends; without, it is what
-    /// is stored now, and its head says how much that is.
+    /// A start's sound of a contact as a WAV file: of the one with this start fragment, or of the last. With `follow` it goes on
+    /// until the streaming ends; without, it is what is stored now, and its head says how much that is.
     ///
     /// # Errors
-    /// No such contact, nothing of that track, nothing kept, the store.
-    pub async fn wav(&self, contact: &ContactId, wanted: Wanted, follow: bool) -> Result<Wav, Error> {
-        let history = self.history(contact)?;
-        let run = history.latest().clone();
-        let name = StreamRef::Name(history.stream.name.clone());
-        if !follow && history.stream.retention_h == 0 {
+    /// No such contact or start, nothing of that track, nothing kept, the store.
+    pub async fn wav(
+        &self,
+        contact: &ContactId,
+        start: Option<FragmentNumber>,
+        wanted: Wanted,
+        follow: bool,
+    ) -> Result<Wav, Error> {
+        let history = match start {
+            Some(_) => self.0.whole_history(contact).ok_or(Error::NoContact)?,
+            None => self.history(contact)?,
+        };
+        let first = start.unwrap_or(history.latest().first);
+        let (stream, run) =
+            history.started_at(first).ok_or(Error::NotThere("the contact has no such start"))?;
+        let name = StreamRef::Arn(stream.arn.clone());
+        if !follow && stream.retention_h == 0 {
             return Err(antiphon_store::Error::NoDataRetention.into());
         }
-        let until = if follow { run.last } else { Some(self.end(&name, run.last)?) };
+        let last_start = run.first == history.latest().first;
+        let until = match run.last {
+            None if follow && last_start => None,
+            Some(last) => Some(last),
+            // It was interrupted, or runs: up to what came of a later start.
+            None => Some(self.newest(&name, history.next_start(stream, run.first))?),
+        };
         let anchor = self.anchor(&name, run.first).await?;
         let names = match wanted {
             Wanted::From => vec![crate::recorder::FROM_CUSTOMER],
@@ -68,17 +85,15 @@ impl Recorder {
         self.0.history(contact)?.room
     }
 
-    /// The last fragment: the run's, or the newest that is stored.
-    fn end(&self, name: &StreamRef, last: Option<FragmentNumber>) -> Result<FragmentNumber, Error> {
-        if let Some(last) = last {
-            return Ok(last);
-        }
+    /// The newest fragment that is stored, of those before another.
+    fn newest(&self, name: &StreamRef, before: Option<FragmentNumber>) -> Result<FragmentNumber, Error> {
         let mut token = None;
         let mut newest = FragmentNumber::MIN;
         loop {
             let now_ms = self.0.clock.now_ms();
             let page = self.0.store.list_fragments(name, None, PAGE, token.as_deref(), now_ms)?;
-            newest = page.fragments.last().map_or(newest, |f| f.number.max(newest));
+            let numbers = page.fragments.iter().map(|f| f.number);
+            newest = numbers.filter(|n| before.is_none_or(|before| *n < before)).fold(newest, Ord::max);
             token = page.next;
             if token.is_none() {
                 return Ok(newest);

@@ -2,12 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use antiphon_base::{ParticipantId, RoomName};
 use antiphon_shard::Door;
 use antiphon_store::matroska::write::PcmLabel;
-use antiphon_store::{NewStream, Store, StreamInfo, StreamRef};
+use antiphon_store::{Store, StreamRef};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -31,10 +30,6 @@ use crate::writer::{Layout, Opened, Target};
 pub(crate) const FROM_CUSTOMER: &str = "AUDIO_FROM_CUSTOMER";
 /// What the contact hears.
 pub(crate) const TO_CUSTOMER: &str = "AUDIO_TO_CUSTOMER";
-/// A stream that keeps nothing is removed so long after its last fragment: what is in memory is that old at most.
-const MEMORY: Duration = Duration::from_secs(300);
-/// Streams looked at in one go.
-const SWEEP_PAGE: usize = 1_000;
 
 /// Counts, for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,6 +56,13 @@ pub struct Metrics {
     pub settings_unreadable: bool,
 }
 
+impl Metrics {
+    /// Nine tenths of the contacts are streamed that may be: there is time to raise the limit before starts are refused.
+    pub fn is_near_limit(&self) -> bool {
+        self.streamed * 10 >= self.streamed_max * 9
+    }
+}
+
 #[derive(Default)]
 struct Counters {
     refused_at_limit: AtomicU64,
@@ -71,12 +73,12 @@ struct Counters {
 pub(crate) struct Inner {
     pub(crate) store: Store,
     door: Arc<dyn Door>,
-    settings: InForce,
+    pub(crate) settings: InForce,
     limits: Limits,
     pub(crate) clock: Clock,
     contacts: Mutex<Contacts>,
     counters: Counters,
-    rooms: Recordings,
+    pub(crate) rooms: Recordings,
     teller: Teller,
 }
 
@@ -260,14 +262,14 @@ impl Recorder {
     /// # Errors
     /// No such contact.
     pub fn record(&self, contact: &ContactId) -> Result<Value, Error> {
-        if let Some(history) = self.0.history(contact) {
+        if let Some(history) = self.0.whole_history(contact) {
             return Ok(history.record());
         }
         let known = self.0.contacts().get(contact).is_some();
         if known { Ok(history::empty_record(contact)) } else { Err(Error::NoContact) }
     }
 
-    /// Ends a contact's streaming and destroys its stream: the keys first, so that no copy can be read either.
+    /// Ends a contact's streaming and destroys its streams: the keys first, so that no copy can be read either.
     ///
     /// # Errors
     /// No such contact, it is being started, the store.
@@ -279,34 +281,15 @@ impl Recorder {
             Ok(_) | Err(Error::NotRunning | Error::NoContact) => {}
             Err(error) => return Err(error),
         }
-        let history = self.0.history(contact);
-        let known = self.0.contacts().get(contact).is_some();
-        match history {
-            Some(history) => self.0.store.delete_stream(&StreamRef::Name(history.stream.name), None).await?,
-            None if !known => return Err(Error::NoContact),
-            None => {}
+        let streams = self.0.all_streams(contact);
+        if streams.is_empty() && self.0.contacts().get(contact).is_none() {
+            return Err(Error::NoContact);
+        }
+        for stream in streams {
+            self.0.store.delete_stream(&StreamRef::Arn(stream.arn), None).await?;
         }
         self.0.contacts().forget(contact);
         Ok(())
-    }
-
-    /// Removes contacts' streams of which nothing is kept any more. Meant to be called once a minute, after the store's sweep.
-    pub async fn sweep(&self) -> u64 {
-        let (mut removed, mut after) = (self.0.rooms.sweep().await, String::new());
-        loop {
-            let page = self.0.store.list_streams("", &after, SWEEP_PAGE);
-            let Some(last) = page.last() else { return removed };
-            after.clone_from(&last.name);
-            for stream in page {
-                if self.0.is_over(&stream) {
-                    let name = StreamRef::Name(stream.name);
-                    match self.0.store.delete_stream(&name, Some(&stream.version)).await {
-                        Ok(()) => removed += 1,
-                        Err(error) => tracing::debug!(%error, "an empty stream was not removed"),
-                    }
-                }
-            }
-        }
     }
 
     /// Ends everything that is streamed and waits until it is stored.
@@ -342,7 +325,7 @@ impl Recorder {
 }
 
 impl Inner {
-    fn contacts(&self) -> MutexGuard<'_, Contacts> {
+    pub(crate) fn contacts(&self) -> MutexGuard<'_, Contacts> {
         self.contacts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -413,12 +396,13 @@ impl Inner {
             wanted,
             place: place.clone(),
             here: Some(here),
+            there: None,
             writer,
             commands: receiver,
             start,
             start_ms,
         };
-        self.began(id, &place, commands, done);
+        self.began(id, &place, stream.name, Status::Running { commands, done });
         let history = self.history(id);
         if let Some(history) = &history {
             self.teller.tell(Happened::Started(history.clone()));
@@ -427,20 +411,16 @@ impl Inner {
         history.ok_or(Error::NoContact)
     }
 
-    /// Says that it runs; and where the contact has gone meanwhile.
-    fn began(
-        &self,
-        id: &ContactId,
-        place: &Where,
-        commands: async_channel::Sender<Command>,
-        done: watch::Receiver<bool>,
-    ) {
+    /// Says that it runs, into which stream; and where the contact has gone meanwhile.
+    fn began(&self, id: &ContactId, place: &Where, stream: String, running: Status) {
         let mut contacts = self.contacts();
         let Some(contact) = contacts.get_mut(id) else { return };
-        if let Some(now) = contact.place.as_ref().filter(|now| *now != place) {
+        if let Some(now) = contact.place.as_ref().filter(|now| *now != place)
+            && let Status::Running { commands, .. } = &running
+        {
             let _ = commands.try_send(Command::Moved(now.clone()));
         }
-        contact.status = Status::Running { commands, done };
+        (contact.stream, contact.status) = (Some(stream), running);
     }
 
     /// Streams to the end, and notes how it ended.
@@ -471,38 +451,6 @@ impl Inner {
         let _ = finished.send(true);
     }
 
-    /// A contact's stream; made if it has none.
-    async fn stream(
-        &self,
-        id: &ContactId,
-        settings: &Settings,
-        options: &Options,
-    ) -> Result<StreamInfo, Error> {
-        let tags = &options.tags;
-        let media_type = if options.codec == Form::Opus { "audio/opus" } else { "audio/L16" };
-        let name = settings.stream_name(id);
-        let retention_h = settings.retention_h();
-        let mut all = history::first_tags(id, settings);
-        all.extend(tags.clone());
-        let new = NewStream {
-            name: name.clone(),
-            media_type: media_type.into(),
-            key: Some(settings.key.clone()).filter(|key| !key.is_empty()),
-            retention_h,
-            tags: all,
-            in_memory: retention_h == 0,
-            ..NewStream::default()
-        };
-        match self.store.create_stream(new, self.clock.now_ms()).await {
-            Err(antiphon_store::Error::StreamExists) => {
-                let name = StreamRef::Name(name);
-                self.store.tag(&name, tags.clone(), &[]).await?;
-                Ok(self.store.describe(&name)?)
-            }
-            created => Ok(created?),
-        }
-    }
-
     /// Notes a start or stop in the stream's tags.
     async fn note(
         &self,
@@ -515,45 +463,6 @@ impl Inner {
             set.insert("Room".into(), room.to_string());
         }
         Ok(self.store.tag(name, set, &remove).await?)
-    }
-
-    /// What is known of a contact's streaming, now or before.
-    pub(crate) fn history(&self, id: &ContactId) -> Option<History> {
-        let running = self.contacts().get(id).is_some_and(|c| matches!(c.status, Status::Running { .. }));
-        let read = |stream: StreamInfo| {
-            let tags = self.store.tags(&StreamRef::Name(stream.name.clone())).ok()?;
-            History::read(id, stream, &tags, running)
-        };
-        let name = self.settings.get().0.stream_name(id);
-        if let Ok(stream) = self.store.describe(&StreamRef::Name(name)) {
-            return read(stream);
-        }
-        // From before prefix or instance were changed.
-        let end = format!("-contact-{id}");
-        let mut after = String::new();
-        loop {
-            let page = self.store.list_streams("", &after, SWEEP_PAGE);
-            after.clone_from(&page.last()?.name);
-            let found = page.into_iter().filter(|s| s.name.ends_with(&end)).find_map(read);
-            if found.is_some() {
-                return found;
-            }
-        }
-    }
-
-    /// Whether a stream is a contact's, ended, and nothing of it is kept any more.
-    fn is_over(&self, stream: &StreamInfo) -> bool {
-        let Ok(tags) = self.store.tags(&StreamRef::Name(stream.name.clone())) else { return false };
-        let Some(id) = tags.get("ContactId").and_then(|id| ContactId::new(id).ok()) else { return false };
-        let idle = self.contacts().get(&id).is_none_or(|c| matches!(c.status, Status::Idle));
-        let Some(history) = History::read(&id, stream.clone(), &tags, false) else { return false };
-        let retention = match stream.retention_h {
-            0 => MEMORY,
-            hours => Duration::from_secs(u64::from(hours) * 3_600),
-        };
-        let ended = history.latest().stop_ms.unwrap_or(history.latest().start_ms);
-        let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
-        idle && stream.fragments == 0 && ended.saturating_add(retention_ms) <= self.clock.now_ms()
     }
 }
 

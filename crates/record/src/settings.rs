@@ -88,9 +88,11 @@ impl Settings {
         }
     }
 
-    /// The name of a contact's stream: the shape that programs for Amazon Connect know.
-    pub(crate) fn stream_name(&self, contact: &ContactId) -> String {
-        format!("{}-connect-{}-contact-{contact}", self.prefix, self.instance)
+    /// The name of a contact's stream: the shape that programs for Amazon Connect know. A further one (`number` 2 and up) has its
+    /// number where such programs take neither the contact's id nor the beginning of the name from.
+    pub(crate) fn stream_name(&self, contact: &ContactId, number: u32) -> String {
+        let further = if number > 1 { format!(".{number}") } else { String::new() };
+        format!("{}-connect-{}{further}-contact-{contact}", self.prefix, self.instance)
     }
 }
 
@@ -145,6 +147,6 @@ mod tests {
         let (prefix, instance) = ("p".repeat(100), "i".repeat(32));
         let settings = Settings { prefix, instance, ..Settings::default() };
         settings.check().unwrap();
-        assert!(settings.stream_name(&ContactId::new(&"c".repeat(100)).unwrap()).len() <= 256);
+        assert!(settings.stream_name(&ContactId::new(&"c".repeat(100)).unwrap(), 8).len() <= 256);
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::blocks::{Block, Blocks};
 use crate::clock::Clock;
-use crate::ears::{Ears, Heard, Wanted};
+use crate::ears::{Ears, Heard, PATIENCE_US, Wanted};
 use crate::events::Why;
 use crate::interleave::Interleave;
 use crate::listen::{Happening, Here, next};
@@ -21,7 +21,9 @@ use crate::writer::Writer;
 /// One frame.
 const TICK: Duration = Duration::from_millis(TICK_MS);
 const TICK_MS: u64 = 20;
-/// How long is listened after the end: what was said before it is still on its way, and in the jitter buffer.
+/// Sound is written so long after it came: what comes out of order has the time to.
+const PATIENCE: Duration = Duration::from_micros(PATIENCE_US);
+/// How much is written behind the end: what was said before it may still be on its way then.
 const TAIL: Duration = Duration::from_millis(160);
 /// How long to wait before a room that was lost is entered again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -52,6 +54,8 @@ pub(crate) struct Streaming {
     pub(crate) wanted: Wanted,
     pub(crate) place: Where,
     pub(crate) here: Option<Here>,
+    /// Of the place before: what came there is heard to its end.
+    pub(crate) there: Option<Ears>,
     pub(crate) writer: Writer,
     pub(crate) commands: async_channel::Receiver<Command>,
     pub(crate) start: Instant,
@@ -88,13 +92,16 @@ impl Streaming {
             blocks: Blocks::new(self.wanted.rate, tracks, self.start_ms),
             pictures: Interleave::new(self.start_ms, self.writer.frames_dropped()),
             ticks: 0,
-            due: self.start + TICK,
+            due: self.start + TICK + PATIENCE,
             stop_at: None,
             stop_ms: 0,
             why: Why::Asked,
             gone_since: None,
             retry_at: self.start,
         };
+        if let Some(here) = &mut self.here {
+            here.begin();
+        }
         while state.stop_at.is_none_or(|at| state.due <= at) {
             let happening = next(self.here.as_ref().map(Here::place));
             tokio::select! {
@@ -117,7 +124,7 @@ impl Streaming {
     }
 
     fn end(&self, state: &mut State, now: Instant) {
-        state.stop_at.get_or_insert(now + TAIL);
+        state.stop_at.get_or_insert(now + TAIL + PATIENCE);
         state.stop_ms = self.clock.us(now) / 1_000;
     }
 
@@ -148,13 +155,17 @@ impl Streaming {
                 return;
             }
             let due_us = self.clock.us(state.due);
-            let heard = match &mut self.here {
+            let mut heard = match &mut self.here {
                 Some(here) => {
                     here.take();
                     here.ears.tick(due_us)
                 }
                 None => self.wanted.nothing(),
             };
+            self.there.take_if(|ears| ears.is_drained());
+            if let Some(ears) = &mut self.there {
+                heard = heard.and(ears.tick(due_us));
+            }
             let blocks = match heard {
                 Heard::Pcm { from, to } => state.blocks.push(&[&from, &to]),
                 Heard::Opus(packets) => {
@@ -177,12 +188,23 @@ impl Streaming {
     fn happened(&mut self, happening: Happening) {
         let Some(here) = &mut self.here else { return };
         match happening {
-            Happening::Event(event) => here.event(event),
+            Happening::Event(event) => {
+                // What came before it is of the room as it was before it.
+                here.take();
+                here.event(event);
+            }
             Happening::Packet(packet) => {
                 here.packet(&packet);
                 here.take();
             }
-            Happening::End => self.here = None,
+            Happening::End => self.part(),
+        }
+    }
+
+    /// Is not there any more. What came there is heard all the same.
+    fn part(&mut self) {
+        if let Some(here) = self.here.take() {
+            self.there = Some(here.into_ears());
         }
     }
 
@@ -199,7 +221,7 @@ impl Streaming {
         if for_good || now.saturating_duration_since(since) >= self.absence {
             if state.stop_at.is_none() {
                 self.end(state, since);
-                state.stop_at = Some(now + TAIL);
+                state.stop_at = Some(now + TAIL + PATIENCE);
                 state.why = Why::ContactEnded;
             }
         } else if self.here.is_none() && state.stop_at.is_none() && now >= state.retry_at {
@@ -212,7 +234,7 @@ impl Streaming {
         let same = self.place == place && self.here.is_some();
         self.place = place;
         if !same {
-            self.here = None;
+            self.part();
             self.enter(state).await;
         }
     }

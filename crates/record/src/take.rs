@@ -17,7 +17,7 @@ const VIDEO_HZ: u32 = 90_000;
 /// Packets of sound that wait for one before them: a second. Whoever listens later is in no hurry.
 const MAX_WAITING: usize = 50;
 /// How long they wait: a retransmission over a long way.
-const WAIT_US: u64 = 300_000;
+pub(crate) const WAIT_US: u64 = 300_000;
 /// So many in a row that are older than what was kept are a source that counts anew.
 const RESTART_RUN: u32 = 50;
 /// A missing key frame is asked for again after this.

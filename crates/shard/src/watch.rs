@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use antiphon_base::{ParticipantId, ParticipantKey, RoomName};
 use antiphon_room::SelectError;
+use antiphon_wire::control::RecordingState;
 use antiphon_wire::whep::{Event, MediaLayers, Selection};
 
 use crate::core::Core;
@@ -37,13 +38,31 @@ pub(crate) struct Watch {
     active: bool,
     viewers: Option<u32>,
     layers: Option<BTreeMap<String, MediaLayers>>,
+    recording: Option<RecordingState>,
 }
 
 impl Watch {
+    fn new(player: ParticipantKey, events: async_channel::Sender<Event>) -> Self {
+        Self { player, events, active: false, viewers: None, layers: None, recording: None }
+    }
+
     /// Tells what has changed. How many events somebody has lost who does not read.
-    fn tell(&mut self, active: bool, layers: BTreeMap<String, MediaLayers>, viewers: u32) -> u64 {
+    fn tell(
+        &mut self,
+        active: bool,
+        layers: BTreeMap<String, MediaLayers>,
+        viewers: u32,
+        recording: Option<RecordingState>,
+    ) -> u64 {
         let mut lost = 0;
         let mut say = |event| lost += u64::from(matches!(self.events.force_send(event), Ok(Some(_))));
+        // What was over before it could be told is nothing to be told.
+        if self.recording != recording
+            && (self.recording.is_some() || recording != Some(RecordingState::Stopped))
+        {
+            self.recording = recording;
+            recording.into_iter().for_each(|state| say(Event::Recording(state)));
+        }
         if active != self.active {
             self.active = active;
             say(if active { Event::Active } else { Event::Inactive });
@@ -94,7 +113,7 @@ impl Home {
             return Err(WatchError::Busy);
         }
         let (events, receiver) = async_channel::bounded(EVENT_RING);
-        self.watches.push(Watch { player: key, events, active: false, viewers: None, layers: None });
+        self.watches.push(Watch::new(key, events));
         self.tell_watches();
         Ok(receiver)
     }
@@ -105,7 +124,7 @@ impl Home {
         if self.watches.is_empty() {
             return 0;
         }
-        let viewers = self.room.viewers();
+        let (viewers, recording) = (self.room.viewers(), self.room.recording());
         let mut lost = 0;
         for watch in &mut self.watches {
             let (Some(playing), Some(lines)) =
@@ -117,7 +136,7 @@ impl Home {
             let media = playing.media.into_iter();
             let layers = media.filter_map(|(mid, layers)| Some((index(&mid)?.to_string(), layers)));
             let count = viewers.get(&self.room.plays(watch.player)).copied().unwrap_or_default();
-            lost += watch.tell(playing.active, layers.collect(), count);
+            lost += watch.tell(playing.active, layers.collect(), count, recording);
         }
         lost
     }
@@ -187,15 +206,30 @@ mod tests {
     #[test]
     fn who_does_not_read_loses_the_oldest() {
         let (events, receiver) = async_channel::bounded(EVENT_RING);
-        let mut watch =
-            Watch { player: ParticipantKey(1), events, active: false, viewers: None, layers: None };
-        let lost: u64 = (0..100).map(|viewers| watch.tell(viewers % 2 == 1, BTreeMap::new(), viewers)).sum();
+        let mut watch = Watch::new(ParticipantKey(1), events);
+        let lost: u64 =
+            (0..100).map(|viewers| watch.tell(viewers % 2 == 1, BTreeMap::new(), viewers, None)).sum();
         assert_eq!(receiver.len(), EVENT_RING);
         let told: Vec<Event> = std::iter::from_fn(|| receiver.try_recv().ok()).collect();
         assert_eq!(told.last(), Some(&Event::ViewerCount(99)));
         // A hundred counts, 99 changes between active and not, and the layers once.
         assert_eq!(lost, 200 - EVENT_RING as u64);
-        assert_eq!(watch.tell(true, BTreeMap::new(), 99), 0, "nothing new");
+        assert_eq!(watch.tell(true, BTreeMap::new(), 99, None), 0, "nothing new");
         assert!(receiver.is_empty());
+    }
+
+    #[test]
+    fn players_are_told_of_a_recording_that_they_can_still_see() {
+        use RecordingState::{Announcing, Recording, Stopped};
+        let (events, receiver) = async_channel::bounded(EVENT_RING);
+        let mut watch = Watch::new(ParticipantKey(1), events);
+        for recording in
+            [None, Some(Stopped), Some(Announcing), Some(Recording), Some(Recording), Some(Stopped)]
+        {
+            watch.tell(false, BTreeMap::new(), 1, recording);
+        }
+        let told: Vec<Event> = std::iter::from_fn(|| receiver.try_recv().ok()).collect();
+        let told: Vec<_> = told.into_iter().filter(|event| matches!(event, Event::Recording(_))).collect();
+        assert_eq!(told, [Announcing, Recording, Stopped].map(Event::Recording));
     }
 }

@@ -128,6 +128,8 @@ pub struct StreamInfo {
     pub fragments: u64,
     /// Bytes of their media.
     pub bytes: u64,
+    /// Known to this process only, as [`NewStream::in_memory`] has it.
+    pub in_memory: bool,
 }
 
 fn check_name(name: &str) -> Result<(), Error> {
@@ -190,6 +192,7 @@ impl Inner {
             retention_h: r.retention_h,
             fragments: state.index.len() as u64,
             bytes: state.index.bytes(),
+            in_memory: state.in_memory,
         }
     }
 

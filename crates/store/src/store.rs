@@ -388,6 +388,11 @@ impl Store {
         self.0.objects.health()
     }
 
+    /// Name of the key that protects streams which name none.
+    pub fn default_key(&self) -> &str {
+        self.0.keys.default_key()
+    }
+
     /// The settings it was opened with.
     pub fn config(&self) -> &Config {
         &self.0.config

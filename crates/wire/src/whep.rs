@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::RecordingState;
+
 #[cfg(test)]
 mod tests;
 
@@ -127,11 +129,14 @@ pub enum EventType {
     Layers,
     /// How many play the same.
     ViewerCount,
+    /// The room is being recorded, or not any more. Ours: the draft has no such event.
+    Recording,
 }
 
 impl EventType {
     /// All of them, as the attribute `events` of the `Link` field has them.
-    pub const ALL: [Self; 4] = [Self::Active, Self::Inactive, Self::Layers, Self::ViewerCount];
+    pub const ALL: [Self; 5] =
+        [Self::Active, Self::Inactive, Self::Layers, Self::ViewerCount, Self::Recording];
 
     /// Its name.
     pub fn as_str(self) -> &'static str {
@@ -140,6 +145,7 @@ impl EventType {
             Self::Inactive => "inactive",
             Self::Layers => "layers",
             Self::ViewerCount => "viewercount",
+            Self::Recording => "recording",
         }
     }
 
@@ -169,7 +175,7 @@ impl Events {
         let mut mask = 0;
         for name in &names {
             let event = EventType::ALL.into_iter().find(|event| event.as_str() == name);
-            let unknown = "events are `active`, `inactive`, `layers` and `viewercount`";
+            let unknown = "events are `active`, `inactive`, `layers`, `viewercount` and `recording`";
             mask |= event.ok_or(Refused::Meaningless(unknown))?.bit();
         }
         if mask == 0 {
@@ -276,6 +282,8 @@ pub enum Event {
     Layers(BTreeMap<String, MediaLayers>),
     /// How many play the same.
     ViewerCount(u32),
+    /// The room is recorded, or was.
+    Recording(RecordingState),
 }
 
 impl Event {
@@ -286,6 +294,7 @@ impl Event {
             Self::Inactive => EventType::Inactive,
             Self::Layers(_) => EventType::Layers,
             Self::ViewerCount(_) => EventType::ViewerCount,
+            Self::Recording(_) => EventType::Recording,
         }
     }
 
@@ -296,6 +305,7 @@ impl Event {
             Self::Active | Self::Inactive => "{}".to_owned(),
             Self::Layers(layers) => serde_json::to_string(layers).unwrap_or_else(|_| "{}".to_owned()),
             Self::ViewerCount(count) => format!("{{\"viewercount\":{count}}}"),
+            Self::Recording(state) => serde_json::json!({ "recording": state }).to_string(),
         }
     }
 

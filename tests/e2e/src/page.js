@@ -86,11 +86,22 @@
     return out.stream.getAudioTracks()[0];
   };
 
+  /** A voice out of a file (WAV, in base64), again and again. */
+  const spoken = async file => {
+    const ctx = audioContext();
+    const bytes = Uint8Array.from(atob(file), c => c.charCodeAt(0));
+    const source = new AudioBufferSourceNode(ctx, { buffer: await ctx.decodeAudioData(bytes.buffer), loop: true });
+    const out = ctx.createMediaStreamDestination();
+    source.connect(out);
+    source.start();
+    return out.stream.getAudioTracks()[0];
+  };
+
   if (!fake.real) {
     const devices = navigator.mediaDevices;
     devices.getUserMedia = async wanted => {
       const tracks = [];
-      if (wanted.audio) tracks.push(voice(fake.tone));
+      if (wanted.audio) tracks.push(fake.file ? await spoken(fake.file) : voice(fake.tone));
       if (wanted.video) tracks.push(pictures(fake.width, fake.height, fake.fps));
       return new MediaStream(tracks);
     };

@@ -4,10 +4,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { barePage, play, publish, videoStats } from "../src/standard.js";
+import { CALLS } from "../src/stored.js";
 import { suite } from "../src/suite.js";
 import { until } from "../src/until.js";
 
-const it = suite({ chromium: true });
+const it = suite({ chromium: true, server: { config: CALLS } });
 /** Chromium begins with its lowest layer and adds the others as its estimate rises. */
 const SETTLED_MS = 40_000;
 /** From a viewer's request to the publisher's highest layer. */
@@ -69,7 +70,7 @@ test("a player chooses among the encodings and hears what there is", { timeout: 
   const player = await play(it, one, room, { kind: "video", participant: id });
   await shows(one, 540);
 
-  const made = await ask(player, player["server-sent-events"], ["active", "inactive", "layers", "viewercount"]);
+  const made = await ask(player, player["server-sent-events"], ["active", "inactive", "layers", "viewercount", "recording"]);
   assert.equal(made.status, 201);
   const stream = new URL(made.headers.get("Location"), it.server.url).href;
   const heard = await listen(stream);
@@ -118,6 +119,26 @@ test("a player chooses among the encodings and hears what there is", { timeout: 
   assert.equal((await ask(player, player.resource, undefined, "DELETE")).status, 204);
   await until("the stream ends with its player", () => again.ended);
   assert.equal((await fetch(stream)).status, 404);
+});
+
+test("a player is told what becomes of a recording of the room", { timeout: 60_000 }, async () => {
+  const room = it.room();
+  const ada = await it.join(it.chromium, room, "Ada");
+  const player = await play(it, await barePage(it, it.chromium, CAMERA), room, { kind: "video", participant: ada.id });
+  const made = await ask(player, player["server-sent-events"], ["recording"]);
+  assert.equal(made.status, 201);
+  const heard = await listen(new URL(made.headers.get("Location"), it.server.url).href);
+  const record = await it.server.token(room, { grants: "record" });
+  const path = `/v1/rooms/${room}/recordings`;
+  const started = await it.ask(record, "POST", path);
+  assert.equal(started.status, 201, JSON.stringify(started.json));
+  const told = state => until(`it is told: ${state}`, () => heard.latest.recording?.recording === state);
+  await told("recording");
+  for (const [action, state] of [["pause", "paused"], ["resume", "recording"], ["stop", "stopped"]]) {
+    assert.equal((await it.ask(record, "POST", `${path}/${started.json.id}:${action}`)).status, 200);
+    await told(state);
+  }
+  assert.ok(heard.names.every(name => name === "recording"), "and of nothing else, as asked");
 });
 
 test("an unrelated stack, aiortc, chooses, too", { timeout: 120_000 }, async () => {

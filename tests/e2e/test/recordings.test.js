@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
+import { PYTHON, SCRIPTS } from "../src/python.js";
 import { barePage, canSend, publish } from "../src/standard.js";
 import { CALLS } from "../src/stored.js";
 import { suite } from "../src/suite.js";
@@ -177,6 +178,12 @@ test("nothing is on the disk before all have agreed, nothing of a pause ever, an
   const resumedAt = Date.now();
   await until("three more seconds", () => Date.now() > resumedAt + 3_000);
 
+  const mutedFrom = Date.now() - start;
+  await ben.click("mic-toggle");
+  const tile = `[data-testid=tile][data-participant="${ben.id}"]`;
+  await ada.until("the mark for muted", t => !!document.querySelector(`${t} [data-testid=muted]`), tile);
+  await ben.click("mic-toggle");
+  await ada.until("no mark for muted", t => !document.querySelector(`${t} [data-testid=muted]`), tile);
   const stopped = await ask(record, "POST", `${path}/${id}:stop`);
   assert.deepEqual([stopped.status, stopped.json.state], [200, "stopped"], JSON.stringify(stopped.json));
   await shown(ada, "none");
@@ -233,6 +240,31 @@ test("nothing is on the disk before all have agreed, nothing of a pause ever, an
   const at = name => timeline.events.find(e => e.event === name).at_ms;
   assert.ok(Math.abs(at("paused") - pauseFrom) < 500 && Math.abs(at("resumed") - pauseTo) < 500);
   assert.equal(timeline.tags.case, "4711");
+  const mutes = timeline.events.filter(e => ["muted", "unmuted"].includes(e.event));
+  assert.deepEqual(mutes.map(e => [e.event, e.participant, e.source]), [["muted", ben.id, "microphone"], ["unmuted", ben.id, "microphone"]]);
+  assert.ok(mutes[0].at_ms > mutedFrom - 50 && mutes[1].at_ms < length && mutes[0].at_ms < mutes[1].at_ms, JSON.stringify(mutes));
+  const speaks = who => timeline.events.some(e => e.event === "speakers" && e.speakers.some(s => s.participant === who && s.level < 60));
+  for (const who of [ada.id, ben.id, botId]) assert.ok(speaks(who), `${who} is heard in the timeline`);
+  const places = joined.map(who => timeline.events.find(e => e.event === "participant_joined" && e.participant === who).at_ms);
+  assert.ok(places.every(at_ms => at_ms >= 0 && at_ms < 1_000), "all were there when it began");
+
+  // A layout of one's own, by the timeline and the tracks alone: whoever leads stands first, and all are in step.
+  const other = find(ben.id, "camera");
+  const faces = [[ada.id, face], [ben.id, other]];
+  for (const [who, track] of faces) {
+    writeFileSync(join(folder, `${who}.webm`), (await fetched(record, `${path}/${id}/tracks/${track.track}.webm`)).bytes);
+  }
+  writeFileSync(join(folder, "timeline.json"), JSON.stringify(timeline));
+  const { stdout: rendered } = await run(PYTHON, [join(SCRIPTS, "layout.py"), folder, join(folder, "layout.webm")], { maxBuffer: 1 << 26 });
+  const laid = JSON.parse(rendered);
+  const outside = laid.filter(({ at_ms }) => at_ms > 1_500 && (at_ms < pauseFrom - 300 || at_ms > pauseTo + 1_500));
+  const both = outside.filter(({ cells }) => cells.length === 2 && cells.every(cell => cell.number !== null));
+  const apart = both.map(({ cells }) => Math.abs(((cells[0].number - cells[1].number + 0x18000) & 0xffff) - 0x8000));
+  const seen = JSON.stringify({ outside: outside.length, apart });
+  assert.ok(outside.length > 15 && both.length > outside.length * 0.8, `both are in the picture: ${seen}`);
+  assert.ok(apart.filter(frames => frames <= 9).length > both.length * 0.8, `in step within 0.3 s at 30 pictures a second: ${seen}`);
+  const picture = await probe(readFileSync(join(folder, "layout.webm")), "layout-probed.webm");
+  assert.equal(picture.times.length, laid.length);
 
   // What lies on the disk tells nothing.
   const mkv = (await fetched(record, `${path}/${id}/tracks/${voice.track}.mkv`)).bytes;
@@ -248,8 +280,8 @@ test("nothing is on the disk before all have agreed, nothing of a pause ever, an
   }
   assert.ok(read > 100_000, `${read} bytes are there at all`);
 
-  const other = await it.server.token("another", { grants: "record" });
-  assert.equal((await ask(other, "GET", `${path}/${id}`)).status, 403);
+  const stranger = await it.server.token("another", { grants: "record" });
+  assert.equal((await ask(stranger, "GET", `${path}/${id}`)).status, 403);
   assert.equal((await ask(await it.server.token(room), "GET", path)).status, 403);
   assert.equal((await ask(record, "DELETE", `${path}/${id}`)).status, 204);
   assert.equal((await ask(record, "GET", `${path}/${id}`)).status, 404);
@@ -312,6 +344,26 @@ test("H.264 is kept with lengths and avcC", { timeout: 60_000 }, async () => {
   assert.ok(probed.times.length > 25, `${probed.times.length} pictures`);
   const webm = await ask(record, "GET", `${path}/${json.id}/tracks/1.webm`);
   assert.deepEqual([webm.status, webm.json.error.code], [400, "bad_request"]);
+});
+
+test("what is kept of a track is byte by byte what was sent", { timeout: 60_000 }, async () => {
+  const room = it.room();
+  const record = await it.server.token(room, { grants: "record" });
+  const bot = await it.python("inject_vp8.py", room, "--seconds", 8);
+  await bot.event("ready");
+  const path = `/v1/rooms/${room}/recordings`;
+  const { status, json } = await ask(record, "POST", path);
+  assert.equal(status, 201, JSON.stringify(json));
+  const { hashes } = await bot.event("sent", 40_000);
+  assert.equal((await ask(record, "POST", `${path}/${json.id}:stop`)).status, 200);
+  const file = (await fetched(record, `${path}/${json.id}/tracks/1.mkv`)).bytes;
+  writeFileSync(join(folder, "sent.mkv"), file);
+  const show = ["-v", "error", "-show_data_hash", "sha256", "-show_entries", "packet=data_hash", "-of", "json"];
+  const { stdout } = await run("ffprobe", [...show, join(folder, "sent.mkv")], { maxBuffer: 1 << 26 });
+  const kept = JSON.parse(stdout).packets.map(packet => packet.data_hash.split(":")[1].toLowerCase());
+  assert.ok(kept.length > 60, `${kept.length} frames are kept`);
+  // It shows the same two seconds again and again, each time from its key frame.
+  assert.deepEqual(kept, kept.map((_, i) => hashes[i % hashes.length]), "each frame, none left out, none changed");
 });
 
 /** Heights of all pictures that FFmpeg decodes of a file; as many as there are packets, or it was not decoded whole. */

@@ -78,6 +78,7 @@ async fn what_does_not_parse_is_refused_before_anything_else() {
         "GET /v1/contacts/c/audio.wav?track=both",
         "GET /v1/contacts/c/audio.wav?follow=2",
         "GET /v1/contacts/c/audio.wav?x=1",
+        "GET /v1/contacts/c/audio.wav?start=x",
     ] {
         server.request(path, &[&record], b"").await.expect_error(400, "bad_request");
     }

@@ -55,7 +55,7 @@ async fn a_player_is_told_where_its_extensions_are() {
         format!("<{player}/layer>; rel=\"urn:ietf:params:whep:ext:core:layer\""),
         format!(
             "<{player}/events>; rel=\"urn:ietf:params:whep:ext:core:server-sent-events\"; \
-             events=\"active,inactive,layers,viewercount\""
+             events=\"active,inactive,layers,viewercount,recording\""
         ),
     ];
     assert_eq!(rig.links, links);

@@ -11,6 +11,10 @@
 //!
 //! Drift between the sender's clock and ours is the slow case of growing and shrinking. Silence that the sender did
 //! not send (DTX, mute) shows by timestamps that jump where sequence numbers do not. Both jumping is a restart.
+//!
+//! A *patient* buffer ([`Buffer::patient`]) is for who keeps what is said: each packet waits until so long after the time at which the fastest of
+//! the recent ones would have come. So whatever comes within that is played at its place, nothing that is heard is skipped, and after a silence
+//! the place is the same. Drift, and the delay that a stall has left behind, are made up for in quiet passages.
 //! RFC 3550, 6.4.1 and A.8 (transit times); RFC 7587, 4.2 (timestamps in DTX).
 
 use std::collections::{BTreeMap, VecDeque};
@@ -52,6 +56,9 @@ const SKIP_SPACING: u32 = 5;
 /// A level (RFC 6464) from which a packet may be skipped unheard, and how long a skip waits for one.
 const QUIET_DBOV: u8 = 50;
 const FORCE_SKIP_US: u64 = 1_000_000;
+
+/// How far a patient buffer may be from the place where it should be before it makes up for it: three frames.
+const SLACK_US: u64 = 60_000;
 
 /// How many transit times and lost sequence numbers are remembered.
 const TRANSITS: usize = 64;
@@ -132,6 +139,13 @@ struct Entry {
     packet: Packet,
     duration: u32,
     dtx: bool,
+}
+
+impl Entry {
+    /// The sender says that nothing is to be heard in it.
+    fn is_quiet(&self) -> bool {
+        self.dtx || self.packet.level.is_some_and(|level| level >= QUIET_DBOV)
+    }
 }
 
 /// Where the timeline stands while something is played.
@@ -216,6 +230,8 @@ pub struct Buffer {
     lost_known: VecDeque<u64>,
     transits: VecDeque<i64>,
     shrink: Shrink,
+    /// How long the fastest packets wait, in a buffer that does not hurry.
+    patience_us: Option<u64>,
     stats: Stats,
 }
 
@@ -233,8 +249,14 @@ impl Buffer {
             lost_known: VecDeque::new(),
             transits: VecDeque::new(),
             shrink: Shrink::NEW,
+            patience_us: None,
             stats: Stats::default(),
         }
+    }
+
+    /// An empty buffer in which the fastest packets wait so long.
+    pub fn patient(codec: AudioCodec, patience_us: u64) -> Self {
+        Self { patience_us: Some(patience_us), ..Self::new(codec) }
     }
 
     /// The counters so far.
@@ -320,19 +342,31 @@ impl Buffer {
         if self.transits.len() >= TRANSITS {
             self.transits.pop_front();
         }
-        let sent = u128::from(packet.rtp_time) * 1_000_000 / u128::from(self.codec.clock_rate());
-        // Only differences matter, so wrapping is harmless.
-        #[expect(clippy::cast_possible_truncation, reason = "only differences matter")]
-        let transit = packet.arrival_us.wrapping_sub(sent as u64).cast_signed();
+        let transit = packet.arrival_us.wrapping_sub(self.sent_us(packet.rtp_time)).cast_signed();
         if self.transits.back().is_some_and(|last| last.abs_diff(transit) > 1000 * u64::from(RESTART_MS)) {
             self.transits.clear();
         }
         self.transits.push_back(transit);
     }
 
-    /// Keeps within [`MAX_PACKETS`] and [`MAX_DELAY_US`] by dropping the oldest.
+    /// An RTP time in microseconds. Only differences of such times mean anything, so wrapping is harmless.
+    fn sent_us(&self, rtp_time: u64) -> u64 {
+        #[expect(clippy::cast_possible_truncation, reason = "only differences matter")]
+        let us = (u128::from(rtp_time) * 1_000_000 / u128::from(self.codec.clock_rate())) as u64;
+        us
+    }
+
+    /// How far `now_us` is behind the time at which a patient buffer should play what was sent at `rtp_time`.
+    fn behind_us(&self, rtp_time: u64, now_us: u64, patience_us: u64) -> i64 {
+        let fastest = self.transits.iter().min().copied().unwrap_or(0);
+        let due_us = self.sent_us(rtp_time).wrapping_add_signed(fastest).wrapping_add(patience_us);
+        now_us.wrapping_sub(due_us).cast_signed()
+    }
+
+    /// Keeps within [`MAX_PACKETS`] and [`MAX_DELAY_US`], behind its patience, by dropping the oldest.
     fn bound(&mut self) {
-        let most = u64::from(self.ticks_of_ms(500));
+        let most_us = MAX_DELAY_US + self.patience_us.unwrap_or(0);
+        let most = most_us * u64::from(self.codec.clock_rate()) / 1_000_000;
         while let (Some((_, first)), Some((_, last))) =
             (self.packets.first_key_value(), self.packets.last_key_value())
         {
@@ -379,15 +413,45 @@ impl Buffer {
                 self.stop();
             } else if gap > 0 {
                 return self.hole(want);
-            } else if self.late_credit >= 2 && gap == 0 {
+            } else if self.patience_us.is_none() && self.late_credit >= 2 && gap == 0 {
                 self.late_credit = 0;
                 self.stats.grown += 1;
                 self.shrink.grown(now_us);
+                return Playout::Late { ticks: want };
+            } else if self.is_early(now_us) {
+                self.shrink.spacing = 0;
+                self.stats.grown += 1;
                 return Playout::Late { ticks: want };
             } else if let Some(playout) = self.take(now_us, gap < 0) {
                 return playout;
             }
         }
+    }
+
+    /// Whether a patient buffer plays too early, and may wait for a frame unheard.
+    fn is_early(&self, now_us: u64) -> bool {
+        let Some(patience_us) = self.patience_us else { return false };
+        self.packets.first_key_value().is_some_and(|(_, entry)| {
+            let behind_us = self.behind_us(entry.packet.rtp_time, now_us, patience_us);
+            self.shrink.spacing >= SKIP_SPACING && entry.is_quiet() && behind_us <= -SLACK_US.cast_signed()
+        })
+    }
+
+    /// Whether a packet is to be skipped, so that the delay shrinks.
+    fn skip(&mut self, now_us: u64, entry: &Entry) -> bool {
+        let duration_us = u64::from(entry.duration) * 1_000_000 / u64::from(self.codec.clock_rate());
+        let Some(patience_us) = self.patience_us else {
+            return self.shrink.skip(now_us, entry, duration_us);
+        };
+        let behind_us = self.behind_us(entry.packet.rtp_time, now_us, patience_us);
+        self.shrink.spacing = self.shrink.spacing.saturating_add(1);
+        let skip = entry.is_quiet()
+            && self.shrink.spacing > SKIP_SPACING
+            && behind_us >= (SLACK_US + duration_us).cast_signed();
+        if skip {
+            self.shrink.spacing = 0;
+        }
+        skip
     }
 
     fn stop(&mut self) {
@@ -399,15 +463,38 @@ impl Buffer {
 
     /// Out of silence, if the first packet has waited long enough.
     fn start(&mut self, now_us: u64) -> bool {
-        let delay = self.start_delay_us();
         let Some((&seq, entry)) = self.packets.first_key_value() else { return false };
-        if now_us < entry.packet.arrival_us + delay {
+        let (rtp_time, arrival_us) = (entry.packet.rtp_time, entry.packet.arrival_us);
+        let waits = match self.patience_us {
+            Some(patience_us) => !self.is_due(rtp_time, arrival_us, now_us, patience_us),
+            None => now_us < arrival_us + self.start_delay_us(),
+        };
+        if waits {
             return false;
         }
-        self.playing = Some(Playing { at: entry.packet.rtp_time, concealed: 0, dtx: false });
+        self.playing = Some(Playing { at: rtp_time, concealed: 0, dtx: false });
         self.lose_until(seq);
         self.shrink.restart(now_us);
         true
+    }
+
+    /// Whether the time of the first packet of a patient buffer has come.
+    fn is_due(&mut self, rtp_time: u64, arrival_us: u64, now_us: u64, patience_us: u64) -> bool {
+        if self.behind_us(rtp_time, arrival_us, patience_us) <= 0 {
+            return self.behind_us(rtp_time, now_us, patience_us) >= 0;
+        }
+        // It came too late. If a stall has held it up, those behind it have come with it, and wait no longer than it did.
+        let last = self.packets.last_key_value().map_or(rtp_time, |(_, last)| last.packet.rtp_time);
+        if self.sent_us(last).wrapping_sub(self.sent_us(rtp_time)) >= patience_us {
+            return true;
+        }
+        // Else the sender's timestamps stood still while it said nothing: this is the fastest way now.
+        let is_due = now_us >= arrival_us + patience_us;
+        if is_due {
+            let transit = arrival_us.wrapping_sub(self.sent_us(rtp_time)).cast_signed();
+            self.transits.retain(|t| t.saturating_add_unsigned(patience_us) >= transit);
+        }
+        is_due
     }
 
     /// Counts the sequence numbers before `seq` as lost.
@@ -462,8 +549,7 @@ impl Buffer {
             self.stats.grown += 1;
             self.shrink.grown(now_us);
         }
-        let duration_us = u64::from(entry.duration) * 1_000_000 / u64::from(self.codec.clock_rate());
-        if self.shrink.skip(now_us, &entry, duration_us) {
+        if self.skip(now_us, &entry) {
             self.stats.skipped += 1;
             return Some(Playout::Skip(entry.packet));
         }

@@ -32,11 +32,14 @@ fn packet(seq: u64, rtp_time: u64, arrival_us: u64, bytes: usize) -> Packet {
 }
 
 /// Runs `seconds` of ticks at 20 ms from `phase_us` against packets sorted here by arrival.
-fn run(mut packets: Vec<Packet>, seconds: u64, phase_us: u64) -> Outcome {
+fn run(packets: Vec<Packet>, seconds: u64, phase_us: u64) -> Outcome {
+    run_with(Buffer::new(AudioCodec::Opus), packets, seconds, phase_us)
+}
+
+fn run_with(buffer: Buffer, mut packets: Vec<Packet>, seconds: u64, phase_us: u64) -> Outcome {
     packets.sort_by_key(|p| p.arrival_us);
     let mut incoming = packets.into_iter().peekable();
-    let mut out =
-        Outcome { letters: String::new(), waits: Vec::new(), fec: 0, buffer: Buffer::new(AudioCodec::Opus) };
+    let mut out = Outcome { letters: String::new(), waits: Vec::new(), fec: 0, buffer };
     for tick in 0..seconds * 50 {
         let now = 1_000_000 + phase_us + tick * 20_000;
         while let Some(packet) = incoming.next_if(|p| p.arrival_us <= now) {
@@ -280,4 +283,114 @@ fn nothing_grows_without_bound_whatever_comes() {
     let s = buffer.stats();
     let sum = s.played + s.skipped + s.late + s.duplicates + s.discarded + buffer.len() as u64;
     assert_eq!(s.received, sum, "{s:?}");
+}
+
+const PATIENCE_US: u64 = 300_000;
+
+fn run_patiently(packets: Vec<Packet>, seconds: u64) -> Outcome {
+    run_with(Buffer::patient(AudioCodec::Opus, PATIENCE_US), packets, seconds, 7_000)
+}
+
+/// Speech of a second, DTX of a second, and so on; each packet on its way for up to `spread_us`, so that they overtake each other.
+fn spurts(seconds: u64, spread_us: u64, rng: &mut StdRng) -> Vec<Packet> {
+    let spoken = (0..seconds * 50).filter(|n| n / 50 % 2 == 0);
+    let sent = (0u64..).zip(spoken);
+    sent.map(|(seq, n)| {
+        let dtx = n % 50 == 49;
+        packet(
+            seq,
+            n * 960,
+            1_000_000 + n * 20_000 + rng.random_range(0..=spread_us),
+            if dtx { 1 } else { 60 },
+        )
+    })
+    .collect()
+}
+
+#[test]
+fn whatever_comes_within_the_patience_is_played_at_its_place() {
+    let mut rng = StdRng::seed_from_u64(5);
+    for spread_us in [0, 50_000, 150_000, 280_000] {
+        let packets = spurts(20, spread_us, &mut rng);
+        let sent = packets.len() as u64;
+        let out = run_patiently(packets, 21);
+        let stats = out.buffer.stats();
+        assert_eq!(
+            (stats.played, stats.lost, stats.late, stats.skipped),
+            (sent, 0, 0, 0),
+            "{spread_us}: {stats:?}"
+        );
+        assert!(out.waits.iter().map(|w| w.0).is_sorted());
+        assert_eq!(count(&out, 'L') + count(&out, 'W'), 0, "{spread_us}: {}", out.letters);
+        // 20 ms a letter: each is where it was sent, later by the patience and a step of the clock.
+        let played: Vec<_> = out.letters.match_indices('P').map(|(at, _)| at).collect();
+        let offsets = (0..1_000).filter(|n| n / 50 % 2 == 0).zip(&played).map(|(n, at)| at - n);
+        let (least, most) = offsets.fold((usize::MAX, 0), |(a, b), o| (a.min(o), b.max(o)));
+        assert!((14..=16).contains(&least) && most - least <= 1, "{spread_us}: {least} to {most}");
+    }
+}
+
+#[test]
+fn what_is_lost_or_comes_too_late_moves_nothing_for_a_patient_buffer() {
+    let mut packets = ideal(10);
+    packets[100].arrival_us += PATIENCE_US + 50_000;
+    packets.remove(200);
+    let out = run_patiently(packets, 11);
+    let stats = out.buffer.stats();
+    assert_eq!((stats.played, stats.lost, stats.late, stats.skipped), (498, 1, 1, 0), "{stats:?}");
+    let voice = out.letters.trim_matches(|l| l == '.' || l == 'W');
+    assert_eq!((voice.len(), voice.matches('L').count()), (500, 2), "{voice}");
+}
+
+#[test]
+fn a_stall_longer_than_the_patience_costs_no_word_and_is_made_up_for_in_a_quiet_passage() {
+    let mut packets = ideal(30);
+    for p in &mut packets[200..225] {
+        p.arrival_us = 1_000_000 + 225 * 20_000;
+    }
+    for p in &mut packets[800..1_200] {
+        p.level = Some(90);
+    }
+    let out = run_patiently(packets, 31);
+    let stats = out.buffer.stats();
+    assert_eq!((stats.lost, stats.late, stats.discarded), (0, 0, 0), "{stats:?}");
+    let loud_skipped = out.letters[..800].matches('S').count();
+    assert_eq!(loud_skipped, 0, "{}", out.letters);
+    let waits =
+        |seqs: std::ops::Range<u64>| out.waits.iter().filter(move |w| seqs.contains(&w.0)).map(|w| w.1);
+    assert!(waits(400..700).min().expect("played") > PATIENCE_US + 80_000);
+    assert!(waits(1_300..1_450).max().expect("played") <= PATIENCE_US + SLACK_US + 60_000);
+}
+
+#[test]
+fn drift_is_made_up_for_in_quiet_passages_by_a_patient_buffer() {
+    for ppm in [-300i64, 300] {
+        let packets = (0..15_000u64).map(|n| {
+            let sent = n * 20_000;
+            let drift = sent.cast_signed() * ppm / 1_000_000;
+            let mut packet = packet(n, n * 960, 1_000_000 + sent.saturating_add_signed(drift), 60);
+            packet.level = Some(if n / 100 % 10 == 9 { 100 } else { 20 });
+            packet
+        });
+        let out = run_patiently(packets.collect(), 300);
+        let (least, most) = out.waits.iter().fold((u64::MAX, 0), |(a, b), w| (a.min(w.1), b.max(w.1)));
+        let about = PATIENCE_US - SLACK_US - 30_000..=PATIENCE_US + SLACK_US + 50_000;
+        assert!(about.contains(&least) && about.contains(&most), "{ppm}: {least} to {most}");
+        assert_eq!((out.buffer.stats().lost, out.buffer.stats().discarded), (0, 0));
+    }
+}
+
+#[test]
+fn timestamps_that_stood_still_in_a_silence_are_no_stall() {
+    // A mute of 700 ms in which the sender's clock did not go on; then jitter.
+    let mut rng = StdRng::seed_from_u64(6);
+    let mut packets = ideal(10);
+    for p in &mut packets[100..] {
+        p.arrival_us += 700_000 + rng.random_range(0..250_000);
+    }
+    let out = run_patiently(packets, 12);
+    let stats = out.buffer.stats();
+    assert_eq!((stats.played, stats.late, stats.skipped), (500, 0, 0), "{stats:?}");
+    let after = out.letters[150..].trim_matches(|l| l == '.' || l == 'W');
+    assert_eq!(after, "P".repeat(400));
 }

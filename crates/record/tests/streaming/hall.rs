@@ -237,6 +237,8 @@ pub(crate) struct Speaker {
     tone: Tone,
     encoder: Encoder,
     seq: u64,
+    /// Frames of 20 ms, said or not.
+    frame: u64,
     due: Instant,
     /// Every packet that was sent.
     pub(crate) sent: Vec<Arc<[u8]>>,
@@ -251,6 +253,7 @@ impl Speaker {
             tone: Tone::new(48_000, hertz, -12.0),
             encoder: Encoder::new(AudioCodec::Opus, 48_000, opus).unwrap(),
             seq: u64::from(key) * 10_000,
+            frame: u64::from(key) * 10_000,
             due: Instant::now(),
             sent: Vec::new(),
         }
@@ -259,7 +262,7 @@ impl Speaker {
     /// Another connection: other numbers.
     pub(crate) fn reconnected(mut self, key: u32) -> Self {
         self.track.participant = ParticipantKey(key);
-        self.seq = u64::from(key) * 10_000;
+        (self.seq, self.frame) = (u64::from(key) * 10_000, u64::from(key) * 10_000);
         self.due = Instant::now();
         self
     }
@@ -270,18 +273,51 @@ impl Speaker {
         let until = self.due + length;
         while self.due < until {
             tokio::time::sleep_until(self.due).await;
-            let (mut pcm, mut payload) = (Vec::new(), Vec::new());
-            self.tone.append(960, &mut pcm);
-            self.encoder.encode(&pcm[..], &mut payload).unwrap();
-            let codec = Codec::Audio(AudioCodec::Opus);
-            let packet = self.hall.captured(self.track, codec, (self.seq, self.seq * 960), payload.into());
-            self.sent.push(packet.payload.clone());
+            let (numbers, payload) = self.say();
+            let packet = self.hall.captured(self.track, OPUS, numbers, payload);
             self.hall.packet(room, &Arc::new(packet));
-            self.seq += 1;
             self.due += Duration::from_millis(20);
         }
     }
+
+    /// 20 ms of the tone, as a packet: its numbers, and its payload.
+    fn say(&mut self) -> ((u64, u64), Arc<[u8]>) {
+        let (mut pcm, mut payload) = (Vec::new(), Vec::new());
+        self.tone.append(960, &mut pcm);
+        self.encoder.encode(&pcm[..], &mut payload).unwrap();
+        let payload: Arc<[u8]> = payload.into();
+        self.sent.push(payload.clone());
+        let numbers = (self.seq, self.frame * 960);
+        self.seq += 1;
+        self.frame += 1;
+        (numbers, payload)
+    }
+
+    /// Speaks for so many frames of 20 ms; `way` says of each, counted from 0, how long its packet is on the way. `None`: it is not spoken,
+    /// nothing is sent, and time goes on (DTX). Returns when the last has come.
+    pub(crate) async fn speak_over(
+        &mut self,
+        room: &str,
+        frames: u32,
+        mut way: impl FnMut(u32) -> Option<Duration>,
+    ) {
+        let began = Instant::now();
+        let mut on_the_way = Vec::new();
+        for n in 0..frames {
+            match way(n) {
+                Some(delay) => on_the_way.push((began + Duration::from_millis(20) * n + delay, self.say())),
+                None => self.frame += 1,
+            }
+        }
+        on_the_way.sort_by_key(|(arrives, _)| *arrives);
+        for (arrives, (numbers, payload)) in on_the_way {
+            tokio::time::sleep_until(arrives).await;
+            self.hall.packet(room, &Arc::new(self.hall.captured(self.track, OPUS, numbers, payload)));
+        }
+    }
 }
+
+const OPUS: Codec = Codec::Audio(AudioCodec::Opus);
 
 /// Everything in a folder, with length and time of the last change.
 pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, u64, SystemTime)> {

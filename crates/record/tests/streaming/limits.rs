@@ -22,7 +22,9 @@ async fn starts_that_cannot_be_are_told_why() {
     start("c0").await.unwrap();
     assert_eq!(start("c0").await.unwrap_err(), ErrorKind::AlreadyRunning);
     start("c1").await.unwrap();
+    assert!(!recorder.metrics().is_near_limit());
     start("c2").await.unwrap();
+    assert!(recorder.metrics().is_near_limit(), "before a start is refused");
     assert_eq!(start("c3").await.unwrap_err(), ErrorKind::AtLimit);
     let metrics = recorder.metrics();
     assert_eq!((metrics.streamed, metrics.streamed_max, metrics.refused_at_limit), (3, 3, 1));
@@ -48,7 +50,7 @@ async fn without_retention_nothing_touches_the_disk_and_live_readers_hear() {
     hall.join("r", "ada", 1);
     entered(&recorder, "r", "ada", Some(&contact("c")));
     let started = recorder.start(&contact("c"), Options::default()).await.unwrap();
-    let mut live = recorder.wav(&contact("c"), Wanted::From, true).await.unwrap();
+    let mut live = recorder.wav(&contact("c"), None, Wanted::From, true).await.unwrap();
     let heard = tokio::spawn(async move {
         let mut bytes = 0;
         while let Some(piece) = live.next().await {
@@ -57,7 +59,7 @@ async fn without_retention_nothing_touches_the_disk_and_live_readers_hear() {
         bytes
     });
     Speaker::new(&hall, 1, 440.0).speak("r", seconds(3)).await;
-    let error = recorder.wav(&contact("c"), Wanted::From, false).await.err().unwrap();
+    let error = recorder.wav(&contact("c"), None, Wanted::From, false).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::NoDataRetention);
     let name = StreamRef::Name(started.stream.name.clone());
     let list = store.list_fragments(&name, None, 10, None, 0);

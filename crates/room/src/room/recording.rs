@@ -112,6 +112,11 @@ impl Room {
         self.end_recording(key, RecordingEnd::Stopped);
     }
 
+    /// What becomes of the recording that was announced last, if there was one.
+    pub fn recording(&self) -> Option<RecordingState> {
+        self.recording.as_ref().map(|recording| recording.state)
+    }
+
     fn recording_message(&self) -> Option<ServerMessage> {
         let recording = self.recording.as_ref()?;
         Some(ServerMessage::Recording {

@@ -33,12 +33,12 @@ fn a_selection_is_an_object_of_known_attributes() {
 
 #[test]
 fn events_are_a_list_of_names_or_all() {
-    for all in ["", " \r\n", r#"["viewercount","layers","inactive","active"]"#] {
+    for all in ["", " \r\n", r#"["recording","viewercount","layers","inactive","active"]"#] {
         let events = Events::parse(all.as_bytes()).unwrap();
         assert!(EventType::ALL.into_iter().all(|event| events.has(event)), "{all}");
     }
     let some = Events::parse(br#"["layers","layers"]"#).unwrap();
-    assert_eq!(EventType::ALL.map(|event| some.has(event)), [false, false, true, false]);
+    assert_eq!(EventType::ALL.map(|event| some.has(event)), [false, false, true, false, false]);
     for bad in ["{}", "[1]", "[", "\"layers\""] {
         assert!(matches!(Events::parse(bad.as_bytes()), Err(Refused::Malformed(_))), "{bad}");
     }
@@ -49,6 +49,8 @@ fn events_are_a_list_of_names_or_all() {
 
 #[test]
 fn events_are_written_as_the_draft_shows() {
+    let recording = Event::Recording(RecordingState::Announcing);
+    assert_eq!(recording.to_text(), "event: recording\ndata: {\"recording\":\"announcing\"}\n\n");
     assert_eq!(Event::ViewerCount(3).to_text(), "event: viewercount\ndata: {\"viewercount\":3}\n\n");
     let sent = Encoding {
         id: Some("1".into()),

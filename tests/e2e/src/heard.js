@@ -1,0 +1,52 @@
+// A tone as a file, and what of it is in a stream: where it is, and where it is not.
+
+const RATE = 48_000;
+const HEADER = 44;
+/** Milliseconds of a piece that is loud or not. */
+export const PIECE_MS = 10;
+
+/** A second of a tone as a WAV file in base64; whole periods, so that it can be played again and again. */
+export function toneFile(hertz, amplitude = 0.3) {
+  const file = Buffer.alloc(HEADER + 2 * RATE);
+  file.write("RIFF", 0);
+  file.writeUInt32LE(file.length - 8, 4);
+  file.write("WAVEfmt ", 8);
+  file.writeUInt32LE(16, 16);
+  file.writeUInt16LE(1, 20);
+  file.writeUInt16LE(1, 22);
+  file.writeUInt32LE(RATE, 24);
+  file.writeUInt32LE(2 * RATE, 28);
+  file.writeUInt16LE(2, 32);
+  file.writeUInt16LE(16, 34);
+  file.write("data", 36);
+  file.writeUInt32LE(2 * RATE, 40);
+  for (let i = 0; i < RATE; i++) {
+    file.writeInt16LE(Math.round(amplitude * 32767 * Math.sin((2 * Math.PI * hertz * i) / RATE)), HEADER + 2 * i);
+  }
+  return file.toString("base64");
+}
+
+/** Sound of a WAV file: its samples and their rate. */
+export function wav(buffer) {
+  const view = new DataView(buffer);
+  return { rate: view.getUint32(24, true), samples: new Int16Array(buffer.slice(HEADER)) };
+}
+
+/** Of each ten milliseconds whether there is sound. */
+export function loudness({ rate, samples }) {
+  const step = (rate * PIECE_MS) / 1000;
+  return Array.from({ length: Math.floor(samples.length / step) }, (_, i) => {
+    const piece = samples.subarray(i * step, (i + 1) * step);
+    return Math.sqrt(piece.reduce((sum, s) => sum + s * s, 0) / step) > 300;
+  });
+}
+
+/** The longest silence in milliseconds of what was heard from `from` to `to` (milliseconds from the beginning). */
+export function hole(loud, from, to) {
+  let [longest, now] = [0, 0];
+  for (const is of loud.slice(Math.ceil(from / PIECE_MS), Math.floor(to / PIECE_MS))) {
+    now = is ? 0 : now + PIECE_MS;
+    longest = Math.max(longest, now);
+  }
+  return longest;
+}
