@@ -117,9 +117,17 @@ async fn receive(kvs: Kvs, mut session: Session, mut body: Body, _place: OwnedSe
                 let wait = Duration::from_millis(session.pace(bytes.len(), now_ms()));
                 if !wait.is_zero() {
                     // Not reading is what slows a producer down.
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
+                    let lost = tokio::select! {
+                        () = tokio::time::sleep(wait) => false,
+                        Ok(_) = place.wait_for(|place| *place == Place::Lost) => true,
                         _ = stopping.wait_for(|stop| *stop) => break,
+                    };
+                    if lost {
+                        session.fail(FaultKind::StreamRead).await;
+                        break;
+                    }
+                    if *place.borrow() == Place::Followed {
+                        timeout = timeout.min(FOLLOWED_TIMEOUT);
                     }
                 }
             }

@@ -218,7 +218,13 @@ impl Ears {
             own: own == Some(track),
             voice,
         }));
-        self.leaving.truncate(MAX_LEAVING);
+        if self.leaving.len() > MAX_LEAVING {
+            tracing::warn!(
+                voices = self.leaving.len() - MAX_LEAVING,
+                "the last of voices that left is not waited for"
+            );
+            self.leaving.truncate(MAX_LEAVING);
+        }
         for (track, codec) in wanted {
             if let Entry::Vacant(entry) = self.voices.entry(track) {
                 match Voice::patient(codec, self.wanted.rate, PATIENCE_US) {

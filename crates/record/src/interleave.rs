@@ -14,9 +14,9 @@ use crate::gate::{Exit, Gate};
 pub(crate) const USUAL_DELAY_US: u64 = 50_000;
 /// The most that is believed: more is a sender's clock that is wrong.
 pub(crate) const MAX_DELAY_US: u64 = 2_000_000;
-/// How far a picture may be ahead of our clock, for the same reason; it waits here for so long at most.
+/// How far a picture may be ahead of our clock, for the same reason. It waits here for so long at most, and for what the sound is behind.
 const MAX_AHEAD_MS: u64 = 500;
-/// Pictures that wait for the sound: half a second at 240 in a second, and the sound's own steps.
+/// Pictures that wait for the sound: a second at 240 in a second.
 const MAX_WAITING: usize = 256;
 /// Bytes of them: two seconds of 32 Mbit/s.
 const MAX_WAITING_BYTES: usize = 8 << 20;

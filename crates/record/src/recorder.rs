@@ -285,8 +285,17 @@ impl Recorder {
         if streams.is_empty() && self.0.contacts().get(contact).is_none() {
             return Err(Error::NoContact);
         }
+        let mut failed = None;
         for stream in streams {
-            self.0.store.delete_stream(&StreamRef::Arn(stream.arn), None).await?;
+            use antiphon_store::Error::{StreamNotActive, StreamNotFound};
+            match self.0.store.delete_stream(&StreamRef::Arn(stream.arn), None).await {
+                // It is being deleted, or was.
+                Ok(()) | Err(StreamNotActive | StreamNotFound) => {}
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
         }
         self.0.contacts().forget(contact);
         Ok(())

@@ -17,7 +17,7 @@ impl Genuine {
     }
 
     /// A genuine packet has come of it. Beyond the bound the one that was silent for longest is forgotten, but for streams that are
-    /// tracks now: they may be muted for hours.
+    /// tracks now: they may be muted for hours. (Of their retransmissions, that long unused, the next 32 streams push it out.)
     pub(crate) fn add(&mut self, ssrc: u32, is_track: impl Fn(u32) -> bool) {
         if self.0.len() >= MAX_GENUINE {
             let silent = self.0.iter().position(|known| !is_track(*known)).unwrap_or(0);

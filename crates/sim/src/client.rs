@@ -19,8 +19,8 @@ use str0m::media::{
     Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Pt, Simulcast, SimulcastLayer,
 };
 use str0m::net::{Protocol, Receive, TcpType};
-use str0m::rtp::{Extension, RtpPacket};
-use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
+use str0m::rtp::RtpPacket;
+use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
 
 use crate::dtls::{self, KeySlot};
 use crate::extension;
@@ -307,7 +307,8 @@ impl Offering {
             .enable_av1(profile.codec == VideoCodec::Av1)
             .set_rtp_mode(true)
             .set_stats_interval(None);
-        let config = if profile.transport_feedback { config } else { without_transport_feedback(config) };
+        let config =
+            if profile.transport_feedback { config } else { extension::without_transport_feedback(config) };
         let config = match profile.codec {
             VideoCodec::Av1 => config.set_extension(extension::ID, extension::dependency()),
             _ => config,
@@ -418,19 +419,8 @@ fn candidate(address: SocketAddr, transport: Transport) -> Candidate {
     made.expect("an address and a protocol make one")
 }
 
-/// str0m's usual extensions but those for bandwidth.
-fn without_transport_feedback(config: RtcConfig) -> RtcConfig {
-    config
-        .clear_extension_map()
-        .set_extension(1, Extension::AudioLevel)
-        .set_extension(4, Extension::RtpMid)
-        .set_extension(10, Extension::RtpStreamId)
-        .set_extension(11, Extension::RepairedRtpStreamId)
-}
-
 /// Checks of ICE that may stay unanswered: the first ones are close together, later ones three seconds apart.
 const PATIENT_CHECKS: usize = 15;
-
 /// The payload type of RED, as browsers offer it.
 const RED: u8 = 63;
 

@@ -1,6 +1,7 @@
-//! The dependency descriptor as a header extension of str0m's, at a client: its bytes as they are.
+//! Header extensions of a client: which there are, and the dependency descriptor as one of str0m's, its bytes as they are.
 
 use antiphon_wire::rtp::dependency::URI;
+use str0m::RtcConfig;
 use str0m::rtp::{Extension, ExtensionSerializer, ExtensionValues};
 
 /// What is in a packet.
@@ -44,4 +45,14 @@ impl ExtensionSerializer for Bytes {
     fn requires_two_byte_form(&self, values: &ExtensionValues) -> bool {
         values.user_values.get::<Raw>().is_none_or(|Raw(raw)| raw.len() > SHORT)
     }
+}
+
+/// str0m's usual extensions but those for bandwidth.
+pub(crate) fn without_transport_feedback(config: RtcConfig) -> RtcConfig {
+    config
+        .clear_extension_map()
+        .set_extension(1, Extension::AudioLevel)
+        .set_extension(4, Extension::RtpMid)
+        .set_extension(10, Extension::RtpStreamId)
+        .set_extension(11, Extension::RepairedRtpStreamId)
 }

@@ -168,7 +168,7 @@ pub fn heard(slot: &SlotLog, depth: Duration) -> (usize, usize) {
     for (packet, stamp) in packets() {
         let Some(came) = sources.get_mut(&of(&stamp)) else { continue };
         for Stamp { frame, .. } in packet.repeated.iter().map(|parsed| parsed.stamp) {
-            let before = ticks[&of(&stamp)] * stamp.frame.wrapping_sub(frame);
+            let before = ticks[&of(&stamp)].wrapping_mul(stamp.frame.wrapping_sub(frame));
             came.push((frame, packet.rtp_time.wrapping_sub(before), packet.at));
         }
     }

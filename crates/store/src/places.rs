@@ -8,6 +8,9 @@ use tokio::sync::watch;
 
 use crate::error::Limit;
 
+/// Sessions for each place at the most: who reconnects in a loop while the storage hangs gets no more.
+const MOST: usize = 4;
+
 /// What a session has of its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -39,13 +42,17 @@ impl Places {
         self.all.len()
     }
 
-    /// A place for one more, which is known by the number; what becomes of it is seen by the other. At most `max`, those not
-    /// counted that have lost theirs and are about to end.
+    /// A place for one more, which is known by the number; what becomes of it is seen by the other. At most `max`, and [`MOST`] times as
+    /// many with those that have lost theirs and are about to end.
     pub(crate) fn take(
         &mut self,
         owner: Option<&str>,
         max: usize,
     ) -> Result<(u64, watch::Receiver<Place>), Limit> {
+        // Who has lost its place and cannot end (its storage hangs) holds memory all the same.
+        if self.all.len() >= MOST * max {
+            return Err(Limit::Sessions);
+        }
         let held = |taken: &&mut Taken| *taken.place.borrow() != Place::Lost;
         if self.all.iter_mut().filter(held).count() >= max {
             // In the order in which they came.
@@ -96,5 +103,7 @@ mod tests {
         let (_, fourth) = places.take(Some("a"), 3).unwrap();
         assert_eq!((*third.borrow(), *fourth.borrow()), (Place::Followed, Place::Held), "there was room");
         assert_eq!(*first.borrow(), Place::Lost, "it does not come back");
+        while places.take(Some("a"), 3).is_ok() {}
+        assert_eq!(places.count(), 3 * MOST, "none of them ends");
     }
 }

@@ -31,7 +31,7 @@ def start(binary: str, data: str, more: dict[str, str]) -> Server:
     return started[-1]
 
 
-def until(what: str, look: Callable[[], bool], seconds: float = 15) -> None:
+def until(what: str, look: Callable[[], bool], seconds: float = 40) -> None:
     end = time.monotonic() + seconds
     while not look():
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
@@ -113,7 +113,7 @@ class Producing:
 
     def send(self) -> None:
         try:
-            while not self.ending.wait(0.02):
+            while not self.ending.wait(0.05):
                 self.producer.send(cluster(self.next, pcm_of(self.next)))
                 self.sent.append(self.next)
                 self.next += BLOCKS * 64
@@ -152,7 +152,7 @@ def bad_line(server: Server, line: Line, first: int) -> Producing:
     producing = Producing(server.rig, first)
     producing.goes_on()
     line.mode = "bad"
-    until("the line was bad in each way", lambda: all(line.met[kind] >= 2 for kind in ("before", "after", "late", "busy", "short")), 20)
+    until("the line was bad in each way", lambda: all(line.met[kind] >= 2 for kind in ("before", "after", "late", "busy", "short")))
     line.mode = "dark"
     until("the spool is used", lambda: metric(server, "away") == 1 and metric(server, "spooled") > 0)
     producing.goes_on()
@@ -173,8 +173,8 @@ def bad_line(server: Server, line: Line, first: int) -> Producing:
 
 def faults(binary: str, bucket: Bucket, data: str, other_data: str) -> dict:
     line = Line(bucket.url, seed=7)
-    # A second instead of a minute, after which a bucket that does not answer counts as away.
-    variables = settings(line.url, TIMEOUT_S="1")
+    # Two seconds instead of a minute, after which a bucket that does not answer counts as away.
+    variables = settings(line.url, TIMEOUT_S="2")
     server = start(binary, data, variables)
     server.rig.control.create_stream(StreamName="s", DataRetentionInHours=24)
     first = int(time.time() * 1000) - 3_600_000

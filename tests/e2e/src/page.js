@@ -157,16 +157,15 @@
   window.__watch = (selector, fps = fake.fps) => {
     const video = document.querySelector(selector);
     if (!video) return false;
-    const seen = { pictures: 0, unreadable: 0, backwards: 0, first: undefined, last: undefined, ages: [], longest: 0 };
+    const seen = { pictures: 0, unreadable: 0, backwards: 0, first: undefined, last: undefined, ages: [], longest: 0, at: performance.now() };
     watched.set(selector, { seen, video });
-    let before = performance.now();
     const look = now => {
       if (watched.get(selector)?.seen !== seen) return;
       const number = readNumber(video);
       seen.pictures++;
       // Milliseconds from one picture to the next.
-      seen.longest = Math.max(seen.longest, now - before);
-      before = now;
+      seen.longest = Math.max(seen.longest, now - seen.at);
+      seen.at = now;
       if (number === undefined) seen.unreadable++;
       else {
         if (seen.last !== undefined && forward(seen.last, number) < 0) seen.backwards++;
@@ -185,6 +184,7 @@
     const ages = seen.ages.toSorted((a, b) => a - b);
     return {
       ...seen,
+      longest: Math.max(seen.longest, performance.now() - seen.at),
       width: video.videoWidth,
       height: video.videoHeight,
       advanced: seen.last === undefined ? 0 : forward(seen.first, seen.last),

@@ -38,6 +38,11 @@ export class Program {
     this.#waiting.clear();
   }
 
+  /** Forgets events of that name that nobody has taken yet. */
+  drop(name) {
+    this.#events = this.#events.filter(e => e.event !== name);
+  }
+
   /** Waits for the next object with this `event`, and takes it. */
   async event(name, ms = 30_000) {
     let late = false;

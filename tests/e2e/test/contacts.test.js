@@ -23,7 +23,7 @@ const { ask } = it;
 const relays = [];
 after(() => relays.forEach(relay => relay.close()));
 /** The longest silence in a tone that goes on, in ms: a page on a busy machine renders late now and then. */
-const HOLE_MS = 250;
+const HOLE_MS = 400;
 /** What a page takes, beyond its connection, until its voice comes. */
 const VOICE_MS = 3_000;
 
@@ -72,6 +72,9 @@ test("a tone out of a file is in the stream throughout: hold, a lost connection,
   let tenths = 0;
   /** Until two more seconds of the tone have come to the reader. */
   const sounding = async () => {
+    // What was told before is of before.
+    reader.drop("tone");
+    tenths = (await reader.event("tone")).count;
     const wanted = tenths + 20;
     while (tenths < wanted) tenths = (await reader.event("tone")).count;
   };
@@ -111,8 +114,7 @@ test("a tone out of a file is in the stream throughout: hold, a lost connection,
   await ada.close();
   ada = await it.join(it.chromium, desk, "Ada", { token: await it.server.token(desk, caller), fake });
   const opened = Date.now() - left;
-  const before = tenths;
-  while (tenths < before + 5) tenths = (await reader.event("tone")).count;
+  await sounding();
   part("another page", opened + VOICE_MS);
   await sounding();
   part("in the other page");
@@ -122,8 +124,7 @@ test("a tone out of a file is in the stream throughout: hold, a lost connection,
   const moved = { identity: "line-7", contact: "call-1" };
   await it.join(it.chromium, queue, "Ada", { token: await it.server.token(queue, moved), fake });
   const inQueue = Date.now() - leaving;
-  const until5 = tenths + 5;
-  while (tenths < until5) tenths = (await reader.event("tone")).count;
+  await sounding();
   part("another room", inQueue + VOICE_MS);
   await sounding();
 
@@ -155,8 +156,8 @@ test("a tone out of a file is in the stream throughout: hold, a lost connection,
   assert.deepEqual([file.rate, (file.samples.length / 8000).toFixed(2)], [8000, heard.seconds.toFixed(2)]);
   const loud = loudness(file);
   // Nothing is lost at either end: it sounded before the start, and after the stop.
-  assert.ok(loud.indexOf(true) * PIECE_MS < 100, `the first sound is at ${loud.indexOf(true) * PIECE_MS} ms: ${text}`);
-  assert.ok((loud.lastIndexOf(true) + 1) * PIECE_MS > said - 100, `the last is at ${loud.lastIndexOf(true) * PIECE_MS} of ${said} ms: ${text}`);
+  assert.ok(loud.indexOf(true) * PIECE_MS < HOLE_MS, `the first sound is at ${loud.indexOf(true) * PIECE_MS} ms: ${text}`);
+  assert.ok((loud.lastIndexOf(true) + 1) * PIECE_MS > said - HOLE_MS, `the last is at ${loud.lastIndexOf(true) * PIECE_MS} of ${said} ms: ${text}`);
   for (const [what, begun, ended, longest] of parts) {
     const silent = hole(loud, begun, ended);
     assert.ok(silent <= longest, `${what}: silent for ${silent} of at most ${longest} ms: ${text}`);
@@ -199,7 +200,7 @@ test("a caller who talks with a bot is in the stream all the time, on hold too, 
   const file = await it.server.fetch(`/v1/contacts/${started.json.ContactId}/audio.wav?track=stereo`, { headers });
   const { rate, samples } = wav(await file.arrayBuffer());
   const [caller, other] = [0, 1].map(side => loudness({ rate, samples: samples.filter((_, i) => i % 2 === side) }));
-  assert.ok(caller.indexOf(true) * PIECE_MS < 100 && (caller.lastIndexOf(true) + 1) * PIECE_MS > said - 100);
+  assert.ok(caller.indexOf(true) * PIECE_MS < HOLE_MS && (caller.lastIndexOf(true) + 1) * PIECE_MS > said - HOLE_MS);
   assert.ok(hole(caller, 0, said) <= HOLE_MS, `the caller is silent for ${hole(caller, 0, said)} ms`);
   const onHold = other.slice(Math.ceil(heldFrom / PIECE_MS), Math.floor(heldTo / PIECE_MS));
   assert.ok(onHold.length > 100 && !onHold.includes(true), "on hold it hears nobody");

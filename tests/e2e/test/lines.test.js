@@ -104,8 +104,10 @@ test("a line that narrows is followed", options, async () => {
   relay.down.rate = 500_000;
   const drop = await during(bob, 1);
   // Adapted within the second: what is sent from then on fits.
-  const sentBefore = relay.down.offered;
-  Object.assign(drop, { after: await during(bob, 1), offered: (relay.down.offered - sentBefore) * 8, seen: await looked(bob, ada) });
+  const [offered, begun] = [relay.down.offered, performance.now()];
+  drop.after = await during(bob, 1);
+  drop.offered = ((relay.down.offered - offered) * 8_000) / (performance.now() - begun);
+  drop.seen = await looked(bob, ada);
   await pass(1_000);
   const [sent, seconds] = [await middle(ada), 8];
   const narrow = await during(bob, seconds);
@@ -159,5 +161,5 @@ test("a line that loses three tenths is usable, and nobody else's is worse for i
   assert.equal(seen.unreadable, 0, `torn pictures: ${all}`);
   assert.equal(good.height, before.height, all);
   assert.ok(good.fps >= 0.9 * before.fps && good.bps >= 0.9 * before.bps && good.concealed <= before.concealed + 0.005, all);
-  assert.ok(good.freezes <= 2 * before.freezes && goodSeen.longest <= Math.max(200, 1.5 * seenBefore.longest), all);
+  assert.ok(good.freezes <= 2 * before.freezes + 1 && goodSeen.longest <= Math.max(200, 1.5 * seenBefore.longest), all);
 });

@@ -18,7 +18,9 @@ use super::redundancy;
 
 /// For how long what was sent may be asked for again: later it is of no use to a player.
 const HISTORY_US: u64 = 1_000_000;
-const HISTORY: Duration = Duration::from_micros(HISTORY_US);
+/// What waits in the history for longer, because nothing came after it, is not sent again. A screen that stands still is a picture each
+/// second, and one is missed when the next one comes.
+const STALE: Duration = Duration::from_secs(5);
 /// Packets remembered at most: a second of 10 Mbit/s.
 const MAX_HISTORY: usize = 1_024;
 /// What is too old is forgotten with each so many packets.
@@ -327,7 +329,7 @@ impl Line {
         let at = self.history.binary_search_by_key(&wanted, |s| s.seq).ok()?;
         let sent = self.history.get_mut(at)?;
         // What was lost at the end of a source is asked for when the next one begins, minutes later.
-        if now.saturating_duration_since(sent.packet.arrival) > HISTORY {
+        if now.saturating_duration_since(sent.packet.arrival) > STALE {
             return None;
         }
         // A little less than the round trip: who asks again after it shall not be refused for a rounding.
@@ -354,7 +356,7 @@ impl Line {
         }
         let newest = self.history.back()?.packet.arrival;
         let is_of_now =
-            |s: &&Sent| s.seq >= self.began && newest.saturating_duration_since(s.packet.arrival) <= HISTORY;
+            |s: &&Sent| s.seq >= self.began && newest.saturating_duration_since(s.packet.arrival) <= STALE;
         let count = self.history.iter().rev().take(PADDING_PACKETS).take_while(is_of_now).count();
         let back = self.padding % count.max(1);
         self.padding = self.padding.wrapping_add(1);

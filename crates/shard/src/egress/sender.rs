@@ -11,7 +11,7 @@ use antiphon_wire::rtcp;
 use rand::Rng;
 
 use super::arena::{Arena, Path};
-use super::bwe::{Estimator, Name, Pace};
+use super::bwe::{Estimator, MIN_PACE_BPS, Name, Pace};
 use super::keys::Keys;
 use super::line::{Line, LinePlan, Written};
 use super::pacer::{self, Class, Pacer};
@@ -98,6 +98,8 @@ pub(crate) struct Sender {
     pace_at: Option<Instant>,
     /// Numbers that the peer asks for again, by line.
     wanted: Vec<(usize, u16)>,
+    /// Since the last flush there are more.
+    asked: bool,
     sealer: Option<Sealer>,
     opener: Option<Opener>,
     cname: String,
@@ -142,6 +144,7 @@ impl Sender {
             pacer: Pacer::default(),
             pace_at: None,
             wanted: Vec::new(),
+            asked: false,
             sealer: None,
             opener: None,
             cname,
@@ -260,7 +263,8 @@ impl Sender {
     /// What the path allows, and what its silence tells.
     fn pace(&mut self, now_us: u64) -> Option<Pace> {
         let Some(estimator) = self.estimator.as_mut() else {
-            return self.remb_bps.map(|bps| Pace { bps: bps as f64 * REMB_FACTOR, full: false });
+            let told = self.remb_bps?;
+            return Some(Pace { bps: (told as f64 * REMB_FACTOR).max(MIN_PACE_BPS), full: false });
         };
         if estimator.check_silence(now_us) {
             self.tell_estimate();
@@ -379,15 +383,15 @@ impl Sender {
         arena: &mut Arena,
     ) {
         let mut wanted = std::mem::take(&mut self.wanted);
-        if wanted.len() > 1 {
-            // Feedback and a request may name the same one, and so may two requests.
-            let mut seen = HashSet::with_capacity(wanted.len());
-            wanted.retain(|one| seen.insert(*one));
-        }
         if self.pacer.is_held(now_us) {
             // The queue of the path shall drain; who still needs them then asks again.
             self.counters.not_resent += wanted.len() as u64;
             wanted.clear();
+        }
+        if std::mem::take(&mut self.asked) && wanted.len() > 1 {
+            // Feedback and a request may name the same one, and so may two requests.
+            let mut seen = HashSet::with_capacity(wanted.len());
+            wanted.retain(|one| seen.insert(*one));
         }
         let mut done = 0;
         for &(place, seq) in &wanted {

@@ -88,7 +88,8 @@ pub(super) fn list(root: &Path, prefix: &Key, deep: bool) -> Result<(Vec<Listed>
             let name = name.to_string_lossy();
             let kind = entry.file_type().map_err(failed)?;
             let key = format!("{folder}/{name}");
-            if kind.is_dir() {
+            let linked = kind.is_symlink().then(|| fs::metadata(entry.path()));
+            if kind.is_dir() || matches!(&linked, Some(Ok(there)) if there.is_dir()) {
                 if deep {
                     folders.push(key)
                 } else {
@@ -97,8 +98,7 @@ pub(super) fn list(root: &Path, prefix: &Key, deep: bool) -> Result<(Vec<Listed>
                 continue;
             }
             // What was removed meanwhile is not there.
-            let meta = if kind.is_symlink() { fs::metadata(entry.path()) } else { entry.metadata() };
-            let Ok(meta) = meta else { continue };
+            let Ok(meta) = linked.unwrap_or_else(|| entry.metadata()) else { continue };
             if meta.is_file() && !is_staging(&name) {
                 all.push(Listed { path: Key::from(key), size: meta.len() });
             }
@@ -129,17 +129,19 @@ mod tests {
         }
         fs::write(root.path().join("v1/a/top"), "").unwrap();
         std::os::unix::fs::symlink(folder.join("object"), root.path().join("v1/a/link")).unwrap();
+        std::os::unix::fs::symlink(folder.join("d"), root.path().join("v1/a/linked")).unwrap();
         let prefix = Key::from("v1/a");
-        let (mut ours, below) = list(root.path(), &prefix, false).unwrap();
-        assert_eq!(below, [Key::from("v1/a/b")]);
-        ours.extend(list(root.path(), &below[0], true).unwrap().0);
+        let (mut ours, mut below) = list(root.path(), &prefix, false).unwrap();
+        below.sort();
+        assert_eq!(below, ["v1/a/b", "v1/a/linked"].map(Key::from));
+        ours.extend(below.iter().flat_map(|below| list(root.path(), below, true).unwrap().0));
         ours.sort_by(|a, b| a.path.cmp(&b.path));
         let store = open(root.path()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let theirs = runtime.block_on(store.list(Some(&prefix)).map_ok(Listed::from).try_collect::<Vec<_>>());
         let mut theirs = theirs.unwrap();
         theirs.sort_by(|a, b| a.path.cmp(&b.path));
-        assert_eq!((ours.len(), ours), (5, theirs));
+        assert_eq!((ours.len(), ours), (6, theirs));
         assert_eq!(list(root.path(), &Key::from("v1/none"), true).unwrap().0, []);
     }
 

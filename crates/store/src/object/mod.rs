@@ -22,6 +22,8 @@ const SIDE_BY_SIDE: usize = 8;
 
 /// Objects of the spool that a store gets at once. One after another, each with a round trip, they would come faster than they go.
 const GIVEN_AT_ONCE: usize = 16;
+/// And bytes of them in memory at once; a single one may be larger.
+const GIVEN_BYTES_AT_ONCE: u64 = 64 * 1024 * 1024;
 
 /// Where the objects lie.
 pub struct Backend {
@@ -177,8 +179,10 @@ pub(crate) enum Created {
 enum Given {
     /// The store has it.
     Moved,
-    /// It stays, and the others may go.
+    /// The store has answered, and it stays here.
     Kept,
+    /// It could not be read, so the store was not asked.
+    Unread,
     /// The store takes nothing.
     Away(StorageFault),
 }
@@ -315,12 +319,14 @@ impl Objects {
         while answers {
             // One finds out whether the store answers again.
             let most = if spool.away().is_some() { 1 } else { GIVEN_AT_ONCE };
-            let batch = spool.batch(after.as_ref(), most);
+            let batch = spool.batch(after.as_ref(), most, GIVEN_BYTES_AT_ONCE);
             let Some(last) = batch.last() else { break };
+            let mut proved = false;
             for given in join_all(batch.iter().map(|path| self.give(spool, path))).await {
                 match given {
-                    Given::Moved => drained.moved += 1,
-                    Given::Kept => {}
+                    Given::Moved => (drained.moved, proved) = (drained.moved + 1, true),
+                    Given::Kept => proved = true,
+                    Given::Unread => {}
                     Given::Away(fault) => {
                         spool.set_away(Some(fault));
                         answers = false;
@@ -328,7 +334,7 @@ impl Objects {
                 }
             }
             // What comes now need not wait for all that waits. But no fragment may be there before its header is.
-            if answers && !spool::is_header(last) {
+            if answers && proved && !spool::is_header(last) {
                 self.answers(spool);
             }
             after = Some(last.clone());
@@ -351,9 +357,12 @@ impl Objects {
     async fn give(&self, spool: &spool::Spool, path: &Path) -> Given {
         let bytes = match spool.get(path).await {
             Ok(bytes) => bytes,
+            // Deleted meanwhile.
+            Err(_) if !spool.holds(path) => return Given::Unread,
             Err(error) => {
-                tracing::error!(%error, %path, "a spooled object cannot be read");
-                return Given::Kept;
+                tracing::error!(%error, %path, "a spooled object cannot be read: it stays until the next start");
+                spool.conflict(path);
+                return Given::Unread;
             }
         };
         match self.create(path, bytes).await {

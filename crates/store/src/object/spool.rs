@@ -151,14 +151,23 @@ impl Spool {
         }
     }
 
-    /// What is to go next, behind this one: at most so many, of one kind.
-    pub(super) fn batch(&self, after: Option<&Path>, most: usize) -> Vec<Path> {
+    /// What is to go next, behind this one: at most so many and so many bytes, but one, and of one kind.
+    pub(super) fn batch(&self, after: Option<&Path>, most: usize, bytes: u64) -> Vec<Path> {
         let from = after.map_or(Bound::Unbounded, |path| Bound::Excluded(place(path)));
         let held = self.held();
-        let rest = held.sizes.range((from, Bound::Unbounded)).map(|(at, _)| at);
-        let mut rest = rest.filter(|at| !held.conflicts.contains(at)).peekable();
-        let kind = rest.peek().map(|at| at.0);
-        rest.take_while(|at| Some(at.0) == kind).take(most).map(|(_, path)| path.clone()).collect()
+        let rest = held.sizes.range((from, Bound::Unbounded));
+        let mut rest = rest.filter(|(at, _)| !held.conflicts.contains(at)).peekable();
+        let kind = rest.peek().map(|(at, _)| at.0);
+        let mut taken = 0;
+        rest.take_while(|(at, _)| Some(at.0) == kind)
+            .take(most)
+            .take_while(|(_, size)| {
+                let fits = taken == 0 || taken + **size <= bytes;
+                taken += **size;
+                fits
+            })
+            .map(|((_, path), _)| path.clone())
+            .collect()
     }
 
     /// Keeps an object here until the next start.

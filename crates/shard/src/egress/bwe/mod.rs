@@ -49,7 +49,7 @@ const SILENCE_MIN_BPS: f64 = 100_000.0;
 const PACING_FACTOR: f64 = 2.5;
 /// Media leaves so fast at least: the room sends the lowest layer whatever the estimate is (its `assumed_bps`), and a pace
 /// below that only tears it. Estimates are lower where little was sent.
-const MIN_PACE_BPS: f64 = 150_000.0;
+pub(crate) const MIN_PACE_BPS: f64 = 150_000.0;
 /// If less than this share of what is sent is known to have arrived, it is too much even so: a third lost, and as much of
 /// the feedback, leaves four ninths.
 const MIN_ARRIVING: f64 = 0.4;

@@ -60,6 +60,7 @@ impl Sender {
                 if let Some(place) = self.line_of(*media) {
                     let room = MAX_QUEUE.saturating_sub(self.wanted.len());
                     self.wanted.extend(lost.clone().take(room).map(|seq| (place, seq)));
+                    self.asked = true;
                 }
             }
             Message::KeyframeRequest { media } => {
@@ -105,6 +106,7 @@ impl Sender {
         let all = self.redundancy.level() > 0;
         let room = MAX_QUEUE.saturating_sub(self.wanted.len());
         let again = lost.iter().filter(|(_, _, again)| all || *again);
+        self.asked |= !lost.is_empty();
         self.wanted.extend(again.take(room).map(|(place, seq, _)| (usize::from(*place), *seq)));
     }
 
