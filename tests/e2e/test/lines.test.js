@@ -148,18 +148,18 @@ test("a line that loses three tenths is usable, and nobody else's is worse for i
   await cleo.sees(ada.id, { pictures: 30 });
   await pass(10_000);
   await look(cleo, ada);
-  const before = await during(cleo, 10);
-  const seenBefore = await looked(cleo, ada);
+  await pass(10_000);
+  const before = await looked(cleo, ada);
   for (const way of [relay.up, relay.down]) Object.assign(way, { loss: 0.3, delay: 25 });
   await pass(5_000);
   await Promise.all([look(bob, ada), look(cleo, ada)]);
-  const [lossy, good] = await Promise.all([during(bob, 20), during(cleo, 20)]);
-  const [seen, goodSeen] = await Promise.all([looked(bob, ada), looked(cleo, ada)]);
-  const all = JSON.stringify({ lossy, seen, before, seenBefore, good, goodSeen });
+  const lossy = await during(bob, 20);
+  // Of Ada: what Bob shows goes by his bad line.
+  const [seen, good] = await Promise.all([looked(bob, ada), looked(cleo, ada)]);
+  const all = JSON.stringify({ lossy, seen, before, good });
   console.log(all);
-  assert.ok(lossy.concealed <= 0.15 && lossy.fps >= 10 && seen.longest <= 2_000, all);
-  assert.equal(seen.unreadable, 0, `torn pictures: ${all}`);
-  assert.equal(good.height, before.height, all);
-  assert.ok(good.fps >= 0.9 * before.fps && good.bps >= 0.9 * before.bps && good.concealed <= before.concealed + 0.005, all);
-  assert.ok(good.freezes <= 2 * before.freezes + 1 && goodSeen.longest <= Math.max(200, 1.5 * seenBefore.longest), all);
+  assert.ok(lossy.concealed <= 0.15 && seen.pictures / 20 >= 10 && seen.longest <= 2_000, all);
+  assert.equal(seen.unreadable + good.unreadable, 0, `torn pictures: ${all}`);
+  assert.ok(good.height >= before.height && good.pictures / 20 >= 0.9 * (before.pictures / 10), all);
+  assert.ok(good.longest <= Math.max(200, 1.5 * before.longest), all);
 });
