@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::Kvs;
 
 /// Bytes that are handed to the connection at once: what a reader has to take within its time.
-const PIECE: usize = 64 << 10;
+pub(crate) const PIECE: usize = 64 << 10;
 
 enum Piece {
     Bytes(Bytes),

@@ -1,5 +1,7 @@
 //! What an operator sees of the store: numbers with names, for whoever exports them.
 
+use antiphon_store::is_near_limit;
+
 use crate::Kvs;
 
 /// One number.
@@ -29,10 +31,7 @@ impl Kvs {
             gauge(
                 "store_streams_near_limit",
                 "1 while there are nine tenths of the streams that may be",
-                u64::from(
-                    s.streams.saturating_mul(10)
-                        >= (self.store().config().max_streams as u64).saturating_mul(9),
-                ),
+                is_near_limit(s.streams, self.store().config().max_streams as u64).into(),
             ),
             gauge("store_sessions", "Producers connected", s.sessions),
             gauge("store_readers", "GetMedia readers connected", s.readers),

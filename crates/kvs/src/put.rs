@@ -81,14 +81,18 @@ async fn receive(kvs: Kvs, mut session: Session, mut body: Body, _place: OwnedSe
     let (mut timeout, mut place) = (kvs.config().producer_timeout, session.place());
     let longest = kvs.config().max_connection;
     let end = (!longest.is_zero()).then(|| Instant::now() + longest);
+    // Not reading before is what slows a producer down.
+    let mut reads_at = Instant::now();
     loop {
         if end.is_some_and(|end| end <= Instant::now()) {
             session.fail(FaultKind::ConnectionDuration).await;
             break;
         }
         let left = end.map_or(timeout, |end| timeout.min(end.saturating_duration_since(Instant::now())));
+        let waits = reads_at > Instant::now();
         let frame = tokio::select! {
-            frame = tokio::time::timeout(left, body.frame()) => Some(frame),
+            () = tokio::time::sleep_until(reads_at), if waits => continue,
+            frame = tokio::time::timeout(left, body.frame()), if !waits => Some(frame),
             Ok(()) = place.changed() => None,
             _ = stopping.wait_for(|stop| *stop) => break,
         };
@@ -114,22 +118,7 @@ async fn receive(kvs: Kvs, mut session: Session, mut body: Body, _place: OwnedSe
                 if session.push(&bytes, now_ms()).await.is_err() {
                     break;
                 }
-                let wait = Duration::from_millis(session.pace(bytes.len(), now_ms()));
-                if !wait.is_zero() {
-                    // Not reading is what slows a producer down.
-                    let lost = tokio::select! {
-                        () = tokio::time::sleep(wait) => false,
-                        Ok(_) = place.wait_for(|place| *place == Place::Lost) => true,
-                        _ = stopping.wait_for(|stop| *stop) => break,
-                    };
-                    if lost {
-                        session.fail(FaultKind::StreamRead).await;
-                        break;
-                    }
-                    if *place.borrow() == Place::Followed {
-                        timeout = timeout.min(FOLLOWED_TIMEOUT);
-                    }
-                }
+                reads_at = Instant::now() + Duration::from_millis(session.pace(bytes.len(), now_ms()));
             }
         }
     }

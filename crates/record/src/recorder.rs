@@ -57,9 +57,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Nine tenths of the contacts are streamed that may be: there is time to raise the limit before starts are refused.
+    /// Nearly as many contacts are streamed as may be.
     pub fn is_near_limit(&self) -> bool {
-        self.streamed * 10 >= self.streamed_max * 9
+        antiphon_store::is_near_limit(self.streamed as u64, self.streamed_max as u64)
     }
 }
 
@@ -411,7 +411,7 @@ impl Inner {
             start,
             start_ms,
         };
-        self.began(id, &place, stream.name, Status::Running { commands, done });
+        self.began(id, &place, stream.name, commands, done);
         let history = self.history(id);
         if let Some(history) = &history {
             self.teller.tell(Happened::Started(history.clone()));
@@ -421,15 +421,20 @@ impl Inner {
     }
 
     /// Says that it runs, into which stream; and where the contact has gone meanwhile.
-    fn began(&self, id: &ContactId, place: &Where, stream: String, running: Status) {
+    fn began(
+        &self,
+        id: &ContactId,
+        place: &Where,
+        stream: String,
+        commands: async_channel::Sender<Command>,
+        done: watch::Receiver<bool>,
+    ) {
         let mut contacts = self.contacts();
         let Some(contact) = contacts.get_mut(id) else { return };
-        if let Some(now) = contact.place.as_ref().filter(|now| *now != place)
-            && let Status::Running { commands, .. } = &running
-        {
+        if let Some(now) = contact.place.as_ref().filter(|now| *now != place) {
             let _ = commands.try_send(Command::Moved(now.clone()));
         }
-        (contact.stream, contact.status) = (Some(stream), running);
+        (contact.stream, contact.status) = (Some(stream), Status::Running { commands, done });
     }
 
     /// Streams to the end, and notes how it ended.

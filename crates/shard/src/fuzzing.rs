@@ -61,8 +61,7 @@ pub fn offer(text: &str) -> Option<Answered> {
     let (room, reach) = (RoomName::new("fuzz").expect("a good name"), reach());
     let to = Address { shard: 0, reach: &reach };
     let prepared = DOOR.prepare(to, &room, text, request(ParticipantKind::WebRtc), Instant::now()).ok()?;
-    let slots = &prepared.negotiated.slots;
-    let slots = slots.audio.len() + slots.video.len() + usize::from(slots.screen.is_some());
+    let slots = prepared.negotiated.slots.len();
     Some(Answered { answer: prepared.negotiated.answer, slots })
 }
 
@@ -74,9 +73,7 @@ pub fn answer(text: &str) -> Option<usize> {
     let offered = DOOR.offer(to, &room, request(ParticipantKind::Whep), Instant::now()).ok()?;
     let mids = crate::sdp::mids(offered.text());
     let text = (0..).zip(&mids).fold(text.to_owned(), |text, (i, mid)| text.replace(&format!("MID{i}"), mid));
-    let prepared = offered.accept(&text).ok()?;
-    let slots = &prepared.negotiated.slots;
-    Some(slots.audio.len() + slots.video.len() + usize::from(slots.screen.is_some()))
+    Some(offered.accept(&text).ok()?.negotiated.slots.len())
 }
 
 const PROFILES: [SrtpProfile; 3] =
@@ -112,8 +109,7 @@ pub fn srtcp(bytes: &[u8]) {
 
 const SSRC: u32 = 80;
 const RTX_SSRC: u32 = 81;
-/// Bytes around a payload at the most: fixed header with one CSRC, extensions with a dependency descriptor, tag, RTX number, and what RED
-/// repeats.
+/// Bytes around a payload at the most: fixed header with one CSRC, extensions with a dependency descriptor, tag, and RTX number.
 const AROUND: usize = 16 + 4 + 255 + 40 + 16 + 2;
 
 /// What a slot has let through, sent to a subscriber that then says any RTCP. All that leaves is RTP of its line, or of its
@@ -153,7 +149,7 @@ pub fn egress(all: Vec<Outgoing>, rtcp: &[u8]) {
     }
 }
 
-/// Of all codecs, with all extensions.
+/// Of all codecs, with all extensions; without RED.
 fn line() -> LinePlan {
     let codecs = [
         Codec::Audio(AudioCodec::Opus),

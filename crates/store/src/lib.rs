@@ -94,6 +94,6 @@ pub use record::Status;
 pub use recover::Problem;
 pub use rewrap::{Rewrapped, rewrap};
 pub use session::{Ack, AckOf, Acks, Finished, Session};
-pub use stats::Stats;
+pub use stats::{Stats, is_near_limit};
 pub use store::Store;
 pub use sweep::Swept;

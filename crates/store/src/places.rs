@@ -53,17 +53,14 @@ impl Places {
         if self.all.len() >= MOST * max {
             return Err(Limit::Sessions);
         }
-        let held = |taken: &&mut Taken| *taken.place.borrow() != Place::Lost;
-        if self.all.iter_mut().filter(held).count() >= max {
+        let held = |taken: &&Taken| *taken.place.borrow() != Place::Lost;
+        let same = |taken: &&Taken| owner.is_some() && taken.owner.as_deref() == owner;
+        if self.all.iter().filter(held).count() >= max {
             // In the order in which they came.
-            let oldest = self
-                .all
-                .iter_mut()
-                .filter(held)
-                .find(|taken| owner.is_some() && taken.owner.as_deref() == owner);
+            let oldest = self.all.iter().filter(held).find(same);
             oldest.ok_or(Limit::Sessions)?.place.send_replace(Place::Lost);
         }
-        for older in self.all.iter().filter(|taken| owner.is_some() && taken.owner.as_deref() == owner) {
+        for older in self.all.iter().filter(same) {
             older.place.send_if_modified(|place| {
                 let first = *place == Place::Held;
                 *place = if first { Place::Followed } else { *place };

@@ -3,6 +3,11 @@
 use crate::error::{Error, StorageFault};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Whether nine tenths of what may be are there: there is time to raise the limit before anything is refused.
+pub fn is_near_limit(now: u64, most: u64) -> bool {
+    now.saturating_mul(10) >= most.saturating_mul(9)
+}
+
 /// What has happened since the store was opened, and how much there is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {

@@ -32,9 +32,9 @@ export function wav(buffer) {
   return { rate: view.getUint32(24, true), samples: new Int16Array(buffer.slice(HEADER)) };
 }
 
-/** Of each ten milliseconds whether there is sound. */
-export function loudness({ rate, samples }) {
-  const step = (rate * PIECE_MS) / 1000;
+/** Of each piece, ten milliseconds if nothing else is said, whether there is sound. */
+export function loudness({ rate, samples }, pieceMs = PIECE_MS) {
+  const step = (rate * pieceMs) / 1000;
   return Array.from({ length: Math.floor(samples.length / step) }, (_, i) => {
     const piece = samples.subarray(i * step, (i + 1) * step);
     return Math.sqrt(piece.reduce((sum, s) => sum + s * s, 0) / step) > 300;

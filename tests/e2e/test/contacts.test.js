@@ -28,13 +28,8 @@ const HOLE_MS = 400;
 const VOICE_MS = 3_000;
 
 /** How many tenths of a second of the samples are not silent. */
-function tenthsOf({ rate, samples }) {
-  let count = 0;
-  for (let at = 0; at + rate / 10 <= samples.length; at += rate / 10) {
-    const power = samples.subarray(at, at + rate / 10).reduce((sum, s) => sum + s * s, 0) / (rate / 10);
-    if (Math.sqrt(power) > 300) count++;
-  }
-  return count;
+function tenthsOf(sound) {
+  return loudness(sound, 100).filter(Boolean).length;
 }
 
 /** Somebody joins by a relay of the test's, which can be cut. */

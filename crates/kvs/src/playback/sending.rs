@@ -11,9 +11,8 @@ use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::error::with_request_id;
+use crate::flow::PIECE;
 
-/// Bytes that are handed to the connection at once.
-const PIECE: usize = 64 << 10;
 /// How long a reader may take for one piece: 2 kB/s.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -58,9 +58,7 @@ impl Sender {
             }
             Message::Nack { media, lost } => {
                 if let Some(place) = self.line_of(*media) {
-                    let room = MAX_QUEUE.saturating_sub(self.wanted.len());
-                    self.wanted.extend(lost.clone().take(room).map(|seq| (place, seq)));
-                    self.asked = true;
+                    self.want(lost.clone().map(|seq| (place, seq)));
                 }
             }
             Message::KeyframeRequest { media } => {
@@ -104,10 +102,15 @@ impl Sender {
     /// what feedback tells missing is sent again without being asked for.
     fn repair(&mut self, lost: &[(u8, u16, bool)]) {
         let all = self.redundancy.level() > 0;
-        let room = MAX_QUEUE.saturating_sub(self.wanted.len());
         let again = lost.iter().filter(|(_, _, again)| all || *again);
-        self.asked |= !lost.is_empty();
-        self.wanted.extend(again.take(room).map(|(place, seq, _)| (usize::from(*place), *seq)));
+        self.want(again.map(|(place, seq, _)| (usize::from(*place), *seq)));
+    }
+
+    /// These, of a line each, are to be sent again, as far as there is room for them.
+    fn want(&mut self, more: impl Iterator<Item = (usize, u16)>) {
+        let before = self.wanted.len();
+        self.wanted.extend(more.take(MAX_QUEUE.saturating_sub(before)));
+        self.asked |= self.wanted.len() > before;
     }
 
     /// Audio repeats itself by what is lost.
