@@ -22,7 +22,8 @@ test("what was acknowledged is there after kill -9", { timeout: KILLS * 12_000 }
   const { kills, persisted, salvaged, blocks, lost_ms } = await program.event("done", KILLS * 11_000);
   assert.equal(kills, KILLS);
   assert.ok(persisted > 50, `${persisted} fragments were promised`);
-  assert.ok(salvaged >= KILLS / 2 && blocks > KILLS, `${salvaged} fragments salvaged, ${blocks} blocks`);
+  // Every other call is one open fragment; of those a fifth is killed before its first sync.
+  assert.ok(salvaged >= KILLS / 4 && blocks > KILLS, `${salvaged} fragments salvaged, ${blocks} blocks`);
   t.diagnostic(`lost of a journaled call, by kill: ${lost_ms} ms`);
   await program.stop();
 });
