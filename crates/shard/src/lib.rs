@@ -35,6 +35,7 @@ mod obey;
 pub mod offer;
 mod outputs;
 mod peer;
+mod polling;
 mod pressure;
 mod reach;
 mod redundancy;

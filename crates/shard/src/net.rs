@@ -1,6 +1,6 @@
 //! Batch socket calls: recvmmsg, sendmmsg with UDP segmentation offload, epoll, eventfd, interface addresses.
 //!
-//! The only unsafe code of this crate; each type here is safe to use.
+//! The only unsafe code of this crate, with `steering` below it; each type here is safe to use.
 #![expect(unsafe_code, reason = "recvmmsg, sendmmsg, cmsg and epoll have no safe interface in std")]
 #![expect(
     clippy::cast_possible_truncation,
@@ -19,6 +19,8 @@ use crate::egress::Arena;
 use crate::egress::arena::Datagram;
 use crate::reach::Interface;
 use crate::transport::Transport;
+
+mod steering;
 
 /// Datagrams read by one call.
 pub(crate) const RECV_BATCH: usize = 64;
@@ -44,6 +46,8 @@ const READY_BATCH: usize = 64;
 /// A bound UDP socket, its buffers for one thread, and what it could not send.
 pub(crate) struct Socket {
     socket: UdpSocket,
+    /// Gets what is RTCP, where the kernel can sort.
+    rtcp: Option<UdpSocket>,
     local: SocketAddr,
     recv: RecvBuffers,
     out: SendBuffers,
@@ -103,24 +107,15 @@ pub(crate) struct Received<'a> {
 impl Socket {
     /// Binds `address`; `[::]` takes IPv4, too, and alone where there is no IPv6.
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
-        let address = usable(address);
-        let socket = UdpSocket::from(bound(address, libc::SOCK_DGRAM)?);
-        let fd = socket.as_raw_fd();
-        for (force, plain) in
-            [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]
-        {
-            if set_option(fd, libc::SOL_SOCKET, force, SOCKET_BUFFER_BYTES).is_err() {
-                set_option(fd, libc::SOL_SOCKET, plain, SOCKET_BUFFER_BYTES)?;
-            }
-        }
-        if address.is_ipv4() {
-            set_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
-        } else {
-            set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
-        }
+        let socket = UdpSocket::from(bound(usable(address), libc::SOCK_DGRAM, None)?);
         let local = socket.local_addr()?;
+        prepare_datagrams(&socket, local)?;
+        let rtcp = steering::second(&socket, local)
+            .and_then(|rtcp| prepare_datagrams(&rtcp, local).map(|()| rtcp))
+            .inspect_err(|error| tracing::warn!(%error, "RTCP gets no socket of its own"))
+            .ok();
         let (recv, out) = (RecvBuffers::new(), SendBuffers::default());
-        Ok(Self { socket, local, recv, out, send_dropped: 0, segmentation: true })
+        Ok(Self { socket, rtcp, local, recv, out, send_dropped: 0, segmentation: true })
     }
 
     /// The bound address.
@@ -128,13 +123,27 @@ impl Socket {
         self.local
     }
 
+    /// Where RTCP comes in, if not with everything else.
+    pub(crate) fn rtcp_fd(&self) -> Option<RawFd> {
+        self.rtcp.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
     /// Reads what is there, at most [`RECV_BATCH`] datagrams. 0: nothing.
     pub(crate) fn recv(&mut self) -> io::Result<usize> {
+        self.recv_from(self.socket.as_raw_fd())
+    }
+
+    /// The same of the RTCP that comes in apart.
+    pub(crate) fn recv_rtcp(&mut self) -> io::Result<usize> {
+        self.rtcp_fd().map_or(Ok(0), |fd| self.recv_from(fd))
+    }
+
+    fn recv_from(&mut self, fd: RawFd) -> io::Result<usize> {
         self.recv.prepare();
         // SAFETY: the headers point to live buffers of the lengths given (`prepare`); the fd is open.
         let n = unsafe {
             libc::recvmmsg(
-                self.socket.as_raw_fd(),
+                fd,
                 self.recv.headers.as_mut_ptr(),
                 RECV_BATCH as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
@@ -156,7 +165,7 @@ impl Socket {
         }
     }
 
-    /// Datagram `i` of the last [`Socket::recv`]; `None` where the kernel gave no usable address.
+    /// Datagram `i` of the last read; `None` where the kernel gave no usable address.
     pub(crate) fn received(&self, i: usize) -> Option<Received<'_>> {
         let header = self.recv.headers.get(i)?;
         let bytes = self.recv.bytes.get(i)?.get(..header.msg_len as usize)?;
@@ -317,9 +326,25 @@ impl RecvBuffers {
     }
 }
 
+/// Room for many datagrams, and told with each to which address it came.
+fn prepare_datagrams(socket: &UdpSocket, local: SocketAddr) -> io::Result<()> {
+    let fd = socket.as_raw_fd();
+    for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
+        if set_option(fd, libc::SOL_SOCKET, force, SOCKET_BUFFER_BYTES).is_err() {
+            set_option(fd, libc::SOL_SOCKET, plain, SOCKET_BUFFER_BYTES)?;
+        }
+    }
+    if local.is_ipv4() {
+        set_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)
+    } else {
+        set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)
+    }
+}
+
 /// Listens for TCP at `address`, as [`Socket::bind`] does; accepting does not block.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let fd = bound(usable(address), libc::SOCK_STREAM)?;
+    // Connections of an earlier run may still be closing.
+    let fd = bound(usable(address), libc::SOCK_STREAM, Some(libc::SO_REUSEADDR))?;
     // SAFETY: a plain system call on an open descriptor.
     if unsafe { libc::listen(fd.as_raw_fd(), LISTEN_BACKLOG) } < 0 {
         return Err(io::Error::last_os_error());
@@ -359,8 +384,8 @@ fn usable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// A socket that does not block, bound to `address`.
-fn bound(address: SocketAddr, kind: libc::c_int) -> io::Result<OwnedFd> {
+/// A socket that does not block, bound to `address`, which it shares as this option says.
+fn bound(address: SocketAddr, kind: libc::c_int, shares: Option<libc::c_int>) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: a plain system call; the result is checked before it is owned.
     let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
@@ -372,9 +397,8 @@ fn bound(address: SocketAddr, kind: libc::c_int) -> io::Result<OwnedFd> {
     if address.is_ipv6() && address.ip().is_unspecified() {
         set_option(fd.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
     }
-    if kind == libc::SOCK_STREAM {
-        // Connections of an earlier run may still be closing.
-        set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    if let Some(option) = shares {
+        set_option(fd.as_raw_fd(), libc::SOL_SOCKET, option, 1)?;
     }
     let (storage, length) = write_address(address);
     // SAFETY: `storage` lives through the call and holds an address of `length` bytes.

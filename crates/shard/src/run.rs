@@ -9,7 +9,8 @@ use crate::command::Command;
 use crate::core::Core;
 use crate::inbox::{Inbox, Sender};
 use crate::link::Port;
-use crate::net::{self, Epoll, RECV_BATCH, Socket};
+use crate::net::{self, Epoll, Interest, RECV_BATCH, Socket};
+use crate::polling::Polling;
 use crate::status::ShardMetrics;
 use crate::tcp::Pipes;
 
@@ -26,6 +27,8 @@ const BUSY_WINDOW: Duration = Duration::from_secs(1);
 
 /// Token of the TCP connections in what the thread waits for.
 const PIPES: u64 = 2;
+/// Token of the RTCP that comes in apart.
+const RTCP: u64 = 3;
 
 /// What the thread owns.
 pub(crate) struct Runner {
@@ -59,25 +62,51 @@ impl Busy {
     }
 }
 
+/// The RTCP that comes in apart.
+struct Rtcp {
+    polling: Polling,
+    /// Whether the thread is woken when there is some.
+    watched: bool,
+}
+
+impl Rtcp {
+    /// Lets the thread be woken by it, or not, as is wanted now.
+    fn watch(&mut self, epoll: &Epoll, socket: &Socket) -> std::io::Result<()> {
+        let (wanted, Some(fd)) = (self.polling.next().is_none(), socket.rtcp_fd()) else { return Ok(()) };
+        if wanted != self.watched {
+            if wanted { epoll.add(fd, RTCP, Interest::Read) } else { epoll.remove(fd) }?;
+            self.watched = wanted;
+        }
+        Ok(())
+    }
+}
+
 impl Runner {
     /// Runs until told to stop.
     pub(crate) fn run(mut self) -> std::io::Result<()> {
         let (socket, event) = (self.socket.as_raw_fd(), self.inbox.event().as_raw_fd());
         let epoll = Epoll::new(&[socket, event, self.pipes.as_raw_fd()])?;
         let mut busy = Busy::begin(Instant::now());
+        let mut rtcp = Rtcp { polling: Polling::new(Instant::now()), watched: false };
+        rtcp.watch(&epoll, &self.socket)?;
         loop {
             let start = Instant::now();
             // What waits for another shard is offered again soon.
             let idle = if self.core.links.waits() { RETRY } else { IDLE };
-            let next =
-                self.core.poll_timeout().map_or(idle, |at| at.saturating_duration_since(start).min(idle));
+            let next = [self.core.poll_timeout(), rtcp.polling.next()].into_iter().flatten().min();
+            let next = next.map_or(idle, |at| at.saturating_duration_since(start).min(idle));
             // Without a wait nobody has said that there is nothing.
-            let mut pipes_ready = next.is_zero();
+            let (mut pipes_ready, mut rtcp_ready) = (next.is_zero(), next.is_zero());
             if !next.is_zero() {
-                pipes_ready = epoll.wait(next).any(|ready| ready.token == PIPES);
+                for ready in epoll.wait(next) {
+                    pipes_ready |= ready.token == PIPES;
+                    rtcp_ready |= ready.token == RTCP;
+                }
             }
             let woken = Instant::now();
-            let go_on = self.round(woken, pipes_ready);
+            let rtcp_due = rtcp.polling.is_due(woken, rtcp_ready);
+            let go_on = self.round(woken, pipes_ready, rtcp_due.then_some(&mut rtcp.polling));
+            rtcp.watch(&epoll, &self.socket)?;
             self.publish(Instant::now(), &mut busy);
             if !go_on {
                 return Ok(());
@@ -85,7 +114,8 @@ impl Runner {
         }
     }
 
-    fn round(&mut self, now: Instant, pipes_ready: bool) -> bool {
+    /// `rtcp` is there where it is to be read.
+    fn round(&mut self, now: Instant, pipes_ready: bool, rtcp: Option<&mut Polling>) -> bool {
         let mut go_on = true;
         self.inbox.answer();
         for _ in 0..MAX_COMMANDS {
@@ -95,24 +125,11 @@ impl Runner {
                 command => go_on &= self.core.handle_command(now, command, &self.sender),
             }
         }
-        let core = &mut self.core;
-        self.port.take(|from, load| core.handle_load(now, from, load));
-        for _ in 0..MAX_BATCHES {
-            let n = match self.socket.recv() {
-                Ok(n) => n,
-                Err(error) => {
-                    tracing::warn!(%error, "reading from the media socket failed");
-                    0
-                }
-            };
-            for i in 0..n {
-                if let Some(received) = self.socket.received(i) {
-                    self.core.handle_datagram(now, &received);
-                }
-            }
-            if n < RECV_BATCH {
-                break;
-            }
+        self.port.take(|from, load| self.core.handle_load(now, from, load));
+        self.read(now, Socket::recv);
+        if let Some(polling) = rtcp {
+            let read = self.read(now, Socket::recv_rtcp);
+            polling.read(now, read, read == MAX_BATCHES * RECV_BATCH);
         }
         if pipes_ready {
             self.pipes.poll(now, &mut self.core);
@@ -129,6 +146,27 @@ impl Runner {
         self.pipes.end_all(&ended, &mut self.core);
         self.pipes.sweep(now, &mut self.core);
         go_on
+    }
+
+    /// Takes what the socket has, up to a bound; how many datagrams that were.
+    fn read(&mut self, now: Instant, recv: fn(&mut Socket) -> std::io::Result<usize>) -> usize {
+        let mut read = 0;
+        for _ in 0..MAX_BATCHES {
+            let n = recv(&mut self.socket).unwrap_or_else(|error| {
+                tracing::warn!(%error, "reading from the media socket failed");
+                0
+            });
+            for i in 0..n {
+                if let Some(received) = self.socket.received(i) {
+                    self.core.handle_datagram(now, &received);
+                }
+            }
+            read += n;
+            if n < RECV_BATCH {
+                break;
+            }
+        }
+        read
     }
 
     fn publish(&mut self, now: Instant, busy: &mut Busy) {

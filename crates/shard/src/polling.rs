@@ -1,0 +1,89 @@
+//! When RTCP is read.
+//!
+//! A hundred receivers report each 50 ms, at moments of their own: who wakes for each report wakes for little else. So, as
+//! network drivers do with their interrupts (Linux, NAPI): the first report is read when it comes; once they come often,
+//! they are left in their socket, and read every few milliseconds or with media that comes meanwhile.
+
+use std::time::{Duration, Instant};
+
+/// How long a report may wait: little beside the time to a receiver and back, which is how old it is in any case.
+const PERIOD: Duration = Duration::from_millis(5);
+
+/// Whether to be told that RTCP is there, or to look.
+#[derive(Debug)]
+pub(crate) struct Polling {
+    /// The last read.
+    last: Instant,
+    next: Option<Instant>,
+}
+
+impl Polling {
+    /// Waits to be told.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { last: now, next: None }
+    }
+
+    /// When to read without being told; `None`: when told.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Whether to read, at a moment at which the thread is awake; `told` says that there is something.
+    pub(crate) fn is_due(&self, now: Instant, told: bool) -> bool {
+        // Half a period early costs less than being woken again.
+        self.next.map_or(told, |next| next <= now + PERIOD / 2)
+    }
+
+    /// That much was read; `more`: there may be more.
+    pub(crate) fn read(&mut self, now: Instant, datagrams: usize, more: bool) {
+        let often = self.next.is_some() || now.saturating_duration_since(self.last) < PERIOD;
+        self.next = match (more, datagrams > 0 && often) {
+            (true, _) => Some(now),
+            (false, true) => Some(now + PERIOD),
+            (false, false) => None,
+        };
+        self.last = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn rare_reports_are_read_when_they_come() {
+        let begin = Instant::now();
+        let mut polling = Polling::new(begin);
+        for i in 1..10 {
+            let now = begin + 20 * MS * i;
+            assert!(!polling.is_due(now, false) && polling.is_due(now, true));
+            polling.read(now, 1, false);
+            assert_eq!(polling.next(), None);
+        }
+    }
+
+    #[test]
+    fn frequent_ones_wait_for_the_period_or_for_media() {
+        let begin = Instant::now();
+        let mut polling = Polling::new(begin);
+        polling.read(begin + MS, 1, false);
+        assert_eq!(polling.next(), Some(begin + 6 * MS));
+        assert!(!polling.is_due(begin + 3 * MS, false) && polling.is_due(begin + 4 * MS, false));
+        polling.read(begin + 6 * MS, 7, false);
+        assert_eq!(polling.next(), Some(begin + 11 * MS));
+        // When none came it waits to be told, and the next is read at once.
+        polling.read(begin + 11 * MS, 0, false);
+        assert_eq!(polling.next(), None);
+        assert!(polling.is_due(begin + 12 * MS, true));
+    }
+
+    #[test]
+    fn what_is_left_is_read_with_the_next_round() {
+        let now = Instant::now();
+        let mut polling = Polling::new(now - 20 * MS);
+        polling.read(now, 64, true);
+        assert!(polling.next() == Some(now) && polling.is_due(now, false));
+    }
+}
