@@ -41,8 +41,8 @@ interop: test-deps build ## every client, direction and codec of docs/reference/
 lines: test-deps build ## bad lines behind a real browser, against the service levels (docs/design/bandwidth.md)
 	ANTIPHON_LINES=1 node --test --test-concurrency=1 --test-reporter=spec tests/e2e/test/lines.test.js
 
-kvs-crash: test-deps build ## stored streams: 50 kills at random points (`make test` has ten)
-	ANTIPHON_KILLS=50 node --test --test-concurrency=1 --test-reporter=spec tests/e2e/test/kvs.test.js
+kvs-crash: test-deps build ## stored streams: 200 kills at random points (`make test` has 50)
+	ANTIPHON_KILLS=200 node --test --test-concurrency=1 --test-reporter=spec tests/e2e/test/kvs.test.js
 
 check: web ## formatting, lints, arrows between crates, documentation, types
 	@scripts/check.sh

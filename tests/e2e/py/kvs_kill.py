@@ -1,9 +1,11 @@
 """Kills a server with SIGKILL while it stores a stream, again and again: `kvs_kill.py BINARY KILLS [SEED]`.
 
-After each start everything that was ever acknowledged as PERSISTED has to be listed and to come back byte for byte, and
-numbers have to go up only. A second stream is a call that is journaled: what a live reader had seen a quarter of a second before the
+After each start everything that was ever acknowledged as PERSISTED has to be listed, and numbers have to go up only; what this run of the
+server promised has to come back byte for byte, and some of what earlier ones did, after the last start all of it (to read all each time
+would be most of the test's time). A second stream is a call that is journaled: what a live reader had seen a quarter of a second before the
 kill has to be there too, once and in order, whether its fragment was stored or open. Prints
-`{"event": "done", "kills": n, "persisted": n, "salvaged": n, "lost_ms": [...]}`: how long before each kill the first frame came that is lost.
+`{"event": "done", "kills": n, "persisted": n, "salvaged": n, "due": n, "blocks": n, "lost_ms": [...]}`: `due` open fragments had been seen for so long
+that they had to be salvaged; `lost_ms`: how long before each kill the first frame came that is lost.
 """
 
 import json
@@ -23,6 +25,8 @@ from kvs import BLOCK, Rig, cluster, header, parse
 
 # A quarter of a second is what is promised; the other is for a machine on which others work: the reader may be the one that was let wait.
 LIMIT_MS = 250 + 250
+# Fragments of earlier runs that are read after each start.
+EARLIER = 50
 KEY, SECRET = "AKIDTEST", "a secret of this test only"
 BLOCKS = 4
 
@@ -32,9 +36,10 @@ class Server:
         names = {"STORE_ENABLED": "true", "KVS_ACCESS_KEY_ID": KEY, "KVS_SECRET_ACCESS_KEY": SECRET, "DEMO_ENABLED": "false", "STORE_JOURNAL": journal, **(more or {})}
         env = {**os.environ, **{f"ANTIPHON_{k}": v for k, v in names.items()}}
         args = [binary, "serve", "--http", "127.0.0.1:0", "--media", "127.0.0.1:0", "--shards", "1", "--data", data]
-        self.process = subprocess.Popen(args, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.log = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(args, env=env, stdout=subprocess.PIPE, stderr=self.log, text=True)
         found = re.search(r"http://\S+", self.process.stdout.readline())
-        assert found, "the server did not start"
+        assert found, f"the server did not start:\n{self.said()}"
         self.url = found[0]
         self.rig = Rig(self.url + "/kvs", KEY, SECRET)
 
@@ -42,6 +47,11 @@ class Server:
         """Those without labels."""
         text = urllib.request.urlopen(self.url + "/metrics", timeout=10).read().decode()
         return {name: float(value) for name, value in re.findall(r"^antiphon_(\w+) (\S+)$", text, re.MULTILINE)}
+
+    def said(self) -> str:
+        """The end of its log."""
+        self.log.seek(0)
+        return "".join(self.log.readlines()[-10:])
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -74,7 +84,7 @@ def produce(rig: Rig, first: int, promised: dict[str, int], stop: threading.Even
         while not stop.is_set():
             producer.send(cluster(timecode, pcm_of(timecode)))
             timecode += BLOCKS * 64
-            time.sleep(0.002)
+            time.sleep(0.005)
     except OSError:
         pass
     listener.join()
@@ -135,7 +145,7 @@ class Call:
     def check(self, rig: Rig, killed: float) -> tuple[int, float]:
         """Blocks that are there, and how many ms before the kill the first was seen that is not."""
         client = rig.data("kinesis-video-archived-media", "call", "LIST_FRAGMENTS")
-        pages = client.get_paginator("list_fragments").paginate(StreamName="call")
+        pages = client.get_paginator("list_fragments").paginate(StreamName="call", MaxResults=1000)
         listed = [f for page in pages for f in page["Fragments"] if f["ProducerTimestamp"].timestamp() * 1000 >= self.first - 1]
         numbers = sorted(f["FragmentNumber"] for f in listed)
         assert numbers == [f["FragmentNumber"] for f in sorted(listed, key=lambda f: f["ProducerTimestamp"])], "numbers are in time"
@@ -150,12 +160,15 @@ class Call:
         return len(blocks), (killed - lost) * 1000
 
 
-def check(rig: Rig, promised: dict[str, int]) -> None:
+def check_listed(rig: Rig, promised: dict[str, int]) -> None:
     client = rig.data("kinesis-video-archived-media", "s", "LIST_FRAGMENTS")
-    pages = client.get_paginator("list_fragments").paginate(StreamName="s")
-    listed = [f["FragmentNumber"] for page in pages for f in page["Fragments"]]
-    lost = promised.keys() - set(listed)
+    pages = client.get_paginator("list_fragments").paginate(StreamName="s", MaxResults=1000)
+    lost = promised.keys() - {f["FragmentNumber"] for page in pages for f in page["Fragments"]}
     assert not lost, f"{len(lost)} of {len(promised)} promised fragments are lost"
+
+
+def check_read(rig: Rig, promised: dict[str, int]) -> None:
+    client = rig.data("kinesis-video-archived-media", "s", "GET_MEDIA_FOR_FRAGMENT_LIST")
     numbers = sorted(promised)
     for i in range(0, len(numbers), 500):
         some = numbers[i : i + 500]
@@ -163,6 +176,11 @@ def check(rig: Rig, promised: dict[str, int]) -> None:
         documents, pcm = parse(payload)
         assert [d["AWS_KINESISVIDEO_FRAGMENT_NUMBER"] for d in documents] == some
         assert pcm == b"".join(pcm_of(promised[n]) for n in some), "what comes back is not what was sent"
+
+
+def check(rig: Rig, promised: dict[str, int]) -> None:
+    check_listed(rig, promised)
+    check_read(rig, promised)
 
 
 def main() -> None:
@@ -174,7 +192,7 @@ def main() -> None:
         server.rig.control.create_stream(StreamName="s", DataRetentionInHours=24)
         server.rig.control.create_stream(StreamName="call", DataRetentionInHours=87_600)
         first = int(time.time() * 1000) - 3_600_000
-        salvaged, blocks, losses = 0, 0, []
+        salvaged, due, blocks, losses = 0, 0, 0, []
         for i in range(kills):
             before, stop = max(promised, default=""), threading.Event()
             new: dict[str, int] = {}
@@ -188,19 +206,25 @@ def main() -> None:
             producer.join()
             call.join()
             assert all(number > before for number in new), "a number went back"
+            earlier = rng.sample(sorted(promised), min(EARLIER, len(promised)))
             promised.update(new)
             first = max(promised.values(), default=first) + 60_000
             server = Server(binary, data, "all")
-            check(server.rig, promised)
+            check_listed(server.rig, promised)
+            check_read(server.rig, new | {number: promised[number] for number in earlier})
             kept, lost_ms = call.check(server.rig, killed)
-            assert lost_ms <= LIMIT_MS, f"kill {i}: what a reader saw {lost_ms:.0f} ms before it is lost"
+            assert lost_ms <= LIMIT_MS, f"kill {i}: what a reader saw {lost_ms:.0f} ms before it is lost; then the server said:\n{server.said()}"
             blocks += kept
             losses.append(round(lost_ms))
+            # What is promised holds for a fragment that is open for longer.
+            due += call.long and (killed - min(call.seen.values(), default=killed)) * 1000 > LIMIT_MS
             salvaged += int(server.metrics()["store_fragments_salvaged_total"])
+        check(server.rig, promised)
         server.kill()
         looked = subprocess.run([binary, "store", "scrub", "--data", data], capture_output=True, text=True)
         assert looked.returncode == 0, looked.stdout + looked.stderr
-    print(json.dumps({"event": "done", "kills": kills, "persisted": len(promised), "salvaged": salvaged, "blocks": blocks, "lost_ms": losses}), flush=True)
+    done = {"kills": kills, "persisted": len(promised), "salvaged": salvaged, "due": due, "blocks": blocks, "lost_ms": losses}
+    print(json.dumps({"event": "done", **done}), flush=True)
 
 
 if __name__ == "__main__":

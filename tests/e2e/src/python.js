@@ -13,6 +13,8 @@ export class Program {
   #events = [];
   #waiting = new Set();
   #errors = [];
+  /** Its exit code, when all that it said has been read. */
+  #code;
 
   /** Starts tests/e2e/py/`script`, or what `command` says: a program and its first argument. */
   constructor(script, args, [program, file] = [PYTHON, join(SCRIPTS, script)]) {
@@ -21,7 +23,10 @@ export class Program {
     createInterface(this.#process.stderr).on("line", line => this.#errors.push(line));
     createInterface(this.#process.stdout).on("line", line => this.#take(line));
     this.ended = new Promise(resolve => this.#process.on("close", code => resolve(code)));
-    this.ended.then(() => this.#wake());
+    this.ended.then(code => {
+      this.#code = code ?? "killed";
+      this.#wake();
+    });
   }
 
   #take(line) {
@@ -54,9 +59,8 @@ export class Program {
       for (;;) {
         const at = this.#events.findIndex(e => e.event === name);
         if (at >= 0) return this.#events.splice(at, 1)[0];
-        if (late || this.#process.exitCode !== null) {
-          const code = this.#process.exitCode;
-          throw new Error(`${this.script}: no ${name} (code ${code})\n${this.#errors.slice(-20).join("\n")}`);
+        if (late || this.#code !== undefined) {
+          throw new Error(`${this.script}: no ${name} (code ${this.#code ?? "none, it is late"})\n${this.#errors.slice(-20).join("\n")}`);
         }
         await new Promise(resolve => this.#waiting.add(resolve));
       }
