@@ -18,6 +18,7 @@ use str0m::rtp::{RtpPacket, Ssrc};
 use str0m::{Event, IceConnectionState, Input, Output, Rtc};
 
 use crate::clock::Clock;
+use crate::demux::{is_rtcp, is_rtp};
 use crate::egress::keys::KeySlot;
 use crate::egress::{Arena, Feedback, Path, Sender};
 use crate::extension::RawDependency;
@@ -783,13 +784,4 @@ impl Connection {
     pub(crate) fn waits(&self) -> bool {
         self.sender.waits()
     }
-}
-
-/// RTP or RTCP by its first byte (RFC 7983, section 7), RTCP by its second (RFC 5761, section 4).
-fn is_rtp(datagram: &[u8]) -> bool {
-    matches!(datagram, [128..=191, second, ..] if !(192..=223).contains(second))
-}
-
-fn is_rtcp(datagram: &[u8]) -> bool {
-    matches!(datagram, [128..=191, 192..=223, ..])
 }

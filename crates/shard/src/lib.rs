@@ -12,6 +12,7 @@ mod command;
 pub mod config;
 mod connection;
 mod core;
+mod demux;
 mod door;
 mod dump;
 mod egress;

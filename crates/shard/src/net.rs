@@ -1,6 +1,6 @@
 //! Batch socket calls: recvmmsg, sendmmsg with UDP segmentation offload, epoll, eventfd, interface addresses.
 //!
-//! The only unsafe code of this crate, with `steering` below it; each type here is safe to use.
+//! The only unsafe code of this crate; each type here is safe to use.
 #![expect(unsafe_code, reason = "recvmmsg, sendmmsg, cmsg and epoll have no safe interface in std")]
 #![expect(
     clippy::cast_possible_truncation,
@@ -408,8 +408,9 @@ fn bound(address: SocketAddr, kind: libc::c_int, shares: Option<libc::c_int>) ->
     Ok(fd)
 }
 
-fn set_option(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    let size = mem::size_of::<libc::c_int>() as libc::socklen_t;
+/// `T`: what the option is said to take, socket(7).
+fn set_option<T>(fd: RawFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
+    let size = mem::size_of::<T>() as libc::socklen_t;
     // SAFETY: `value` lives through the call and has the size given.
     let r = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), size) };
     if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

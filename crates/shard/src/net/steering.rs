@@ -4,16 +4,12 @@
 //! milliseconds. The kernel sorts by a classic BPF program over the payload (socket(7), `SO_ATTACH_REUSEPORT_CBPF`).
 
 use std::io;
-use std::mem;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 
 use super::{bound, set_option};
+use crate::demux::{MEDIA, RTCP};
 
-/// RTP and RTCP, of all that shares a port with STUN, DTLS and ZRTP (RFC 9443, 3): the first byte is 128 to 191.
-const MEDIA: (u32, u32) = (128, 192);
-/// The second byte of RTCP where it shares a port with RTP (RFC 5761, 4): 192 to 223.
-const RTCP: (u32, u32) = (192, 224);
 /// The sockets by their order in the group.
 const FIRST: u32 = 0;
 const SECOND: u32 = 1;
@@ -23,40 +19,29 @@ pub(super) fn second(first: &UdpSocket, address: SocketAddr) -> io::Result<UdpSo
     // Only after it was bound: whoever else has the port, another server, say, made that fail.
     set_option(first.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     let second = UdpSocket::from(bound(address, libc::SOCK_DGRAM, Some(libc::SO_REUSEPORT))?);
-    attach(first.as_raw_fd())?;
-    Ok(second)
-}
-
-fn attach(fd: RawFd) -> io::Result<()> {
     let mut program = program();
     let attached = libc::sock_fprog { len: program.len() as libc::c_ushort, filter: program.as_mut_ptr() };
-    let size = mem::size_of::<libc::sock_fprog>() as libc::socklen_t;
-    // SAFETY: `attached` and the program it points to live through the call, which copies them.
-    let r = unsafe {
-        libc::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_REUSEPORT_CBPF,
-            (&raw const attached).cast(),
-            size,
-        )
-    };
-    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    set_option(first.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, attached)?;
+    Ok(second)
 }
 
 /// Gives the place of the socket. A datagram too short for a load ends the program with 0, the first.
 fn program() -> [libc::sock_filter; 8] {
     let op = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
     let load = |at: u32| op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, at, 0, 0);
-    let at_least = |k: u32, jt: u8, jf: u8| op(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, k, jt, jf);
+    let jump = |comparison: u32, k: u8, jt: u8, jf: u8| {
+        op(libc::BPF_JMP | comparison | libc::BPF_K, k.into(), jt, jf)
+    };
+    let at_least = |k: &u8, jt, jf| jump(libc::BPF_JGE, *k, jt, jf);
+    let above = |k: &u8, jt, jf| jump(libc::BPF_JGT, *k, jt, jf);
     let give = |k: u32| op(libc::BPF_RET | libc::BPF_K, k, 0, 0);
     [
         load(0),
-        at_least(MEDIA.0, 0, 4),
-        at_least(MEDIA.1, 3, 0),
+        at_least(MEDIA.start(), 0, 4),
+        above(MEDIA.end(), 3, 0),
         load(1),
-        at_least(RTCP.0, 0, 1),
-        at_least(RTCP.1, 0, 1),
+        at_least(RTCP.start(), 0, 1),
+        above(RTCP.end(), 0, 1),
         give(FIRST),
         give(SECOND),
     ]
