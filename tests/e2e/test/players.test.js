@@ -94,7 +94,8 @@ test("a player chooses among the encodings and hears what there is", { timeout: 
   ]) {
     assert.equal((await ask(player, player.layer, { mediaId: "0", encodingId })).status, 200);
     await shows(one, height);
-    assert.equal((await videoStats(two)).height, 540, "the other one sees nothing of it");
+    // Waited for: a busy machine's delays make any viewer's estimate drop for a moment, choice or no choice.
+    await shows(two, 540);
   }
   assert.equal((await ask(player, player.layer, {})).status, 200);
   await shows(one, 540);
