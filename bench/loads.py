@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -62,10 +63,29 @@ def run(command: list[str]) -> Report:
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
     report: Report = json.loads(done.stdout)
-    if not report["all_joined"] or report["errors"] or report["loss_pct"] > MAX_LOSS_PERCENT:
-        seen = {k: report[k] for k in ("all_joined", "errors", "first_error", "loss_pct", "dead_peers")}
-        raise RuntimeError(f"this run does not count: {seen}\n{done.stderr}")
     return report
+
+
+def check(report: Report) -> Report:
+    """`RuntimeError` where a run does not count."""
+    if not report["all_joined"] or report["errors"] or report["loss_pct"] > MAX_LOSS_PERCENT:
+        names = ("all_joined", "errors", "first_error", "loss_pct", "dead_peers", "receive_drops")
+        raise RuntimeError(f"this run does not count: { {k: report[k] for k in names if k in report} }")
+    return report
+
+
+def drops_of_all() -> int:
+    """Datagrams that the kernel has dropped because a socket's buffer was full, IPv4."""
+    names, values = [line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line.startswith("Udp:")]
+    return int(values[names.index("RcvbufErrors")])
+
+
+def drops_of(pid: int) -> int:
+    """The same, of the sockets that this process has open."""
+    links = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+    inodes = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
+    lines = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    return sum(int(fields[-1]) for fields in lines if fields[9] in inodes)
 
 
 def sfuload(binaries: Path, name: str, load: Load, seconds: float, pid: int) -> list[str]:
@@ -83,7 +103,12 @@ def ours(binaries: Path, name: str, load: Load, seconds: float) -> Report:
             urls += ["--join-url", f"{server.url}/v1/rooms/{{room}}/participants"]
             token = ["--token", ",".join(server.token(room) for room in load.room_names())]
             command = [*sfuload(binaries, name, load, seconds, server.pid), "--adapter", "whip-whep"]
+            before = drops_of_all()
             report = run([*command, "--screen-line", *urls, *token, "--batches", str(batches)])
+            # Who lost it: the server's buffers, or those of whoever plays the participants.
+            server_s = drops_of(server.pid)
+            report["receive_drops"] = {"server": server_s, "generator": drops_of_all() - before - server_s}
+        check(report)
         report["floor"] = {mode: floor(binaries, batches, mode) for mode in ("gso", "sendmmsg")}
     return report
 
@@ -99,7 +124,7 @@ def floor(binaries: Path, batches: Path, mode: str) -> Report:
 def theirs(binaries: Path, name: str, load: Load, seconds: float) -> Report:
     with janus.Janus() as server:
         command = [*server.inside, *sfuload(binaries, name, load, seconds, server.pid), "--adapter", "janus"]
-        return run([*command, "--janus-url", server.url, "--bind", janus.ADDRESS])
+        return check(run([*command, "--janus-url", server.url, "--bind", janus.ADDRESS]))
 
 
 def rooms_for(share: float, report: Report) -> int:

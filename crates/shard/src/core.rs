@@ -374,6 +374,11 @@ impl Core {
         }
     }
 
+    /// Peers that have something to send in this round.
+    pub(crate) fn waiting(&self) -> usize {
+        self.touched.len()
+    }
+
     fn on_media(&mut self, now: Instant, place: usize, ingress: Ingress) {
         let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) else { return };
         if !peer.grants.publish || peer.closing.is_some() {

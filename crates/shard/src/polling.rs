@@ -8,6 +8,18 @@ use std::time::{Duration, Instant};
 
 /// How long a report may wait: little beside the time to a receiver and back, which is how old it is in any case.
 const PERIOD: Duration = Duration::from_millis(5);
+/// The same while reports ask for nothing: nobody waits for what they bring.
+const CALM_PERIOD: Duration = Duration::from_millis(10);
+
+/// What one read has brought.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Round {
+    pub(crate) datagrams: usize,
+    /// There may be more.
+    pub(crate) more: bool,
+    /// Something is to be sent because of it: packets again, or a probe.
+    pub(crate) asks: bool,
+}
 
 /// Whether to be told that RTCP is there, or to look.
 #[derive(Debug)]
@@ -30,16 +42,17 @@ impl Polling {
 
     /// Whether to read, at a moment at which the thread is awake; `told` says that there is something.
     pub(crate) fn is_due(&self, now: Instant, told: bool) -> bool {
-        // Half a period early costs less than being woken again.
+        // Somewhat early costs less than being woken again.
         self.next.map_or(told, |next| next <= now + PERIOD / 2)
     }
 
-    /// That much was read; `more`: there may be more.
-    pub(crate) fn read(&mut self, now: Instant, datagrams: usize, more: bool) {
+    /// That was read.
+    pub(crate) fn read(&mut self, now: Instant, round: Round) {
         let often = self.next.is_some() || now.saturating_duration_since(self.last) < PERIOD;
-        self.next = match (more, datagrams > 0 && often) {
+        let period = if round.asks { PERIOD } else { CALM_PERIOD };
+        self.next = match (round.more, round.datagrams > 0 && often) {
             (true, _) => Some(now),
-            (false, true) => Some(now + PERIOD),
+            (false, true) => Some(now + period),
             (false, false) => None,
         };
         self.last = now;
@@ -52,6 +65,10 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    fn round(datagrams: usize) -> Round {
+        Round { datagrams, more: false, asks: true }
+    }
+
     #[test]
     fn rare_reports_are_read_when_they_come() {
         let begin = Instant::now();
@@ -59,7 +76,7 @@ mod tests {
         for i in 1..10 {
             let now = begin + 20 * MS * i;
             assert!(!polling.is_due(now, false) && polling.is_due(now, true));
-            polling.read(now, 1, false);
+            polling.read(now, round(1));
             assert_eq!(polling.next(), None);
         }
     }
@@ -68,22 +85,24 @@ mod tests {
     fn frequent_ones_wait_for_the_period_or_for_media() {
         let begin = Instant::now();
         let mut polling = Polling::new(begin);
-        polling.read(begin + MS, 1, false);
+        polling.read(begin + MS, round(1));
         assert_eq!(polling.next(), Some(begin + 6 * MS));
         assert!(!polling.is_due(begin + 3 * MS, false) && polling.is_due(begin + 4 * MS, false));
-        polling.read(begin + 6 * MS, 7, false);
-        assert_eq!(polling.next(), Some(begin + 11 * MS));
+        polling.read(begin + 6 * MS, Round { asks: false, ..round(7) });
+        assert_eq!(polling.next(), Some(begin + 16 * MS), "none of them asks for anything");
+        polling.read(begin + 16 * MS, round(7));
+        assert_eq!(polling.next(), Some(begin + 21 * MS));
         // When none came it waits to be told, and the next is read at once.
-        polling.read(begin + 11 * MS, 0, false);
+        polling.read(begin + 21 * MS, round(0));
         assert_eq!(polling.next(), None);
-        assert!(polling.is_due(begin + 12 * MS, true));
+        assert!(polling.is_due(begin + 22 * MS, true));
     }
 
     #[test]
     fn what_is_left_is_read_with_the_next_round() {
         let now = Instant::now();
         let mut polling = Polling::new(now - 20 * MS);
-        polling.read(now, 64, true);
+        polling.read(now, Round { more: true, ..round(64) });
         assert!(polling.next() == Some(now) && polling.is_due(now, false));
     }
 }

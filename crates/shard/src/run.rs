@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::inbox::{Inbox, Sender};
 use crate::link::Port;
 use crate::net::{self, Epoll, Interest, RECV_BATCH, Socket};
-use crate::polling::Polling;
+use crate::polling::{Polling, Round};
 use crate::status::ShardMetrics;
 use crate::tcp::Pipes;
 
@@ -128,8 +128,10 @@ impl Runner {
         self.port.take(|from, load| self.core.handle_load(now, from, load));
         self.read(now, Socket::recv);
         if let Some(polling) = rtcp {
-            let read = self.read(now, Socket::recv_rtcp);
-            polling.read(now, read, read == MAX_BATCHES * RECV_BATCH);
+            let before = self.core.waiting();
+            let datagrams = self.read(now, Socket::recv_rtcp);
+            let (more, asks) = (datagrams == MAX_BATCHES * RECV_BATCH, self.core.waiting() > before);
+            polling.read(now, Round { datagrams, more, asks });
         }
         if pipes_ready {
             self.pipes.poll(now, &mut self.core);

@@ -133,13 +133,21 @@ impl Trend {
     }
 }
 
-/// Least squares; `None`: all at one moment.
+/// Least squares; `None`: all at one moment. In one pass, of times since the first point: a sum of squares of a call's
+/// whole time would lose the differences.
 fn slope(points: &VecDeque<(f64, f64)>) -> Option<f64> {
     let count = points.len() as f64;
-    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), p| (x + p.0 / count, y + p.1 / count));
-    let above: f64 = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum();
-    let below: f64 = points.iter().map(|p| (p.0 - x) * (p.0 - x)).sum();
-    (below > 0.0).then(|| above / below)
+    let zero = points.front()?.0;
+    let (mut x, mut y, mut xx, mut xy) = (0.0, 0.0, 0.0, 0.0);
+    for &(at, delay) in points {
+        let at = at - zero;
+        x += at;
+        y += delay;
+        xx += at * at;
+        xy += at * delay;
+    }
+    let below = count * xx - x * x;
+    (below > 0.0).then(|| (count * xy - x * y) / below)
 }
 
 #[cfg(test)]
