@@ -48,6 +48,11 @@ impl Kvs {
             gauge("store_spooled", "Objects that wait in the spool", health.spooled),
             gauge("store_spooled_bytes", "Bytes that wait in the spool", health.spooled_bytes),
             gauge("store_spool_max_bytes", "Bytes that may wait there", health.spool_max_bytes),
+            gauge(
+                "store_set_aside",
+                "Objects in it that the object store refuses again and again while it takes others",
+                health.set_aside,
+            ),
             gauge("store_journal_fragments", "Fragments in the journal", s.journal_fragments),
             gauge("store_journal_bytes", "Bytes of the journal's files", s.journal_bytes),
             gauge(

@@ -374,9 +374,9 @@ impl Core {
         }
     }
 
-    /// Peers that have something to send in this round.
-    pub(crate) fn waiting(&self) -> usize {
-        self.touched.len()
+    /// A peer has something to send.
+    pub(crate) fn waits(&self) -> bool {
+        !self.touched.is_empty()
     }
 
     fn on_media(&mut self, now: Instant, place: usize, ingress: Ingress) {

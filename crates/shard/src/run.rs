@@ -126,17 +126,28 @@ impl Runner {
             }
         }
         self.port.take(|from, load| self.core.handle_load(now, from, load));
-        self.read(now, Socket::recv);
-        if let Some(polling) = rtcp {
-            let before = self.core.waiting();
-            let datagrams = self.read(now, Socket::recv_rtcp);
-            let (more, asks) = (datagrams == MAX_BATCHES * RECV_BATCH, self.core.waiting() > before);
-            polling.read(now, Round { datagrams, more, asks });
-        }
+        self.read(now, Socket::recv, MAX_BATCHES);
         if pipes_ready {
             self.pipes.poll(now, &mut self.core);
         }
         self.core.handle_timeout(now);
+        self.finish(now);
+        // Media does not wait for what is told of earlier media.
+        if let Some(polling) = rtcp {
+            let now = Instant::now();
+            let datagrams = self.read(now, Socket::recv_rtcp, 1);
+            let asks = self.core.waits();
+            polling.read(now, Round { datagrams, more: datagrams == RECV_BATCH, asks });
+            self.finish(now);
+        }
+        let ended = self.core.take_ended_pipes();
+        self.pipes.end_all(&ended, &mut self.core);
+        self.pipes.sweep(now, &mut self.core);
+        go_on
+    }
+
+    /// Sends what there is to send.
+    fn finish(&mut self, now: Instant) {
         // Other shards begin with what came in while this one serves its own.
         self.core.flush(&self.port);
         self.core.finish(now, |arena| {
@@ -144,16 +155,17 @@ impl Runner {
             self.pipes.send(arena);
         });
         self.core.flush(&self.port);
-        let ended = self.core.take_ended_pipes();
-        self.pipes.end_all(&ended, &mut self.core);
-        self.pipes.sweep(now, &mut self.core);
-        go_on
     }
 
-    /// Takes what the socket has, up to a bound; how many datagrams that were.
-    fn read(&mut self, now: Instant, recv: fn(&mut Socket) -> std::io::Result<usize>) -> usize {
+    /// Takes what the socket has, up to so many batches; how many datagrams that were.
+    fn read(
+        &mut self,
+        now: Instant,
+        recv: fn(&mut Socket) -> std::io::Result<usize>,
+        batches: usize,
+    ) -> usize {
         let mut read = 0;
-        for _ in 0..MAX_BATCHES {
+        for _ in 0..batches {
             let n = recv(&mut self.socket).unwrap_or_else(|error| {
                 tracing::warn!(%error, "reading from the media socket failed");
                 0

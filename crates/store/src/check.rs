@@ -89,6 +89,9 @@ pub async fn look(
     for name in listing.names.difference(&named) {
         look.problem(&look.layout.name(name), "a name without a stream");
     }
+    for path in look.objects.set_aside() {
+        look.problem(&path, "the object store refuses it again and again: it waits in the spool");
+    }
     Ok(look.report)
 }
 

@@ -1,5 +1,6 @@
 //! The storage below: an object store, with what the rules of a crash need from it.
 
+mod drain;
 mod local;
 mod s3;
 mod spool;
@@ -8,7 +9,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
@@ -19,11 +19,6 @@ use crate::error::{Error, StorageFault};
 
 /// Folders of a disk that are listed at once: each file is asked for its size, which keeps a core busy.
 const SIDE_BY_SIDE: usize = 8;
-
-/// Objects of the spool that a store gets at once. One after another, each with a round trip, they would come faster than they go.
-const GIVEN_AT_ONCE: usize = 16;
-/// And bytes of them in memory at once; a single one may be larger.
-const GIVEN_BYTES_AT_ONCE: u64 = 64 * 1024 * 1024;
 
 /// Where the objects lie.
 pub struct Backend {
@@ -157,6 +152,8 @@ pub struct Health {
     pub spooled_bytes: u64,
     /// Bytes that may wait there; 0: there is no spool.
     pub spool_max_bytes: u64,
+    /// Objects in it that the store has refused again and again while it took others.
+    pub set_aside: u64,
 }
 
 /// What emptying the spool did.
@@ -173,18 +170,6 @@ pub struct Drained {
 pub(crate) enum Created {
     Yes,
     Exists,
-}
-
-/// What became of an object that waited in the spool.
-enum Given {
-    /// The store has it.
-    Moved,
-    /// The store has answered, and it stays here.
-    Kept,
-    /// It could not be read, so the store was not asked.
-    Unread,
-    /// The store takes nothing.
-    Away(StorageFault),
 }
 
 /// An object's path and size.
@@ -246,7 +231,13 @@ impl Objects {
             spooled,
             spooled_bytes,
             spool_max_bytes: spool.map_or(0, spool::Spool::max_bytes),
+            set_aside: self.set_aside().len() as u64,
         }
+    }
+
+    /// What waits in the spool because the store refuses it, whatever else it takes.
+    pub(crate) fn set_aside(&self) -> Vec<Path> {
+        self.backend.spool.as_ref().map(spool::Spool::set_aside).unwrap_or_default()
     }
 
     /// Notes what a write met.
@@ -292,7 +283,7 @@ impl Objects {
     /// refuses us is away as well: credentials expire in the middle of calls, and what is said meanwhile has a place here.
     pub(crate) async fn create_media(&self, path: &Path, bytes: Bytes) -> Result<Created, Error> {
         let Some(spool) = &self.backend.spool else { return self.create(path, bytes).await };
-        let failed = if spool.away().is_some() {
+        let failed = if spool.away().is_some() || spool.lacks_header(path) {
             None
         } else {
             match self.create(path, bytes.clone()).await {
@@ -301,7 +292,10 @@ impl Objects {
                     spool.set_away(Some(fault));
                     Some(error)
                 }
-                other => return other,
+                other => {
+                    spool.set_taken();
+                    return other;
+                }
             }
         };
         if spool.put(path, bytes).await? {
@@ -309,81 +303,6 @@ impl Objects {
         }
         let full = || Error::Storage { fault: StorageFault::Full, message: "the spool is full".into() };
         Err(failed.unwrap_or_else(full))
-    }
-
-    /// Gives the store what waits in the spool, until that is done or the store does not answer.
-    pub(crate) async fn drain(&self) -> Drained {
-        let mut drained = Drained::default();
-        let Some(spool) = &self.backend.spool else { return drained };
-        let (mut after, mut answers) = (None, true);
-        while answers {
-            // One finds out whether the store answers again.
-            let most = if spool.away().is_some() { 1 } else { GIVEN_AT_ONCE };
-            let batch = spool.batch(after.as_ref(), most, GIVEN_BYTES_AT_ONCE);
-            let Some(last) = batch.last() else { break };
-            let mut proved = false;
-            for given in join_all(batch.iter().map(|path| self.give(spool, path))).await {
-                match given {
-                    Given::Moved => (drained.moved, proved) = (drained.moved + 1, true),
-                    Given::Kept => proved = true,
-                    Given::Unread => {}
-                    Given::Away(fault) => {
-                        spool.set_away(Some(fault));
-                        answers = false;
-                    }
-                }
-            }
-            // What comes now need not wait for all that waits. But no fragment may be there before its header is.
-            if answers && proved && !spool::is_header(last) {
-                self.answers(spool);
-            }
-            after = Some(last.clone());
-        }
-        drained.left = spool.fill().0;
-        if answers {
-            self.answers(spool);
-        }
-        drained
-    }
-
-    fn answers(&self, spool: &spool::Spool) {
-        if spool.away().is_some() {
-            spool.set_away(None);
-            tracing::info!(waiting = spool.fill().0, "the object store answers again");
-        }
-    }
-
-    /// Gives the store one object of the spool.
-    async fn give(&self, spool: &spool::Spool, path: &Path) -> Given {
-        let bytes = match spool.get(path).await {
-            Ok(bytes) => bytes,
-            // Deleted meanwhile.
-            Err(_) if !spool.holds(path) => return Given::Unread,
-            Err(error) => {
-                tracing::error!(%error, %path, "a spooled object cannot be read: it stays until the next start");
-                spool.conflict(path);
-                return Given::Unread;
-            }
-        };
-        match self.create(path, bytes).await {
-            // The name of a header is made from its bytes and the stream's key: what is there was sealed from the same.
-            Ok(created) if created == Created::Yes || spool::is_header(path) => {
-                let removed = spool.remove(path).await;
-                removed
-                    .inspect_err(|error| tracing::warn!(%error, %path, "a spooled object cannot be removed"))
-                    .map_or(Given::Kept, |()| Given::Moved)
-            }
-            Ok(_) => {
-                tracing::error!(%path, "the store has other bytes at the place of a spooled object: kept here");
-                spool.conflict(path);
-                Given::Kept
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the spool cannot be emptied");
-                let Error::Storage { fault, .. } = error else { return Given::Kept };
-                Given::Away(fault)
-            }
-        }
     }
 
     /// Writes what must not be there yet. What is there with the same bytes was written by an attempt whose answer got lost.

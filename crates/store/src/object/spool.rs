@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::path::Path as Folder;
+use std::path::{Path as Folder, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -15,6 +15,13 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use super::{Listed, local};
 use crate::error::{Error, StorageFault};
 
+/// Refused so often, while others were taken, an object is set aside: somebody should look at it.
+const SET_ASIDE: u32 = 3;
+/// Drains between two attempts with it, at most: five minutes.
+const MAX_PAUSE: u64 = 150;
+/// The file that names what is set aside, a path a line.
+const SET_ASIDE_FILE: &str = "set-aside";
+
 /// What is in it.
 #[derive(Debug, Default)]
 struct Held {
@@ -24,6 +31,47 @@ struct Held {
     away: Option<StorageFault>,
     /// The store has other bytes there: only somebody can say which are right.
     conflicts: BTreeSet<Place>,
+    /// What the store refuses while it takes others.
+    refused: BTreeMap<Place, Refusal>,
+    /// The store has taken something that did not wait here, since this was emptied last.
+    taken: bool,
+    /// Times that this was emptied.
+    drains: u64,
+    /// Where the last probes of a store that is away have ended.
+    probed: Option<Path>,
+    /// Who is set aside is not as in the file.
+    unsaved: bool,
+}
+
+/// How often an object was refused, and the drain with which it is tried again.
+#[derive(Debug, Clone, Copy, Default)]
+struct Refusal {
+    times: u32,
+    next: u64,
+}
+
+impl Refusal {
+    fn is_set_aside(&self) -> bool {
+        self.times >= SET_ASIDE
+    }
+}
+
+impl Held {
+    /// Whether it is to be given now.
+    fn is_due(&self, at: &Place) -> bool {
+        let refused = self.refused.get(at).is_some_and(|refusal| refusal.next > self.drains);
+        !refused && !self.conflicts.contains(at) && !self.lacks_header(&at.1)
+    }
+
+    /// The store must not have a fragment whose header it has not.
+    fn lacks_header(&self, path: &Path) -> bool {
+        header_of(path).is_some_and(|header| self.sizes.contains_key(&(false, header)))
+    }
+
+    fn forget_refusal(&mut self, at: &Place) {
+        let refusal = self.refused.remove(at);
+        self.unsaved |= refusal.is_some_and(|refusal| refusal.is_set_aside());
+    }
 }
 
 /// Headers go first, so that the store never has a fragment whose header is missing; then as paths sort, which is in time.
@@ -37,7 +85,15 @@ pub(super) fn is_header(path: &Path) -> bool {
     path.as_ref().contains("/hdr/")
 }
 
+/// The path of a fragment's header, which its own names.
+fn header_of(path: &Path) -> Option<Path> {
+    let (stream, rest) = path.as_ref().split_once("/f/")?;
+    let id = rest.split('.').nth(3)?;
+    Some(Path::from(format!("{stream}/hdr/{id}")))
+}
+
 pub(super) struct Spool {
+    root: PathBuf,
     files: LocalFileSystem,
     max_bytes: u64,
     held: Mutex<Held>,
@@ -50,7 +106,7 @@ impl Spool {
     pub(super) fn open(root: &Folder, max_bytes: u64) -> Result<Self, Error> {
         let lock = local::Lock::take(root)?;
         local::remove_staging(root)?;
-        Ok(Self { files: local::open(root)?, max_bytes, held: Mutex::default(), _lock: Some(lock) })
+        Ok(Self { max_bytes, _lock: Some(lock), ..Self::new(root)? })
     }
 
     /// To look at only; `None`: there is none.
@@ -58,7 +114,12 @@ impl Spool {
         if !root.exists() {
             return Ok(None);
         }
-        Ok(Some(Self { files: local::open(root)?, max_bytes: 0, held: Mutex::default(), _lock: None }))
+        Self::new(root).map(Some)
+    }
+
+    fn new(root: &Folder) -> Result<Self, Error> {
+        let files = local::open(root)?;
+        Ok(Self { root: root.to_owned(), files, max_bytes: 0, held: Mutex::default(), _lock: None })
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -68,14 +129,101 @@ impl Spool {
     /// Learns what is in the folder.
     pub(super) async fn load(&self) -> Result<(), Error> {
         let all: Vec<_> = self.files.list(None).try_collect().await?;
+        let aside = self.load_set_aside().await;
         let mut held = self.held();
         // The lock lies beside the objects.
         for meta in all.into_iter().filter(|meta| meta.location.as_ref().starts_with("v1/")) {
             held.bytes += meta.size;
             held.sizes.insert(place(&meta.location), meta.size);
         }
+        for at in aside.iter().map(place).filter(|at| held.sizes.contains_key(at)).collect::<Vec<_>>() {
+            held.refused.insert(at, Refusal { times: SET_ASIDE, next: 0 });
+        }
         held.away = (!held.sizes.is_empty()).then_some(StorageFault::Unavailable);
         Ok(())
+    }
+
+    /// What an earlier process has set aside; what cannot be read is found out anew.
+    async fn load_set_aside(&self) -> Vec<Path> {
+        let read = tokio::fs::read_to_string(self.root.join(SET_ASIDE_FILE)).await;
+        read.unwrap_or_default().lines().filter_map(|line| Path::parse(line).ok()).collect()
+    }
+
+    /// Writes down what is set aside, where that has changed: for `antiphon store check`, and the next start.
+    pub(super) async fn save_set_aside(&self) {
+        let paths = {
+            let mut held = self.held();
+            if !std::mem::take(&mut held.unsaved) {
+                return;
+            }
+            set_aside(&held)
+        };
+        let lines: String = paths.iter().flat_map(|path| [path.as_ref(), "\n"]).collect();
+        let (file, staged) = (self.root.join(SET_ASIDE_FILE), self.root.join("set-aside.new"));
+        let written = async {
+            tokio::fs::write(&staged, lines).await?;
+            tokio::fs::rename(&staged, &file).await
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(%error, "what is set aside in the spool cannot be written down");
+            self.held().unsaved = true;
+        }
+    }
+
+    /// What the store has refused too often.
+    pub(super) fn set_aside(&self) -> Vec<Path> {
+        set_aside(&self.held())
+    }
+
+    /// The store has taken something without this.
+    pub(super) fn set_taken(&self) {
+        self.held().taken = true;
+    }
+
+    /// Whether it has since this was asked last.
+    pub(super) fn take_taken(&self) -> bool {
+        std::mem::take(&mut self.held().taken)
+    }
+
+    /// Another attempt to empty this.
+    pub(super) fn begin_drain(&self) {
+        self.held().drains += 1;
+    }
+
+    /// What finds out whether a store that is away answers again: others than the last time, as far as there are.
+    pub(super) fn probes(&self, most: usize) -> Vec<Path> {
+        let after = self.held().probed.clone();
+        let batch = self.batch(after.as_ref(), most, u64::MAX);
+        let batch = if batch.is_empty() { self.batch(None, most, u64::MAX) } else { batch };
+        self.held().probed = batch.last().cloned();
+        batch
+    }
+
+    /// The store refuses this one, and takes others: it is tried again later and later.
+    pub(super) fn refuse(&self, path: &Path) {
+        let mut held = self.held();
+        let (at, drains) = (place(path), held.drains);
+        if !held.sizes.contains_key(&at) {
+            return;
+        }
+        let refusal = held.refused.entry(at).or_default();
+        refusal.times = refusal.times.saturating_add(1);
+        let pause = 1u64.checked_shl(refusal.times - 1).unwrap_or(MAX_PAUSE).min(MAX_PAUSE);
+        refusal.next = drains + 1 + pause;
+        if refusal.times == SET_ASIDE {
+            held.unsaved = true;
+            tracing::error!(%path, "the object store refuses a spooled object again and again: it is set aside");
+        }
+    }
+
+    /// It was refused while others were taken.
+    pub(super) fn is_refused(&self, path: &Path) -> bool {
+        self.held().refused.contains_key(&place(path))
+    }
+
+    /// A fragment's header waits here, so the fragment has to.
+    pub(super) fn lacks_header(&self, path: &Path) -> bool {
+        self.held().lacks_header(path)
     }
 
     pub(super) fn away(&self) -> Option<StorageFault> {
@@ -138,6 +286,7 @@ impl Spool {
             let mut held = self.held();
             let size = held.sizes.remove(&place(path));
             held.bytes -= size.unwrap_or_default();
+            held.forget_refusal(&place(path));
             size
         };
         match self.files.delete(path).await {
@@ -156,7 +305,7 @@ impl Spool {
         let from = after.map_or(Bound::Unbounded, |path| Bound::Excluded(place(path)));
         let held = self.held();
         let rest = held.sizes.range((from, Bound::Unbounded));
-        let mut rest = rest.filter(|(at, _)| !held.conflicts.contains(at)).peekable();
+        let mut rest = rest.filter(|(at, _)| held.is_due(at)).peekable();
         let kind = rest.peek().map(|(at, _)| at.0);
         let mut taken = 0;
         rest.take_while(|(at, _)| Some(at.0) == kind)
@@ -180,4 +329,9 @@ impl Spool {
         let below = held.sizes.iter().filter(|((_, path), _)| path.prefix_matches(prefix));
         below.map(|((_, path), size)| Listed { path: path.clone(), size: *size }).collect()
     }
+}
+
+fn set_aside(held: &Held) -> Vec<Path> {
+    let refused = held.refused.iter().filter(|(_, refusal)| refusal.is_set_aside());
+    refused.map(|((_, path), _)| path.clone()).collect()
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -37,6 +37,8 @@ pub(crate) struct Faulty {
     pub(crate) refusing: Arc<AtomicBool>,
     /// Loses the answer of the next write.
     pub(crate) lost: Arc<AtomicBool>,
+    /// Refuses to write whatever has one of these in its path.
+    pub(crate) refused: Arc<Mutex<Vec<String>>>,
 }
 
 impl fmt::Display for Faulty {
@@ -63,6 +65,7 @@ impl Faulty {
             away: Arc::default(),
             refusing: Arc::default(),
             lost: Arc::default(),
+            refused: Arc::default(),
         }
     }
 
@@ -84,7 +87,8 @@ impl ObjectStore for Faulty {
         if self.full.load(Ordering::SeqCst) {
             return Err(io(std::io::ErrorKind::StorageFull));
         }
-        if self.refusing.load(Ordering::SeqCst) {
+        let refused = self.refused.lock().unwrap().iter().any(|part| location.as_ref().contains(part));
+        if refused || self.refusing.load(Ordering::SeqCst) {
             let (path, source) = (location.to_string(), "expired".into());
             return Err(Error::PermissionDenied { path, source });
         }

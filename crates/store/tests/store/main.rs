@@ -14,4 +14,5 @@ mod repack;
 mod rewrap;
 mod rig;
 mod secrecy;
+mod set_aside;
 mod spool;
