@@ -52,9 +52,11 @@ BUSY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</
 
 class Line:
     """Carries requests to the bucket. `mode`: `good`; `bad`, in which one of three is cut before or after it arrived, late, answered with 503,
-    or its answer is cut short; `dark`, in which nothing is ever answered; `denied`, in which all is answered with 403."""
+    or its answer is cut short; `dark`, in which nothing is ever answered; `denied`, in which all is answered with 403. Whatever the mode,
+    an object whose key ends with `refused` is not written: 403."""
 
     def __init__(self, upstream: str, seed: int):
+        self.refused: str | None = None
         self.mode, self.met = "good", dict.fromkeys(("before", "after", "late", "busy", "short", "dark", "denied"), 0)
         self.random, self.lock = random.Random(seed), threading.Lock()
         self.upstream = urllib.parse.urlsplit(upstream).netloc
@@ -89,6 +91,8 @@ class Line:
     def relay(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         kind = self.fault()
+        if kind == "good" and handler.command == "PUT" and self.refused and handler.path.endswith(self.refused):
+            kind = "denied"
         if kind == "dark":
             # Who asked hears nothing; the connection stays as it is until they give up.
             handler.connection.settimeout(60)

@@ -1,8 +1,8 @@
 """Streams in a bucket: `kvs_bucket.py BINARY plain|faults`, with a server whose `[s3]` names moto's.
 
 `plain`: made, written, read, read again after a restart; two servers on one bucket do not overwrite each other's records; scrubbed; deleted.
-`faults`: a bad line between server and bucket, while a producer goes on; then nothing is answered, then everything is refused, then the server is
-killed in the dark: all that was PERSISTED comes back byte for byte, at the end from the bucket alone. Prints `{"event": "done", ...}`.
+`faults`: a bad line between server and bucket, while a producer goes on; then nothing is answered, then everything is refused, then one object is, then the
+server is killed in the dark: all that was PERSISTED comes back byte for byte, at the end from the bucket alone. Prints `{"event": "done", ...}`.
 """
 
 import json
@@ -171,6 +171,30 @@ def bad_line(server: Server, line: Line, first: int) -> Producing:
     return producing
 
 
+def one_refused(binary: str, data: str, server: Server, line: Line, variables: dict[str, str], first: int) -> Producing:
+    """The bucket refuses one object for good: all others go there, it is said which, and nothing of it is lost."""
+    producing = Producing(server.rig, first)
+    producing.goes_on()
+    line.mode = "dark"
+    until("the spool is used", lambda: metric(server, "away") == 1 and metric(server, "spooled") > 5)
+    line.refused = sorted(path.name for path in (Path(data) / "spool").glob("v1/*/*/f/*/*") if "#" not in path.name)[1]
+    line.mode = "good"
+    until("all but one are in the bucket", lambda: metric(server, "away") == 0 and metric(server, "spooled") == 1)
+    producing.goes_on()
+    until("it is set aside", lambda: metric(server, "set_aside") == 1)
+    assert metric(server, "away") == 0 and metric(server, "spooled") == 1
+    env = {f"ANTIPHON_{k}": v for k, v in {"STORE_ENABLED": "true", **variables}.items()}
+    looked = subprocess.run([binary, "store", "check", "--data", data], capture_output=True, text=True, env=env)
+    assert looked.returncode != 0 and line.refused in looked.stdout + looked.stderr, looked
+    check(server.rig, producing.promised.copy())
+    line.refused = None
+    until("it is in the bucket, too", lambda: metric(server, "spooled") == 0 and metric(server, "set_aside") == 0)
+    producing.join()
+    assert producing.errors == [] and list(producing.promised.values()) == producing.sent, producing.errors
+    step("one object that was refused for good, and then not")
+    return producing
+
+
 def faults(binary: str, bucket: Bucket, data: str, other_data: str) -> dict:
     line = Line(bucket.url, seed=7)
     # Two seconds instead of a minute, after which a bucket that does not answer counts as away.
@@ -181,6 +205,8 @@ def faults(binary: str, bucket: Bucket, data: str, other_data: str) -> dict:
     producing = bad_line(server, line, first)
     promised = dict(producing.promised)
     check(server.rig, promised)
+    producing = one_refused(binary, data, server, line, variables, producing.next)
+    promised.update(producing.promised)
     again = Producing(server.rig, producing.next)
     again.goes_on()
     line.mode = "dark"

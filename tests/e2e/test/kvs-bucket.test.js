@@ -18,8 +18,8 @@ test("streams live in a bucket, and two servers do not overwrite each other's re
   await run("plain", 50_000);
 });
 
-test("nothing acknowledged is lost while the bucket is away, refuses, or answers badly", { timeout: 200_000 }, async t => {
-  const { persisted, met } = await run("faults", 190_000);
+test("nothing acknowledged is lost while the bucket is away, refuses, or answers badly", { timeout: 260_000 }, async t => {
+  const { persisted, met } = await run("faults", 250_000);
   assert.ok(persisted > 50, `${persisted} fragments were promised`);
   t.diagnostic(`${persisted} fragments; faults ${JSON.stringify(met)}`);
 });

@@ -51,7 +51,7 @@ pub(super) struct Arrived {
     pub(super) cluster: u16,
 }
 
-/// What one message has told; the same one takes one message after the other, and keeps its room.
+/// What one message has told.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     /// By time of arrival.
@@ -60,20 +60,6 @@ pub(super) struct Report {
     pub(super) missing: i64,
     /// What they were; and what a message told of that was lost itself, which may have come.
     pub(super) lost: Vec<(u8, u16, bool)>,
-}
-
-impl Report {
-    fn clear(&mut self) {
-        self.arrived.clear();
-        self.missing = 0;
-        self.lost.clear();
-    }
-
-    /// Gives back what a message of many packets took.
-    pub(super) fn trim(&mut self) {
-        self.arrived.shrink_to(SPARE);
-        self.lost.shrink_to(0);
-    }
 }
 
 /// Packets in the order of their transport sequence numbers.
@@ -111,16 +97,16 @@ impl History {
         }
     }
 
-    /// Takes a message into `report`, which is emptied first. Numbers that were never given, or are forgotten, or were
-    /// answered before do not count.
-    pub(super) fn take(&mut self, feedback: &Feedback<'_>, report: &mut Report) {
+    /// Takes a message. Numbers that were never given, or are forgotten, or were answered before do not count.
+    pub(super) fn take(&mut self, feedback: &Feedback<'_>) -> Report {
         let base_us = self.unwrap(feedback.reference) * REFERENCE_UNIT_US;
-        report.clear();
-        self.take_gap(feedback, report);
+        let most = usize::from(feedback.count).min(self.packets.len());
+        let mut report = Report { arrived: Vec::with_capacity(most), ..Report::default() };
+        self.take_gap(feedback, &mut report);
         for status in feedback.statuses() {
             let Some(packet) = self.get_mut(status.seq) else { continue };
             match (packet.state, status.arrival_us) {
-                (State::Sent, None) => packet.miss(report),
+                (State::Sent, None) => packet.miss(&mut report),
                 (State::Sent | State::Missing, Some(arrival_us)) => {
                     report.missing -= i64::from(packet.state == State::Missing);
                     packet.state = State::Arrived;
@@ -135,6 +121,7 @@ impl History {
             }
         }
         report.arrived.sort_by_key(|a| a.arrival_us);
+        report
     }
 
     /// A receiver may begin each message with the first packet that came and end it with the last one (str0m does): then
@@ -197,9 +184,7 @@ mod tests {
     }
 
     fn take(history: &mut History, body: &[u8]) -> Report {
-        let mut report = Report { missing: 7, ..Report::default() };
-        history.take(&Feedback::parse(body).unwrap(), &mut report);
-        report
+        history.take(&Feedback::parse(body).unwrap())
     }
 
     #[test]

@@ -24,7 +24,7 @@ use acked::Acked;
 use alr::Alr;
 use arrival::Groups;
 pub(crate) use history::Name;
-use history::{Arrived, History, Report};
+use history::{Arrived, History};
 use loss::Loss;
 use probe::{Probes, Situation};
 use queue::Queue;
@@ -103,8 +103,8 @@ pub(crate) struct Estimator {
     left: Left,
     /// What the last probe has measured, and when.
     measured: Option<(u64, f64)>,
-    /// What the last message has told.
-    report: Report,
+    /// Packets told missing.
+    lost: Vec<(u8, u16, bool)>,
     /// There is something to send for a probe.
     can_probe: bool,
 }
@@ -145,7 +145,6 @@ impl Estimator {
     /// Gives back memory. To be called now and then.
     pub(crate) fn trim(&mut self) {
         self.history.trim();
-        self.report.trim();
     }
 
     /// The transport sequence number of the packet that is being written.
@@ -223,7 +222,7 @@ impl Estimator {
 
     /// Packets that the last message told missing: line, sequence number, whether it was sent again.
     pub(crate) fn take_lost(&mut self) -> Vec<(u8, u16, bool)> {
-        std::mem::take(&mut self.report.lost)
+        std::mem::take(&mut self.lost)
     }
 
     /// Share of the packets lost lately, 0 to 1.
@@ -293,13 +292,8 @@ impl Estimator {
 
     /// Takes a message of the peer.
     pub(crate) fn feedback(&mut self, now_us: u64, feedback: &Feedback<'_>) {
-        let mut report = std::mem::take(&mut self.report);
-        self.history.take(feedback, &mut report);
-        self.take(now_us, &report);
-        self.report = report;
-    }
-
-    fn take(&mut self, now_us: u64, report: &Report) {
+        let mut report = self.history.take(feedback);
+        self.lost = std::mem::take(&mut report.lost);
         self.unanswered = 0;
         let silent = self.heard_us.replace(now_us).is_some_and(|at| now_us.saturating_sub(at) > TIMEOUT_US);
         if silent {
