@@ -205,6 +205,17 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
         bytes.contains(&store.max_fragment_bytes),
         "store.max_fragment_bytes: 65536 to {MAX_FRAGMENT_BYTES}"
     );
+    let fragment_ms = store.max_fragment_ms;
+    ensure!(
+        fragment_ms == 0 || fragment_ms >= MIN_FRAGMENT_MS,
+        "store.max_fragment_ms: 0, or at least {MIN_FRAGMENT_MS}"
+    );
+    ensure!(store.memory_bytes >= MIN_MEMORY_BYTES, "store.memory_bytes: at least {MIN_MEMORY_BYTES}");
+    let (spool_bytes, one) = (config.s3.spool_bytes, store.max_fragment_bytes as u64);
+    ensure!(
+        spool_bytes == 0 || spool_bytes >= one,
+        "s3.spool_bytes: 0, or at least store.max_fragment_bytes ({one})"
+    );
     ensure!(store.idle_close_ms <= MAX_SECONDS * 1000, "store.idle_close_ms: at most {}", MAX_SECONDS * 1000);
     let minutes = store.max_connection_minutes;
     ensure!(minutes <= MAX_SECONDS / 60, "store.max_connection_minutes: at most {}", MAX_SECONDS / 60);
@@ -266,6 +277,10 @@ fn check_kvs_keys(kvs: &Kvs) -> anyhow::Result<()> {
 const MAX_PER_STREAM: usize = 10_000;
 /// A fragment is in memory while it arrives, and an object of its size names it in 32 bits.
 const MAX_FRAGMENT_BYTES: usize = 1 << 30;
+/// Fragments of our own, with pictures, last up to 4.1 s.
+const MIN_FRAGMENT_MS: u64 = 5_000;
+/// Half a minute of a voice: with less, live readers would miss what they were just told of.
+const MIN_MEMORY_BYTES: u64 = 1 << 20;
 /// A year: what is longer is a mistake, and would overflow some clock.
 const MAX_SECONDS: u64 = 366 * 86_400;
 /// Two of the journal's files: with less it would give up what it has just taken.
@@ -337,6 +352,9 @@ mod tests {
             ("[store]\naccount = '../x'", "store.account"),
             ("[store]\njournal = 'maybe'", "journal"),
             ("[store]\njournal_bytes = 1000", "store.journal_bytes"),
+            ("[store]\nmax_fragment_ms = 4096", "store.max_fragment_ms"),
+            ("[store]\nmemory_bytes = 1000", "store.memory_bytes"),
+            ("[s3]\nspool_bytes = 1000000", "s3.spool_bytes"),
             ("[kvs]\naccess_key_id = 'a'", "kvs"),
             ("[store]\nmax_producers = 0", "store.max_producers"),
             ("[store]\nmax_fragment_bytes = 1", "store.max_fragment_bytes"),
