@@ -20,7 +20,7 @@ struct Header {
     shown: bool,
     resilient: bool,
     width: u32,
-    /// The one that says whether the frame is shown. Behind it is one more; then the rest, other than in a key frame with `intra_only` where it is not.
+    /// `show_frame`. Behind it is `error_resilient_mode`, then, in a frame that is neither shown nor key, `intra_only`.
     shown_at: usize,
     /// Behind `header_size_in_bytes`.
     end: usize,
@@ -36,9 +36,13 @@ pub(super) struct Superframes {
 impl Superframes {
     /// The next picture, its layers' frames from the lowest on, as one access unit.
     pub(super) fn join(&mut self, frames: &[Vec<u8>]) -> Vec<u8> {
-        let headers: Vec<Option<Header>> = frames.iter().map(|frame| self.read(frame)).collect();
         // A layer that has an index of its own stays as it is: nothing says how one would be inside another.
-        if !(2..=MAX_FRAMES).contains(&frames.len()) || frames.iter().any(|frame| has_index(frame)) {
+        if frames.iter().any(|frame| has_index(frame)) {
+            self.widths = [None; 8];
+            return frames.concat();
+        }
+        let headers: Vec<Option<Header>> = frames.iter().map(|frame| self.read(frame)).collect();
+        if !(2..=MAX_FRAMES).contains(&frames.len()) {
             return frames.concat();
         }
         let hidden = hidden(frames, &headers);
@@ -46,8 +50,11 @@ impl Superframes {
     }
 
     fn read(&mut self, frame: &[u8]) -> Option<Header> {
-        let read = header(frame, &self.widths);
-        let Some((header, refreshed)) = read else {
+        // It replaces none.
+        if shows_another(frame) == Some(true) {
+            return None;
+        }
+        let Some((header, refreshed)) = header(frame, &self.widths) else {
             // Which references a frame replaces that cannot be read is not known.
             self.widths = [None; 8];
             return None;
@@ -98,18 +105,16 @@ fn hide(frame: &[u8], header: Header) -> Vec<u8> {
     out
 }
 
-/// Frames behind each other, and where each ends.
+/// Up to eight frames behind each other, and where each ends.
 fn with_index(frames: &[Vec<u8>]) -> Vec<u8> {
     let largest = frames.iter().map(Vec::len).max().unwrap_or_default();
-    let width = (1..=4).find(|bytes| largest >> (8 * bytes) == 0);
-    let Some((width, frame_count)) = width.zip(u8::try_from(frames.len()).ok()) else {
-        return frames.concat();
-    };
-    let marker = 0xc0 | (width as u8 - 1) << 3 | (frame_count - 1);
+    let width = (1..4_u8).find(|bytes| largest >> (8 * bytes) == 0).unwrap_or(4);
+    let count = u8::try_from(frames.len()).expect("eight at most");
+    let marker = 0xc0 | (width - 1) << 3 | (count - 1);
     let mut out = frames.concat();
     out.push(marker);
     for frame in frames {
-        out.extend(&frame.len().to_le_bytes()[..width]);
+        out.extend(&frame.len().to_le_bytes()[..usize::from(width)]);
     }
     out.push(marker);
     out
@@ -122,15 +127,29 @@ fn has_index(data: &[u8]) -> bool {
     data.len().checked_sub(len).is_some_and(|start| data[start] == *marker)
 }
 
-/// `uncompressed_header` (6.2), with the references that the frame replaces. `None`: it is broken, or shows another frame.
-fn header(frame: &[u8], widths: &[Option<u32>; 8]) -> Option<(Header, u32)> {
+/// `show_existing_frame`; `None`: the header is broken.
+fn shows_another(frame: &[u8]) -> Option<bool> {
     let mut b = Bits::plain(frame);
+    profile(&mut b)?;
+    b.bit()
+}
+
+/// `frame_marker` and the profile.
+fn profile(b: &mut Bits<'_>) -> Option<u32> {
     if b.bits(2)? != 2 {
         return None;
     }
     let profile = b.bits(1)? | b.bits(1)? << 1;
-    if profile == 3 && b.bit()? || b.bit()? {
-        return None; // reserved_zero; show_existing_frame
+    let reserved = profile == 3 && b.bit()?;
+    (!reserved).then_some(profile)
+}
+
+/// `uncompressed_header` (6.2), with the references that the frame replaces. `None`: it is broken, or shows another frame.
+fn header(frame: &[u8], widths: &[Option<u32>; 8]) -> Option<(Header, u32)> {
+    let mut b = Bits::plain(frame);
+    let profile = profile(&mut b)?;
+    if b.bit()? {
+        return None; // show_existing_frame
     }
     let key = !b.bit()?;
     let shown_at = b.position();

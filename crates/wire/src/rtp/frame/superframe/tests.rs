@@ -66,14 +66,18 @@ fn split(unit: &[u8]) -> Vec<Vec<u8>> {
     frames
 }
 
+fn len_16(frame: &[u8]) -> [u8; 2] {
+    u16::try_from(frame.len()).unwrap().to_le_bytes()
+}
+
 #[test]
 fn layers_become_a_superframe_of_which_the_last_is_shown() {
     let mut superframes = Superframes::default();
     let (low, high) = (key(320, &[1; 200]), inter(Some(640), true, 0b10, 1, &[2; 300]));
     let unit = superframes.join(&[low.clone(), high.clone()]);
     // Two frames, two bytes each.
-    let (low_len, high_len) = (low.len(), high.len());
-    let index = [0xc9, low_len as u8, (low_len >> 8) as u8, high_len as u8, (high_len >> 8) as u8, 0xc9];
+    let ([a, b], [c, d]) = (len_16(&low), len_16(&high));
+    let index = [0xc9, a, b, c, d, 0xc9];
     assert_eq!(unit[unit.len() - 6..], index);
     let frames = split(&unit);
     // A key frame has the same bits, but one.
@@ -106,6 +110,10 @@ fn what_cannot_be_hidden_stays_shown_and_what_needs_no_index_has_none() {
         let frames = [layer(resilient), layer(resilient)];
         assert_eq!(split(&begun().join(&frames)) == frames, kept);
     }
+    // Another one is shown: frame 3 of the references, which stay as they are.
+    let mut superframes = begun();
+    assert_eq!(superframes.join(&[vec![0b1000_1011]]), [0b1000_1011]);
+    assert_eq!(superframes.widths, [Some(320); 8]);
     let mut unknown = Superframes::default();
     let frames = [layer(true), layer(true)];
     assert_eq!(split(&unknown.join(&frames)), frames, "references that were never seen");
@@ -161,9 +169,7 @@ fn headers_of_chromium_end_where_the_compressed_ones_begin() {
             assert!(header.shown && header.resilient);
             // Behind it zeros up to the next byte (6.1.1), and the marker bit of a bool decoder, which is 0 (9.2.1).
             let ends = header.end.div_ceil(8);
-            assert!(
-                frame[ends - 1].checked_shl((header.end % 8) as u32).unwrap() == 0 || header.end % 8 == 0
-            );
+            assert!((header.end..8 * ends).all(|i| frame[i / 8] & 0x80 >> (i % 8) == 0));
             assert!(frame.get(ends).is_none_or(|next| *next < 0x80));
             let other = hide(frame, header);
             let (again, _) = super::header(&other, &widths).unwrap();
