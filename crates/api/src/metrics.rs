@@ -181,6 +181,11 @@ impl Collector for RecordCollector {
                 "Blocks of sound that the store did not take in time",
                 now.blocks_dropped,
             ),
+            (
+                "media_stream_tails_cut",
+                "Places and tracks left so soon after each other that the end of what was said there is missing",
+                now.tails_cut,
+            ),
             ("media_stream_frames", "Pictures of contacts that were handed to the store", now.frames),
             (
                 "media_stream_frames_dropped",

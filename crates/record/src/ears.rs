@@ -1,8 +1,8 @@
 //! What is heard of one contact: its own voice, and what it hears of the others. Packets and roster in, 20 ms of PCM per tick
 //! out. Its eyes go with them: they look at one camera of the same roster. No clock, no I/O.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use antiphon_base::{AudioCodec, Codec, ParticipantId, ParticipantKey, Source, TrackKey};
@@ -26,6 +26,8 @@ const MAX_OTHERS: usize = 32;
 pub(crate) const PATIENCE_US: u64 = crate::take::WAIT_US;
 /// Tracks that are gone and of which something is still to be heard: all there can be at a moment, twice.
 const MAX_LEAVING: usize = 2 * (MAX_OTHERS + 1);
+/// The same of the contact's own, as they were sent: connections that replace each other within [`PATIENCE_US`].
+const MAX_PACKETS_LEAVING: usize = 4;
 
 /// 20 ms.
 pub(crate) enum Heard {
@@ -67,7 +69,7 @@ impl Wanted {
 }
 
 impl Heard {
-    /// With what is still to be heard of another place. Both speak at a time only by accident.
+    /// With what is heard at a place to which the contact went from this one. Both speak at a time only by accident.
     pub(crate) fn and(self, rest: Self) -> Self {
         match (self, rest) {
             (Self::Pcm { from, to }, Self::Pcm { from: rest_from, to: rest_to }) => {
@@ -105,7 +107,10 @@ pub(crate) struct Ears {
     leaving: Vec<Leaving>,
     /// The contact's own, where it is wanted as it was sent.
     packets: Option<(TrackKey, Packets)>,
-    packets_leaving: Option<Packets>,
+    /// Of its connections before, the oldest first.
+    packets_leaving: VecDeque<Packets>,
+    /// Of how many that left the last was not waited for.
+    tails_cut: u64,
     eyes: Eyes,
     /// How much later than its capture its voice stands on the time axis.
     delay_us: u64,
@@ -124,7 +129,8 @@ impl Ears {
             voices: BTreeMap::new(),
             leaving: Vec::new(),
             packets: None,
-            packets_leaving: None,
+            packets_leaving: VecDeque::new(),
+            tails_cut: 0,
             eyes: Eyes::default(),
             delay_us: USUAL_DELAY_US,
             left: None,
@@ -218,13 +224,9 @@ impl Ears {
             own: own == Some(track),
             voice,
         }));
-        if self.leaving.len() > MAX_LEAVING {
-            tracing::warn!(
-                voices = self.leaving.len() - MAX_LEAVING,
-                "the last of voices that left is not waited for"
-            );
-            self.leaving.truncate(MAX_LEAVING);
-        }
+        let over = self.leaving.len().saturating_sub(MAX_LEAVING);
+        self.leaving.drain(..over);
+        self.tails_cut += over as u64;
         for (track, codec) in wanted {
             if let Entry::Vacant(entry) = self.voices.entry(track) {
                 match Voice::patient(codec, self.wanted.rate, PATIENCE_US) {
@@ -242,9 +244,11 @@ impl Ears {
         let changed = opus != self.packets.as_ref().map(|(track, _)| *track);
         if changed {
             let new = opus.map(|track| (track, Packets::new(PATIENCE_US)));
-            // Who comes again has gone before: what is leaving stays until there is something else.
-            if let Some((_, packets)) = std::mem::replace(&mut self.packets, new) {
-                self.packets_leaving = Some(packets);
+            let gone = std::mem::replace(&mut self.packets, new);
+            self.packets_leaving.extend(gone.map(|(_, packets)| packets));
+            if self.packets_leaving.len() > MAX_PACKETS_LEAVING {
+                self.packets_leaving.pop_front();
+                self.tails_cut += 1;
             }
         }
         changed
@@ -291,6 +295,11 @@ impl Ears {
         self.delay_us = place_us.saturating_sub(capture_us).min(MAX_DELAY_US);
     }
 
+    /// Of how many that left since this was asked last the end is not heard, because there were too many.
+    pub(crate) fn tails_cut(&mut self) -> u64 {
+        std::mem::take(&mut self.tails_cut)
+    }
+
     /// Whether nothing that has come is still to be heard.
     pub(crate) fn is_drained(&self) -> bool {
         self.leaving.iter().map(|leaving| &leaving.voice).chain(self.voices.values()).all(Voice::is_drained)
@@ -322,12 +331,12 @@ impl Ears {
             }
             None => packets::nothing(),
         };
-        let Some(leaving) = &mut self.packets_leaving else { return Heard::Opus(heard) };
-        let rest = leaving.tick(due_us);
-        if leaving.is_drained() {
-            self.packets_leaving = None;
-        }
-        Heard::Opus(packets::merged(heard, rest))
+        self.packets_leaving.retain(|leaving| !leaving.is_drained());
+        let leaving = self.packets_leaving.iter_mut().map(|leaving| leaving.tick(due_us));
+        Heard::Opus(match leaving.reduce(packets::merged) {
+            Some(before) => packets::merged(before, heard),
+            None => heard,
+        })
     }
 
     fn tick_voices(&mut self, due_us: u64, place_us: u64) -> Heard {

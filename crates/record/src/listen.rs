@@ -50,12 +50,6 @@ impl Here {
         tokio::time::timeout(ROSTER_TIMEOUT, entering).await.map_err(|_| gone())?
     }
 
-    /// Leaves, with what was heard; packets that wait are taken first.
-    pub(crate) fn into_ears(mut self) -> Ears {
-        self.take();
-        self.ears
-    }
-
     /// The place itself, to wait on.
     pub(crate) fn place(&self) -> &Place {
         &self.place
@@ -82,6 +76,13 @@ impl Here {
         for _ in 0..BATCH {
             let Ok(packet) = self.place.media.try_recv() else { return };
             self.packet(&packet);
+        }
+    }
+
+    /// Takes all packets that wait now.
+    pub(crate) fn take_all(&mut self) {
+        for _ in 0..self.place.media.len().div_ceil(BATCH) {
+            self.take();
         }
     }
 

@@ -34,15 +34,20 @@ pub(crate) fn nothing() -> Vec<Placed> {
     vec![(0, Arc::from(SILENCE))]
 }
 
-/// Those of two tracks in the same 20 ms; silence only where neither has anything.
+/// Those of two tracks in the same 20 ms, the former first where they begin together; silence only where neither has anything.
 pub(crate) fn merged(mut packets: Vec<Placed>, rest: Vec<Placed>) -> Vec<Placed> {
-    if rest.iter().all(is_silence) {
+    if is_nothing(&packets) && is_nothing(&rest) {
         return packets;
     }
+    packets.extend(rest);
     packets.retain(|placed| !is_silence(placed));
-    packets.extend(rest.into_iter().filter(|placed| !is_silence(placed)));
     packets.sort_by_key(|(at_ms, _)| *at_ms);
     packets
+}
+
+/// Nothing is heard. Where there is no packet at all, a longer one from before still is.
+fn is_nothing(packets: &[Placed]) -> bool {
+    !packets.is_empty() && packets.iter().all(is_silence)
 }
 
 fn is_silence((_, packet): &Placed) -> bool {
@@ -65,7 +70,7 @@ impl Packets {
 
     /// Nothing that has come is still to be placed.
     pub(crate) fn is_drained(&self) -> bool {
-        self.buffer.is_empty()
+        self.buffer.is_empty() && self.carry == 0
     }
 
     /// A packet came.
@@ -114,6 +119,20 @@ impl Packets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_tracks_the_former_comes_first_and_silence_only_where_neither_has_anything() {
+        let placed = |of: &[(u64, u8)]| -> Vec<Placed> {
+            of.iter().map(|(at_ms, byte)| (*at_ms, Arc::from([*byte]))).collect()
+        };
+        let long = Vec::new;
+        assert_eq!(merged(nothing(), nothing()), nothing());
+        assert_eq!(merged(placed(&[(0, 1)]), nothing()), placed(&[(0, 1)]));
+        assert_eq!(merged(nothing(), placed(&[(5, 2)])), placed(&[(5, 2)]));
+        assert_eq!((merged(long(), nothing()), merged(nothing(), long())), (long(), long()));
+        let both = merged(placed(&[(0, 1), (10, 3)]), placed(&[(0, 2), (10, 4)]));
+        assert_eq!(both, placed(&[(0, 1), (0, 2), (10, 3), (10, 4)]));
+    }
 
     #[test]
     fn silence_is_a_packet_of_20_ms() {

@@ -1,5 +1,6 @@
 //! The recorder of a node: its contacts, what is streamed of them, and what can be asked of that.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -46,6 +47,8 @@ pub struct Metrics {
     pub failed: u64,
     /// Blocks of sound that were dropped because the store did not keep up.
     pub blocks_dropped: u64,
+    /// Places and tracks that were left so soon after each other that the end of what was said there is missing.
+    pub tails_cut: u64,
     /// Pictures of contacts that were handed to the store.
     pub frames: u64,
     /// Pictures that were dropped because the store, or the sound, did not keep up.
@@ -67,6 +70,7 @@ impl Metrics {
 struct Counters {
     refused_at_limit: AtomicU64,
     failed: AtomicU64,
+    tails_cut: Arc<AtomicU64>,
     written: crate::feed::Counters,
 }
 
@@ -325,6 +329,7 @@ impl Recorder {
             refused_at_limit: counters.refused_at_limit.load(Ordering::Relaxed),
             failed: counters.failed.load(Ordering::Relaxed),
             blocks_dropped: counters.written.blocks_dropped.load(Ordering::Relaxed),
+            tails_cut: counters.tails_cut.load(Ordering::Relaxed),
             frames: counters.written.frames.load(Ordering::Relaxed),
             frames_dropped: counters.written.frames_dropped.load(Ordering::Relaxed),
             events_dropped: self.0.teller.dropped(),
@@ -405,7 +410,8 @@ impl Inner {
             wanted,
             place: place.clone(),
             here: Some(here),
-            there: None,
+            there: VecDeque::new(),
+            tails_cut: self.counters.tails_cut.clone(),
             writer,
             commands: receiver,
             start,

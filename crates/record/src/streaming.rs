@@ -1,6 +1,8 @@
 //! A contact being streamed: 20 ms of it each 20 ms, on an absolute schedule, wherever it is, until it is stopped or has ended.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use antiphon_base::{ParticipantId, RoomName};
@@ -29,6 +31,8 @@ const TAIL: Duration = Duration::from_millis(160);
 const RETRY: Duration = Duration::from_secs(1);
 /// Frames made up for in one go after a stall; the rest follows in the next rounds, packets between them.
 const MAX_TICKS_AT_ONCE: u32 = 50;
+/// Places the contact has left, and of which something is still to be heard: one who is moved every 100 ms leaves as many behind.
+const MAX_THERE: usize = 4;
 /// Commands waiting for a contact's task, which answers within a tick.
 pub(crate) const COMMANDS: usize = 16;
 
@@ -54,8 +58,10 @@ pub(crate) struct Streaming {
     pub(crate) wanted: Wanted,
     pub(crate) place: Where,
     pub(crate) here: Option<Here>,
-    /// Of the place before: what came there is heard to its end.
-    pub(crate) there: Option<Ears>,
+    /// Of the places before, the oldest first: what came there is heard to its end.
+    pub(crate) there: VecDeque<Ears>,
+    /// Counts those that were not.
+    pub(crate) tails_cut: Arc<AtomicU64>,
     pub(crate) writer: Writer,
     pub(crate) commands: async_channel::Receiver<Command>,
     pub(crate) start: Instant,
@@ -111,7 +117,7 @@ impl Streaming {
                     Ok(Command::Moved(place)) => self.moved(place, &mut state).await,
                     Ok(Command::Stop) | Err(_) => self.end(&mut state, Instant::now()),
                 },
-                happening = happening => self.happened(happening),
+                happening = happening => self.happened(happening, &mut state),
             }
             self.see(&mut state);
             self.look(&mut state).await;
@@ -155,18 +161,7 @@ impl Streaming {
                 return;
             }
             let due_us = self.clock.us(state.due);
-            let mut heard = match &mut self.here {
-                Some(here) => {
-                    here.take();
-                    here.ears.tick(due_us)
-                }
-                None => self.wanted.nothing(),
-            };
-            self.there.take_if(|ears| ears.is_drained());
-            if let Some(ears) = &mut self.there {
-                heard = heard.and(ears.tick(due_us));
-            }
-            let blocks = match heard {
+            let blocks = match self.hear(due_us) {
                 Heard::Pcm { from, to } => state.blocks.push(&[&from, &to]),
                 Heard::Opus(packets) => {
                     let tick_ms = self.start_ms + state.ticks * TICK_MS;
@@ -185,7 +180,25 @@ impl Streaming {
         }
     }
 
-    fn happened(&mut self, happening: Happening) {
+    /// The 20 ms that are due, of wherever something is to be heard; what came first stands first.
+    fn hear(&mut self, due_us: u64) -> Heard {
+        let here = match &mut self.here {
+            Some(here) => {
+                here.take();
+                self.tails_cut.fetch_add(here.ears.tails_cut(), Ordering::Relaxed);
+                here.ears.tick(due_us)
+            }
+            None => self.wanted.nothing(),
+        };
+        self.there.retain(|ears| !ears.is_drained());
+        let there = self.there.iter_mut().map(|ears| ears.tick(due_us)).reduce(Heard::and);
+        match there {
+            Some(there) => there.and(here),
+            None => here,
+        }
+    }
+
+    fn happened(&mut self, happening: Happening, state: &mut State) {
         let Some(here) = &mut self.here else { return };
         match happening {
             Happening::Event(event) => {
@@ -197,14 +210,20 @@ impl Streaming {
                 here.packet(&packet);
                 here.take();
             }
-            Happening::End => self.part(),
+            Happening::End => self.part(state),
         }
     }
 
     /// Is not there any more. What came there is heard all the same.
-    fn part(&mut self) {
-        if let Some(here) = self.here.take() {
-            self.there = Some(here.into_ears());
+    fn part(&mut self, state: &mut State) {
+        if let Some(here) = &mut self.here {
+            here.take_all();
+            self.see(state);
+        }
+        self.there.extend(self.here.take().map(|here| here.ears));
+        if self.there.len() > MAX_THERE {
+            self.there.pop_front();
+            self.tails_cut.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -234,7 +253,7 @@ impl Streaming {
         let same = self.place == place && self.here.is_some();
         self.place = place;
         if !same {
-            self.part();
+            self.part(state);
             self.enter(state).await;
         }
     }

@@ -78,6 +78,11 @@ impl<'a> Bits<'a> {
         Self { rbsp: false, ..Self::rbsp(bytes) }
     }
 
+    /// Bits before the next one.
+    pub(crate) fn position(&self) -> usize {
+        self.byte * 8 + usize::from(self.bit)
+    }
+
     pub(crate) fn bit(&mut self) -> Option<bool> {
         if self.rbsp && self.bit == 0 && self.zeros >= 2 && self.bytes.get(self.byte) == Some(&3) {
             self.byte += 1;

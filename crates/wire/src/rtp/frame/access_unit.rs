@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use antiphon_base::VideoCodec;
 
+use super::superframe::Superframes;
 use crate::rtp::h264::{Unit, nal};
 use crate::rtp::{Packet, av1, vp8, vp9};
 
@@ -15,9 +16,16 @@ const MAX_ACCESS_UNIT: usize = 16 * 1024 * 1024;
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
+/// What is known of a stream from its access units before.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    sets: ParameterSets,
+    superframes: Superframes,
+}
+
 /// The last SPS and PPS of an H.264 stream, for senders that send them once only.
 #[derive(Debug, Default)]
-pub(super) struct ParameterSets {
+struct ParameterSets {
     sps: Vec<u8>,
     pps: Vec<u8>,
 }
@@ -27,7 +35,7 @@ pub(super) fn join(
     codec: VideoCodec,
     packets: &[Arc<Packet>],
     key: bool,
-    sets: &mut ParameterSets,
+    known: &mut Known,
 ) -> Option<Vec<u8>> {
     let total: usize = packets.iter().map(|p| p.payload.len()).sum();
     if total > MAX_ACCESS_UNIT {
@@ -42,17 +50,28 @@ pub(super) fn join(
             }
         }
         VideoCodec::Vp9 => {
-            for payload in payloads {
-                out.extend_from_slice(vp9::Descriptor::parse(payload).ok()?.1);
-            }
+            out = known.superframes.join(&vp9_frames(payloads)?);
         }
         VideoCodec::H264 => {
             let units = h264_units(payloads)?;
-            annex_b(&units, key, sets, &mut out)?;
+            annex_b(&units, key, &mut known.sets, &mut out)?;
         }
         VideoCodec::Av1 => av1_unit(payloads, &mut out)?,
     }
     (!out.is_empty()).then_some(out)
+}
+
+/// The frames of the spatial layers.
+fn vp9_frames<'a>(payloads: impl Iterator<Item = &'a [u8]>) -> Option<Vec<Vec<u8>>> {
+    let mut frames: Vec<Vec<u8>> = Vec::new();
+    for payload in payloads {
+        let (descriptor, data) = vp9::Descriptor::parse(payload).ok()?;
+        if descriptor.starts_layer_frame || frames.is_empty() {
+            frames.push(Vec::new());
+        }
+        frames.last_mut()?.extend_from_slice(data);
+    }
+    Some(frames)
 }
 
 /// The NAL units of the payloads.

@@ -8,6 +8,7 @@
 
 mod access_unit;
 mod follow;
+mod superframe;
 
 #[cfg(test)]
 mod tests;
@@ -53,7 +54,7 @@ impl Default for Limits {
 pub struct Assembled {
     /// A decoder can start here.
     pub key: bool,
-    /// VP8 and VP9: the frame (VP9: all its spatial layers); H.264: Annex B, parameter sets before each key picture;
+    /// VP8 and VP9: the frame (VP9 with spatial layers: a superframe, of which the highest is shown); H.264: Annex B, parameter sets before each key picture;
     /// AV1: a temporal unit in the low-overhead format, temporal delimiter included.
     pub data: Arc<[u8]>,
     /// Unwrapped RTP time of the source layer.
@@ -152,7 +153,7 @@ pub struct Assembler {
     newest_arrival_us: u64,
     last_tl0: Option<u8>,
     late_run: (u64, u32),
-    parameter_sets: access_unit::ParameterSets,
+    known: access_unit::Known,
     counters: Counters,
 }
 
@@ -171,7 +172,7 @@ impl Assembler {
             newest_arrival_us: 0,
             last_tl0: None,
             late_run: (0, 0),
-            parameter_sets: access_unit::ParameterSets::default(),
+            known: access_unit::Known::default(),
             counters: Counters::default(),
         }
     }
@@ -346,7 +347,7 @@ impl Assembler {
             self.gap = self.gap || self.counters.frames > 0;
             return Step::Again;
         };
-        let Some(data) = access_unit::join(self.codec, &packets, key, &mut self.parameter_sets) else {
+        let Some(data) = access_unit::join(self.codec, &packets, key, &mut self.known) else {
             self.counters.dropped_malformed += count - padding;
             self.broken();
             return Step::Again;
