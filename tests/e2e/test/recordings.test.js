@@ -367,12 +367,12 @@ test("what is kept of a track is byte by byte what was sent", { timeout: 60_000 
   assert.deepEqual(kept, kept.map((_, i) => hashes[i % hashes.length]), "each frame, none left out, none changed");
 });
 
-/** Heights of all pictures that FFmpeg decodes of a file; as many as there are packets, or it was not decoded whole. */
-async function heights(name, decoder) {
+/** Heights and checksums of all pictures that FFmpeg decodes of a file; as many as there are packets, or it was not decoded whole. */
+async function pictures(name, decoder) {
   const by = decoder ? ["-c:v", decoder] : [];
   const args = ["-nostats", ...by, "-i", join(folder, name), "-vf", "showinfo", "-enc_time_base", "-1", "-f", "null", "-"];
   const { stderr } = await run("ffmpeg", args, { maxBuffer: 1 << 26 });
-  return [...stderr.matchAll(/ n: *\d+ .* s:\d+x(\d+) /g)].map(([, height]) => Number(height));
+  return [...stderr.matchAll(/ n: *\d+ .* s:\d+x(\d+) .* checksum:(\w+) /g)].map(([, height, sum]) => [Number(height), sum]);
 }
 
 for (const [what, codec, encodings, decoders = [undefined]] of [
@@ -407,8 +407,10 @@ for (const [what, codec, encodings, decoders = [undefined]] of [
       assert.equal(probed.codec, codec.toLowerCase());
       assert.match(probed.first, /^K/);
       assert.ok(probed.times.every((time, i) => i === 0 || time > probed.times[i - 1]), `${name}: in order`);
-      for (const decoder of decoders) {
-        const shown = await heights(name, decoder);
+      const decoded = await Promise.all(decoders.map(decoder => pictures(name, decoder)));
+      assert.ok(decoded.every(other => JSON.stringify(other) === JSON.stringify(decoded[0])), "each decoder shows the same, bit by bit");
+      for (const [i, decoder] of decoders.entries()) {
+        const shown = decoded[i].map(([height]) => height);
         const text = JSON.stringify({ decoder, packets: probed.times.length, last: probed.times.at(-1), shown });
         // AV1 and VP9 may have pictures that are not shown by themselves; here a packet is a picture.
         assert.equal(shown.length, probed.times.length, `every picture is decoded: ${text}`);

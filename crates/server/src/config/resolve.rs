@@ -352,9 +352,6 @@ mod tests {
             ("[store]\naccount = '../x'", "store.account"),
             ("[store]\njournal = 'maybe'", "journal"),
             ("[store]\njournal_bytes = 1000", "store.journal_bytes"),
-            ("[store]\nmax_fragment_ms = 4096", "store.max_fragment_ms"),
-            ("[store]\nmemory_bytes = 1000", "store.memory_bytes"),
-            ("[s3]\nspool_bytes = 1000000", "s3.spool_bytes"),
             ("[kvs]\naccess_key_id = 'a'", "kvs"),
             ("[store]\nmax_producers = 0", "store.max_producers"),
             ("[store]\nmax_fragment_bytes = 1", "store.max_fragment_bytes"),
@@ -411,6 +408,21 @@ mod tests {
         assert!(error("", Some(("ANTIPHON_SHARDS", "many")), &[]).contains("ANTIPHON_SHARDS"));
         assert!(error("", None, &[("announce", "localhost")]).contains("--announce"));
         assert!(error("", None, &[("shards", "1.5")]).contains("--shards"));
+    }
+
+    #[test]
+    fn what_no_fragment_fits_into_is_refused() {
+        for (file, part) in [
+            ("[store]\nmax_fragment_ms = 4096", "store.max_fragment_ms"),
+            ("[store]\nmemory_bytes = 1000", "store.memory_bytes"),
+            ("[s3]\nspool_bytes = 1000000", "s3.spool_bytes"),
+        ] {
+            let error = error(file, None, &[]);
+            assert!(error.contains(part), "{file}: {error}");
+        }
+        for file in ["[store]\nmax_fragment_ms = 5000", "[s3]\nspool_bytes = 0"] {
+            assert!(resolve(Some(("f", file)), |_| None, &[]).is_ok(), "{file}");
+        }
     }
 
     /// `ANTIPHON_BLESS=1 cargo test -p antiphon-server` writes the page.
