@@ -286,11 +286,13 @@ impl Spool {
             let mut held = self.held();
             let size = held.sizes.remove(&place(path));
             held.bytes -= size.unwrap_or_default();
-            held.forget_refusal(&place(path));
             size
         };
         match self.files.delete(path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {
+                self.held().forget_refusal(&place(path));
+                Ok(())
+            }
             Err(error) => {
                 let mut held = self.held();
                 held.bytes += size.unwrap_or_default();
