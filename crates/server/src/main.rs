@@ -13,6 +13,7 @@ mod store;
 mod telemetry;
 mod tls;
 mod token;
+mod wall;
 mod web;
 mod webhooks;
 

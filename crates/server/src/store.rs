@@ -21,6 +21,7 @@ const SYNC_EVERY: Duration = Duration::from_millis(200);
 const DRAIN_EVERY: Duration = Duration::from_secs(2);
 
 use crate::images::Images;
+use crate::wall::Wall;
 use crate::{config, key, keyring};
 
 /// What can be done to a store.
@@ -346,9 +347,15 @@ async fn drain(store: Store) {
 
 async fn sweep(store: Store, recorder: Recorder) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    let mut wall = Wall::new(Instant::now(), now_ms());
     loop {
         ticks.tick().await;
-        let swept = store.sweep(now_ms()).await;
+        let now_ms = now_ms();
+        if !wall.is_believed(Instant::now(), now_ms) {
+            tracing::warn!(now_ms, "the clock has jumped ahead: nothing is removed until it has stayed there for an hour");
+            continue;
+        }
+        let swept = store.sweep(now_ms).await;
         recorder.sweep().await;
         if swept != antiphon_store::Swept::default() {
             let (fragments, streams, failed) = (swept.fragments, swept.streams, swept.failed);

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import http.client
 import json
+import os
 import random
 import struct
 import sys
@@ -163,6 +164,16 @@ class Rig:
         return Producer(endpoint, self.key, self.secret, stream, start)
 
 
+def by_environment(rig: Rig) -> None:
+    """A program that was not changed at all: where the service is stands in its environment."""
+    os.environ["AWS_ENDPOINT_URL_KINESIS_VIDEO"] = rig.url
+    try:
+        client = boto3.client("kinesisvideo", region_name=REGION, aws_access_key_id=rig.key, aws_secret_access_key=rig.secret)
+        assert "page-1" in [s["StreamName"] for s in client.list_streams()["StreamInfoList"]]
+    finally:
+        del os.environ["AWS_ENDPOINT_URL_KINESIS_VIDEO"]
+
+
 def control_plane(rig: Rig) -> None:
     c = rig.control
     arns = [c.create_stream(StreamName=f"page-{i}", DataRetentionInHours=i)["StreamARN"] for i in range(3)]
@@ -170,6 +181,10 @@ def control_plane(rig: Rig) -> None:
     refused("ResourceInUseException", 400, c.create_stream, StreamName="page-1")
     refused("ResourceNotFoundException", 404, c.describe_stream, StreamName="nobody")
     refused("InvalidSignatureException", 403, rig.client("kinesisvideo", rig.url, "wrong").list_streams)
+    for name in ("a/b", "../page-1", "..%2fpage-1", "a\\b", "a b", "a\0", "x" * 257):
+        refused("InvalidArgumentException", 400, c.create_stream, StreamName=name)
+        refused("InvalidArgumentException", 400, c.describe_stream, StreamName=name)
+    by_environment(rig)
     pages = c.get_paginator("list_streams").paginate(
         StreamNameCondition={"ComparisonOperator": "BEGINS_WITH", "ComparisonValue": "page-"},
         PaginationConfig={"PageSize": 2},
@@ -235,7 +250,26 @@ def get_stored(rig: Rig, numbers: list[str], times: list[int], pcm: bytes) -> No
     assert get(StartSelectorType="SERVER_TIMESTAMP", StartTimestamp=early) == (numbers, pcm)
     refused("InvalidArgumentException", 400, media.get_media, StreamName="call", StartSelector={"StartSelectorType": "FRAGMENT_NUMBER"})
     refused("ResourceNotFoundException", 404, media.get_media, StreamName="nobody", StartSelector={"StartSelectorType": "NOW"})
-    step("GetMedia: five selectors, PCM identical")
+    now_of_stored(rig)
+    step("GetMedia: six selectors, PCM identical")
+
+
+def now_of_stored(rig: Rig) -> None:
+    """`NOW` on a stream that has something: only what comes from then on."""
+    rig.control.create_stream(StreamName="now", DataRetentionInHours=1)
+    first, before, after = int(time.time() * 1000), b"\1" * BLOCK, b"\2" * BLOCK
+
+    def store(timecode: int, block: bytes) -> None:
+        producer = rig.producer("now")
+        producer.send(header("contact-1") + cluster(timecode, block))
+        producer.end()
+        assert any(json.loads(line)["EventType"] == "PERSISTED" for line in producer.response().read().splitlines())
+
+    store(first, before)
+    media = rig.data("kinesis-video-media", "now", "GET_MEDIA")
+    payload = media.get_media(StreamName="now", StartSelector={"StartSelectorType": "NOW"})["Payload"]
+    store(first + 5000, after)
+    assert parse(payload.read())[1] == after
 
 
 def archive(rig: Rig, numbers: list[str], times: list[int], pcm: bytes) -> None:

@@ -2,7 +2,8 @@
 // it with boto3, as a WAV file, and live by a WebSocket.
 
 import assert from "node:assert/strict";
-import { watch } from "node:fs";
+import { readdirSync, readFileSync, watch } from "node:fs";
+import { join } from "node:path";
 import { after, test } from "node:test";
 import { hole, loudness, PIECE_MS, toneFile, wav } from "../src/heard.js";
 import { Relay } from "../src/relay.js";
@@ -157,6 +158,22 @@ test("a tone out of a file is in the stream throughout: hold, a lost connection,
     const silent = hole(loud, begun, ended);
     assert.ok(silent <= longest, `${what}: silent for ${silent} of at most ${longest} ms: ${text}`);
   }
+
+  // What lies on the disk, journal and all, tells nothing: not who called, not what was said.
+  const name = audio.StreamARN.split("/")[1];
+  const tone = (loud.indexOf(true) + 2) * PIECE_MS * 8;
+  const { buffer, byteOffset } = file.samples.subarray(tone, tone + 24);
+  const secrets = ["call-1", name, "-connect-", Buffer.from(buffer, byteOffset, 48)].map(s => Buffer.from(s));
+  const stored = readdirSync(it.server.data, { recursive: true, withFileTypes: true }).filter(entry => entry.isFile());
+  const paths = stored.map(entry => join(entry.parentPath, entry.name));
+  let read = 0;
+  for (const path of paths) {
+    const bytes = readFileSync(path);
+    read += bytes.length;
+    const told = secrets.find(secret => bytes.includes(secret) || path.includes(secret.toString("latin1")));
+    assert.equal(told, undefined, `${told} is in ${path}`);
+  }
+  assert.ok(read > said * 16 * 0.9, `${read} bytes are there at all`);
 
   assert.equal((await ask(record, "DELETE", "/v1/contacts/call-1")).status, 204);
   assert.equal((await ask(record, "GET", "/v1/contacts/call-1")).status, 404);
