@@ -352,7 +352,10 @@ async fn sweep(store: Store, recorder: Recorder) {
         ticks.tick().await;
         let now_ms = now_ms();
         if !wall.is_believed(Instant::now(), now_ms) {
-            tracing::warn!(now_ms, "the clock has jumped ahead: nothing is removed until it has stayed there for an hour");
+            tracing::warn!(
+                now_ms,
+                "the clock has jumped ahead: nothing is removed until it has stayed there for an hour"
+            );
             continue;
         }
         let swept = store.sweep(now_ms).await;
