@@ -183,7 +183,7 @@ def control_plane(rig: Rig) -> None:
     refused("InvalidSignatureException", 403, rig.client("kinesisvideo", rig.url, "wrong").list_streams)
     for name in ("a/b", "../page-1", "..%2fpage-1", "a\\b", "a b", "a\0", "x" * 257):
         refused("InvalidArgumentException", 400, c.create_stream, StreamName=name)
-        refused("InvalidArgumentException", 400, c.describe_stream, StreamName=name)
+        refused("ResourceNotFoundException", 404, c.describe_stream, StreamName=name)
     by_environment(rig)
     pages = c.get_paginator("list_streams").paginate(
         StreamNameCondition={"ComparisonOperator": "BEGINS_WITH", "ComparisonValue": "page-"},
