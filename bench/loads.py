@@ -58,19 +58,19 @@ LOADS = {
 }
 
 
-def run(command: list[str]) -> Report:
+def run(command: list[str], server_pid: int | None = None) -> Report:
+    """With the server's process, where it is on this network, it is also told whose receiving buffers were full."""
+    before = drops_of_all()
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
     report: Report = json.loads(done.stdout)
-    return report
-
-
-def check(report: Report) -> Report:
-    """`RuntimeError` where a run does not count."""
+    if server_pid is not None:
+        server_s = drops_of(server_pid)
+        report["receive_drops"] = {"server": server_s, "generator": drops_of_all() - before - server_s}
     if not report["all_joined"] or report["errors"] or report["loss_pct"] > MAX_LOSS_PERCENT:
         names = ("all_joined", "errors", "first_error", "loss_pct", "dead_peers", "receive_drops")
-        raise RuntimeError(f"this run does not count: { {k: report[k] for k in names if k in report} }")
+        raise RuntimeError(f"this run does not count: { {k: report[k] for k in names if k in report} }\n{done.stderr}")
     return report
 
 
@@ -103,12 +103,7 @@ def ours(binaries: Path, name: str, load: Load, seconds: float) -> Report:
             urls += ["--join-url", f"{server.url}/v1/rooms/{{room}}/participants"]
             token = ["--token", ",".join(server.token(room) for room in load.room_names())]
             command = [*sfuload(binaries, name, load, seconds, server.pid), "--adapter", "whip-whep"]
-            before = drops_of_all()
-            report = run([*command, "--screen-line", *urls, *token, "--batches", str(batches)])
-            # Who lost it: the server's buffers, or those of whoever plays the participants.
-            server_s = drops_of(server.pid)
-            report["receive_drops"] = {"server": server_s, "generator": drops_of_all() - before - server_s}
-        check(report)
+            report = run([*command, "--screen-line", *urls, *token, "--batches", str(batches)], server.pid)
         report["floor"] = {mode: floor(binaries, batches, mode) for mode in ("gso", "sendmmsg")}
     return report
 
@@ -124,7 +119,7 @@ def floor(binaries: Path, batches: Path, mode: str) -> Report:
 def theirs(binaries: Path, name: str, load: Load, seconds: float) -> Report:
     with janus.Janus() as server:
         command = [*server.inside, *sfuload(binaries, name, load, seconds, server.pid), "--adapter", "janus"]
-        return check(run([*command, "--janus-url", server.url, "--bind", janus.ADDRESS]))
+        return run([*command, "--janus-url", server.url, "--bind", janus.ADDRESS])
 
 
 def rooms_for(share: float, report: Report) -> int:

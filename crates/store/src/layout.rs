@@ -190,6 +190,13 @@ impl Flags {
     }
 }
 
+/// The path of a fragment's header; `None`: it is no fragment's path.
+pub(crate) fn header_of(fragment: &Path) -> Option<Path> {
+    let (stream, rest) = fragment.as_ref().split_once("/f/")?;
+    let entry = fragment_file(rest.rsplit('/').next()?)?;
+    Some(Path::from(format!("{stream}/hdr/{}", entry.header)))
+}
+
 fn fragment_file(file: &str) -> Option<Entry> {
     let mut parts = file.split('.');
     let mut next = || parts.next();

@@ -77,7 +77,7 @@ impl Objects {
         if spool.away().is_none() {
             return Ok(false);
         }
-        let round = self.give_round(spool, &spool.probes(PROBES)).await;
+        let round = self.give_round(spool, &spool.probes(PROBES, GIVEN_BYTES_AT_ONCE)).await;
         *moved += round.moved;
         match round.fault {
             Some(fault) if !round.answered => Err(fault),

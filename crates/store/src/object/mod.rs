@@ -231,7 +231,7 @@ impl Objects {
             spooled,
             spooled_bytes,
             spool_max_bytes: spool.map_or(0, spool::Spool::max_bytes),
-            set_aside: self.set_aside().len() as u64,
+            set_aside: spool.map_or(0, spool::Spool::count_set_aside),
         }
     }
 

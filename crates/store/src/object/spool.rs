@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::path::{Path as Folder, PathBuf};
+use std::path::Path as Folder;
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use super::{Listed, local};
 use crate::error::{Error, StorageFault};
+use crate::layout;
 
 /// Refused so often, while others were taken, an object is set aside: somebody should look at it.
 const SET_ASIDE: u32 = 3;
@@ -65,7 +66,13 @@ impl Held {
 
     /// The store must not have a fragment whose header it has not.
     fn lacks_header(&self, path: &Path) -> bool {
-        header_of(path).is_some_and(|header| self.sizes.contains_key(&(false, header)))
+        // They sort first, and as a rule there is none.
+        let some = self.sizes.first_key_value().is_some_and(|((fragment, _), _)| !fragment);
+        some && layout::header_of(path).is_some_and(|header| self.sizes.contains_key(&(false, header)))
+    }
+
+    fn set_aside(&self) -> impl Iterator<Item = &Path> {
+        self.refused.iter().filter(|(_, refusal)| refusal.is_set_aside()).map(|((_, path), _)| path)
     }
 
     fn forget_refusal(&mut self, at: &Place) {
@@ -85,15 +92,7 @@ pub(super) fn is_header(path: &Path) -> bool {
     path.as_ref().contains("/hdr/")
 }
 
-/// The path of a fragment's header, which its own names.
-fn header_of(path: &Path) -> Option<Path> {
-    let (stream, rest) = path.as_ref().split_once("/f/")?;
-    let id = rest.split('.').nth(3)?;
-    Some(Path::from(format!("{stream}/hdr/{id}")))
-}
-
 pub(super) struct Spool {
-    root: PathBuf,
     files: LocalFileSystem,
     max_bytes: u64,
     held: Mutex<Held>,
@@ -119,7 +118,7 @@ impl Spool {
 
     fn new(root: &Folder) -> Result<Self, Error> {
         let files = local::open(root)?;
-        Ok(Self { root: root.to_owned(), files, max_bytes: 0, held: Mutex::default(), _lock: None })
+        Ok(Self { files, max_bytes: 0, held: Mutex::default(), _lock: None })
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -145,26 +144,20 @@ impl Spool {
 
     /// What an earlier process has set aside; what cannot be read is found out anew.
     async fn load_set_aside(&self) -> Vec<Path> {
-        let read = tokio::fs::read_to_string(self.root.join(SET_ASIDE_FILE)).await;
-        read.unwrap_or_default().lines().filter_map(|line| Path::parse(line).ok()).collect()
+        let read = self.get(&Path::from(SET_ASIDE_FILE)).await.unwrap_or_default();
+        String::from_utf8_lossy(&read).lines().filter_map(|line| Path::parse(line).ok()).collect()
     }
 
     /// Writes down what is set aside, where that has changed: for `antiphon store check`, and the next start.
     pub(super) async fn save_set_aside(&self) {
-        let paths = {
+        let lines: String = {
             let mut held = self.held();
             if !std::mem::take(&mut held.unsaved) {
                 return;
             }
-            set_aside(&held)
+            held.set_aside().flat_map(|path| [path.as_ref(), "\n"]).collect()
         };
-        let lines: String = paths.iter().flat_map(|path| [path.as_ref(), "\n"]).collect();
-        let (file, staged) = (self.root.join(SET_ASIDE_FILE), self.root.join("set-aside.new"));
-        let written = async {
-            tokio::fs::write(&staged, lines).await?;
-            tokio::fs::rename(&staged, &file).await
-        };
-        if let Err(error) = written.await {
+        if let Err(error) = self.files.put(&Path::from(SET_ASIDE_FILE), lines.into()).await {
             tracing::warn!(%error, "what is set aside in the spool cannot be written down");
             self.held().unsaved = true;
         }
@@ -172,7 +165,12 @@ impl Spool {
 
     /// What the store has refused too often.
     pub(super) fn set_aside(&self) -> Vec<Path> {
-        set_aside(&self.held())
+        self.held().set_aside().cloned().collect()
+    }
+
+    /// How many that are.
+    pub(super) fn count_set_aside(&self) -> u64 {
+        self.held().set_aside().count() as u64
     }
 
     /// The store has taken something without this.
@@ -191,10 +189,10 @@ impl Spool {
     }
 
     /// What finds out whether a store that is away answers again: others than the last time, as far as there are.
-    pub(super) fn probes(&self, most: usize) -> Vec<Path> {
+    pub(super) fn probes(&self, most: usize, bytes: u64) -> Vec<Path> {
         let after = self.held().probed.clone();
-        let batch = self.batch(after.as_ref(), most, u64::MAX);
-        let batch = if batch.is_empty() { self.batch(None, most, u64::MAX) } else { batch };
+        let batch = self.batch(after.as_ref(), most, bytes);
+        let batch = if batch.is_empty() { self.batch(None, most, bytes) } else { batch };
         self.held().probed = batch.last().cloned();
         batch
     }
@@ -331,9 +329,4 @@ impl Spool {
         let below = held.sizes.iter().filter(|((_, path), _)| path.prefix_matches(prefix));
         below.map(|((_, path), size)| Listed { path: path.clone(), size: *size }).collect()
     }
-}
-
-fn set_aside(held: &Held) -> Vec<Path> {
-    let refused = held.refused.iter().filter(|(_, refusal)| refusal.is_set_aside());
-    refused.map(|((_, path), _)| path.clone()).collect()
 }

@@ -16,6 +16,17 @@ pub(crate) const HOUR: u64 = 3_600_000;
 /// Bytes of a block: 64 ms of 8 kHz, 16 bit.
 pub(crate) const BLOCK: usize = 1024;
 
+/// All files below a folder, sorted.
+pub(crate) fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
 pub(crate) fn keys() -> Arc<LocalKeys> {
     Arc::new(LocalKeys::new("default", Secret([7; 32])).with("other", Secret([8; 32])))
 }

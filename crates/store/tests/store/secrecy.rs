@@ -1,23 +1,13 @@
 //! What lies in the folder tells nothing to who has no key; without retention nothing lies there.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use antiphon_store::{Backend, NewStream, Start, Timecodes};
 
-use crate::rig::{T0, cluster, header_of, name, open, pcm, persisted, read_all};
+use crate::rig::{T0, cluster, files, header_of, name, open, pcm, persisted, read_all};
 
 const CONTACT: &str = "5f2c1b7e-contact-of-a-caller";
 const STREAM: &str = "prefix-connect-acme-contact-5f2c1b7e";
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found.sort();
-    found
-}
 
 async fn call(root: &Path, retention_h: u32) -> antiphon_store::Store {
     let store = open(Backend::local(root).unwrap().with_journal(&root.join("journal")), T0).await;

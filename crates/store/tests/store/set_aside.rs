@@ -1,6 +1,5 @@
 //! An object store that refuses single objects for good: nothing waits behind them, nothing of theirs is lost, and it is said.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +9,7 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
 use crate::faulty::{Cut, Faulty};
-use crate::rig::{T0, cluster, header_of, keys, list, name, new_stream, open, produce, read_all};
+use crate::rig::{T0, cluster, files, header_of, keys, list, name, new_stream, open, produce, read_all};
 
 const ROOM: u64 = 1 << 20;
 /// Drains within which everything that is tried with growing pauses was tried several times.
@@ -49,9 +48,9 @@ impl Far {
 
     /// File names of what waits here, by what their paths contain.
     fn waiting(&self, part: &str) -> Vec<String> {
-        let mut found = Vec::new();
-        files(self.folder.path(), &mut found);
-        let mut names: Vec<_> = found.iter().filter(|path| path.contains(part)).map(|p| last(p)).collect();
+        let found = files(self.folder.path());
+        let paths = found.iter().map(|path| path.to_str().unwrap()).filter(|path| path.contains(part));
+        let mut names: Vec<_> = paths.map(last).collect();
         names.sort();
         names
     }
@@ -73,23 +72,14 @@ fn last(path: &str) -> String {
     path.rsplit('/').next().unwrap().to_owned()
 }
 
-fn files(folder: &Path, found: &mut Vec<String>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files(&path, found);
-        } else {
-            found.push(path.to_str().unwrap().to_owned());
-        }
-    }
-}
-
-/// Opens the stream and stores a first fragment, so that keys and headers are there.
-async fn begun(backend: Backend) -> Store {
+/// A store that has gone away after a first fragment, so that keys and headers are there.
+async fn gone() -> (Far, Store) {
+    let (far, backend) = Far::new();
     let store = open(backend, T0).await;
     store.create_stream(new_stream("s", 24), T0).await.unwrap();
     assert_eq!(produce(&store, &name("s"), &[T0]).await.len(), 1);
-    store
+    far.away(true);
+    (far, store)
 }
 
 async fn drain_until(store: &Store, done: impl Fn(&antiphon_store::Health) -> bool) -> usize {
@@ -104,9 +94,7 @@ async fn drain_until(store: &Store, done: impl Fn(&antiphon_store::Health) -> bo
 
 #[tokio::test]
 async fn one_of_many_is_passed_over_set_aside_said_and_given_when_it_may() {
-    let (far, backend) = Far::new();
-    let store = begun(backend).await;
-    far.away(true);
+    let (far, store) = gone().await;
     let times: Vec<u64> = (1..6).map(|i| T0 + i * 2000).collect();
     assert_eq!(produce(&store, &name("s"), &times).await.len(), 5);
     let waiting = far.waiting("/f/");
@@ -148,9 +136,7 @@ async fn one_of_many_is_passed_over_set_aside_said_and_given_when_it_may() {
 
 #[tokio::test]
 async fn no_fragment_is_given_before_a_header_that_is_refused() {
-    let (far, backend) = Far::new();
-    let store = begun(backend).await;
-    far.away(true);
+    let (far, store) = gone().await;
     let (mut session, mut acks) =
         store.open_session(&name("s"), Timecodes::Absolute, T0 + 2000).await.unwrap();
     session.push(&header_of("contact-2"), T0 + 2000).await.unwrap();
@@ -191,9 +177,7 @@ async fn fragment(session: &mut Session, time: u64) {
 
 #[tokio::test]
 async fn a_store_that_goes_away_while_some_are_refused_is_away() {
-    let (far, backend) = Far::new();
-    let store = begun(backend).await;
-    far.away(true);
+    let (far, store) = gone().await;
     produce(&store, &name("s"), &[T0 + 2000, T0 + 4000]).await;
     let refused = far.waiting("/f/")[0].clone();
     far.refuse(&[&refused]);
@@ -213,9 +197,7 @@ async fn a_store_that_goes_away_while_some_are_refused_is_away() {
 
 #[tokio::test]
 async fn a_crowd_that_is_refused_holds_nobody_up() {
-    let (far, backend) = Far::new();
-    let store = begun(backend).await;
-    far.away(true);
+    let (far, store) = gone().await;
     let times: Vec<u64> = (1..60).map(|i| T0 + i * 2000).collect();
     let early = produce(&store, &name("s"), &times[..30]).await;
     let refused = far.waiting("/f/");
@@ -230,9 +212,7 @@ async fn a_crowd_that_is_refused_holds_nobody_up() {
 
 #[tokio::test]
 async fn what_is_removed_is_not_set_aside_any_more() {
-    let (far, backend) = Far::new();
-    let store = begun(backend).await;
-    far.away(true);
+    let (far, store) = gone().await;
     produce(&store, &name("s"), &[T0 + 2000, T0 + 4000]).await;
     far.refuse(&[&far.waiting("/f/")[0]]);
     far.away(false);
