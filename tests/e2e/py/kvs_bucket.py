@@ -38,10 +38,15 @@ def until(what: str, look: Callable[[], bool], seconds: float = 40) -> None:
         time.sleep(STEP_S)
 
 
+def store_says(what: str, binary: str, data: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """`antiphon store WHAT`, beside a server or without."""
+    env = {f"ANTIPHON_{k}": v for k, v in {"STORE_ENABLED": "true", **variables}.items()}
+    return subprocess.run([binary, "store", what, "--data", data], capture_output=True, text=True, env=env)
+
+
 def scrub(binary: str, data: str, variables: dict[str, str]) -> str:
     """What `antiphon store scrub` says, which has to be that all is well."""
-    env = {f"ANTIPHON_{k}": v for k, v in {"STORE_ENABLED": "true", **variables}.items()}
-    done = subprocess.run([binary, "store", "scrub", "--data", data], capture_output=True, text=True, env=env)
+    done = store_says("scrub", binary, data, variables)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -183,8 +188,7 @@ def one_refused(binary: str, data: str, server: Server, line: Line, variables: d
     producing.goes_on()
     until("it is set aside", lambda: metric(server, "set_aside") == 1)
     assert metric(server, "away") == 0 and metric(server, "spooled") == 1
-    env = {f"ANTIPHON_{k}": v for k, v in {"STORE_ENABLED": "true", **variables}.items()}
-    looked = subprocess.run([binary, "store", "check", "--data", data], capture_output=True, text=True, env=env)
+    looked = store_says("check", binary, data, variables)
     assert looked.returncode != 0 and line.refused in looked.stdout + looked.stderr, looked
     check(server.rig, producing.promised.copy())
     line.refused = None
