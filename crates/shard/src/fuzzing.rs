@@ -169,6 +169,7 @@ fn line() -> LinePlan {
         level_extension: Some(1),
         transport_extension: Some(3),
         dependency_extension: Some(12),
+        playout_extension: Some(6),
     }
 }
 

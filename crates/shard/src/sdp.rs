@@ -21,7 +21,7 @@ use str0m::{Candidate, CandidateKind, IceCreds, Rtc};
 
 use crate::announce;
 use crate::connection::{Codecs, Connection, InLine};
-use crate::egress::{Class, LinePlan, PayloadType, Sender, keys};
+use crate::egress::{Class, LinePlan, PayloadType, Sender, keys, playout};
 use crate::join::JoinError;
 use crate::mapping::check_payload_types;
 use crate::reach::{Reach, Told};
@@ -231,6 +231,7 @@ pub(crate) fn build(terms: &Terms<'_>, now: Instant) -> Rtc {
         .set_extension(3, Extension::TransportSequenceNumber)
         .set_extension(4, Extension::RtpMid)
         .set_extension(5, Extension::AbsoluteCaptureTime)
+        .set_extension(6, Extension::PlayoutDelay)
         .set_extension(10, Extension::RtpStreamId)
         .set_extension(11, Extension::RepairedRtpStreamId)
         .set_extension(12, crate::extension::dependency())
@@ -378,6 +379,7 @@ fn line_plan(rtc: &Rtc, answer: &str, mid: Mid, class: Class) -> Option<LinePlan
         level_extension: extension(section, LEVEL_EXTENSION),
         transport_extension: extension(section, TRANSPORT_EXTENSION),
         dependency_extension: extension(section, dependency::URI),
+        playout_extension: extension(section, playout::URI).filter(|_| class != Class::Audio),
         mid: name,
     })
 }
@@ -432,9 +434,9 @@ fn codec(codec: StrCodec) -> Option<Codec> {
     })
 }
 
-/// Four things str0m's answer does not do: one msid for audio slot i and video slot i (lip sync); VP8 first where
+/// Five things str0m's answer does not do: one msid for audio slot i and video slot i (lip sync); VP8 first where
 /// the client sends, because every browser decodes it; DTX for voices (RFC 7587, 7), since who is silent costs everybody
-/// nothing then; and where we send no transport-wide feedback unless the client takes retransmissions to probe with
+/// nothing then; no `playout-delay` where we only receive; and where we send no transport-wide feedback unless the client takes retransmissions to probe with
 /// (`estimates`): it tells its bandwidth by REMB then.
 fn polish(answer: &str, lines: &Lines, estimates: bool) -> String {
     let mut out = String::with_capacity(answer.len());
@@ -445,9 +447,15 @@ fn polish(answer: &str, lines: &Lines, estimates: bool) -> String {
         let prefer = section.starts_with("m=video") && source.is_some();
         let opus = if source == Some(Source::Microphone) { opus_parameters(section) } else { None };
         let first = if prefer { vp8_payload_types(section) } else { Vec::new() };
-        let sends_only = section.lines().any(|l| l.trim_end() == "a=sendonly");
+        let has = |attribute: &str| section.lines().any(|l| l.trim_end() == attribute);
+        let sends_only = has("a=sendonly");
+        let sends = sends_only || has("a=sendrecv");
         for line in section.split_inclusive("\r\n") {
             if sends_only && !estimates && is_transport_wide(line) {
+                continue;
+            }
+            // What a publisher asks for is not handed on.
+            if !sends && line.trim_end().ends_with(playout::URI) {
                 continue;
             }
             match (&stream, line.strip_prefix("a=msid:")) {

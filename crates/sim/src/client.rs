@@ -155,6 +155,8 @@ pub struct Received {
     pub csrc: Option<u32>,
     /// RFC 6464 level as -dBov.
     pub level: Option<u8>,
+    /// How long pictures shall be kept from here on (`playout-delay`).
+    pub kept: Option<Duration>,
     /// What is in it; `None`: not made by [`crate::stamp`].
     pub parsed: Option<stamp::Parsed>,
     /// What it repeats of earlier packets (RED).
@@ -307,8 +309,11 @@ impl Offering {
             .enable_av1(profile.codec == VideoCodec::Av1)
             .set_rtp_mode(true)
             .set_stats_interval(None);
-        let config =
-            if profile.transport_feedback { config } else { extension::without_transport_feedback(config) };
+        let config = if profile.transport_feedback {
+            extension::with_playout_delay(config)
+        } else {
+            extension::without_transport_feedback(config)
+        };
         let config = match profile.codec {
             VideoCodec::Av1 => config.set_extension(extension::ID, extension::dependency()),
             _ => config,
@@ -751,6 +756,7 @@ impl Client {
             marker: header.marker,
             csrc: (header.csrc_count > 0).then(|| header.csrc[0]),
             level: header.ext_vals.audio_level.map(i8::unsigned_abs),
+            kept: header.ext_vals.play_delay_min.map(Duration::from),
             parsed,
             repeated: blocks.into_iter().filter_map(stamp::parse).collect(),
             bytes: packet.payload.len(),

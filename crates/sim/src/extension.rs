@@ -47,6 +47,11 @@ impl ExtensionSerializer for Bytes {
     }
 }
 
+/// Its player does as the server says of the depth of its buffer.
+pub(crate) fn with_playout_delay(config: RtcConfig) -> RtcConfig {
+    config.set_extension(6, Extension::PlayoutDelay)
+}
+
 /// str0m's usual extensions but those for bandwidth.
 pub(crate) fn without_transport_feedback(config: RtcConfig) -> RtcConfig {
     config

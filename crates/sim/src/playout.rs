@@ -2,7 +2,8 @@
 //! the picture froze.
 //!
 //! A picture can be shown when all of its packets have come and it is a key frame, or the picture before it could be shown.
-//! Pictures are shown in order. With a jitter buffer of some depth each is shown when its turn has come by its RTP time.
+//! Pictures are shown in order. With a jitter buffer of some depth each is shown when its turn has come by its RTP time. The buffer
+//! gets deeper where the server asks for it (`playout-delay`), as slowly as libwebrtc's.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ const CLOCK: f64 = 90_000.0;
 /// A freeze as W3C's webrtc-stats counts it (`freezeCount`): an interval of three times the mean, and 150 ms beyond it.
 const FREEZE_FACTOR: f64 = 3.0;
 const FREEZE_EXTRA_S: f64 = 0.150;
+/// Seconds by which a buffer's depth changes in one (libwebrtc, `modules/video_coding/timing/timing.cc`: `kDelayMaxChangeMsPerS`).
+const DEEPER_S: f64 = 0.1;
 
 /// Pictures that later ones may build on.
 const REFERENCES: usize = 4;
@@ -37,6 +40,18 @@ struct Frame {
     stamp: Stamp,
     came: BTreeSet<u16>,
     since: Instant,
+    kept: Option<Duration>,
+}
+
+/// A picture that was decoded.
+#[derive(Debug, Clone, Copy)]
+struct Decoded {
+    /// RTP time, unwrapped.
+    time: u64,
+    at: Instant,
+    layer: u8,
+    /// For how long the server wants it kept.
+    kept: Duration,
 }
 
 /// What a receiver can decode of what has come in a video slot.
@@ -49,7 +64,9 @@ pub struct Decoder {
     decoded: Option<u64>,
     /// The last ones, of one source and layer.
     references: VecDeque<Stamp>,
-    all: Vec<(u64, Shown)>,
+    /// For how long the server wants pictures kept, as told last.
+    kept: Duration,
+    all: Vec<Decoded>,
 }
 
 impl Decoder {
@@ -63,7 +80,8 @@ impl Decoder {
         if self.decoded.is_some_and(|decoded| time <= decoded) {
             return;
         }
-        let new = || Frame { stamp: parsed.stamp, came: BTreeSet::new(), since: packet.at };
+        let new =
+            || Frame { stamp: parsed.stamp, came: BTreeSet::new(), since: packet.at, kept: packet.kept };
         self.frames.entry(time).or_insert_with(new).came.insert(parsed.stamp.index);
         self.decode(packet.at);
     }
@@ -80,7 +98,8 @@ impl Decoder {
             let next = self.frames.iter().find(|(_, f)| whole(f) && (f.stamp.key || follows(f)));
             let Some((&time, frame)) = next else { return };
             let stamp = frame.stamp;
-            self.all.push((time, Shown { at: now, layer: stamp.layer, media_s: 0.0 }));
+            self.kept = frame.kept.unwrap_or(self.kept);
+            self.all.push(Decoded { time, at: now, layer: stamp.layer, kept: self.kept });
             if stamp.key {
                 self.references.clear();
             }
@@ -97,26 +116,30 @@ impl Decoder {
     }
 }
 
-/// The pictures of a video slot as shown with a jitter buffer that waits for `depth`; zero: each as soon as it can be.
+/// The pictures of a video slot as shown with a jitter buffer that waits for `depth`, and longer where the server wants it; zero: each
+/// as soon as it can be.
 pub fn shown(slot: &SlotLog, depth: Duration) -> Vec<Shown> {
     let mut decoder = Decoder::default();
     slot.packets.iter().for_each(|p| decoder.add(p));
-    buffer(decoder.all, depth)
+    buffer(&decoder.all, depth)
 }
 
 /// The quickest picture tells when the others were due.
-fn buffer(all: Vec<(u64, Shown)>, depth: Duration) -> Vec<Shown> {
-    let Some(&(first, Shown { at: base, .. })) = all.first() else { return Vec::new() };
+fn buffer(all: &[Decoded], depth: Duration) -> Vec<Shown> {
+    let Some(&Decoded { time: first, at: base, .. }) = all.first() else { return Vec::new() };
     let media_s = |time: u64| (time - first) as f64 / CLOCK;
-    let early = |(time, shown): &(u64, Shown)| (shown.at - base).as_secs_f64() - media_s(*time);
+    let early = |decoded: &Decoded| (decoded.at - base).as_secs_f64() - media_s(decoded.time);
     let quickest = all.iter().map(early).fold(0.0, f64::min);
-    let show = |(time, shown): (u64, Shown)| {
-        let media_s = media_s(time);
-        let due_s = media_s + quickest + depth.as_secs_f64();
-        let due = base + Duration::from_secs_f64(due_s.max(0.0));
-        Shown { at: if depth.is_zero() { shown.at } else { shown.at.max(due) }, media_s, ..shown }
+    let (mut deep_s, mut before_s) = (depth.as_secs_f64(), 0.0);
+    let show = |decoded: &Decoded| {
+        let media_s = media_s(decoded.time);
+        let step_s = (media_s - std::mem::replace(&mut before_s, media_s)) * DEEPER_S;
+        deep_s = decoded.kept.max(depth).as_secs_f64().clamp(deep_s - step_s, deep_s + step_s);
+        let due = base + Duration::from_secs_f64((media_s + quickest + deep_s).max(0.0));
+        let at = if depth.is_zero() { decoded.at } else { decoded.at.max(due) };
+        Shown { at, layer: decoded.layer, media_s }
     };
-    all.into_iter().map(show).collect()
+    all.iter().map(show).collect()
 }
 
 /// What of a time the picture did not move.
@@ -214,6 +237,23 @@ fn low32(time: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_buffer_gets_deeper_by_a_tenth_of_the_time() {
+        let base = Instant::now();
+        let ms = Duration::from_millis;
+        // Ten pictures a second that come at once, kept for 250 ms from the tenth on and no longer from the fortieth on.
+        let decoded = |n: u64| {
+            let kept = if (10..40).contains(&n) { ms(250) } else { Duration::ZERO };
+            Decoded { time: n * 9_000, at: base + ms(n * 100), layer: 0, kept }
+        };
+        let shown = buffer(&(0..60).map(decoded).collect::<Vec<_>>(), ms(100));
+        let late = |n: usize| (shown[n].at - base).as_millis() - n as u128 * 100;
+        assert_eq!(
+            [0, 9, 10, 15, 24, 39, 40, 54, 59].map(late),
+            [100, 100, 110, 160, 250, 250, 240, 100, 100]
+        );
+    }
 
     #[test]
     fn what_comes_after_its_turn_is_not_heard() {

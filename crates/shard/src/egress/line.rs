@@ -14,6 +14,7 @@ use antiphon_wire::rtp::red;
 use antiphon_wire::rtp::rewrite::PicturePatch;
 
 use super::pacer::Class;
+use super::playout;
 use super::redundancy;
 
 /// For how long what was sent may be asked for again: later it is of no use to a player.
@@ -63,6 +64,8 @@ pub(crate) struct LinePlan {
     pub(crate) transport_extension: Option<u8>,
     /// Of the dependency descriptor, where the peer takes one-byte and two-byte extensions mixed.
     pub(crate) dependency_extension: Option<u8>,
+    /// Of the least and most time that pictures are kept before they are shown.
+    pub(crate) playout_extension: Option<u8>,
 }
 
 impl LinePlan {
@@ -121,6 +124,7 @@ pub(crate) struct Line {
     /// Earlier packets that each one repeats, where RED was negotiated; and the latest of them with their RTP times.
     pub(crate) redundancy: usize,
     said: VecDeque<(Arc<Packet>, u32)>,
+    playout: playout::Said,
     packets: u32,
     bytes: u32,
     position: Option<Position>,
@@ -147,11 +151,17 @@ impl Line {
             padding: 0,
             redundancy: 0,
             said: VecDeque::new(),
+            playout: playout::Said::default(),
             packets: 0,
             bytes: 0,
             position: None,
             active: false,
         }
+    }
+
+    /// How long the peer shall keep pictures before it shows them; zero: as it likes.
+    pub(crate) fn keep(&mut self, depth: Duration) {
+        self.playout.set(depth);
     }
 
     fn payload_type(&self, codec: Codec) -> Option<PayloadType> {
@@ -197,6 +207,7 @@ impl Line {
         }
         write_payload(&sent, out);
         self.packets = self.packets.wrapping_add(1);
+        self.playout.count();
         self.bytes = self.bytes.wrapping_add(u32::try_from(sent.packet.payload.len()).unwrap_or(0));
         self.active = true;
         self.advance(&sent);
@@ -255,6 +266,9 @@ impl Line {
         }
         if let Some(id) = self.plan.transport_extension {
             writer.extension(id, &transport.to_be_bytes());
+        }
+        if let Some((id, value)) = self.plan.playout_extension.zip(self.playout.value()) {
+            writer.extension(id, &value);
         }
         if let Some((id, (dependency, patch))) = descriptor {
             writer.extension_by(id, |out| {

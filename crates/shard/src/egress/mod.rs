@@ -11,6 +11,7 @@ mod lazy;
 mod line;
 mod pacer;
 mod peer_key;
+pub(crate) mod playout;
 mod redundancy;
 mod sender;
 pub(crate) mod srtp;

@@ -15,6 +15,7 @@ use super::bwe::{Estimator, MIN_PACE_BPS, Name, Pace};
 use super::keys::Keys;
 use super::line::{Line, LinePlan, Written};
 use super::pacer::{self, Class, Pacer};
+use super::playout::Playout;
 use super::redundancy::Redundancy;
 use super::srtp::{self, Opener, Sealer};
 use crate::clock::Clock;
@@ -87,6 +88,8 @@ pub(crate) struct Counters {
     pub(crate) pacer: pacer::Counters,
     /// Earlier packets that each audio packet repeats, where the peer takes RED.
     pub(crate) redundancy: usize,
+    /// How long the peer is asked to keep pictures before it shows them, where it takes that.
+    pub(crate) playout_ms: u64,
 }
 
 /// One subscriber's sending half.
@@ -127,6 +130,7 @@ pub(crate) struct Sender {
     unprobed_us: Option<u64>,
     demand_bps: u64,
     redundancy: Redundancy,
+    playout: Playout,
     /// What a flush has found out.
     news: Vec<Feedback>,
     pub(crate) counters: Counters,
@@ -163,6 +167,7 @@ impl Sender {
             unprobed_us: None,
             demand_bps: 0,
             redundancy: Redundancy::default(),
+            playout: Playout::default(),
             news: Vec::new(),
             counters: Counters::default(),
         }

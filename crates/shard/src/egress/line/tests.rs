@@ -20,6 +20,7 @@ fn line() -> Line {
         level_extension: None,
         transport_extension: None,
         dependency_extension: None,
+        playout_extension: None,
     };
     Line::new(plan, 1)
 }
@@ -37,6 +38,26 @@ fn write(line: &mut Line, start: Instant, seq: u16, after: Duration) {
         Rewritten { seq: u64::from(seq), rtp_time: 0, picture: PicturePatch::None, dependency: None };
     let outgoing = Outgoing { packet, rewritten, switched: None, marker: false };
     line.write(outgoing, 0, &mut Vec::new()).unwrap();
+}
+
+#[test]
+fn a_packet_and_its_retransmission_say_how_long_pictures_are_kept() {
+    let start = Instant::now();
+    let mut line = line();
+    line.plan.playout_extension = Some(6);
+    let extension = |line: &mut Line, seq: u16| {
+        write(line, start, seq, Duration::ZERO);
+        let mut out = Vec::new();
+        line.write_again(start, (seq, Duration::ZERO, false), 0, &mut out).unwrap();
+        header::extension(&out, 6).map(<[u8]>::to_vec)
+    };
+    assert_eq!(extension(&mut line, 1), None);
+    line.keep(Duration::from_millis(250));
+    assert_eq!(extension(&mut line, 2), Some(vec![0x01, 0x93, 0xe8]));
+    line.keep(Duration::ZERO);
+    assert_eq!(extension(&mut line, 3), Some(vec![0, 0x03, 0xe8]));
+    (4..1_000).for_each(|seq| write(&mut line, start, seq, Duration::ZERO));
+    assert_eq!(extension(&mut line, 1_000), None);
 }
 
 #[test]
@@ -123,6 +144,7 @@ fn a_descriptor_goes_out_with_the_numbers_of_the_slot_also_when_sent_again() {
         level_extension: None,
         transport_extension: Some(3),
         dependency_extension: Some(12),
+        playout_extension: None,
     };
     let mut line = Line::new(plan.clone(), 1);
     let dependency = Dependency::of_template(&structure, 0, 500, (true, true), true).unwrap();

@@ -45,7 +45,7 @@ impl Sender {
                 let known = place.is_some();
                 let is_audio = place.is_some_and(|p| self.lines[p].plan.class == Class::Audio);
                 if is_audio && self.estimator.is_none() {
-                    self.repeat(now_us, f64::from(block.fraction_lost) / 256.0);
+                    self.on_loss(now_us, f64::from(block.fraction_lost) / 256.0);
                 }
                 let rtt = block.round_trip(rtcp::middle(rtcp::ntp(now_us))).filter(|_| known);
                 if let Some(rtt) = rtt {
@@ -85,7 +85,7 @@ impl Sender {
         self.counters.loss_percent = estimator.mean_loss_percent();
         let lost = estimator.take_lost();
         let known = estimator.bps().is_some();
-        self.repeat(now_us, loss);
+        self.on_loss(now_us, loss);
         self.repair(&lost);
         self.tell_estimate();
         if !known && self.demand_bps == 0 {
@@ -113,13 +113,22 @@ impl Sender {
         self.asked |= self.wanted.len() > before;
     }
 
-    /// Audio repeats itself by what is lost.
-    fn repeat(&mut self, now_us: u64, loss: f64) {
+    /// Audio repeats itself by what is lost, and pictures are kept for what is sent again.
+    fn on_loss(&mut self, now_us: u64, loss: f64) {
         self.redundancy.update(now_us, loss);
         let level = self.redundancy.level();
         if level != self.counters.redundancy {
             self.counters.redundancy = level;
             self.lines.iter_mut().for_each(|l| l.redundancy = level);
+        }
+        self.playout.update(now_us, loss, self.round_trip);
+        let depth = self.playout.depth();
+        let depth_ms = u64::try_from(depth.as_millis()).unwrap_or(u64::MAX);
+        if depth_ms != self.counters.playout_ms
+            && self.lines.iter().any(|l| l.plan.playout_extension.is_some())
+        {
+            self.counters.playout_ms = depth_ms;
+            self.lines.iter_mut().for_each(|l| l.keep(depth));
         }
     }
 

@@ -41,6 +41,7 @@ impl Stage {
             level_extension: None,
             transport_extension: None,
             dependency_extension: None,
+            playout_extension: None,
         };
         let plans = vec![
             line(Class::Audio, VOICE_SSRC, None, opus),
