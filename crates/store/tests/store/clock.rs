@@ -85,7 +85,7 @@ async fn times_stay_right_when_the_clock_jumps_ahead_within_a_session() {
             (Start::Earliest, 0),
         ] {
             let read: Vec<_> =
-                read_all(&store, &s, start.clone(), now).await.iter().map(Document::timecode).collect();
+                read_all(&store, &s, start, now).await.iter().map(Document::timecode).collect();
             assert_eq!(read, (first..6).map(at).collect::<Vec<_>>(), "{start:?}, {jump}");
         }
         // Another session goes on behind it, though the clock is back.
