@@ -6,6 +6,7 @@ use antiphon_base::{ErrorKind, ParticipantId, RoomName};
 use antiphon_record::ContactId;
 use antiphon_shard::Grants;
 use aws_lc_rs::hmac;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -247,7 +248,14 @@ impl FromRequestParts<App> for AnyRoom {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let token = bearer(&parts.headers)?;
         let claims = app.key().read(&token)?;
-        if expired(&claims) { Err(token_expired()) } else { Ok(Self(claims)) }
+        if expired(&claims) {
+            return Err(token_expired());
+        }
+        // Here, as those who take the path apart would answer in another shape.
+        match RawPathParams::from_request_parts(parts, app).await {
+            Err(RawPathParamsRejection::InvalidUtf8InPathParam(_)) => Err(not_utf8()),
+            _ => Ok(Self(claims)),
+        }
     }
 }
 
@@ -286,11 +294,13 @@ impl FromRequestParts<App> for Resource {
     }
 }
 
+fn not_utf8() -> ApiError {
+    ApiError::bad_request("The path is not UTF-8.")
+}
+
 /// Token, room and participant of a request; its time is not checked.
 async fn access(parts: &mut Parts, app: &App) -> Result<(Access, Option<String>), ApiError> {
-    let params = RawPathParams::from_request_parts(parts, app)
-        .await
-        .map_err(|_| ApiError::bad_request("The path is not UTF-8."))?;
+    let params = RawPathParams::from_request_parts(parts, app).await.map_err(|_| not_utf8())?;
     let mut room = None;
     let mut id = None;
     for (key, value) in &params {

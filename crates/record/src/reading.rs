@@ -58,7 +58,7 @@ impl Recorder {
             None => None,
         };
         let reader = self.0.store.get_media(&name, Start::After(run.first), self.0.clock.now_ms())?;
-        let sound = Sound::new(reader, self.0.clock, until);
+        let sound = Sound::new(reader, self.0.clock.clone(), until);
         Ok(Wav::new(sound, Weave::new(wanted, run.start_ms, rate), frames))
     }
 
@@ -71,7 +71,7 @@ impl Recorder {
         let start = after.map_or(Start::Now, Start::After);
         let name = StreamRef::Name(stream.to_owned());
         let reader = self.0.store.get_media(&name, start, self.0.clock.now_ms())?;
-        Ok(Sound::new(reader, self.0.clock, None))
+        Ok(Sound::new(reader, self.0.clock.clone(), None))
     }
 
     /// The contact whose stream that is.
@@ -111,7 +111,7 @@ impl Recorder {
     async fn anchor(&self, name: &StreamRef, first: FragmentNumber) -> Result<Vec<SoundTrack>, Error> {
         let start = Start::At(antiphon_store::Clock::Server, first.server_ms());
         let reader = self.0.store.get_media(name, start, self.0.clock.now_ms())?;
-        let mut sound = Sound::new(reader, self.0.clock, None);
+        let mut sound = Sound::new(reader, self.0.clock.clone(), None);
         // A fragment that was stored, or is being written: its header is there at once.
         match tokio::time::timeout(std::time::Duration::from_secs(5), sound.next()).await {
             Ok(Some(Sounding::Fragment { tracks, .. })) => Ok(tracks),

@@ -105,7 +105,7 @@ impl Recorder {
     /// Over an open store; it enters rooms by `door`. `settings` are those of the configuration.
     pub fn new(store: Store, door: impl Door + 'static, settings: Settings, limits: Limits) -> Self {
         let (door, clock): (Arc<dyn Door>, _) = (Arc::new(door), Clock::new());
-        let rooms = Recordings::new(store.clone(), door.clone(), clock, limits.recordings.clone());
+        let rooms = Recordings::new(store.clone(), door.clone(), clock.clone(), limits.recordings.clone());
         Self(Arc::new(Inner {
             store,
             door,
@@ -117,6 +117,12 @@ impl Recorder {
             counters: Counters::default(),
             teller: Teller::default(),
         }))
+    }
+
+    /// What the time of day is, once a clock that was set is believed. By it what comes from then on is stored and kept; where it stands on
+    /// its time axis does not change. A clock that was set back is not followed: what is there is kept longer, never shorter.
+    pub fn believe(&self, now_ms: u64) {
+        self.0.clock.set(now_ms);
     }
 
     /// Recordings of rooms.
@@ -393,7 +399,8 @@ impl Inner {
         let opened = Opened::new(target, here.ears.form(), self.clock.now_ms()).await?;
         let start = Instant::now();
         let start_ms = self.clock.us(start) / 1_000;
-        let (writer, first) = opened.start(start_ms, self.clock, self.counters.written.clone()).await?;
+        let (writer, first) =
+            opened.start(start_ms, self.clock.clone(), self.counters.written.clone()).await?;
         let run = Run { start_ms, stop_ms: None, first, last: None, video: options.video };
         if let Err(error) = self.note(&name, RunChange::Started(&run), Some(&place.0)).await {
             // It would be a stream that nobody can find.
@@ -404,7 +411,7 @@ impl Inner {
         let (finished, done) = watch::channel(false);
         let streaming = Streaming {
             door: self.door.clone(),
-            clock: self.clock,
+            clock: self.clock.clone(),
             absence: self.limits.absence,
             may_move: given,
             wanted,

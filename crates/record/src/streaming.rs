@@ -218,6 +218,7 @@ impl Streaming {
     fn part(&mut self, state: &mut State) {
         if let Some(here) = &mut self.here {
             here.take_all();
+            self.tails_cut.fetch_add(here.ears.tails_cut(), Ordering::Relaxed);
             self.see(state);
         }
         self.there.extend(self.here.take().map(|here| here.ears));

@@ -358,6 +358,7 @@ async fn sweep(store: Store, recorder: Recorder) {
             );
             continue;
         }
+        recorder.believe(now_ms);
         let swept = store.sweep(now_ms).await;
         recorder.sweep().await;
         if swept != antiphon_store::Swept::default() {

@@ -11,11 +11,12 @@ use crate::crypt::DataKey;
 use crate::error::Error;
 use crate::key::KeyProvider;
 use crate::keys::{Account, WrappedKey};
-use crate::layout::{Kind, Layout, Uid};
+use crate::layout::{Layout, Uid};
+use crate::listing::{Folder, Listing};
 use crate::matroska::{Bounds, Parser};
-use crate::object::{Backend, Listed, Objects};
+use crate::object::{Backend, Objects};
 use crate::record::{Record, Status};
-use crate::recover::{Folder, Listing, Problem};
+use crate::recover::Problem;
 use crate::sealed::{self, FragmentMeta};
 use crate::settings;
 
@@ -66,8 +67,8 @@ pub async fn look(
 ) -> Result<Report, Error> {
     let (objects, layout) = (Objects::new(backend), Layout::new(&config.account));
     objects.load_spool().await?;
-    let listed = objects.list(&layout.root()).await?;
-    if listed.is_empty() {
+    let listing = objects.survey(&layout).await?;
+    if listing.objects == 0 {
         return Ok(Report::default());
     }
     let account = Account::load(&objects, keys.as_ref(), &layout, false).await?;
@@ -75,11 +76,10 @@ pub async fn look(
     let bounds = Bounds { header_bytes: rules.header_bytes, fragment_bytes: rules.fragment_bytes };
     let report = Report::default();
     let mut look = Look { objects, layout, keys, account, bounds, depth, report };
-    let listing = Listing::new(&look.layout, &listed);
     look.report.problems.extend(listing.problems.iter().cloned());
     let account_key = WrappedKey::load(&look.objects, &look.layout.account_key()).await?;
     look.report.old_keys += u64::from(!account_key.is_newest(look.keys.as_ref()));
-    look.settings(&listed).await?;
+    look.settings(&listing).await?;
     let mut named = BTreeSet::new();
     for (uid, folder) in &listing.folders {
         if let Some(name) = look.stream(*uid, folder).await? {
@@ -101,10 +101,9 @@ impl Look {
     }
 
     /// Whether settings open.
-    async fn settings(&mut self, listed: &[Listed]) -> Result<(), Error> {
-        for Listed { path, .. } in listed {
-            let Kind::Settings(name) = self.layout.kind(path) else { continue };
-            match settings::read(&self.objects, &self.account, path, &name).await {
+    async fn settings(&mut self, listing: &Listing) -> Result<(), Error> {
+        for (path, name) in &listing.settings {
+            match settings::read(&self.objects, &self.account, path, name).await {
                 Ok(_) => {}
                 Err(error @ Error::Storage { .. }) => return Err(error),
                 Err(error) => self.problem(path, error),

@@ -16,9 +16,20 @@ pub fn date(days: u64) -> (u64, u64, u64) {
 
 /// `YYYYMMDDHH` of a time in milliseconds since 1970.
 pub(crate) fn folder(ms: u64) -> String {
+    String::from_utf8_lossy(&digits(ms)).into_owned()
+}
+
+/// The same without making a string; of years behind 9999 the last four digits.
+pub(crate) fn digits(ms: u64) -> [u8; 10] {
     let hours = ms / HOUR_MS;
     let (year, month, day) = date(hours / 24);
-    format!("{year:04}{month:02}{day:02}{:02}", hours % 24)
+    let mut rest = ((year * 100 + month) * 100 + day) * 100 + hours % 24;
+    let mut digits = [b'0'; 10];
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(rest % 10).expect("one digit");
+        rest /= 10;
+    }
+    digits
 }
 
 #[cfg(test)]

@@ -54,6 +54,19 @@ pub(crate) struct Index {
 }
 
 impl Index {
+    /// Of fragments in any order; the last of those with one number counts.
+    pub(crate) fn of(entries: Vec<Entry>) -> Self {
+        let by_number: BTreeMap<_, _> = entries.into_iter().map(|e| (e.number, e)).collect();
+        let by_producer = by_number.values().map(|e| (e.producer_ms, e.number)).collect();
+        let bytes = by_number.values().map(|e| u64::from(e.size)).sum();
+        let mut headers = HashMap::new();
+        // A session's fragments stand together.
+        for run in by_number.values().map(|e| e.header).collect::<Vec<_>>().chunk_by(HeaderId::eq) {
+            *headers.entry(run[0]).or_default() += u32::try_from(run.len()).expect("fewer than 2^32");
+        }
+        Self { by_number, by_producer, headers, bytes }
+    }
+
     pub(crate) fn insert(&mut self, entry: Entry) {
         if let Some(old) = self.by_number.insert(entry.number, entry) {
             self.forget(&old);
@@ -203,6 +216,23 @@ mod tests {
         assert_eq!(at(Clock::Producer, 500), Some(1));
         assert_eq!(at(Clock::Producer, 1000), Some(4));
         assert_eq!(at(Clock::Producer, 2200), None);
+    }
+
+    #[test]
+    fn an_index_of_a_listing_is_one_that_grew() {
+        let mut listed: Vec<_> = index().by_number.into_values().collect();
+        listed[3].header = HeaderId(2);
+        listed.push(Entry { size: 20, producer_ms: 450, ..listed[1] });
+        listed.rotate_left(2);
+        // The last one of a number counts, as the last one that is inserted does.
+        listed.sort_by_key(|e| e.size);
+        let mut grown = Index::default();
+        listed.iter().for_each(|e| grown.insert(*e));
+        let made = Index::of(listed);
+        assert_eq!((made.len(), made.bytes()), (5, 60));
+        assert_eq!(made.by_number, grown.by_number);
+        assert_eq!(made.by_producer, grown.by_producer);
+        assert_eq!(made.headers, grown.headers);
     }
 
     #[test]

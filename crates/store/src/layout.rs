@@ -16,7 +16,6 @@ use object_store::path::Path;
 use crate::crypt::hex;
 use crate::hour;
 use crate::index::Entry;
-use crate::number::FragmentNumber;
 
 /// A stream's own name in the storage: random, says nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,10 +96,23 @@ impl Layout {
         self.path(&format!("{uid}/f/{folder}/{file}"))
     }
 
+    /// Behind what all paths begin with.
+    fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
+        path.strip_prefix("v1/")?.strip_prefix(&self.account)?.strip_prefix('/')
+    }
+
+    /// The fragment that lies at a path, without its size, which only the listing knows. One fragment, one path: what is not written as we
+    /// write it is not ours. Makes nothing: it is asked about every file.
+    pub(crate) fn fragment_at(&self, path: &str) -> Option<(Uid, Entry)> {
+        let (uid, rest) = self.rest(path)?.split_once("/f/")?;
+        let (hour, file) = rest.split_once('/')?;
+        let (uid, entry) = (Uid::parse(uid)?, fragment_file(file)?);
+        (hour.as_bytes() == hour::digits(entry.number.server_ms())).then_some((uid, entry))
+    }
+
     /// What an object is, from its path.
     pub(crate) fn kind(&self, path: &Path) -> Kind {
-        let prefix = format!("v1/{}/", self.account);
-        let Some(rest) = path.as_ref().strip_prefix(&prefix) else { return Kind::Unknown };
+        let Some(rest) = self.rest(path.as_ref()) else { return Kind::Unknown };
         let parts: Vec<&str> = rest.split('/').collect();
         let uid = Uid::parse(parts[0]);
         match (uid, &parts[1..]) {
@@ -114,12 +126,9 @@ impl Layout {
             (Some(uid), ["hdr", id]) => {
                 HeaderId::parse(id).map_or(Kind::Stray(uid), |id| Kind::Header(uid, id))
             }
-            (Some(uid), ["f", _, file]) => {
-                // One fragment, one path: what is not written as we write it is not ours.
-                let ours = fragment_file(file).filter(|e| self.fragment(uid, e) == *path);
-                ours.map_or(Kind::Stray(uid), |e| Kind::Fragment(uid, e))
+            (Some(uid), _) => {
+                self.fragment_at(path.as_ref()).map_or(Kind::Stray(uid), |(_, e)| Kind::Fragment(uid, e))
             }
-            (Some(uid), _) => Kind::Stray(uid),
             _ => Kind::Unknown,
         }
     }
@@ -197,26 +206,40 @@ pub(crate) fn header_of(fragment: &Path) -> Option<Path> {
     Some(Path::from(format!("{stream}/hdr/{}", entry.header)))
 }
 
+/// As [`Layout::fragment`] writes it, and no other way.
 fn fragment_file(file: &str) -> Option<Entry> {
     let mut parts = file.split('.');
     let mut next = || parts.next();
     let (number, producer, duration, header, flags) = (next()?, next()?, next()?, next()?, next()?);
-    let number: FragmentNumber = (number.len() == crate::number::DIGITS).then(|| number.parse().ok())??;
+    let whole = number.len() == crate::number::DIGITS && plain(number) && producer.len() == 13;
+    let number = whole.then(|| number.parse().ok())??;
+    let lower = flags.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let short = lower && (flags.len() == 1 || !flags.starts_with('0'));
     let entry = Entry {
         number,
-        producer_ms: (producer.len() == 13).then(|| producer.parse().ok())??,
-        duration_ms: duration.parse().ok()?,
+        producer_ms: digits(producer).then(|| producer.parse().ok())??,
+        duration_ms: plain(duration).then(|| duration.parse().ok())??,
         header: HeaderId::parse(header)?,
-        flags: Flags(u8::from_str_radix(flags, 16).ok()?),
+        flags: Flags(short.then(|| u8::from_str_radix(flags, 16).ok())??),
         size: 0,
         damaged: false,
     };
     parts.next().is_none().then_some(entry)
 }
 
+fn digits(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// A number without a sign, and without zeros before it.
+fn plain(text: &str) -> bool {
+    digits(text) && (text.len() == 1 || !text.starts_with('0'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::number::FragmentNumber;
     use rand::rngs::SmallRng;
     use rand::{Rng, SeedableRng};
 
@@ -263,11 +286,51 @@ mod tests {
     }
 
     #[test]
+    fn a_fragment_has_one_path() {
+        let layout = Layout::new("a");
+        let good = layout.fragment(Uid([1; 16]), &entry()).to_string();
+        let (folder, file) = good.rsplit_once('/').unwrap();
+        let parts: Vec<_> = file.split('.').collect();
+        let header = parts[3].to_uppercase();
+        let signed = format!("+{}", &parts[1][1..]);
+        for (at, other) in [
+            (0, "0"),
+            (0, "00000000000000000000000000000000000000000000001"),
+            (1, &signed),
+            (1, "1699999999900.0"),
+            (1, "169999999990"),
+            (1, "01699999999900"),
+            (2, "+1024"),
+            (2, "01024"),
+            (2, ""),
+            (2, "4294967296"),
+            (3, &header),
+            (4, "03"),
+            (4, "+3"),
+            (4, ""),
+            (4, "A"),
+            (4, "100"),
+        ] {
+            let mut parts = parts.clone();
+            parts[at] = other;
+            let path = format!("{folder}/{}", parts.join("."));
+            assert_eq!(layout.fragment_at(&path), None, "{path}");
+        }
+        for (from, to) in [("2023111422", "2023111423"), ("/f/", "/f/2023111422/"), ("v1/a/", "v1/b/")] {
+            assert_eq!(layout.fragment_at(&good.replacen(from, to, 1)), None, "{to}");
+        }
+        assert_eq!(layout.fragment_at(&good), Some((Uid([1; 16]), entry())));
+        let long = Entry { flags: Flags(0xaf), duration_ms: 0, ..entry() };
+        let path = layout.fragment(Uid([1; 16]), &long).to_string();
+        assert_eq!(layout.fragment_at(&path), Some((Uid([1; 16]), long)));
+    }
+
+    #[test]
     fn any_file_name_is_taken_calmly() {
         let layout = Layout::new("a");
         let good = layout.fragment(Uid([1; 16]), &entry()).to_string();
         let mut rng = SmallRng::seed_from_u64(1);
-        for _ in 0..5000 {
+        for _ in 0..50_000 {
             let mut bytes = good.clone().into_bytes();
             let at = rng.random_range(0..bytes.len());
             match rng.random_range(0..3) {

@@ -52,6 +52,7 @@ mod journal;
 pub mod key;
 mod keys;
 mod layout;
+mod listing;
 mod live;
 pub mod matroska;
 mod media;

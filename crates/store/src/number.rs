@@ -108,10 +108,12 @@ impl FromStr for FragmentNumber {
             return Err(NumberError);
         }
         let mut limbs = [0u32; 5];
-        for digit in text.bytes() {
-            let mut carry = u64::from(digit - b'0');
+        // Nine digits at a time, the first ones fewer: a limb times 10^9 and a carry are below 2^64.
+        let (first, rest) = text.as_bytes().split_at(text.len() % 9);
+        for group in std::iter::once(first).chain(rest.chunks(9)) {
+            let mut carry = group.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
             for limb in limbs.iter_mut().rev() {
-                let value = u64::from(*limb) * 10 + carry;
+                let value = u64::from(*limb) * 1_000_000_000 + carry;
                 *limb = u32::try_from(value & 0xffff_ffff).expect("32 bits");
                 carry = value >> 32;
             }

@@ -1,18 +1,18 @@
 //! Opening: the index comes from a listing; what a crash interrupted is finished or taken back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use object_store::path::Path;
 
 use crate::error::Error;
-use crate::index::Entry;
+use crate::index::Index;
 use crate::keys::WrappedKey;
-use crate::layout::{Kind, Uid};
-use crate::object::Listed;
+use crate::layout::Uid;
+use crate::listing::{Folder, Listing};
 use crate::record::{Record, Status};
-use crate::sealed::{self, FRAGMENT_OVERHEAD};
+use crate::sealed;
 use crate::store::Inner;
 use crate::stream::{State, Stream};
 
@@ -37,68 +37,12 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What lies in one stream's folder.
-#[derive(Default)]
-pub(crate) struct Folder {
-    pub(crate) record: bool,
-    pub(crate) keys: BTreeSet<u32>,
-    pub(crate) headers: BTreeSet<crate::layout::HeaderId>,
-    pub(crate) fragments: Vec<Entry>,
-    pub(crate) paths: Vec<Path>,
-}
-
-/// A listing, sorted by what things are.
-#[derive(Default)]
-pub(crate) struct Listing {
-    pub(crate) names: BTreeSet<String>,
-    pub(crate) folders: BTreeMap<Uid, Folder>,
-    pub(crate) problems: Vec<Problem>,
-}
-
-impl Listing {
-    pub(crate) fn new(layout: &crate::layout::Layout, listed: &[Listed]) -> Self {
-        let mut all = Self::default();
-        for Listed { path, size } in listed {
-            let kind = layout.kind(path);
-            let folder = match &kind {
-                Kind::Record(uid) | Kind::Dek(uid, _) | Kind::Header(uid, _) | Kind::Fragment(uid, _) => {
-                    all.folders.entry(*uid).or_default()
-                }
-                Kind::Account | Kind::Settings(_) => continue,
-                Kind::Name(name) => {
-                    all.names.insert(name.clone());
-                    continue;
-                }
-                Kind::Stray(_) | Kind::Unknown => {
-                    all.problems.push(Problem::new(path, "not an object of ours"));
-                    continue;
-                }
-            };
-            folder.paths.push(path.clone());
-            match kind {
-                Kind::Record(_) => folder.record = true,
-                Kind::Dek(_, id) => _ = folder.keys.insert(id),
-                Kind::Header(_, id) => _ = folder.headers.insert(id),
-                Kind::Fragment(_, mut entry) => {
-                    let media = usize::try_from(*size).ok().and_then(|s| s.checked_sub(FRAGMENT_OVERHEAD));
-                    let media = media.and_then(|m| u32::try_from(m).ok());
-                    entry.damaged = media.is_none();
-                    entry.size = media.unwrap_or_default();
-                    if entry.damaged {
-                        all.problems.push(Problem::new(path, "shorter than any fragment"));
-                    }
-                    folder.fragments.push(entry);
-                }
-                Kind::Account | Kind::Settings(_) | Kind::Name(_) | Kind::Stray(_) | Kind::Unknown => {}
-            }
-        }
-        all
-    }
-}
-
 /// Makes the streams of what is listed.
-pub(crate) async fn load(inner: &Arc<Inner>, listed: &[Listed], now_ms: u64) -> Result<Vec<Problem>, Error> {
-    let mut listing = Listing::new(&inner.layout, listed);
+pub(crate) async fn load(
+    inner: &Arc<Inner>,
+    mut listing: Listing,
+    now_ms: u64,
+) -> Result<Vec<Problem>, Error> {
     let mut problems = std::mem::take(&mut listing.problems);
     let names = owners(inner, &listing).await?;
     for (uid, folder) in std::mem::take(&mut listing.folders) {
@@ -160,6 +104,9 @@ async fn orphan(inner: &Inner, uid: Uid, folder: &Folder, problems: &mut Vec<Pro
         problems.push(Problem::new(&inner.layout.stream(uid), "fragments without a record"));
         return Ok(());
     }
+    for entry in &folder.fragments {
+        inner.objects.delete(&inner.layout.fragment(uid, entry)).await?;
+    }
     for path in &folder.paths {
         inner.objects.delete(path).await?;
     }
@@ -214,10 +161,8 @@ async fn fill(
 ) -> Result<(), Error> {
     let newest = {
         let mut state = stream.state();
-        for entry in folder.fragments {
-            inner.counters.found(entry.size.into());
-            state.index.insert(entry);
-        }
+        state.index = Index::of(folder.fragments);
+        inner.counters.found(state.index.bytes());
         let newest = state.index.last().copied();
         if let Some(last) = newest {
             state.next_counter = state.next_counter.max(last.number.counter() + 1);

@@ -102,8 +102,8 @@ impl Store {
         }
         let (objects, layout) = (Objects::new(backend), Layout::new(&config.account));
         objects.load_spool().await?;
-        let listed = objects.list(&layout.root()).await?;
-        let account = Account::load(&objects, keys.as_ref(), &layout, listed.is_empty()).await?;
+        let listing = objects.survey(&layout).await?;
+        let account = Account::load(&objects, keys.as_ref(), &layout, listing.objects == 0).await?;
         let journal = objects.journal().map(|(folder, usable)| {
             Arc::new(Journal::new(folder, usable, config.max_journal_bytes, account.key("journal")))
         });
@@ -121,7 +121,7 @@ impl Store {
             journal,
         };
         let inner = Arc::new(inner);
-        let mut problems = recover::load(&inner, &listed, now_ms).await?;
+        let mut problems = recover::load(&inner, listing, now_ms).await?;
         problems.extend(salvage::run(&inner, now_ms).await);
         Ok((Self(inner), problems))
     }

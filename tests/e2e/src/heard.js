@@ -50,3 +50,17 @@ export function hole(loud, from, to) {
   }
   return longest;
 }
+
+/** Of each tenth of a second the frequency of a tone, by where it goes upwards through zero; 0: silence. */
+export function pitches({ rate, samples }) {
+  const loud = loudness({ rate, samples }, 100);
+  return loud.map((is, i) => {
+    if (!is) return 0;
+    const piece = samples.subarray((i * rate) / 10, ((i + 1) * rate) / 10);
+    const ups = [];
+    for (let at = 1; at < piece.length; at++) {
+      if (piece[at - 1] < 0 && piece[at] >= 0) ups.push(at);
+    }
+    return ups.length < 2 ? 0 : Math.round(((ups.length - 1) * rate) / (ups.at(-1) - ups[0]));
+  });
+}

@@ -37,6 +37,11 @@ fn header(tracks: &[Track]) -> Vec<u8> {
     [document_head(), w.into_bytes()].concat()
 }
 
+/// Of H.264, 16 x 16.
+const AVCC: &[u8] =
+    &[1, 0x42, 0xc0, 30, 0xff, 0xe1, 0, 6, 0x67, 0x42, 0xc0, 30, 0xda, 0x71, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80];
+const PICTURE: Track = Track { kind: 1, codec: "V_MPEG4/ISO/AVC", private: AVCC };
+
 /// A stream with fragments of a second that began so many milliseconds ago.
 async fn stored(rig: &Rig, name: &str, tracks: &[Track], ages_ms: &[u64]) {
     rig.create(name, 24).await;
@@ -163,6 +168,44 @@ async fn a_wish_that_cannot_be_is_refused() {
     rig.refused("getClip", clip(range(90_000, 60_000)), 404, "ResourceNotFoundException").await;
     rig.refused("getClip", clip(json!({ "FragmentSelectorType": "X" })), 400, invalid).await;
     rig.refused("getClip", json!({ "StreamName": "s" }), 400, invalid).await;
+}
+
+/// Fragments of one frame, each so many bytes, that began a second after each other and before now.
+/// Gives what asks for a clip of the newest of them.
+async fn filled(rig: &Rig, name: &str, count: u64, bytes: usize) -> impl Fn(u64) -> Value {
+    rig.create(name, 24).await;
+    let (now, stream) = (now_ms(), StreamRef::Name(name.into()));
+    let (mut session, _acks) = rig.store.open_session(&stream, Timecodes::Absolute, now).await.unwrap();
+    session.push(&header(&[PICTURE]), now).await.unwrap();
+    // One unit, with its size before it.
+    let mut frame = u32::try_from(bytes - 4).unwrap().to_be_bytes().to_vec();
+    frame.resize(bytes, 0x65);
+    for age in (1..=count).rev().map(|i| i * 1000) {
+        let cluster = [cluster_start(now - age), simple_block(1, 0, &frame)].concat();
+        session.push(&cluster, now - age).await.unwrap();
+    }
+    assert_eq!(session.finish(true, now).await.kept, count);
+    let name = name.to_owned();
+    move |newest| {
+        let times = json!({ "StartTimestamp": (now - newest * 1000) as f64 / 1000.0, "EndTimestamp": now as f64 / 1000.0 });
+        let selector = json!({ "FragmentSelectorType": "SERVER_TIMESTAMP", "TimestampRange": times });
+        json!({ "StreamName": name, "ClipFragmentSelector": selector })
+    }
+}
+
+#[tokio::test]
+async fn a_clip_has_at_most_200_fragments_and_100_megabytes() {
+    let rig = Rig::new().await;
+    let many = filled(&rig, "many", 201, 100).await;
+    rig.refused("getClip", many(201), 400, "InvalidArgumentException").await;
+    let answer = rig.call("getClip", many(200)).await;
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    assert_eq!(answer.headers["content-type"], "video/mp4");
+    assert!(answer.body[4..].starts_with(b"ftyp") && answer.body.len() > 200 * 100);
+    let large = filled(&rig, "large", 3, 34_000_000).await;
+    rig.refused("getClip", large(3), 400, "InvalidArgumentException").await;
+    let answer = rig.call("getClip", large(2)).await;
+    assert!(answer.status == 200 && answer.body.len() > 68_000_000, "{}", answer.status);
 }
 
 #[tokio::test]

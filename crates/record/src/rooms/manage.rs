@@ -95,7 +95,7 @@ impl Recordings {
     }
 
     pub(super) fn clock(&self) -> Clock {
-        self.0.clock
+        self.0.clock.clone()
     }
 
     /// Announces a recording in a room. It begins when everybody has acknowledged it; returns when the room has been told.
@@ -359,7 +359,7 @@ impl Inner {
             tracks: self.policy.tracks,
             tags,
         };
-        let (store, clock, counters) = (self.store.clone(), self.clock, self.counters.clone());
+        let (store, clock, counters) = (self.store.clone(), self.clock.clone(), self.counters.clone());
         Run { plan, store, clock, counters, place, commands, status }
     }
 

@@ -146,7 +146,7 @@ impl Run {
     }
 
     fn now_ms(&self) -> u64 {
-        self.clock.now_ms()
+        self.clock.axis_ms()
     }
 
     fn take_waiting(&self, state: &mut State, most: usize) {
@@ -200,7 +200,7 @@ impl Run {
             retention_h: self.plan.retention_h,
             tags,
         };
-        state.events = Some(Keep::start(&self.store, self.clock, new, self.counters.clone()));
+        state.events = Some(Keep::start(&self.store, self.clock.clone(), new, self.counters.clone()));
         let time_ms = state.start_ms;
         self.tell(state, json!({"event": "started", "time_ms": time_ms}));
     }
@@ -355,7 +355,8 @@ impl Run {
             retention_h: self.plan.retention_h,
             tags: TrackTags::of(&self.plan.id, &track),
         };
-        running.kept = Some((number - 1, Keep::start(&self.store, self.clock, new, self.counters.clone())));
+        running.kept =
+            Some((number - 1, Keep::start(&self.store, self.clock.clone(), new, self.counters.clone())));
         let event = json!({
             "event": "track_started", "track": number, "participant": track.participant, "source": track.source,
             "codec": track.codec,

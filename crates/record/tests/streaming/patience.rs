@@ -197,3 +197,31 @@ async fn of_more_places_than_are_waited_for_the_oldest_is_cut_and_counted() {
         opus.check_axis();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_cut_just_before_a_place_is_left_is_counted() {
+    let mut counts = Vec::new();
+    for then in ["r", "s"] {
+        let (hall, _, recorder) = rig().await;
+        hall.join("r", "ada", 1);
+        entered(&recorder, "r", "ada", Some(&contact("c")));
+        recorder.start(&contact("c"), Options { codec: Form::Opus, ..Options::default() }).await.unwrap();
+        Speaker::new(&hall, 1, 440.0).speak("r", Duration::from_millis(500)).await;
+        // Ten other connections, and on: all in no time.
+        for key in 2..12 {
+            hall.leave("r", "ada", antiphon_wire::control::LeaveReason::Replaced);
+            hall.join("r", "ada", key);
+            for _ in 0..8 {
+                tokio::task::yield_now().await;
+            }
+        }
+        hall.leave("r", "ada", antiphon_wire::control::LeaveReason::Replaced);
+        hall.join(then, "ada", 12);
+        entered(&recorder, then, "ada", Some(&contact("c")));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        recorder.stop(&contact("c")).await.unwrap();
+        counts.push(recorder.metrics().tails_cut);
+    }
+    // The eleventh goes into the next room's account.
+    assert!(counts[1] >= 6 && counts[0].abs_diff(counts[1]) <= 1, "{counts:?}");
+}

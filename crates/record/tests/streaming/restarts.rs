@@ -7,7 +7,8 @@ use antiphon_base::ErrorKind;
 use antiphon_record::wav::Wanted;
 use antiphon_record::{Form, History, Options, Recorder, Settings};
 use antiphon_store::key::{LocalKeys, Secret};
-use antiphon_store::{Backend, Config, NewStream, Store, StreamRef};
+use antiphon_store::matroska::write::{PcmLabel, PcmTrack, cluster_start, pcm_header, simple_block};
+use antiphon_store::{Backend, Config, NewStream, Store, StreamRef, Timecodes};
 use serde_json::Value;
 
 use crate::hall::{Hall, Speaker, contact, entered, files, limits, on, rig, seconds};
@@ -152,6 +153,59 @@ async fn a_stream_of_somebody_else_is_left_alone() {
     assert_eq!(store.list_streams("", "", 10).len(), 7, "those of others stay");
 }
 
+/// Two contacts of which each stream would have the same name, by other settings; and somebody else who writes into the first one's.
+#[tokio::test(start_paused = true)]
+async fn contacts_that_follow_each_other_under_one_name_keep_to_their_own() {
+    let (hall, store, recorder) = rig().await;
+    let (first, second) = (contact("x-contact-c"), contact("c"));
+    let name = "antiphon-connect-default-contact-x-contact-c";
+    let other_name = Settings { instance: "default-contact-x".into(), ..on() };
+    let mut streams = Vec::new();
+    for (id, who, key, hertz, settings) in
+        [(&first, "ada", 1, 440.0, on()), (&second, "ben", 2, 800.0, other_name.clone())]
+    {
+        recorder.set_settings(settings).await.unwrap();
+        hall.join("r", who, key);
+        entered(&recorder, "r", who, Some(id));
+        recorder.start(id, Options::default()).await.unwrap();
+        Speaker::new(&hall, key, hertz).speak("r", seconds(1)).await;
+        streams.push(recorder.stop(id).await.unwrap().stream.name);
+        tokio::time::sleep(seconds(1)).await;
+    }
+    assert_eq!(streams, [name, "antiphon-connect-default-contact-x.2-contact-c"]);
+    // A producer of the API writes into the first one's stream, as whose contact it likes.
+    let now = hall.now_us() / 1000;
+    let track =
+        PcmTrack { number: 1, name: "AUDIO_FROM_CUSTOMER".into(), rate_hz: 8000, label: PcmLabel::Pcm };
+    let stream = StreamRef::Name(name.into());
+    let (mut session, _acks) = store.open_session(&stream, Timecodes::Absolute, now).await.unwrap();
+    let document = [
+        pcm_header("t", &[track], &[("ContactId", "c")]),
+        cluster_start(now),
+        simple_block(1, 0, &[0x40; 16_000]),
+    ];
+    session.push(&document.concat(), now).await.unwrap();
+    assert_eq!(session.finish(true, now).await.kept, 1);
+    let only = async |id: &str, hertz: u32, not: u32| {
+        let (channels, rate) = sound_of(&recorder, id, None, Wanted::From).await;
+        let tenths = heard(&channels[0], rate);
+        assert!(presence(&tenths, hertz).0 >= 9 && tenths.len() <= 13, "{id}: {tenths:?}");
+        assert!(tenths.iter().all(|t| t.abs_diff(not) > 100), "{id}: {tenths:?}");
+    };
+    only("x-contact-c", 440, 800).await;
+    only("c", 800, 440).await;
+    // By whatever settings the names are made now.
+    recorder.set_settings(on()).await.unwrap();
+    only("x-contact-c", 440, 800).await;
+    only("c", 800, 440).await;
+    recorder.set_settings(other_name).await.unwrap();
+    recorder.delete(&second).await.unwrap();
+    assert_eq!(store.list_streams("", "", 10).into_iter().map(|s| s.name).collect::<Vec<_>>(), [name]);
+    only("x-contact-c", 440, 800).await;
+    recorder.delete(&first).await.unwrap();
+    assert!(store.list_streams("", "", 10).is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn tags_are_those_of_the_last_start_however_many_there_were() {
     let (hall, store, recorder) = rig().await;
@@ -167,4 +221,36 @@ async fn tags_are_those_of_the_last_start_however_many_there_were() {
         assert!(tags.keys().all(|name| !name.starts_with('t') || given.contains(&name)), "{tags:?}");
     }
     assert_eq!(recorder.metrics().failed, 0);
+}
+
+/// The operator's clock was a day late, is set, and believed: what is said from then on is not a day old when it is stored.
+#[tokio::test(start_paused = true)]
+async fn what_is_said_after_the_clock_was_set_is_kept_as_long_as_promised() {
+    for jump_ms in [3_600_000, 86_400_000] {
+        let (hall, store, recorder) = ada(Backend::memory()).await;
+        let hour = u32::try_from(jump_ms / 3_600_000).unwrap();
+        recorder.set_settings(Settings { retention: hour, ..on() }).await.unwrap();
+        let started = recorder.start(&contact("c"), Options::default()).await.unwrap();
+        let name = StreamRef::Name(started.stream.name.clone());
+        let mut speaker = Speaker::new(&hall, 1, 440.0);
+        speaker.speak("r", seconds(3)).await;
+        let set_at = hall.now_us() / 1_000;
+        recorder.believe(set_at + jump_ms);
+        speaker.speak("r", seconds(6)).await;
+        let run = recorder.stop(&contact("c")).await.unwrap().latest().clone();
+        let now = hall.now_us() / 1_000 + jump_ms;
+        let listed = |now| store.list_fragments(&name, None, 100, None, now).unwrap().fragments;
+        let all = listed(set_at);
+        assert!(all.is_sorted_by(|a, b| a.number < b.number && a.server_ms <= b.server_ms));
+        // On the axis nothing has jumped: each fragment where the one before it ends, and the whole as long as it took.
+        assert!(all.windows(2).all(|w| w[0].producer_ms + w[0].duration_ms == w[1].producer_ms), "{all:?}");
+        let said = run.stop_ms.unwrap() - run.start_ms;
+        assert!((8_900..9_500).contains(&said), "{said}");
+        // By the new clock what was said before it is old, and nothing else is.
+        store.sweep(now).await;
+        let kept = listed(now);
+        let first = kept.first().expect("something is kept").producer_ms;
+        assert!(first <= set_at + 1_100, "kept from {} ms behind the jump on", first - set_at);
+        assert_eq!(kept.last().map(|f| f.number), run.last);
+    }
 }

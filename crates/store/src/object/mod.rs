@@ -5,17 +5,20 @@ mod local;
 mod s3;
 mod spool;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 
 pub use s3::S3;
 
 use crate::error::{Error, StorageFault};
+use crate::layout::Layout;
+use crate::listing::Listing;
 
 /// Folders of a disk that are listed at once: each file is asked for its size, which keeps a core busy.
 const SIDE_BY_SIDE: usize = 8;
@@ -112,23 +115,39 @@ impl Backend {
         Ok(self)
     }
 
-    /// All objects below `prefix`, in any order.
-    async fn list(&self, prefix: &Path) -> Result<Vec<Listed>, Error> {
+    /// Shows `add` each object below `prefix`, in any order: several folders of a disk at once, each with a `T` of its own.
+    async fn gather<T, F>(&self, prefix: &Path, add: F) -> Result<Vec<T>, Error>
+    where
+        T: Default + Send + 'static,
+        F: Fn(&mut T, Found<'_>) + Clone + Send + 'static,
+    {
         let Some(root) = &self.root else {
             // A bucket tells a thousand objects with each request, wherever they lie.
-            return Ok(self.store.list(Some(prefix)).map_ok(Listed::from).try_collect().await?);
+            let (mut all, mut objects) = (T::default(), self.store.list(Some(prefix)));
+            while let Some(meta) = objects.try_next().await? {
+                add(&mut all, Found { key: meta.location.as_ref(), size: meta.size, is_path: true });
+            }
+            return Ok(vec![all]);
         };
-        let below = |prefix: Path, deep| {
-            let root = root.clone();
+        let look = |folder: String| {
+            let (root, add) = (root.clone(), add.clone());
             async move {
-                let listed = tokio::task::spawn_blocking(move || local::list(&root, &prefix, deep)).await;
-                listed.expect("it does not panic, and the runtime waits for it")
+                let looking = tokio::task::spawn_blocking(move || {
+                    let mut all = T::default();
+                    let folders = local::look(&root, &folder, |found| add(&mut all, found))?;
+                    Ok::<_, Error>((all, folders))
+                });
+                looking.await.expect("it does not panic, and the runtime waits for it")
             }
         };
-        let (mut all, folders) = below(prefix.clone(), false).await?;
-        let folders = stream::iter(folders).map(|folder| below(folder, true)).buffer_unordered(SIDE_BY_SIDE);
-        let folders: Vec<(Vec<Listed>, _)> = folders.try_collect().await?;
-        all.extend(folders.into_iter().flat_map(|(listed, _)| listed));
+        let (mut all, mut folders) = (Vec::new(), vec![prefix.to_string()]);
+        while !folders.is_empty() {
+            let level = stream::iter(std::mem::take(&mut folders)).map(look).buffer_unordered(SIDE_BY_SIDE);
+            for (found, below) in level.try_collect::<Vec<_>>().await? {
+                all.push(found);
+                folders.extend(below);
+            }
+        }
         Ok(all)
     }
 }
@@ -179,9 +198,22 @@ pub(crate) struct Listed {
     pub(crate) size: u64,
 }
 
-impl From<ObjectMeta> for Listed {
-    fn from(meta: ObjectMeta) -> Self {
-        Self { path: meta.location, size: meta.size }
+/// An object that was met while looking for all.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found<'a> {
+    /// Where it is: as a path, or as the names of folders and file.
+    pub(crate) key: &'a str,
+    pub(crate) size: u64,
+    is_path: bool,
+}
+
+impl Found<'_> {
+    pub(crate) fn path(&self) -> Path {
+        match Path::parse(self.key) {
+            Ok(path) if self.is_path => path,
+            // Names of files may have what has to be escaped in a path.
+            _ => Path::from(self.key),
+        }
     }
 }
 
@@ -351,15 +383,44 @@ impl Objects {
 
     /// All objects below a path, in no order.
     pub(crate) async fn list(&self, prefix: &Path) -> Result<Vec<Listed>, Error> {
+        let add =
+            |all: &mut Vec<_>, found: Found<'_>| all.push(Listed { path: found.path(), size: found.size });
+        Ok(self.gather(prefix, add).await?.concat())
+    }
+
+    /// All objects, sorted by what they are.
+    pub(crate) async fn survey(&self, layout: &Layout) -> Result<Listing, Error> {
+        let of = layout.clone();
+        let add = move |all: &mut Listing, found: Found<'_>| all.add(&of, found);
+        let mut all = Listing::default();
+        self.gather(&layout.root(), add).await?.into_iter().for_each(|part| all.append(part));
+        Ok(all)
+    }
+
+    /// Shows each object to `add` once, whether it is in the store, in the spool, or in both.
+    async fn gather<T, F>(&self, prefix: &Path, add: F) -> Result<Vec<T>, Error>
+    where
+        T: Default + Send + 'static,
+        F: Fn(&mut T, Found<'_>) + Clone + Send + 'static,
+    {
         // Before the store is asked: what moves in between is then seen twice rather than not at all.
         let spooled = self.backend.spool.as_ref().map(|spool| spool.list(prefix)).unwrap_or_default();
-        let mut all = self.backend.list(prefix).await?;
-        if !spooled.is_empty() {
-            // An answer that was lost: the store has it, too.
-            let twice: std::collections::BTreeSet<_> = spooled.iter().map(|listed| &listed.path).collect();
-            all.retain(|listed| !twice.contains(&listed.path));
-            all.extend(spooled);
+        if spooled.is_empty() {
+            return self.backend.gather(prefix, add).await;
         }
+        let mut first = T::default();
+        for Listed { path, size } in &spooled {
+            add(&mut first, Found { key: path.as_ref(), size: *size, is_path: true });
+        }
+        // An answer that was lost: the store has it, too.
+        let twice: Arc<HashSet<_>> = Arc::new(spooled.into_iter().map(|listed| listed.path).collect());
+        let once = move |all: &mut T, found: Found<'_>| {
+            if !twice.contains(&found.path()) {
+                add(all, found);
+            }
+        };
+        let mut all = self.backend.gather(prefix, once).await?;
+        all.push(first);
         Ok(all)
     }
 }

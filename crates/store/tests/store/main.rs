@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 #![expect(clippy::cast_possible_truncation, reason = "small numbers")]
 
+mod clock;
 mod crash;
 mod faulty;
 mod journal;

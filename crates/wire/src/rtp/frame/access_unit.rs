@@ -42,32 +42,38 @@ pub(super) fn join(
         return None;
     }
     let payloads = packets.iter().map(|p| &*p.payload).filter(|p| !p.is_empty());
-    let mut out = Vec::with_capacity(total + 64);
-    match codec {
+    // Room for what codecs put before and between payloads.
+    let room = || Vec::with_capacity(total + 64);
+    let unit = match codec {
         VideoCodec::Vp8 => {
+            let mut out = room();
             for payload in payloads {
                 out.extend_from_slice(vp8::Descriptor::parse(payload).ok()?.1);
             }
+            out
         }
-        VideoCodec::Vp9 => {
-            out = known.superframes.join(&vp9_frames(payloads)?);
-        }
+        VideoCodec::Vp9 => known.superframes.join(vp9_frames(payloads, total)?),
         VideoCodec::H264 => {
-            let units = h264_units(payloads)?;
+            let (units, mut out) = (h264_units(payloads)?, room());
             annex_b(&units, key, &mut known.sets, &mut out)?;
+            out
         }
-        VideoCodec::Av1 => av1_unit(payloads, &mut out)?,
-    }
-    (!out.is_empty()).then_some(out)
+        VideoCodec::Av1 => {
+            let mut out = room();
+            av1_unit(payloads, &mut out)?;
+            out
+        }
+    };
+    (!unit.is_empty()).then_some(unit)
 }
 
-/// The frames of the spatial layers.
-fn vp9_frames<'a>(payloads: impl Iterator<Item = &'a [u8]>) -> Option<Vec<Vec<u8>>> {
+/// The frames of the spatial layers, `total` bytes at most: mostly there is one.
+fn vp9_frames<'a>(payloads: impl Iterator<Item = &'a [u8]>, total: usize) -> Option<Vec<Vec<u8>>> {
     let mut frames: Vec<Vec<u8>> = Vec::new();
     for payload in payloads {
         let (descriptor, data) = vp9::Descriptor::parse(payload).ok()?;
         if descriptor.starts_layer_frame || frames.is_empty() {
-            frames.push(Vec::new());
+            frames.push(Vec::with_capacity(if frames.is_empty() { total } else { 0 }));
         }
         frames.last_mut()?.extend_from_slice(data);
     }

@@ -35,18 +35,18 @@ pub(super) struct Superframes {
 
 impl Superframes {
     /// The next picture, its layers' frames from the lowest on, as one access unit.
-    pub(super) fn join(&mut self, frames: &[Vec<u8>]) -> Vec<u8> {
+    pub(super) fn join(&mut self, frames: Vec<Vec<u8>>) -> Vec<u8> {
         // A layer that has an index of its own stays as it is: nothing says how one would be inside another.
         if frames.iter().any(|frame| has_index(frame)) {
             self.widths = [None; 8];
-            return frames.concat();
+            return behind_each_other(frames);
         }
         let headers: Vec<Option<Header>> = frames.iter().map(|frame| self.read(frame)).collect();
         if !(2..=MAX_FRAMES).contains(&frames.len()) {
-            return frames.concat();
+            return behind_each_other(frames);
         }
-        let hidden = hidden(frames, &headers);
-        with_index(hidden.as_deref().unwrap_or(frames))
+        let hidden = hidden(&frames, &headers);
+        with_index(&hidden.unwrap_or(frames))
     }
 
     fn read(&mut self, frame: &[u8]) -> Option<Header> {
@@ -103,6 +103,11 @@ fn hide(frame: &[u8], header: Header) -> Vec<u8> {
     }
     out.extend(rest);
     out
+}
+
+/// The frames without an index; one alone is not copied.
+fn behind_each_other(mut frames: Vec<Vec<u8>>) -> Vec<u8> {
+    if frames.len() == 1 { frames.remove(0) } else { frames.concat() }
 }
 
 /// Up to eight frames behind each other, and where each ends.
