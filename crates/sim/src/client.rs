@@ -129,6 +129,8 @@ impl Client {
                 };
                 let mut sender = Sender::new(self.number, (source, layer), rid, (mid, pt), now, interval);
                 sender.codec = self.profile.codec;
+                sender.mode = self.profile.mode.filter(|_| source == Source::Camera);
+                sender.place = sender.mode.map(|_| 0);
                 sender.red = red.then(|| Pt::from(RED));
                 self.senders.push(sender);
             }

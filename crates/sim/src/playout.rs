@@ -1,7 +1,8 @@
 //! What a viewer sees and hears of what came in a slot: the frames that could be decoded, when they were shown, and where
 //! the picture froze.
 //!
-//! A picture can be shown when all of its packets have come and it is a key frame, or the picture before it could be shown.
+//! A picture can be shown when all of its packets have come and it is a key frame, or what it builds on could be shown. Of spatial
+//! layers in one stream the lowest ones that came make a picture, too.
 //! Pictures are shown in order. With a jitter buffer of some depth each is shown when its turn has come by its RTP time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,8 +19,8 @@ const CLOCK: f64 = 90_000.0;
 const FREEZE_FACTOR: f64 = 3.0;
 const FREEZE_EXTRA_S: f64 = 0.150;
 
-/// Pictures that later ones may build on.
-const REFERENCES: usize = 4;
+/// Frames that later ones may build on: of four pictures of three layers.
+const REFERENCES: usize = 12;
 
 /// A picture that was shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,12 +43,12 @@ struct Frame {
 /// What a receiver can decode of what has come in a video slot.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// By RTP time, unwrapped: pictures that were not decoded yet.
-    frames: BTreeMap<u64, Frame>,
+    /// By RTP time, unwrapped, and layer: frames that were not decoded yet.
+    frames: BTreeMap<(u64, u8), Frame>,
     newest: Option<u64>,
-    /// Time of the last one that was.
-    decoded: Option<u64>,
-    /// The last ones, of one source and layer.
+    /// Of the last one that was.
+    decoded: Option<(u64, u8)>,
+    /// The last ones, of one stream.
     references: VecDeque<Stamp>,
     all: Vec<(u64, Shown)>,
 }
@@ -60,34 +61,39 @@ impl Decoder {
         let step = packet.rtp_time.wrapping_sub(low32(last)).cast_signed();
         let time = last.saturating_add_signed(i64::from(step));
         self.newest = self.newest.max(Some(time));
-        if self.decoded.is_some_and(|decoded| time <= decoded) {
+        // Layers of other streams do not meet in a picture.
+        let place = (time, if parsed.stamp.nested.is_some() { parsed.stamp.layer } else { 0 });
+        if self.decoded.is_some_and(|decoded| place <= decoded) {
             return;
         }
         let new = || Frame { stamp: parsed.stamp, came: BTreeSet::new(), since: packet.at };
-        self.frames.entry(time).or_insert_with(new).came.insert(parsed.stamp.index);
+        self.frames.entry(place).or_insert_with(new).came.insert(parsed.stamp.index);
         self.decode(packet.at);
     }
 
     /// In order; over a gap only with a key frame, or with what does not build on what is missing.
     fn decode(&mut self, now: Instant) {
         let whole = |f: &Frame| f.came.len() == usize::from(f.stamp.count);
-        let of = |s: &Stamp| (s.publisher, s.source, s.layer);
         loop {
-            let follows = |f: &Frame| {
-                let needs = f.stamp.frame.checked_sub(f.stamp.builds_on());
-                self.references.iter().any(|r| of(r) == of(&f.stamp) && Some(r.frame) == needs)
+            let is_there = |s: &Stamp, (frame, layer): (u32, u8)| {
+                self.references.iter().any(|r| {
+                    r.stream() == s.stream() && r.frame == frame && (r.layer == layer || s.nested.is_none())
+                })
             };
-            let next = self.frames.iter().find(|(_, f)| whole(f) && (f.stamp.key || follows(f)));
-            let Some((&time, frame)) = next else { return };
+            let can = |f: &Frame| whole(f) && f.stamp.references().all(|r| is_there(&f.stamp, r));
+            let Some((&place, frame)) = self.frames.iter().find(|(_, f)| can(f)) else { return };
             let stamp = frame.stamp;
-            self.all.push((time, Shown { at: now, layer: stamp.layer, media_s: 0.0 }));
-            if stamp.key {
+            match self.all.last_mut() {
+                Some((time, shown)) if *time == place.0 => shown.layer = stamp.layer,
+                _ => self.all.push((place.0, Shown { at: now, layer: stamp.layer, media_s: 0.0 })),
+            }
+            if stamp.key && stamp.is_lowest() {
                 self.references.clear();
             }
             self.references.truncate(REFERENCES - 1);
             self.references.push_front(stamp);
-            self.decoded = Some(time);
-            self.frames = self.frames.split_off(&(time + 1));
+            self.decoded = Some(place);
+            self.frames = self.frames.split_off(&(place.0, place.1 + 1));
         }
     }
 

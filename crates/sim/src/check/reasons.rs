@@ -79,8 +79,8 @@ impl Checker<'_> {
     /// A sender on a full link drops pictures rather than to let them wait, and goes on with a key frame, in this layer or
     /// another. Voices are never left out.
     fn was_thinned(&self, b: &Frame<'_>, from: Instant, to: Instant) -> bool {
-        let Stamp { source, key, index, .. } = b.first.stamp;
-        let goes_on = source.kind() == MediaKind::Video && key && index == 0;
+        let Stamp { source, key, .. } = b.first.stamp;
+        let goes_on = source.kind() == MediaKind::Video && key && b.begins();
         let path = self.world.network.path(self.client.address);
         goes_on && path.is_some_and(|p| p.down.was_full(from - UNTIL_KEY_FRAME, to))
     }

@@ -6,6 +6,7 @@ use antiphon_wire::control::ServerMessage;
 use super::*;
 use crate::client::Profile;
 use crate::seeded;
+use crate::stamp::Stamp;
 use crate::world::Stall;
 
 /// Ben sees and hears Anna and Cleo for some seconds, on perfect links.

@@ -84,6 +84,7 @@ impl Offering {
             .enable_opus(true, profile.red)
             .enable_vp8(profile.codec == VideoCodec::Vp8)
             .enable_h264(profile.codec == VideoCodec::H264)
+            .enable_vp9(profile.codec == VideoCodec::Vp9)
             .enable_av1(profile.codec == VideoCodec::Av1)
             .set_rtp_mode(true)
             .set_stats_interval(None);

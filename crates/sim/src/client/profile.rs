@@ -6,6 +6,8 @@ use antiphon_base::{ParticipantId, Source, VideoCodec};
 use antiphon_shard::{Grants, JoinRequest, Transport};
 use antiphon_wire::control::{ParticipantKind, Policy};
 
+use crate::stamp::nested::Mode;
+
 /// What a client is like and how it joins.
 #[derive(Debug, Clone)]
 pub struct Profile {
@@ -23,6 +25,8 @@ pub struct Profile {
     pub muted: Vec<Source>,
     /// Rids of the camera, lowest layer first; empty: no simulcast.
     pub rids: Vec<&'static str>,
+    /// Spatial layers of the camera in one stream, with three temporal ones; not with rids.
+    pub mode: Option<Mode>,
     /// Offers sending lines.
     pub sends: bool,
     /// It also receives on the lines of its microphone and its camera, as lines do that nobody gave a direction.
@@ -65,6 +69,7 @@ impl Profile {
             policy: Policy::default(),
             muted: Vec::new(),
             rids: Vec::new(),
+            mode: None,
             sends: true,
             both_ways: false,
             codec: VideoCodec::Vp8,
