@@ -274,8 +274,10 @@ impl<'a> Checker<'a> {
             } else if i > 0 && !pictures::follows(frame.packets[i - 1], packet) {
                 self.fault(packet, "packets of a picture in the wrong places");
             }
-            if (b.picture_id, b.lowest) != (frame.first.picture_id, frame.first.lowest) {
-                self.fault(packet, "two picture ids in a picture");
+            let numbers = |p: Parsed| (p.picture_id, p.lowest);
+            if numbers(b) != numbers(frame.first) {
+                let (x, y) = (numbers(frame.first), numbers(b));
+                self.fault(packet, &format!("two picture ids in a picture: {x:?} and {y:?}"));
             }
             if self.slot.kind == MediaKind::Video && packet.marker && !pictures::may_end(frame, i) {
                 self.fault(packet, "marker at the wrong place");
