@@ -1,8 +1,8 @@
 //! What a viewer sees and hears of what came in a slot: the frames that could be decoded, when they were shown, and where
 //! the picture froze.
 //!
-//! A picture can be shown when all of its packets have come and it is a key frame, or what it builds on could be shown. Of spatial
-//! layers in one stream the lowest ones that came make a picture, too.
+//! A picture can be shown when all of its packets have come, up to the marker, and it is a key frame, or what it builds on could be
+//! shown.
 //! Pictures are shown in order. With a jitter buffer of some depth each is shown when its turn has come by its RTP time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -34,20 +34,42 @@ pub struct Shown {
 }
 
 #[derive(Debug)]
-struct Frame {
-    stamp: Stamp,
-    came: BTreeSet<u16>,
+struct Picture {
+    /// What came of each layer.
+    frames: BTreeMap<u8, (Stamp, BTreeSet<u16>)>,
+    /// The layer whose last packet has the marker.
+    last: Option<u8>,
     since: Instant,
+}
+
+impl Picture {
+    /// The highest layer of it, if all of it is there.
+    fn whole(&self) -> Option<&Stamp> {
+        let whole = |(stamp, came): &(Stamp, BTreeSet<u16>)| came.len() == usize::from(stamp.count);
+        let (layer, (top, _)) = self.frames.last_key_value()?;
+        (self.last == Some(*layer) && self.frames.values().all(whole)).then_some(top)
+    }
+
+    /// All that its frames build on is here, or was decoded.
+    fn is_decodable(&self, references: &VecDeque<Stamp>) -> bool {
+        let here = self.frames.values().map(|(stamp, _)| stamp);
+        here.clone().all(|s| {
+            s.references().all(|(frame, layer)| {
+                let is = |r: &Stamp| (r.stream(), r.frame, r.layer) == (s.stream(), frame, layer);
+                references.iter().any(is) || here.clone().any(is)
+            })
+        })
+    }
 }
 
 /// What a receiver can decode of what has come in a video slot.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// By RTP time, unwrapped, and layer: frames that were not decoded yet.
-    frames: BTreeMap<(u64, u8), Frame>,
+    /// By RTP time, unwrapped: pictures that were not decoded yet.
+    pictures: BTreeMap<u64, Picture>,
     newest: Option<u64>,
-    /// Of the last one that was.
-    decoded: Option<(u64, u8)>,
+    /// Time of the last one that was.
+    decoded: Option<u64>,
     /// The last ones, of one stream.
     references: VecDeque<Stamp>,
     all: Vec<(u64, Shown)>,
@@ -61,45 +83,41 @@ impl Decoder {
         let step = packet.rtp_time.wrapping_sub(low32(last)).cast_signed();
         let time = last.saturating_add_signed(i64::from(step));
         self.newest = self.newest.max(Some(time));
-        // Layers of other streams do not meet in a picture.
-        let place = (time, if parsed.stamp.nested.is_some() { parsed.stamp.layer } else { 0 });
-        if self.decoded.is_some_and(|decoded| place <= decoded) {
+        if self.decoded.is_some_and(|decoded| time <= decoded) {
             return;
         }
-        let new = || Frame { stamp: parsed.stamp, came: BTreeSet::new(), since: packet.at };
-        self.frames.entry(place).or_insert_with(new).came.insert(parsed.stamp.index);
+        let new = || Picture { frames: BTreeMap::new(), last: None, since: packet.at };
+        let (picture, stamp) = (self.pictures.entry(time).or_insert_with(new), parsed.stamp);
+        picture.frames.entry(stamp.layer).or_insert_with(|| (stamp, BTreeSet::new())).1.insert(stamp.index);
+        if packet.marker {
+            picture.last = Some(stamp.layer);
+        }
         self.decode(packet.at);
     }
 
     /// In order; over a gap only with a key frame, or with what does not build on what is missing.
     fn decode(&mut self, now: Instant) {
-        let whole = |f: &Frame| f.came.len() == usize::from(f.stamp.count);
         loop {
-            let is_there = |s: &Stamp, (frame, layer): (u32, u8)| {
-                self.references.iter().any(|r| {
-                    r.stream() == s.stream() && r.frame == frame && (r.layer == layer || s.nested.is_none())
-                })
-            };
-            let can = |f: &Frame| whole(f) && f.stamp.references().all(|r| is_there(&f.stamp, r));
-            let Some((&place, frame)) = self.frames.iter().find(|(_, f)| can(f)) else { return };
-            let stamp = frame.stamp;
-            match self.all.last_mut() {
-                Some((time, shown)) if *time == place.0 => shown.layer = stamp.layer,
-                _ => self.all.push((place.0, Shown { at: now, layer: stamp.layer, media_s: 0.0 })),
-            }
-            if stamp.key && stamp.is_lowest() {
+            let references = &self.references;
+            let can = |p: &&Picture| p.whole().is_some() && p.is_decodable(references);
+            let Some((&time, picture)) = self.pictures.iter().find(|(_, p)| can(p)) else { return };
+            let Some(&Stamp { layer, key, .. }) = picture.whole() else { return };
+            self.all.push((time, Shown { at: now, layer, media_s: 0.0 }));
+            if key {
                 self.references.clear();
             }
-            self.references.truncate(REFERENCES - 1);
-            self.references.push_front(stamp);
-            self.decoded = Some(place);
-            self.frames = self.frames.split_off(&(place.0, place.1 + 1));
+            for (stamp, _) in picture.frames.values() {
+                self.references.truncate(REFERENCES - 1);
+                self.references.push_front(*stamp);
+            }
+            self.decoded = Some(time);
+            self.pictures = self.pictures.split_off(&(time + 1));
         }
     }
 
     /// Since when there are pictures that cannot be decoded.
     pub fn stuck(&self) -> Option<Instant> {
-        self.frames.values().map(|f| f.since).min()
+        self.pictures.values().map(|p| p.since).min()
     }
 }
 
