@@ -1,6 +1,7 @@
 //! What must hold of everything that a client receives, found out without asking the code under test.
 
 mod holdings;
+mod pictures;
 mod reasons;
 pub mod recovery;
 #[cfg(test)]
@@ -14,7 +15,7 @@ use antiphon_wire::control::ServerMessage;
 
 use crate::client::{Client, Received, SlotLog};
 use crate::net::Link;
-use crate::stamp::{Parsed, Stamp};
+use crate::stamp::Parsed;
 use crate::world::World;
 
 /// An announcement may come after the media that it announces: by a few repetitions, each later than the one before.
@@ -101,8 +102,7 @@ struct Frame<'a> {
 
 impl Frame<'_> {
     fn source(&self) -> (u16, usize, u8) {
-        let Stamp { publisher, source, layer, .. } = self.first.stamp;
-        (publisher, source.index(), layer)
+        self.first.stamp.stream()
     }
 
     fn seqs(&self) -> (u64, u64) {
@@ -115,10 +115,18 @@ impl Frame<'_> {
         last - first + 1 == self.packets.len() as u64
     }
 
+    /// Its first packet came, as far as lower layers are needed.
+    fn begins(&self) -> bool {
+        self.first.stamp.may_begin()
+    }
+
     /// All packets of the picture, in order, without a hole.
     fn is_whole(&self) -> bool {
-        let count = usize::from(self.first.stamp.count);
-        self.packets.len() == count && self.has_no_hole()
+        let last = self.packets[self.packets.len() - 1];
+        let ends = last.parsed.is_some_and(|p| p.stamp.index + 1 == p.stamp.count);
+        // Of spatial layers so many are sent as it takes: the marker tells which is the last.
+        let all = self.first.stamp.nested.is_none() || last.marker;
+        self.begins() && ends && all && self.has_no_hole()
     }
 }
 
@@ -182,12 +190,14 @@ impl<'a> Checker<'a> {
         for pair in frames.windows(2) {
             self.check_pair(&pair[0], &pair[1]);
         }
+        self.check_references(&frames);
+        self.check_descriptors(&frames);
         if let Some(first) = frames.first() {
             self.check_start(first, false);
         }
         self.report.cut += u64::from(frames.last().is_some_and(|f| !f.is_whole()));
         // The client's str0m drops what is older than the first packet that came.
-        self.report.cut += u64::from(frames.first().is_some_and(|f| f.first.stamp.index != 0));
+        self.report.cut += u64::from(frames.first().is_some_and(|f| !f.begins()));
         self.count_gaps(&frames);
     }
 
@@ -259,20 +269,20 @@ impl<'a> Checker<'a> {
         let (a, first) = (frame.first.stamp, frame.packets[0]);
         for (i, packet) in frame.packets.iter().enumerate() {
             let Some(b) = packet.parsed else { continue };
-            let same = (a.publisher, a.source, a.layer, a.frame)
-                == (b.stamp.publisher, b.stamp.source, b.stamp.layer, b.stamp.frame);
-            if !same {
+            if (a.stream(), a.frame) != (b.stamp.stream(), b.stamp.frame) {
                 self.fault(packet, "a picture made of two");
-            }
-            let place = packet.seq - first.seq + u64::from(a.index);
-            if same && place != u64::from(b.stamp.index) {
+            } else if i > 0 && !pictures::follows(frame.packets[i - 1], packet) {
                 self.fault(packet, "packets of a picture in the wrong places");
             }
-            if b.picture_id != frame.first.picture_id {
-                self.fault(packet, "two picture ids in a picture");
+            let numbers = |p: Parsed| (p.picture_id, p.lowest);
+            if numbers(b) != numbers(frame.first) {
+                let (x, y) = (numbers(frame.first), numbers(b));
+                self.fault(packet, &format!("two picture ids in a picture: {x:?} and {y:?}"));
             }
-            let is_last = b.stamp.index + 1 == b.stamp.count;
-            if self.slot.kind == MediaKind::Video && packet.marker != is_last {
+            if self.slot.kind == MediaKind::Video && packet.marker && !pictures::may_end(frame, i) {
+                self.fault(packet, "marker at the wrong place");
+            }
+            if self.slot.kind == MediaKind::Video && !packet.marker && pictures::must_end(b.stamp) {
                 self.fault(packet, "marker at the wrong place");
             }
             if self.slot.kind == MediaKind::Audio && i > 0 {
@@ -304,7 +314,7 @@ impl<'a> Checker<'a> {
         self.report.cut += u64::from(!a.is_whole() && (switched || restarted));
         if adjacent {
             // A receiver takes both as whole: nothing between them is missing.
-            if a.first.stamp.index == 0
+            if a.begins()
                 && a.has_no_hole()
                 && !a.is_whole()
                 && a.first.stamp.source.kind() == MediaKind::Video
@@ -314,13 +324,18 @@ impl<'a> Checker<'a> {
                 let what = format!("before it {:?}, of which {got:?} came, looks whole", a.first.stamp);
                 self.fault(next, &what);
             }
-            if b.first.stamp.index != 0 {
+            if !b.begins() {
                 self.fault(next, "a picture begins in its middle");
             }
             if let (Some(x), Some(y)) = (a.first.picture_id, b.first.picture_id)
                 && (x + 1) & 0x7fff != y
             {
                 self.fault(next, &format!("picture id {y} after {x}"));
+            }
+            if let (Some(x), Some(y)) = (a.first.lowest, b.first.lowest)
+                && x.wrapping_add(u8::from(b.first.stamp.temporal_id() == 0)) != y
+            {
+                self.fault(next, &format!("TL0PICIDX {y} after {x}"));
             }
             if !switched && !b.first.stamp.may_follow(&a.first.stamp) && !b.first.stamp.key {
                 self.fault(next, &format!("frame {} after {}", b.first.stamp.frame, a.first.stamp.frame));
@@ -350,7 +365,7 @@ impl<'a> Checker<'a> {
         if self.slot.kind == MediaKind::Video && !frame.first.stamp.key && is_first {
             self.fault(packet, "a source begins without key frame");
         }
-        if frame.first.stamp.index != 0 || !self.could_know(packet) {
+        if !frame.begins() || !self.could_know(packet) {
             return;
         }
         if !told && !self.frames_before(packet) {

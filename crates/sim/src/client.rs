@@ -1,190 +1,34 @@
 //! A browser-like client: str0m behind the same words as on the server's side, one offer with all lines, synthetic media.
 
+mod offering;
+mod profile;
+mod receiving;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use antiphon_base::{MediaKind, ParticipantId, ParticipantKey, Source, VideoCodec};
-use antiphon_shard::{Grants, IceParameters, JoinRequest, Joined, Transport};
+use antiphon_base::{MediaKind, ParticipantId, ParticipantKey, Source};
+use antiphon_shard::{IceParameters, Joined, Transport};
 use antiphon_wire::control::{
-    ClientMessage, LeaveReason, ParticipantInfo, ParticipantKind, Policy, Request, ServerMessage,
-    SlotAssignment,
+    ClientMessage, LeaveReason, ParticipantInfo, Request, ServerMessage, SlotAssignment,
 };
 use antiphon_wire::topic;
-use str0m::bwe::{Bitrate, BweKind};
-use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
+use str0m::bwe::Bitrate;
+use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
-use str0m::config::DtlsCert;
-use str0m::media::{
-    Direction, KeyframeRequestKind, MediaKind as StrKind, Mid, Pt, Simulcast, SimulcastLayer,
-};
-use str0m::net::{Protocol, Receive, TcpType};
-use str0m::rtp::RtpPacket;
-use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
+use str0m::media::{KeyframeRequestKind, Mid, Pt};
+use str0m::net::{Protocol, Receive};
+use str0m::{Candidate, Input, Output, Rtc};
 
-use crate::dtls::{self, KeySlot};
-use crate::extension;
+pub use self::offering::Offering;
+use self::offering::candidate;
+pub use self::profile::Profile;
+pub use self::receiving::{Received, SlotLog};
+use crate::dtls;
 use crate::net::Datagram;
-use crate::playout::Decoder;
 use crate::seals::Seals;
 use crate::sender::Sender;
-use crate::stamp;
-
-/// What a client is like and how it joins.
-#[derive(Debug, Clone)]
-pub struct Profile {
-    /// Its id.
-    pub id: String,
-    /// Name to show.
-    pub name: String,
-    /// By what request it comes.
-    pub kind: ParticipantKind,
-    /// What it may do.
-    pub grants: Grants,
-    /// What it wants to receive.
-    pub policy: Policy,
-    /// Muted from the beginning.
-    pub muted: Vec<Source>,
-    /// Rids of the camera, lowest layer first; empty: no simulcast.
-    pub rids: Vec<&'static str>,
-    /// Offers sending lines.
-    pub sends: bool,
-    /// It also receives on the lines of its microphone and its camera, as lines do that nobody gave a direction.
-    pub both_ways: bool,
-    /// What its video is sent in, and all that it decodes. Of AV1 it also speaks the dependency descriptor.
-    pub codec: VideoCodec,
-    /// It speaks no AES-GCM in SRTP, as old devices.
-    pub legacy: bool,
-    /// Receive lines for audio.
-    pub audio_slots: usize,
-    /// Receive lines for video; the last of several is for the screen.
-    pub video_slots: usize,
-    /// Offers a control channel.
-    pub control: bool,
-    /// Token of an earlier connection.
-    pub resume: Option<String>,
-    /// Receive from this one only (WHEP).
-    pub only: Option<ParticipantId>,
-    /// Offers transport-wide feedback; as browsers do.
-    pub transport_feedback: bool,
-    /// By which protocol it comes.
-    pub transport: Transport,
-    /// Offers audio with redundancy (RED), as Chromium does.
-    pub red: bool,
-    /// How much of a voice is in a packet: 20 ms as browsers send by default, up to 60 ms.
-    pub packet_time: Duration,
-    /// Asks for a key frame when pictures cannot be decoded for so long, and does not give up its way for half a minute
-    /// (RFC 7675, 5.1), as browsers; `None`: never asks, and str0m's nine checks.
-    pub patience: Option<Duration>,
-}
-
-impl Profile {
-    /// A participant like the web client: all sending lines, three audio and four video slots.
-    pub fn new(id: &str) -> Self {
-        Self {
-            id: id.to_owned(),
-            name: format!("Name of {id}"),
-            kind: ParticipantKind::WebRtc,
-            grants: Grants { publish: true, subscribe: true, moderate: false },
-            policy: Policy::default(),
-            muted: Vec::new(),
-            rids: Vec::new(),
-            sends: true,
-            both_ways: false,
-            codec: VideoCodec::Vp8,
-            legacy: false,
-            audio_slots: 3,
-            video_slots: 4,
-            control: true,
-            resume: None,
-            only: None,
-            transport_feedback: true,
-            transport: Transport::Udp,
-            red: false,
-            packet_time: Duration::from_millis(20),
-            patience: None,
-        }
-    }
-
-    /// With a camera of three layers.
-    #[must_use]
-    pub fn simulcast(mut self) -> Self {
-        self.rids = vec!["q", "h", "f"];
-        self
-    }
-
-    /// Receives only, in these slots.
-    #[must_use]
-    pub fn listener(mut self, audio_slots: usize, video_slots: usize) -> Self {
-        self.sends = false;
-        self.audio_slots = audio_slots;
-        self.video_slots = video_slots;
-        self
-    }
-
-    /// What the server is told of it.
-    ///
-    /// # Panics
-    /// With an id that is none.
-    pub fn request(&self) -> JoinRequest {
-        JoinRequest {
-            id: ParticipantId::new(&self.id).expect("tests use good ids"),
-            name: self.name.clone(),
-            kind: self.kind,
-            grants: self.grants,
-            policy: self.policy.clone(),
-            muted: self.muted.clone(),
-            resume: self.resume.clone(),
-            only: self.only.clone(),
-        }
-    }
-}
-
-/// A packet that came in a slot.
-#[derive(Debug, Clone)]
-pub struct Received {
-    /// When.
-    pub at: Instant,
-    /// Extended sequence number.
-    pub seq: u64,
-    /// RTP time, 32 bits.
-    pub rtp_time: u32,
-    /// Marker bit.
-    pub marker: bool,
-    /// First CSRC.
-    pub csrc: Option<u32>,
-    /// RFC 6464 level as -dBov.
-    pub level: Option<u8>,
-    /// How long pictures shall be kept from here on (`playout-delay`).
-    pub kept: Option<Duration>,
-    /// What is in it; `None`: not made by [`crate::stamp`].
-    pub parsed: Option<stamp::Parsed>,
-    /// What it repeats of earlier packets (RED).
-    pub repeated: Vec<stamp::Parsed>,
-    /// Bytes of payload.
-    pub bytes: usize,
-}
-
-/// A receive line and everything that came on it.
-#[derive(Debug)]
-pub struct SlotLog {
-    /// The m-line.
-    pub mid: String,
-    /// Audio or video.
-    pub kind: MediaKind,
-    /// In order of arrival.
-    pub packets: Vec<Received>,
-    /// Of the newest packet.
-    pub ssrc: Option<u32>,
-    decoder: Decoder,
-    asked: Option<Instant>,
-}
-
-impl SlotLog {
-    fn new(mid: String, kind: MediaKind) -> Self {
-        Self { mid, kind, packets: Vec::new(), ssrc: None, decoder: Decoder::default(), asked: None }
-    }
-}
 
 /// One client.
 pub struct Client {
@@ -242,190 +86,6 @@ pub struct Client {
     lines: BTreeMap<Source, Mid>,
 }
 
-/// A client that has made its offer.
-pub struct Offering {
-    /// The offer.
-    pub offer: String,
-    profile: Profile,
-    number: u16,
-    address: SocketAddr,
-    rtc: Rtc,
-    keys: KeySlot,
-    pending: Option<SdpPendingOffer>,
-    lines: BTreeMap<Source, Mid>,
-    slots: Vec<SlotLog>,
-}
-
-impl Offering {
-    /// Answers an offer of the server's; the answer stands where the offer else does.
-    pub(crate) fn answering(
-        now: Instant,
-        (number, address): (u16, SocketAddr),
-        certificate: DtlsCert,
-        profile: Profile,
-        theirs: &str,
-    ) -> Self {
-        let config = Rtc::builder()
-            .set_crypto_provider(dtls::provider(profile.legacy))
-            .set_dtls_cert(certificate)
-            .clear_codecs()
-            .enable_opus(true, false)
-            .enable_vp8(true);
-        let (mut rtc, keys) = dtls::watch(|| config.set_rtp_mode(true).set_stats_interval(None).build(now));
-        rtc.add_local_candidate(Candidate::host(address, "udp").expect("an address and UDP make one"));
-        let slot = |section: &str| {
-            let kind = if section.starts_with("audio") { MediaKind::Audio } else { MediaKind::Video };
-            let mid = section.lines().find_map(|l| l.strip_prefix("a=mid:")).unwrap_or_default().to_owned();
-            SlotLog::new(mid, kind)
-        };
-        let slots = theirs.split("\r\nm=").skip(1).map(slot).collect();
-        let parsed = SdpOffer::from_sdp_string(theirs).expect("our offer parses");
-        let offer = rtc.sdp_api().accept_offer(parsed).expect("our offer can be taken").to_sdp_string();
-        Self { offer, profile, number, address, rtc, keys, pending: None, lines: BTreeMap::new(), slots }
-    }
-
-    /// Makes the offer of a client at `address`.
-    ///
-    /// # Panics
-    /// Where str0m cannot offer what the profile says.
-    pub fn new(
-        now: Instant,
-        number: u16,
-        address: SocketAddr,
-        certificate: DtlsCert,
-        profile: Profile,
-    ) -> Self {
-        let mut config = Rtc::builder();
-        if profile.patience.is_some() {
-            config.set_max_stun_retransmits(PATIENT_CHECKS);
-        }
-        let config = config
-            .set_crypto_provider(dtls::provider(profile.legacy))
-            .set_dtls_cert(certificate)
-            .clear_codecs()
-            .enable_opus(true, profile.red)
-            .enable_vp8(profile.codec == VideoCodec::Vp8)
-            .enable_h264(profile.codec == VideoCodec::H264)
-            .enable_av1(profile.codec == VideoCodec::Av1)
-            .set_rtp_mode(true)
-            .set_stats_interval(None);
-        let config = if profile.transport_feedback {
-            extension::with_playout_delay(config)
-        } else {
-            extension::without_transport_feedback(config)
-        };
-        let config = match profile.codec {
-            VideoCodec::Av1 => config.set_extension(extension::ID, extension::dependency()),
-            _ => config,
-        };
-        let (mut rtc, keys) = dtls::watch(|| config.build(now));
-        rtc.add_local_candidate(candidate(address, profile.transport));
-        let mut api = rtc.sdp_api();
-        let mut lines = BTreeMap::new();
-        let mut slots = Vec::new();
-        if profile.sends {
-            for (kind, source) in [
-                (StrKind::Audio, Source::Microphone),
-                (StrKind::Audio, Source::ScreenAudio),
-                (StrKind::Video, Source::Camera),
-                (StrKind::Video, Source::Screen),
-            ] {
-                let simulcast = (source == Source::Camera && !profile.rids.is_empty()).then(|| {
-                    let mut simulcast = Simulcast::new();
-                    for rid in &profile.rids {
-                        simulcast.add_send_layer(SimulcastLayer::new(rid));
-                    }
-                    simulcast
-                });
-                let both = profile.both_ways && matches!(source, Source::Microphone | Source::Camera);
-                let direction = if both { Direction::SendRecv } else { Direction::SendOnly };
-                let mid = api.add_media(kind, direction, None, None, simulcast);
-                if both {
-                    slots.push(SlotLog::new(mid.to_string(), source.kind()));
-                }
-                lines.insert(source, mid);
-            }
-        }
-        for (count, kind, of) in [
-            (profile.audio_slots, StrKind::Audio, MediaKind::Audio),
-            (profile.video_slots, StrKind::Video, MediaKind::Video),
-        ] {
-            for _ in 0..count {
-                let mid = api.add_media(kind, Direction::RecvOnly, None, None, None).to_string();
-                slots.push(SlotLog::new(mid, of));
-            }
-        }
-        if profile.control {
-            api.add_channel("control".into());
-        }
-        let (offer, pending) = api.apply().expect("lines were added");
-        let (offer, pending) = (offer.to_sdp_string(), Some(pending));
-        Self { offer, profile, number, address, rtc, keys, pending, lines, slots }
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    pub(crate) fn publishes(&self) -> bool {
-        self.profile.grants.publish
-    }
-
-    /// Takes the answer.
-    ///
-    /// # Panics
-    /// With an answer that does not fit the offer.
-    pub fn accept(mut self, now: Instant, joined: Joined) -> Client {
-        if let Some(pending) = self.pending {
-            let answer = SdpAnswer::from_sdp_string(&joined.answer).expect("our answer parses");
-            self.rtc.sdp_api().accept_answer(pending, answer).expect("our answer fits the offer");
-        }
-        Client {
-            number: self.number,
-            profile: self.profile,
-            address: self.address,
-            answer: joined.answer.clone(),
-            joined,
-            connected: None,
-            control_open: None,
-            closed: None,
-            vanished: false,
-            vanished_at: None,
-            messages: Vec::new(),
-            roster: BTreeMap::new(),
-            roster_holes: 0,
-            assigned: BTreeMap::new(),
-            slots: self.slots,
-            senders: Vec::new(),
-            data: Vec::new(),
-            bounds: Vec::new(),
-            seals: Seals::new(self.keys),
-            rtc: self.rtc,
-            deadline: now,
-            restarting: None,
-            channel: None,
-            data_channels: [None; 2],
-            data_open: [false; 2],
-            publications: VecDeque::new(),
-            roster_seq: None,
-            last_id: 0,
-            pending: Vec::new(),
-            blocked: false,
-            lines: self.lines,
-        }
-    }
-}
-
-fn candidate(address: SocketAddr, transport: Transport) -> Candidate {
-    let made = match transport {
-        Transport::Udp => Candidate::host(address, "udp"),
-        Transport::Tcp => Candidate::builder().tcp().host(address).tcptype(TcpType::Active).build(),
-    };
-    made.expect("an address and a protocol make one")
-}
-
-/// Checks of ICE that may stay unanswered: the first ones are close together, later ones three seconds apart.
-const PATIENT_CHECKS: usize = 15;
 /// The payload type of RED, as browsers offer it.
 const RED: u8 = 63;
 
@@ -469,6 +129,8 @@ impl Client {
                 };
                 let mut sender = Sender::new(self.number, (source, layer), rid, (mid, pt), now, interval);
                 sender.codec = self.profile.codec;
+                sender.mode = self.profile.mode.filter(|_| source == Source::Camera);
+                sender.place = sender.mode.map(|_| 0);
                 sender.red = red.then(|| Pt::from(RED));
                 self.senders.push(sender);
             }
@@ -688,117 +350,6 @@ impl Client {
                 }
             }
         }
-    }
-
-    fn on_event(&mut self, now: Instant, event: Event) {
-        match event {
-            Event::Connected => self.connected = self.connected.or(Some(now)),
-            Event::IceConnectionStateChange(IceConnectionState::Disconnected) | Event::Closed => {
-                self.closed = self.closed.or(Some(now));
-            }
-            Event::ChannelOpen(id, _) if self.data_channels.contains(&Some(id)) => {
-                let opened = self.data_channels.map(|c| c == Some(id));
-                self.data_open = [self.data_open[0] | opened[0], self.data_open[1] | opened[1]];
-            }
-            Event::ChannelData(data) if self.data_channels.contains(&Some(data.id)) => {
-                let (message, lost) = topic::Message::parse(&data.data).expect("the server's messages parse");
-                self.data.push((now, message, lost));
-            }
-            Event::ChannelOpen(id, _) => {
-                self.channel = Some(id);
-                self.control_open = Some(now);
-            }
-            Event::ChannelData(data) => {
-                let message: ServerMessage =
-                    serde_json::from_slice(&data.data).expect("the server's messages parse");
-                self.on_message(&message);
-                self.messages.push((now, message));
-            }
-            Event::KeyframeRequest(request) => {
-                let rid = request.rid.map(|r| r.to_string());
-                for sender in self.senders.iter_mut().filter(|s| s.mid() == request.mid) {
-                    if rid.is_none() || rid.as_deref() == sender.rid {
-                        sender.keyframe_requests.push(now);
-                        sender.keyframe_wanted = true;
-                    }
-                }
-            }
-            Event::RtpPacket(packet) => self.on_rtp(now, &packet),
-            Event::EgressBitrateEstimate(BweKind::Remb { estimate, .. }) => {
-                self.bounds.push((now, estimate.as_u64()));
-            }
-            _ => {}
-        }
-    }
-
-    fn on_rtp(&mut self, now: Instant, packet: &RtpPacket) {
-        let ssrc = packet.header.ssrc;
-        let mid = self.rtc.direct_api().stream_rx(&ssrc).map(|rx| rx.mid().to_string());
-        let Some(slot) = self.slots.iter_mut().find(|s| Some(&s.mid) == mid.as_ref()) else { return };
-        slot.ssrc = Some(*ssrc);
-        let header = &packet.header;
-        let mut blocks = vec![&packet.payload[..]];
-        if *header.payload_type == RED {
-            blocks = stamp::red_blocks(&packet.payload).unwrap_or_default();
-        }
-        let primary = blocks.pop().unwrap_or_default();
-        let parsed = match slot.kind {
-            MediaKind::Audio => stamp::parse(primary),
-            MediaKind::Video => {
-                let raw = header.ext_vals.user_values.get::<extension::Raw>().map(|raw| &*raw.0);
-                stamp::other::parse(self.profile.codec, primary).map(|parsed| parsed.numbered(raw))
-            }
-        };
-        slot.packets.push(Received {
-            at: now,
-            seq: *packet.seq_no,
-            rtp_time: header.timestamp,
-            marker: header.marker,
-            csrc: (header.csrc_count > 0).then(|| header.csrc[0]),
-            level: header.ext_vals.audio_level.map(i8::unsigned_abs),
-            kept: header.ext_vals.play_delay_min.map(Duration::from),
-            parsed,
-            repeated: blocks.into_iter().filter_map(stamp::parse).collect(),
-            bytes: packet.payload.len(),
-        });
-        let Some(patience) = self.profile.patience.filter(|_| slot.kind == MediaKind::Video) else { return };
-        slot.packets.last().into_iter().for_each(|p| slot.decoder.add(p));
-        let since = slot.decoder.stuck().max(slot.asked);
-        if slot.decoder.stuck().is_some() && since.is_some_and(|at| now - at > patience) {
-            slot.asked = Some(now);
-            if let Some(rx) = self.rtc.direct_api().stream_rx(&ssrc) {
-                rx.request_keyframe(KeyframeRequestKind::Pli);
-            }
-        }
-    }
-
-    fn on_message(&mut self, message: &ServerMessage) {
-        let seq = match message {
-            ServerMessage::Roster { seq, participants } => {
-                self.roster = participants.iter().map(|p| (p.id.clone(), p.clone())).collect();
-                self.roster_seq = Some(*seq);
-                return;
-            }
-            ServerMessage::ParticipantJoined { seq, participant }
-            | ServerMessage::ParticipantUpdated { seq, participant } => {
-                self.roster.insert(participant.id.clone(), participant.clone());
-                *seq
-            }
-            ServerMessage::ParticipantLeft { seq, participant, .. } => {
-                self.roster.remove(participant);
-                *seq
-            }
-            ServerMessage::ScreenStarted { seq, .. } | ServerMessage::ScreenStopped { seq, .. } => *seq,
-            ServerMessage::Slots { slots } => {
-                for slot in slots {
-                    self.assigned.insert(slot.mid.clone(), slot.clone());
-                }
-                return;
-            }
-            _ => return,
-        };
-        self.roster_holes += u32::from(self.roster_seq.is_none_or(|old| old + 1 != seq));
-        self.roster_seq = Some(seq);
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a viewer sees and hears of what came in a slot: the frames that could be decoded, when they were shown, and where
 //! the picture froze.
 //!
-//! A picture can be shown when all of its packets have come and it is a key frame, or the picture before it could be shown.
+//! A picture can be shown when all of its packets have come, up to the marker, and it is a key frame, or what it builds on could be
+//! shown.
 //! Pictures are shown in order. With a jitter buffer of some depth each is shown when its turn has come by its RTP time. The buffer
 //! gets deeper where the server asks for it (`playout-delay`), as slowly as libwebrtc's.
 
@@ -21,8 +22,8 @@ const FREEZE_EXTRA_S: f64 = 0.150;
 /// Seconds by which a buffer's depth changes in one (libwebrtc, `modules/video_coding/timing/timing.cc`: `kDelayMaxChangeMsPerS`).
 const DEEPER_S: f64 = 0.1;
 
-/// Pictures that later ones may build on.
-const REFERENCES: usize = 4;
+/// Frames that later ones may build on: of four pictures of three layers.
+const REFERENCES: usize = 12;
 
 /// A picture that was shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,9 +37,11 @@ pub struct Shown {
 }
 
 #[derive(Debug)]
-struct Frame {
-    stamp: Stamp,
-    came: BTreeSet<u16>,
+struct Picture {
+    /// What came of each layer.
+    frames: BTreeMap<u8, (Stamp, BTreeSet<u16>)>,
+    /// The layer whose last packet has the marker.
+    last: Option<u8>,
     since: Instant,
     kept: Option<Duration>,
 }
@@ -54,15 +57,35 @@ struct Decoded {
     kept: Duration,
 }
 
+impl Picture {
+    /// The highest layer of it, if all of it is there.
+    fn whole(&self) -> Option<&Stamp> {
+        let whole = |(stamp, came): &(Stamp, BTreeSet<u16>)| came.len() == usize::from(stamp.count);
+        let (layer, (top, _)) = self.frames.last_key_value()?;
+        (self.last == Some(*layer) && self.frames.values().all(whole)).then_some(top)
+    }
+
+    /// All that its frames build on is here, or was decoded.
+    fn is_decodable(&self, references: &VecDeque<Stamp>) -> bool {
+        let here = self.frames.values().map(|(stamp, _)| stamp);
+        here.clone().all(|s| {
+            s.references().all(|(frame, layer)| {
+                let is = |r: &Stamp| (r.stream(), r.frame, r.layer) == (s.stream(), frame, layer);
+                references.iter().any(is) || here.clone().any(is)
+            })
+        })
+    }
+}
+
 /// What a receiver can decode of what has come in a video slot.
 #[derive(Debug, Default)]
 pub struct Decoder {
     /// By RTP time, unwrapped: pictures that were not decoded yet.
-    frames: BTreeMap<u64, Frame>,
+    pictures: BTreeMap<u64, Picture>,
     newest: Option<u64>,
     /// Time of the last one that was.
     decoded: Option<u64>,
-    /// The last ones, of one source and layer.
+    /// The last ones, of one stream.
     references: VecDeque<Stamp>,
     /// For how long the server wants pictures kept, as told last.
     kept: Duration,
@@ -80,39 +103,39 @@ impl Decoder {
         if self.decoded.is_some_and(|decoded| time <= decoded) {
             return;
         }
-        let new =
-            || Frame { stamp: parsed.stamp, came: BTreeSet::new(), since: packet.at, kept: packet.kept };
-        self.frames.entry(time).or_insert_with(new).came.insert(parsed.stamp.index);
+        let new = || Picture { frames: BTreeMap::new(), last: None, since: packet.at, kept: packet.kept };
+        let (picture, stamp) = (self.pictures.entry(time).or_insert_with(new), parsed.stamp);
+        picture.frames.entry(stamp.layer).or_insert_with(|| (stamp, BTreeSet::new())).1.insert(stamp.index);
+        if packet.marker {
+            picture.last = Some(stamp.layer);
+        }
         self.decode(packet.at);
     }
 
     /// In order; over a gap only with a key frame, or with what does not build on what is missing.
     fn decode(&mut self, now: Instant) {
-        let whole = |f: &Frame| f.came.len() == usize::from(f.stamp.count);
-        let of = |s: &Stamp| (s.publisher, s.source, s.layer);
         loop {
-            let follows = |f: &Frame| {
-                let needs = f.stamp.frame.checked_sub(f.stamp.builds_on());
-                self.references.iter().any(|r| of(r) == of(&f.stamp) && Some(r.frame) == needs)
-            };
-            let next = self.frames.iter().find(|(_, f)| whole(f) && (f.stamp.key || follows(f)));
-            let Some((&time, frame)) = next else { return };
-            let stamp = frame.stamp;
-            self.kept = frame.kept.unwrap_or(self.kept);
-            self.all.push(Decoded { time, at: now, layer: stamp.layer, kept: self.kept });
-            if stamp.key {
+            let references = &self.references;
+            let can = |p: &&Picture| p.whole().is_some() && p.is_decodable(references);
+            let Some((&time, picture)) = self.pictures.iter().find(|(_, p)| can(p)) else { return };
+            let Some(&Stamp { layer, key, .. }) = picture.whole() else { return };
+            self.kept = picture.kept.unwrap_or(self.kept);
+            self.all.push(Decoded { time, at: now, layer, kept: self.kept });
+            if key {
                 self.references.clear();
             }
-            self.references.truncate(REFERENCES - 1);
-            self.references.push_front(stamp);
+            for (stamp, _) in picture.frames.values() {
+                self.references.truncate(REFERENCES - 1);
+                self.references.push_front(*stamp);
+            }
             self.decoded = Some(time);
-            self.frames = self.frames.split_off(&(time + 1));
+            self.pictures = self.pictures.split_off(&(time + 1));
         }
     }
 
     /// Since when there are pictures that cannot be decoded.
     pub fn stuck(&self) -> Option<Instant> {
-        self.frames.values().map(|f| f.since).min()
+        self.pictures.values().map(|p| p.since).min()
     }
 }
 

@@ -10,6 +10,7 @@ use str0m::rtp::{ExtensionValues, RtpWrite};
 
 use crate::extension;
 use crate::stamp::Stamp;
+use crate::stamp::nested::{Mode, Nested};
 
 /// An encoder that has fallen silent sends one packet in so long (Opus' DTX).
 const SILENT_TIME: Duration = Duration::from_millis(400);
@@ -61,6 +62,8 @@ pub struct Sender {
     pub bps: Option<u64>,
     /// Three temporal layers: the place of the next picture in their pattern.
     pub place: Option<u8>,
+    /// Spatial layers in one stream.
+    pub mode: Option<Mode>,
     /// A key frame is as large as so many others, where a rate is wanted.
     pub key_size: usize,
     /// Of video.
@@ -75,7 +78,9 @@ pub struct Sender {
     seq: u64,
     rtp_time: u32,
     picture_id: u16,
-    /// Of the next picture in its dependency descriptor.
+    /// TL0PICIDX of the last picture.
+    lowest: u8,
+    /// Of the next frame in its dependency descriptor.
     number: u16,
 }
 
@@ -113,6 +118,7 @@ impl Sender {
             size,
             bps: None,
             place: None,
+            mode: None,
             key_size: KEY_SIZE,
             codec: VideoCodec::Vp8,
             red: None,
@@ -125,6 +131,7 @@ impl Sender {
             seq: 65_400 - u64::from(number % 100),
             rtp_time: (u32::MAX - 500_000).wrapping_add(number * 7_919),
             number: u16::MAX - 40,
+            lowest: 250,
             picture_id: 0x7fff - u16::try_from(number % 64).expect("below 64"),
         }
     }
@@ -171,6 +178,7 @@ impl Sender {
             count,
             key,
             place: self.place,
+            nested: None,
         }
     }
 
@@ -231,9 +239,9 @@ impl Sender {
         self.line.1 = plain;
     }
 
-    /// Packets of a picture and bytes of each. Of three temporal layers the lowest takes two fifths, as libvpx has it.
-    fn picture(&self, key: bool) -> (u16, usize) {
-        let size = 1 + u16::from(self.layer);
+    /// Packets of a frame and bytes of each. Of three temporal layers the lowest takes two fifths, as libvpx has it.
+    fn frame(&self, key: bool, layer: u8) -> (u16, usize) {
+        let size = 1 + u16::from(layer);
         let Some(bps) = self.bps else {
             let other = size + u16::try_from(self.frames % 2).expect("0 or 1");
             return (if key { KEY_PACKETS * size } else { other }, VIDEO_BYTES);
@@ -245,7 +253,8 @@ impl Sender {
             Some(0) => 16,
             Some(_) => 8,
         };
-        let bytes = usize::try_from(bits / 8).expect("a picture of a test") * tenths / 10;
+        let share = self.mode.map_or(100, |mode| share(mode, layer));
+        let bytes = usize::try_from(bits / 8).expect("a picture of a test") * tenths / 10 * share / 100;
         let count = bytes.div_ceil(FULL_BYTES).max(1);
         (u16::try_from(count).expect("a picture of a test"), bytes.div_ceil(count))
     }
@@ -254,15 +263,38 @@ impl Sender {
         let key = std::mem::take(&mut self.keyframe_wanted);
         self.keyframes += u32::from(key);
         self.place = self.place.map(|place| if key { 0 } else { place });
-        let (count, bytes) = self.picture(key);
-        for index in 0..count {
-            let stamp = self.stamp(index, count, key);
-            let payload = stamp.video(self.codec, self.picture_id, self.size, bytes);
-            let dependency = (self.codec == VideoCodec::Av1).then(|| stamp.dependency(self.number));
-            self.write_with(now, rtc, payload, (index + 1 == count, dependency));
+        if self.place.is_none_or(|place| place == 0) {
+            self.lowest = self.lowest.wrapping_add(1);
+        }
+        match self.mode {
+            Some(mode) => (0..mode.layers).for_each(|layer| self.send_frame(now, rtc, key, layer)),
+            None => self.send_frame(now, rtc, key, self.layer),
         }
         self.place = self.place.map(|place| (place + 1) % 4);
         self.picture_id = (self.picture_id + 1) & 0x7fff;
+    }
+
+    fn send_frame(&mut self, now: Instant, rtc: &mut Rtc, key: bool, layer: u8) {
+        let (count, bytes) = self.frame(key, layer);
+        let is_top = self.mode.is_none_or(|mode| layer + 1 == mode.layers);
+        let nested = self.mode.map(|mode| Nested { mode, number: self.number });
+        for index in 0..count {
+            let stamp = Stamp { layer, nested, ..self.stamp(index, count, key) };
+            let payload = stamp.video(self.codec, (self.picture_id, self.lowest), self.size, bytes);
+            let dependency = (self.codec == VideoCodec::Av1).then(|| stamp.dependency(self.number));
+            self.write_with(now, rtc, payload, (is_top && index + 1 == count, dependency));
+        }
         self.number = self.number.wrapping_add(1);
+    }
+}
+
+/// What a spatial layer takes of its stream, percent.
+fn share(mode: Mode, layer: u8) -> usize {
+    match (mode.layers, layer) {
+        (2, 0) => 30,
+        (2, _) => 70,
+        (_, 0) => 12,
+        (_, 1) => 28,
+        _ => 60,
     }
 }

@@ -1,5 +1,5 @@
 //! Synthetic media: payloads that codecs' parsers take for real, with a stamp inside that tells the checkers what it is.
-//! Those of H.264 and AV1 are in [`other`].
+//! Those of H.264 and AV1 are in [`other`], those of VP9 in [`vp9`]; spatial layers of one stream in [`nested`].
 //!
 //! A video packet is a VP8 payload descriptor with 15-bit picture id (RFC 7741, 4.2), at the start of a frame the frame
 //! tag and, in a key frame, the start code and size (RFC 6386, 9.1), then the stamp. An audio packet is an Opus table of
@@ -7,10 +7,14 @@
 
 use antiphon_base::{Source, VideoCodec};
 
+pub mod nested;
 pub mod other;
+pub mod vp9;
+
+use nested::Nested;
 
 const MAGIC: [u8; 2] = [0xa5, 0x17];
-const STAMP_BYTES: usize = 16;
+const STAMP_BYTES: usize = 20;
 /// Where there are no temporal layers.
 const NO_PLACE: u8 = u8::MAX;
 /// The VP8 descriptor has TL0PICIDX, TID and Y.
@@ -25,9 +29,9 @@ pub struct Stamp {
     pub publisher: u16,
     /// Of which track.
     pub source: Source,
-    /// Of which simulcast layer.
+    /// Of which simulcast layer, or spatial layer of its stream.
     pub layer: u8,
-    /// Frame number in its layer; grows by one.
+    /// Frame number in its layer, the same in all spatial layers of a picture; grows by one.
     pub frame: u32,
     /// Number of the packet in its frame.
     pub index: u16,
@@ -37,6 +41,8 @@ pub struct Stamp {
     pub key: bool,
     /// Of three temporal layers: place in the pattern of four pictures, 0, 2, 1, 2, that begins with each key frame.
     pub place: Option<u8>,
+    /// Its stream carries several spatial layers.
+    pub nested: Option<Nested>,
 }
 
 /// A parsed payload.
@@ -46,15 +52,43 @@ pub struct Parsed {
     pub stamp: Stamp,
     /// The descriptor's picture id, or the frame number of the dependency descriptor, 15 bits of it.
     pub picture_id: Option<u16>,
+    /// TL0PICIDX.
+    pub lowest: Option<u8>,
+    /// What its dependency descriptor says.
+    pub described: Option<Described>,
+}
+
+/// The fixed part of a dependency descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    /// Number of the template.
+    pub template: u8,
+    /// Number of the frame.
+    pub number: u16,
+    /// More follows, as it must with the first packet of a source.
+    pub extended: bool,
+}
+
+impl Described {
+    fn read(raw: &[u8]) -> Option<Self> {
+        let [head, high, low] = *raw.first_chunk()?;
+        let number = u16::from_be_bytes([high, low]);
+        Some(Self { template: head & 0x3f, number, extended: raw.len() > 3 })
+    }
 }
 
 impl Parsed {
-    /// With the number of its dependency descriptor. Those of layers that are left out stay holes, so that nothing can be said then.
+    /// Only a stamp.
+    pub fn new(stamp: Stamp) -> Self {
+        Self { stamp, picture_id: None, lowest: None, described: None }
+    }
+
+    /// With its dependency descriptor. Numbers of layers that are left out stay holes: as a picture id counts only what has no layers.
     pub(crate) fn numbered(self, dependency: Option<&[u8]>) -> Self {
-        let number = |raw: &[u8]| Some(u16::from_be_bytes([*raw.get(1)?, *raw.get(2)?]) & 0x7fff);
-        let picture_id =
-            dependency.filter(|_| self.stamp.place.is_none()).and_then(number).or(self.picture_id);
-        Self { picture_id, ..self }
+        let described = dependency.and_then(Described::read);
+        let plain = self.stamp.place.is_none() && self.stamp.nested.is_none();
+        let number = described.filter(|_| plain).map(|d| d.number & 0x7fff);
+        Self { picture_id: number.or(self.picture_id), described, ..self }
     }
 }
 
@@ -69,6 +103,7 @@ impl Stamp {
         out.extend(self.count.to_be_bytes());
         out.push(u8::from(self.key));
         out.push(self.place.unwrap_or(NO_PLACE));
+        out.extend(Nested::bytes(self.nested));
     }
 
     /// The picture that this one builds on is so many before it, if it is no key frame.
@@ -97,11 +132,12 @@ impl Stamp {
             count: u16::from_be_bytes([b[12], b[13]]),
             key: b[14] != 0,
             place: Some(b[15]).filter(|place| *place != NO_PLACE),
+            nested: Nested::of([b[16], b[17], b[18], b[19]]),
         })
     }
 
-    /// A VP8 payload of `bytes` bytes.
-    pub fn vp8(&self, picture_id: u16, size: (u16, u16), bytes: usize) -> Vec<u8> {
+    /// A VP8 payload of `bytes` bytes, with this picture id and TL0PICIDX.
+    pub fn vp8(&self, (picture_id, lowest): (u16, u8), size: (u16, u16), bytes: usize) -> Vec<u8> {
         let [high, low] = picture_id.to_be_bytes();
         let starts = self.index == 0;
         let temporal = if self.place.is_some() { TEMPORAL } else { 0 };
@@ -109,7 +145,6 @@ impl Stamp {
         if let Some(place) = self.place {
             // Four pictures have one of the lowest layer. All but the last build on that alone (Y).
             let id = [0, 2, 1, 2][usize::from(place % 4)];
-            let lowest = (self.frame / 4).to_le_bytes()[0];
             out.extend([lowest, id << 6 | if place < 3 { 0x20 } else { 0 }]);
         }
         if starts {
@@ -125,12 +160,13 @@ impl Stamp {
         out
     }
 
-    /// A payload of this codec and `bytes` bytes; the picture id goes where the codec has one.
-    pub fn video(&self, codec: VideoCodec, picture_id: u16, size: (u16, u16), bytes: usize) -> Vec<u8> {
+    /// A payload of this codec and `bytes` bytes; picture id and TL0PICIDX go where the codec has them.
+    pub fn video(&self, codec: VideoCodec, numbers: (u16, u8), size: (u16, u16), bytes: usize) -> Vec<u8> {
         match codec {
             VideoCodec::H264 => self.h264(size, bytes),
             VideoCodec::Av1 => self.av1(size, bytes),
-            _ => self.vp8(picture_id, size, bytes),
+            VideoCodec::Vp9 => self.vp9(numbers, size, bytes),
+            VideoCodec::Vp8 => self.vp8(numbers, size, bytes),
         }
     }
 
@@ -146,18 +182,21 @@ impl Stamp {
 /// Reads a payload made by [`Stamp::vp8`] or [`Stamp::opus`], whatever was rewritten in its descriptor meanwhile.
 pub fn parse(payload: &[u8]) -> Option<Parsed> {
     if *payload.first()? == OPUS_TOC {
-        return Some(Parsed { stamp: Stamp::read(payload.get(1..)?)?, picture_id: None });
+        return Some(Parsed::new(Stamp::read(payload.get(1..)?)?));
     }
     let descriptor: &[u8; 4] = payload.first_chunk()?;
     let picture_id = u16::from_be_bytes([descriptor[2] & 0x7f, descriptor[3]]);
     let starts = descriptor[0] & 0x10 != 0;
-    let length = if descriptor[1] & TEMPORAL == 0 { 4 } else { 6 };
+    let temporal = descriptor[1] & TEMPORAL != 0;
+    let length = if temporal { 6 } else { 4 };
     let header = match payload.get(length)? & 1 {
         _ if !starts => 0,
         0 => 10,
         _ => 3,
     };
-    Some(Parsed { stamp: Stamp::read(payload.get(length + header..)?)?, picture_id: Some(picture_id) })
+    let stamp = Stamp::read(payload.get(length + header..)?)?;
+    let lowest = if temporal { payload.get(4).copied() } else { None };
+    Some(Parsed { picture_id: Some(picture_id), lowest, ..Parsed::new(stamp) })
 }
 
 /// The blocks of a RED payload (RFC 2198, section 3), the primary last.
@@ -188,9 +227,14 @@ mod tests {
         let places = [None, Some(0), Some(1), Some(3)];
         for ((index, key), place) in [(0, true), (0, false), (1, true), (2, false)].into_iter().zip(places) {
             let source = Source::Camera;
-            let stamp = Stamp { publisher: 3, source, layer: 1, frame: 70_000, index, count: 3, key, place };
-            let payload = stamp.vp8(0x7abc, (640, 360), 200);
-            assert_eq!(parse(&payload), Some(Parsed { stamp, picture_id: Some(0x7abc) }));
+            let (publisher, nested) = (3, None);
+            let stamp =
+                Stamp { publisher, source, layer: 1, frame: 70_000, index, count: 3, key, place, nested };
+            let payload = stamp.vp8((0x7abc, 77), (640, 360), 200);
+            assert_eq!(
+                parse(&payload),
+                Some(Parsed { picture_id: Some(0x7abc), lowest: place.map(|_| 77), ..Parsed::new(stamp) })
+            );
             let (d, _) = antiphon_wire::rtp::vp8::Descriptor::parse(&payload).unwrap();
             assert_eq!(d.picture_id.unwrap().value, 0x7abc);
             assert_eq!((d.starts_frame(), d.key), (index == 0, key && index == 0));
@@ -207,7 +251,8 @@ mod tests {
             count: 1,
             key: true,
             place: None,
+            nested: None,
         };
-        assert_eq!(parse(&stamp.opus(80)), Some(Parsed { stamp, picture_id: None }));
+        assert_eq!(parse(&stamp.opus(80)), Some(Parsed::new(stamp)));
     }
 }

@@ -81,6 +81,8 @@ struct Frame {
     whole_picture: bool,
     /// The highest spatial layer that is sent of its picture.
     top: bool,
+    /// What was to be sent of its picture: its other layers are judged by that, however late they come.
+    layers: Layers,
 }
 
 /// Selects of one stream after the other.
@@ -164,11 +166,12 @@ impl Select {
         }
         let (mut target, mut layers) = (targets.now, self.now);
         if packet.rtp_time < self.changed {
-            layers = self.before;
+            let begun = begun(&self.frames, packet);
+            layers = begun.unwrap_or(self.before);
             // What was raised meanwhile may refer to it already.
             let needed = d.indications.get(target) != Indication::NotPresent;
             if !needed || d.spatial_id > layers.spatial {
-                target = targets.before;
+                target = begun.map_or(targets.before, |layers| targets.within(layers));
             }
         }
         let frame = known.unwrap_or_else(|| Frame {
@@ -177,6 +180,7 @@ impl Select {
             sent: targets.pass(target, d),
             whole_picture: d.temporal_id > layers.temporal,
             top: d.spatial_id == layers.spatial,
+            layers,
         });
         let attach = frame.sent && !targets.told;
         targets.told |= frame.sent;
@@ -194,7 +198,8 @@ impl Select {
             let next = step(packet, self.now, self.target);
             move_to(&mut self.now, &mut self.before, next, || self.changed = packet.rtp_time);
         }
-        let layers = if packet.rtp_time < self.changed { self.before } else { self.now };
+        let late = packet.rtp_time < self.changed;
+        let layers = begun(&self.frames, packet).unwrap_or(if late { self.before } else { self.now });
         let (spatial, temporal) = (packet.spatial_id(), packet.temporal_id().unwrap_or_default());
         let frame = known.unwrap_or(Frame {
             rtp_time: packet.rtp_time,
@@ -202,6 +207,7 @@ impl Select {
             sent: layers.holds(Layers { spatial, temporal }),
             whole_picture: temporal > layers.temporal,
             top: spatial == layers.spatial,
+            layers,
         });
         if known.is_none() {
             self.remember(frame);
@@ -243,6 +249,11 @@ fn move_to(now: &mut Layers, before: &mut Layers, next: Layers, changed: impl Fn
 fn find(frames: &VecDeque<Frame>, packet: &Packet) -> Option<Frame> {
     let spatial_id = packet.spatial_id();
     frames.iter().rev().find(|f| f.rtp_time == packet.rtp_time && f.spatial_id == spatial_id).copied()
+}
+
+/// What is sent of the picture that a packet is of, if any of it was seen. Nearly always the newest.
+fn begun(frames: &VecDeque<Frame>, packet: &Packet) -> Option<Layers> {
+    frames.iter().rev().find(|f| f.rtp_time == packet.rtp_time).map(|f| f.layers)
 }
 
 /// The layers to send from the picture on that begins with `packet`.
@@ -322,6 +333,11 @@ impl Targets {
 
     fn layers(&self) -> Layers {
         self.layers.get(usize::from(self.now)).copied().unwrap_or(Layers::ALL)
+    }
+
+    /// The target that has these layers.
+    fn within(&self, layers: Layers) -> u8 {
+        best(&self.layers, |_, l| layers.holds(l)).unwrap_or(self.now)
     }
 
     fn cover(&self) -> u32 {

@@ -50,6 +50,7 @@ fn a_browser_hears_a_bot() {
             count: 1,
             key: true,
             place: None,
+            nested: None,
         };
         let sent = bot.sender().send(AttachCommand::Send(OutPacket {
             source: Source::Microphone,
@@ -152,6 +153,7 @@ fn a_bot_is_asked_for_key_frames() {
             count: 1,
             key,
             place: None,
+            nested: None,
         };
         sender.send(AttachCommand::Send(OutPacket {
             source: Source::Camera,
@@ -159,7 +161,7 @@ fn a_bot_is_asked_for_key_frames() {
             seq: frame.into(),
             rtp_time: u64::from(frame) * 4_500,
             marker: true,
-            payload: stamp.vp8(frame, (640, 360), 300).into(),
+            payload: stamp.vp8((frame, 0), (640, 360), 300).into(),
             capture_us: 0,
             audio_level: None,
         }));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use antiphon_base::{Source, VideoCodec};
+use antiphon_sim::stamp::nested::Mode;
 use antiphon_sim::{Conditions, Profile, World};
 use antiphon_wire::control::{Policy, Request};
 
@@ -58,6 +59,42 @@ fn layers_of_h264_and_av1_are_switched_under_loss() {
             let numbered =
                 world.clients[me].slots[1].packets.iter().any(|p| p.parsed.unwrap().picture_id.is_some());
             assert_eq!(numbered, codec == VideoCodec::Av1 && place.is_none());
+        }
+    }
+}
+
+/// Of one stream in VP9 and in AV1 with dependency descriptors: up at key frames, down at once, and what a picture builds on comes.
+#[test]
+fn spatial_layers_of_one_stream_are_switched_under_loss() {
+    for codec in [VideoCodec::Vp9, VideoCodec::Av1] {
+        for (layers, key_only) in [(2, false), (2, true), (3, false), (3, true)] {
+            let mut world = World::new(9);
+            world.conditions =
+                Conditions { delay: Duration::from_millis(15), loss: 0.03, ..Conditions::default() };
+            let mode = Some(Mode { layers, key_only });
+            let anna = world.enter(Profile { codec, mode, ..Profile::new("anna") });
+            let me = world.enter(Profile { codec, ..Profile::new("me").listener(1, 1) });
+            world.talk(anna, 20);
+            let top = layers - 1;
+            for (round, (cap, layer)) in
+                [(None, top), (Some(180), 0), (Some(400), top - 1), (None, top), (Some(180), 0)]
+                    .into_iter()
+                    .cycle()
+                    .take(15)
+                    .enumerate()
+            {
+                world.say(me, Request::Policy { policy: capped(cap) });
+                world.run(Duration::from_secs(2));
+                let what = format!("{codec:?} {mode:?} round {round}: layer {layer}");
+                world.until(Duration::from_secs(8), &what, |w| recent(w, me).last() == Some(&layer));
+                let below: Vec<u8> = recent(&world, me).into_iter().filter(|l| *l < layer).collect();
+                // What upper layers do not build on is left out, where a descriptor tells it.
+                assert!(key_only || below.len() == usize::from(layer), "{what}: {below:?}");
+            }
+            let report = world.check();
+            report.assert_sound();
+            let got = report.of(me);
+            assert!(got.frames > 1_500, "{codec:?} {mode:?}: {got:?}");
         }
     }
 }

@@ -15,7 +15,8 @@ const FEEDS_OF_A_SLOT: usize = 2;
 /// Receive lines in the stories.
 const SLOTS: usize = 8;
 /// Deadlines of one connection: the one that is meant, and those that an earlier one has overtaken until they are due.
-const TIMERS: usize = 64;
+/// There are as many as packets came and were sent in a burst: most where a key frame has three layers.
+const TIMERS: usize = 96;
 /// States of those who have gone (`MAX_GONE` of the shard).
 const GONE: usize = 2_048;
 /// Until the last connection has ended without a word (20 s, if it never came up), its place is not kept any more (10 s in
@@ -77,7 +78,7 @@ mod tests {
             Holdings { members: 3, ..sound },
             Holdings { feeds: 33, ..sound },
             Holdings { routes: 33, ..sound },
-            Holdings { timers: 257, ..sound },
+            Holdings { timers: 385, ..sound },
             Holdings { gone: 2_049, ..sound },
         ] {
             assert_eq!(excess(&wrong, 2).len(), 1, "{wrong:?}");

@@ -79,8 +79,8 @@ impl Checker<'_> {
     /// A sender on a full link drops pictures rather than to let them wait, and goes on with a key frame, in this layer or
     /// another. Voices are never left out.
     fn was_thinned(&self, b: &Frame<'_>, from: Instant, to: Instant) -> bool {
-        let Stamp { source, key, index, .. } = b.first.stamp;
-        let goes_on = source.kind() == MediaKind::Video && key && index == 0;
+        let Stamp { source, key, .. } = b.first.stamp;
+        let goes_on = source.kind() == MediaKind::Video && key && b.begins();
         let path = self.world.network.path(self.client.address);
         goes_on && path.is_some_and(|p| p.down.was_full(from - UNTIL_KEY_FRAME, to))
     }
@@ -100,6 +100,13 @@ impl Checker<'_> {
                 _ => false,
             })
         };
-        if is_told { told(self.client) } else { self.world.clients.iter().any(told) }
+        // What changes before the control channel is part of the first thing that is said there.
+        let soon = |at: Instant| at <= to + TOLD_WITHIN;
+        let first = self.client.control_open.filter(|_| publishers[0] != publishers[1]);
+        if is_told {
+            told(self.client)
+        } else {
+            first.is_some_and(soon) || self.world.clients.iter().any(told)
+        }
     }
 }

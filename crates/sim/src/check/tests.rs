@@ -1,11 +1,13 @@
 //! Each checker finds the fault that it is for: what came is changed afterwards, as a broken server would have sent it.
 
-use antiphon_base::{MediaKind, Source};
+use antiphon_base::{MediaKind, Source, VideoCodec};
 use antiphon_wire::control::ServerMessage;
 
 use super::*;
 use crate::client::Profile;
 use crate::seeded;
+use crate::stamp::Stamp;
+use crate::stamp::nested::Mode;
 use crate::world::Stall;
 
 /// Ben sees and hears Anna and Cleo for some seconds, on perfect links.
@@ -156,6 +158,117 @@ fn torn_pictures() {
     finds("without key frame", |w, ben| {
         video(w, ben).iter_mut().for_each(|p| stamp(p).key = false);
     });
+}
+
+/// Likewise with spatial layers in one stream.
+fn layered_faults(codec: VideoCodec, change: impl FnOnce(&mut Vec<Received>) + Send) -> Vec<String> {
+    seeded(1, || {
+        let mut world = World::new(1);
+        let profile = |name| Profile { codec, ..Profile::new(name) };
+        let mode = Some(Mode { layers: 3, key_only: false });
+        let anna = world.enter(Profile { mode, ..profile("anna") });
+        let ben = world.enter(profile("ben"));
+        let now = world.now;
+        world.clients[anna].start(now, Source::Camera, 20);
+        world.run(Duration::from_secs(10));
+        let report = world.check();
+        report.assert_sound();
+        assert!(report.of(ben).frames > 150, "{:?}", report.of(ben));
+        change(video(&mut world, ben));
+        world.check().faults
+    })
+}
+
+#[track_caller]
+fn finds_layered(what: &str, codec: VideoCodec, change: impl FnOnce(&mut Vec<Received>) + Send) {
+    let faults = layered_faults(codec, change);
+    assert!(faults.iter().any(|f| f.contains(what)), "not found: {what}; but {faults:?}");
+}
+
+/// Takes packets out so that the numbers hide it.
+fn hide(packets: &mut Vec<Received>, mut which: impl FnMut(&Stamp) -> bool) {
+    let mut hidden = 0;
+    packets.retain_mut(|packet| {
+        packet.seq -= hidden;
+        let goes = which(stamp(packet));
+        hidden += u64::from(goes);
+        !goes
+    });
+}
+
+/// A picture of the lowest temporal layer in the middle, and the layer of all that came.
+fn base(packets: &[Received]) -> u32 {
+    let stamps = packets[packets.len() / 2..].iter().map(|p| p.parsed.expect("all of it is ours").stamp);
+    stamps.filter(|s| s.place == Some(0) && !s.key).map(|s| s.frame).nth(30).expect("one of four")
+}
+
+#[test]
+fn layers_that_are_needed_and_were_left_out() {
+    use VideoCodec::{Av1, Vp9};
+    for codec in [Vp9, Av1] {
+        // The middle layer of one picture; the highest layer, which comes again without key frame; a picture.
+        finds_layered("builds on", codec, |packets| {
+            let frame = base(packets);
+            hide(packets, |s| s.frame == frame && s.layer == 1);
+        });
+        finds_layered("builds on", codec, |packets| {
+            let frame = base(packets);
+            packets.iter_mut().filter(|p| p.parsed.unwrap().stamp.frame == frame).for_each(|p| {
+                let s = stamp(p);
+                p.marker = s.layer == 1 && s.index + 1 == s.count;
+            });
+            hide(packets, |s| s.frame == frame && s.layer == 2);
+        });
+        finds_layered("builds on", codec, |packets| {
+            let frame = base(packets);
+            hide(packets, |s| s.frame == frame);
+        });
+        // The highest layer, and nothing tells that the picture has ended.
+        finds_layered("looks whole", codec, |packets| {
+            let frame = base(packets);
+            hide(packets, |s| s.frame == frame && s.layer == 2);
+        });
+        finds_layered("marker", codec, |packets| {
+            let frame = base(packets);
+            let ends = |s: &Stamp| s.frame == frame && s.layer == 1 && s.index + 1 == s.count;
+            packets.iter_mut().filter_map(|p| ends(stamp(p)).then_some(p)).for_each(|p| p.marker = true);
+        });
+        finds_layered("wrong places", codec, |packets| {
+            let frame = base(packets);
+            let at = packets.iter().position(|p| p.parsed.unwrap().stamp.frame == frame).unwrap();
+            stamp(&mut packets[at]).layer = 2;
+        });
+    }
+}
+
+#[test]
+fn numbers_of_layers_that_do_not_go_on() {
+    use VideoCodec::{Av1, Vp9};
+    finds_layered("TL0PICIDX", Vp9, |packets| {
+        let frame = base(packets);
+        for packet in packets.iter_mut().filter(|p| p.parsed.unwrap().stamp.frame >= frame) {
+            let lowest = &mut packet.parsed.as_mut().unwrap().lowest;
+            *lowest = lowest.map(|l| l.wrapping_add(1));
+        }
+    });
+    fn described(packet: &mut Received) -> &mut crate::stamp::Described {
+        packet.parsed.as_mut().unwrap().described.as_mut().expect("AV1 has them")
+    }
+    finds_layered("its descriptor is moved", Av1, |packets| {
+        let frame = base(packets);
+        let later = packets.iter_mut().filter(|p| p.parsed.unwrap().stamp.frame >= frame);
+        later.for_each(|p| described(p).number += 1);
+    });
+    finds_layered("its descriptor is moved", Av1, |packets| {
+        let frame = base(packets);
+        let later = packets.iter_mut().filter(|p| p.parsed.unwrap().stamp.frame >= frame);
+        later.for_each(|p| described(p).template += 1);
+    });
+    finds_layered("frame number", Av1, |packets| {
+        let half = packets.len() / 2;
+        described(&mut packets[half]).number -= 100;
+    });
+    finds_layered("without structure", Av1, |packets| described(&mut packets[0]).extended = false);
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Stamp {
         let (continues, goes_on) = (self.index > 0, self.index + 1 < self.count);
         let head = u8::from(continues) << 7 | u8::from(goes_on) << 6;
         let mut out = match self.index {
-            0 if self.key => {
+            0 if self.key && self.is_lowest() => {
                 let header = sequence_header(size);
                 let length = u8::try_from(header.len()).expect("a few bytes");
                 [&[head | 0x28, length][..], &header, &[FRAME]].concat()
@@ -69,6 +69,9 @@ impl Stamp {
     /// # Panics
     /// Never: the structures are short.
     pub fn dependency(&self, number: u16) -> Dependency {
+        if let Some(nested) = &self.nested {
+            return self.described(nested);
+        }
         static PLAIN: LazyLock<Arc<Structure>> = LazyLock::new(|| Arc::new(plain()));
         static LAYERED: LazyLock<Arc<Structure>> = LazyLock::new(|| Arc::new(layered()));
         let structure = if self.place.is_some() { &LAYERED } else { &PLAIN };
@@ -85,14 +88,23 @@ impl Stamp {
 }
 
 fn template(temporal_id: u8, indications: &[Indication], distance: Option<u16>) -> Template {
+    nested_template((0, temporal_id), indications, distance)
+}
+
+/// A template of a spatial and a temporal layer.
+pub(super) fn nested_template(
+    (spatial_id, temporal_id): (u8, u8),
+    indications: &[Indication],
+    distances: impl IntoIterator<Item = u16>,
+) -> Template {
     let indications =
         (0..).zip(indications).fold(Indications::default(), |all, (at, one)| all.with(at, *one));
     let mut references = References::default();
-    distance.and_then(|distance| references.push(distance));
-    Template { spatial_id: 0, temporal_id, indications, references, chains: Vec::new() }
+    distances.into_iter().for_each(|distance| references.push(distance).expect("a few"));
+    Template { spatial_id, temporal_id, indications, references, chains: Vec::new() }
 }
 
-fn structure(targets: u8, templates: Vec<Template>) -> Structure {
+pub(super) fn structure(targets: u8, templates: Vec<Template>) -> Structure {
     let (protected_by, resolutions) = (Vec::new(), Vec::new());
     Structure { first_template: 0, targets, templates, chains: 0, protected_by, resolutions }
 }
@@ -132,6 +144,7 @@ pub fn parse(codec: VideoCodec, payload: &[u8]) -> Option<Parsed> {
         }
         VideoCodec::Av1 => {
             let head = *payload.first()?;
+            // A sequence header stands before the frame's OBU.
             let before = match (head & 0x80 != 0, head & 0x08 != 0) {
                 (true, _) => 1,
                 (false, false) => 2,
@@ -139,9 +152,10 @@ pub fn parse(codec: VideoCodec, payload: &[u8]) -> Option<Parsed> {
             };
             Stamp::read(payload.get(before..)?)?
         }
-        _ => return super::parse(payload),
+        VideoCodec::Vp9 => return super::vp9::parse(payload),
+        VideoCodec::Vp8 => return super::parse(payload),
     };
-    Some(Parsed { stamp, picture_id: None })
+    Some(Parsed::new(stamp))
 }
 
 /// Bits, the most significant first.
@@ -215,11 +229,12 @@ mod tests {
                 (false, 2, Some(0)),
             ] {
                 let source = Source::Camera;
+                let (publisher, nested) = (3, None);
                 let stamp =
-                    Stamp { publisher: 3, source, layer: 1, frame: 70_000, index, count: 3, key, place };
+                    Stamp { publisher, source, layer: 1, frame: 70_000, index, count: 3, key, place, nested };
                 for (width, height) in [(320, 180), (640, 360), (1_280, 720)] {
-                    let payload = stamp.video(codec, 0, (width, height), 200);
-                    assert_eq!(parse(codec, &payload), Some(Parsed { stamp, picture_id: None }));
+                    let payload = stamp.video(codec, (0, 0), (width, height), 200);
+                    assert_eq!(parse(codec, &payload), Some(Parsed::new(stamp)));
                     let descriptor = Descriptor::parse(Codec::Video(codec), &payload);
                     let first = key && index == 0;
                     let size = first.then_some((u32::from(width), u32::from(height)));
@@ -237,7 +252,8 @@ mod tests {
             let mut place = layered.then_some(0);
             for frame in 0..9 {
                 let (source, key) = (Source::Camera, frame == 0);
-                let stamp = Stamp { publisher: 3, source, layer: 1, frame, index: 0, count: 1, key, place };
+                let (publisher, layer, nested) = (3, 1, None);
+                let stamp = Stamp { publisher, source, layer, frame, index: 0, count: 1, key, place, nested };
                 let number = u16::try_from(frame).unwrap();
                 let read = reader.read(stamp.dependency(number).as_bytes()).unwrap();
                 assert_eq!((read.frame_number, read.attached), (number, key));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use antiphon_base::Source;
+use antiphon_base::{Source, VideoCodec};
 use antiphon_wire::control::{Follow, Pin, Policy, Request};
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -20,16 +20,16 @@ pub(super) const FPS: u32 = 5;
 /// Announcements of the last steps arrive, too.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(4);
 
-pub(super) fn play(world: &mut World) -> Vec<String> {
+pub(super) fn play(world: &mut World, codec: VideoCodec) -> Vec<String> {
     let mut faults = Vec::new();
     let crowd = world.rng.random_range(2..=NAMES.len());
     for _ in 0..2 {
-        enter(world, crowd);
+        enter(world, (crowd, codec));
     }
     for _ in 0..STEPS {
         let pause = world.rng.random_range(50..1_500);
         world.run(Duration::from_millis(pause));
-        act(world, crowd);
+        act(world, (crowd, codec));
         faults.extend(world.excess());
     }
     world.run(LAST_WORDS);
@@ -37,13 +37,10 @@ pub(super) fn play(world: &mut World) -> Vec<String> {
 }
 
 /// Comes, or comes back.
-pub(super) fn enter(world: &mut World, crowd: usize) {
+pub(super) fn enter(world: &mut World, (crowd, codec): (usize, VideoCodec)) {
     let rng = &mut world.rng;
     let name = *NAMES[..crowd].choose(rng).expect("two at least");
-    let mut profile = Profile::new(name);
-    if rng.random_bool(0.5) {
-        profile = profile.simulcast();
-    }
+    let mut profile = super::layered(rng, Profile::new(name), codec, 0.5);
     profile.red = rng.random_bool(0.5);
     // Long packets, which are fewer, for most: time is better spent on more that happens.
     profile.packet_time = Duration::from_millis(*[20, 60, 60].choose(rng).expect("three"));
@@ -80,11 +77,11 @@ pub(super) fn alive(world: &World) -> Vec<usize> {
     (0..world.clients.len()).filter(is_here).collect()
 }
 
-pub(super) fn act(world: &mut World, crowd: usize) {
+pub(super) fn act(world: &mut World, (crowd, codec): (usize, VideoCodec)) {
     let alive = alive(world);
-    let Some(&client) = alive.choose(&mut world.rng) else { return enter(world, crowd) };
+    let Some(&client) = alive.choose(&mut world.rng) else { return enter(world, (crowd, codec)) };
     match world.rng.random_range(0..15) {
-        0 | 1 => enter(world, crowd),
+        0 | 1 => enter(world, (crowd, codec)),
         2 => world.vanish(client),
         3 => drop(world.say(client, Request::Leave)),
         4..=6 => disturb(world, client),

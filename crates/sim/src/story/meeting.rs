@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use antiphon_base::Source;
+use antiphon_base::{Source, VideoCodec};
 use antiphon_wire::control::Request;
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -14,14 +14,14 @@ use crate::world::World;
 /// After something has happened somebody speaks, with the camera on.
 const LIVELY: Duration = Duration::from_secs(4);
 
-pub(super) fn play(world: &mut World) -> Vec<String> {
+pub(super) fn play(world: &mut World, codec: VideoCodec) -> Vec<String> {
     let mut faults = Vec::new();
     let crowd = world.rng.random_range(2..=NAMES.len());
     for _ in 0..STEPS {
         if alive(world).len() < crowd {
-            enter(world, crowd);
+            enter(world, (crowd, codec));
         }
-        act(world, crowd);
+        act(world, (crowd, codec));
         speak(world);
         world.run(LIVELY);
         faults.extend(world.excess());

@@ -10,11 +10,15 @@ mod recovery;
 
 use std::time::Duration;
 
+use antiphon_base::VideoCodec;
 use antiphon_shard::{Config, Lag};
 use rand::Rng;
+use rand::seq::IndexedRandom;
 
+use crate::client::Profile;
 use crate::entropy::seeded;
 use crate::net::{Burst, Conditions, Rate};
+use crate::stamp::nested::{MAX_LAYERS, Mode};
 use crate::world::World;
 
 /// What came of a seed.
@@ -49,10 +53,13 @@ pub fn tell(seed: u64) -> Outcome {
             let mut lag = || Duration::from_micros(world.rng.random_range(0..5_000));
             world.engine.lag = Lag { messages: lag(), media: lag() };
         }
+        // Half of all stories, so that each kind is there in each codec: kinds go by the last five bits.
+        let codec = [VideoCodec::Vp8, VideoCodec::Vp9, VideoCodec::Vp8, VideoCodec::Av1]
+            [usize::try_from(seed / 32 % 4).expect("below four")];
         let mut faults = match seed % 16 {
-            _ if is_recovery => recovery::play(&mut world),
-            5 | 14 => meeting::play(&mut world),
-            _ => chaos::play(&mut world),
+            _ if is_recovery => recovery::play(&mut world, codec),
+            5 | 14 => meeting::play(&mut world, codec),
+            _ => chaos::play(&mut world, codec),
         };
         let report = world.check();
         faults.extend(report.faults);
@@ -66,6 +73,19 @@ pub fn tell(seed: u64) -> Outcome {
         faults.extend(world.leftovers());
         Outcome { seed, trace, faults, packets, room_time, participant_time }
     })
+}
+
+/// A camera whose layers are streams, or not: then those of VP9 and AV1 are spatial layers of its only stream.
+fn layered(rng: &mut impl Rng, profile: Profile, codec: VideoCodec, simulcast: f64) -> Profile {
+    let profile = Profile { codec, ..profile };
+    if rng.random_bool(simulcast) {
+        return profile.simulcast();
+    }
+    if codec == VideoCodec::Vp8 {
+        return profile;
+    }
+    let layers = *[2, MAX_LAYERS].choose(rng).expect("two");
+    Profile { mode: Some(Mode { layers, key_only: rng.random_bool(0.5) }), ..profile }
 }
 
 /// How people's links are: from perfect to bad, but so that one can talk.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use antiphon_base::Source;
+use antiphon_base::{Source, VideoCodec};
 use rand::Rng;
 
 use crate::check::recovery;
@@ -19,26 +19,28 @@ const FPS: u32 = 12;
 /// the peer's ICE, and the first check after it may come three seconds later.
 pub(super) const CONSENT: Duration = Duration::from_secs(12);
 
-pub(super) fn play(world: &mut World) -> Vec<String> {
+pub(super) fn play(world: &mut World, codec: VideoCodec) -> Vec<String> {
     let rng = &mut world.rng;
-    let simulcast = rng.random_bool(0.7);
+    let simulcast = if codec == VideoCodec::Vp8 { 0.7 } else { 0.3 };
+    let anna = super::layered(rng, Profile::new("anna").listener(1, 1), codec, simulcast);
     let watchers = rng.random_range(1..=2);
     let delay = Duration::from_millis(rng.random_range(5..80));
     let good = Conditions { delay, ..Conditions::default() };
     world.conditions = good.clone();
-    let anna = Profile::new("anna").listener(1, 1);
-    let anna = Profile { sends: true, ..anna };
     place(world);
-    let anna = world.enter(if simulcast { anna.simulcast() } else { anna });
+    let anna = world.enter(Profile { sends: true, ..anna });
     for name in ["ben", "cleo"].into_iter().take(watchers) {
         place(world);
-        world.enter(Profile::new(name).listener(1, 1));
+        world.enter(Profile { codec, ..Profile::new(name).listener(1, 1) });
     }
     let now = world.now;
     world.clients[anna].start(now, Source::Camera, FPS);
     world.clients[anna].start(now, Source::Microphone, 0);
     for sender in world.clients[anna].senders.iter_mut().filter(|s| s.source == Source::Camera) {
-        sender.bps = Some(LAYERS_BPS[usize::from(sender.layer)]);
+        sender.bps = Some(match sender.mode {
+            Some(_) => LAYERS_BPS.iter().sum(),
+            None => LAYERS_BPS[usize::from(sender.layer)],
+        });
     }
     world.run(WARM_UP);
 

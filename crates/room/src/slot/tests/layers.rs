@@ -420,6 +420,18 @@ fn check(encoder: &Encoder, out: &[Outgoing], lost: &BTreeSet<Id>, what: &str) {
         *sent.entry(encoder.id(&o.packet)).or_default() += 1;
     }
     let first = sent.keys().next().copied().unwrap();
+    let mut ends: BTreeMap<u64, u64> = BTreeMap::new();
+    for o in out {
+        let end = ends.entry(encoder.id(&o.packet).0).or_default();
+        *end = o.rewritten.seq.max(*end);
+    }
+    for o in out.iter().filter(|o| o.marker) {
+        let id = encoder.id(&o.packet);
+        assert_eq!(
+            o.rewritten.seq, ends[&id.0],
+            "{what}: more of its picture after {id:?}, which has the marker"
+        );
+    }
     for (id, packets) in &sent {
         let whole = *packets == encoder.frames[id].0;
         assert!(whole || lost.contains(id) || id.0 == first.0, "{what}: {id:?} is torn");
@@ -430,6 +442,32 @@ fn check(encoder: &Encoder, out: &[Outgoing], lost: &BTreeSet<Id>, what: &str) {
             assert!(there, "{what}: {id:?} refers to {reference:?}, which was left out");
         }
     }
+}
+
+/// Found by the simulation's seed 381: layers were changed twice while a layer of a key picture was being sent again.
+#[test]
+fn a_layer_that_comes_late_is_judged_as_its_picture_was() {
+    let mut random = Random(5);
+    let mut encoder = Encoder::new(Mode::Full, Form::Vp9, 3, 3);
+    let mut slot = video();
+    slot.want(Some(feed(1, 1)));
+    let (late, soon): (Vec<_>, Vec<_>) =
+        encoder.encode(true, &mut random).into_iter().partition(|p| p.spatial_id() == 2);
+    let admit = |slot: &mut Slot, packets: &[Arc<Packet>]| {
+        let mut out = Vec::new();
+        for packet in packets {
+            slot.admit(packet, &mut out);
+        }
+        out
+    };
+    let out = admit(&mut slot, &soon);
+    assert!(out.last().is_some_and(|o| o.marker && o.packet.spatial_id() == 1));
+    slot.want(Some(feed(1, 2)));
+    for (key, limit) in [(true, None), (false, Some(0))] {
+        slot.limit_temporal(limit);
+        assert!(!admit(&mut slot, &encoder.encode(key, &mut random)).is_empty());
+    }
+    assert!(admit(&mut slot, &late).is_empty(), "its picture has ended with the layer below");
 }
 
 #[test]
