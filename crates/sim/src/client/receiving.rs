@@ -1,6 +1,6 @@
 //! What comes to a client: media in its slots, events of its connection, messages on its channels.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use antiphon_base::MediaKind;
 use antiphon_wire::control::ServerMessage;
