@@ -285,7 +285,8 @@ for (const rate of [16_000, 48_000]) {
     assert.ok(Math.abs(length - said) < 200, `${length} ms of ${said}`);
     const tenths = pitches(file);
     const right = tenths.filter(hertz => Math.abs(hertz - TONE) <= 15).length;
-    assert.ok(right >= tenths.length - 6, `${right} tenths of ${tenths.length}: ${JSON.stringify(tenths)}`);
+    // A busy browser leaves out some of it; at another rate nothing would be right.
+    assert.ok(right >= 0.75 * tenths.length, `${right} tenths of ${tenths.length}: ${JSON.stringify(tenths)}`);
   });
 }
 
