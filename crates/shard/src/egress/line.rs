@@ -363,20 +363,16 @@ impl Line {
     }
 
     /// Writes padding for a probe: the newest packets of the source in turn, as RTX, which a receiver that has them drops. `None`:
-    /// see [`Line::pads`]; or all of it is of a source that has stopped: a receiver that lost its last packet would take it now.
-    pub(crate) fn write_padding(
-        &mut self,
-        now: Instant,
-        transport: u16,
-        out: &mut Vec<u8>,
-    ) -> Option<Written> {
+    /// see [`Line::pads`].
+    pub(crate) fn write_padding(&mut self, transport: u16, out: &mut Vec<u8>) -> Option<Written> {
         if !self.pads() {
             return None;
         }
+        let newest = self.history.back()?.packet.arrival;
         let is_of_now =
-            |s: &&Sent| s.seq >= self.began && now.saturating_duration_since(s.packet.arrival) <= STALE;
+            |s: &&Sent| s.seq >= self.began && newest.saturating_duration_since(s.packet.arrival) <= STALE;
         let count = self.history.iter().rev().take(PADDING_PACKETS).take_while(is_of_now).count();
-        let back = self.padding.checked_rem(count)?;
+        let back = self.padding % count.max(1);
         self.padding = self.padding.wrapping_add(1);
         self.write_retransmission(self.history.len() - 1 - back, transport, out)
     }

@@ -358,7 +358,7 @@ impl Sender {
                 break;
             }
             let line = self.lines.get_mut(usize::from(padder.0));
-            let written = line.and_then(|l| l.write_padding(now, estimator.next_seq(), arena.buffer()));
+            let written = line.and_then(|l| l.write_padding(estimator.next_seq(), arena.buffer()));
             let Some(length) = written.and_then(|w| seal(&w, sealer, path, arena)) else {
                 estimator.no_probe();
                 self.padder = None;

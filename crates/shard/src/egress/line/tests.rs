@@ -87,8 +87,6 @@ fn what_is_of_before_a_pause_is_not_sent_again() {
     let mut line = line();
     line.plan.transport_extension = Some(3);
     (0..5).for_each(|seq| write(&mut line, start, seq, Duration::ZERO));
-    let pads = |line: &mut Line, at| line.write_padding(start + ms(at), 0, &mut Vec::new()).is_some();
-    assert!(pads(&mut line, 5_000) && !pads(&mut line, 5_001), "who lost the last one would take it for new");
     write(&mut line, start, 5, ms(60_000));
     let again = |line: &mut Line, seq| {
         let mut out = Vec::new();
@@ -97,7 +95,7 @@ fn what_is_of_before_a_pause_is_not_sent_again() {
     assert!(again(&mut line, 4).is_none() && again(&mut line, 5).is_some());
     for _ in 0..5 {
         let mut out = Vec::new();
-        let written = line.write_padding(start + ms(60_010), 0, &mut out).unwrap();
+        let written = line.write_padding(0, &mut out).unwrap();
         assert_eq!(out[written.header..][..2], [0, 5], "its own number comes first (RFC 4588, 4)");
     }
 }
