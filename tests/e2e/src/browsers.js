@@ -181,14 +181,14 @@ export class Person {
   }
 
   /** Waits until so many readable pictures of a participant have been shown; gives what was seen. */
-  async sees(participant, { source, pictures = 30, fps = 30 } = {}) {
+  async sees(participant, { source, pictures = 30, fps = 30, within = 15_000 } = {}) {
     const selector = Person.video(participant, source);
     const enough = ([s, n]) => {
       const seen = window.__seen(s);
       return seen && seen.pictures - seen.unreadable >= n && seen;
     };
     try {
-      await this.until(`a video of ${participant} is there`, ([s, f]) => window.__watch(s, f), [selector, fps]);
+      await this.until(`a video of ${participant} is there`, ([s, f]) => window.__watch(s, f), [selector, fps], within);
       return await this.until(`${pictures} pictures of ${participant}`, enough, [selector, pictures], 20_000);
     } catch (error) {
       throw new Error(`${error.message}\nvideo: ${await this.evaluate(s => window.__account(s), selector)}`);
