@@ -163,6 +163,19 @@ class Rig:
         endpoint = self.control.get_data_endpoint(StreamName=stream, APIName="PUT_MEDIA")["DataEndpoint"]
         return Producer(endpoint, self.key, self.secret, stream, start)
 
+    def curl(self, stream: str, start: float, timecodes: str, *options: str) -> list[str]:
+        """The command by which curl is a producer, signed by itself; `options` say what else it does, and what it sends (`-T`)."""
+        endpoint = self.control.get_data_endpoint(StreamName=stream, APIName="PUT_MEDIA")["DataEndpoint"]
+        headers = {
+            "x-amzn-stream-name": stream,
+            "x-amzn-fragment-timecode-type": timecodes,
+            "x-amzn-producer-start-timestamp": f"{start:.3f}",
+            "Transfer-Encoding": "chunked",
+        }
+        given = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
+        sign = ["--aws-sigv4", f"aws:amz:{REGION}:kinesisvideo", "--user", f"{self.key}:{self.secret}"]
+        return ["curl", "--silent", "--show-error", *sign, *given, "-X", "POST", *options, f"{endpoint}/putMedia"]
+
 
 def by_environment(rig: Rig) -> None:
     """A program that was not changed at all: where the service is stands in its environment."""

@@ -28,15 +28,7 @@ def kinds(acks: list[dict]) -> list[str]:
 
 def silence(rig: Rig, result: dict) -> None:
     """A second of sound by curl, whose input stays open (`-T .`: it is not waited for). Says when each line came, and how curl ended."""
-    headers = {
-        "x-amzn-stream-name": "silent",
-        "x-amzn-fragment-timecode-type": "ABSOLUTE",
-        "x-amzn-producer-start-timestamp": f"{time.time():.3f}",
-        "Transfer-Encoding": "chunked",
-    }
-    given = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
-    sign = ["--aws-sigv4", "aws:amz:us-east-1:kinesisvideo", "--user", f"{rig.key}:{rig.secret}"]
-    curl = ["curl", "--silent", "--show-error", "--no-buffer", *sign, *given, "-X", "POST", "-T", ".", f"{rig.url}/putMedia"]
+    curl = rig.curl("silent", time.time(), "ABSOLUTE", "--no-buffer", "-T", ".")
     began = 0.0
     process = subprocess.Popen(curl, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdin.write(header("c") + cluster(int(time.time() * 1000), bytes(16 * BLOCK)))

@@ -25,19 +25,10 @@ def run(*command: str, **more) -> subprocess.CompletedProcess:
 
 def produce(rig: Rig, pcm: bytes) -> list[dict]:
     """`ffmpeg | curl`; gives the acknowledgements."""
-    endpoint = rig.control.get_data_endpoint(StreamName="tools", APIName="PUT_MEDIA")["DataEndpoint"]
     raw = ["-f", "s16le", "-ar", str(RATE), "-ac", "1", "-i", "-"]
     out = ["-c:a", "pcm_s16le", "-f", "matroska", "-cluster_time_limit", "1000", "-live", "1", "-"]
     ffmpeg = subprocess.Popen(["ffmpeg", "-v", "error", *raw, *out], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    headers = {
-        "x-amzn-stream-name": "tools",
-        "x-amzn-fragment-timecode-type": "RELATIVE",
-        "x-amzn-producer-start-timestamp": f"{time.time() - 60:.3f}",
-        "Transfer-Encoding": "chunked",
-    }
-    given = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
-    sign = ["--aws-sigv4", "aws:amz:us-east-1:kinesisvideo", "--user", f"{rig.key}:{rig.secret}"]
-    curl = ["curl", "--silent", "--show-error", "--fail-with-body", *sign, *given, "-X", "POST", "-T", "-", f"{endpoint}/putMedia"]
+    curl = rig.curl("tools", time.time() - 60, "RELATIVE", "--fail-with-body", "-T", "-")
     sent = subprocess.Popen(curl, stdin=ffmpeg.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     # The reading end is curl's alone: if it ends, FFmpeg shall notice.
     ffmpeg.stdout.close()
