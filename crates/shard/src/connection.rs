@@ -1,4 +1,4 @@
-//! One WebRTC connection: str0m behind our own words. Nothing of str0m leaves this file and [`crate::sdp`].
+//! One WebRTC connection: str0m behind our own words. Nothing of str0m leaves this file, [`crate::stream`] and [`crate::sdp`].
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use antiphon_base::{Codec, MediaKind, Source};
+use antiphon_room::SlotId;
 use antiphon_room::slot::Outgoing;
-use antiphon_room::{MAX_LAYERS, SlotId};
 use antiphon_wire::rtp::Descriptor;
-use antiphon_wire::rtp::dependency::{self, Dependency};
+use antiphon_wire::rtp::dependency::Dependency;
 use str0m::bwe::Bitrate;
 use str0m::channel::ChannelId;
 use str0m::media::{KeyframeRequestKind, Mid, Pt, Rid};
@@ -26,8 +26,9 @@ use crate::genuine::Genuine;
 use crate::net::Received;
 use crate::peer::MAX_ADDRESSES;
 use crate::reach::Reach;
-use crate::redundancy::{self, Heard};
+use crate::redundancy;
 use crate::restart::Sessions;
+use crate::stream::Stream;
 use crate::stun;
 use crate::transport::{Remote, Transport};
 
@@ -132,49 +133,6 @@ pub(crate) struct Counters {
     pub(crate) red_refused: u64,
     /// What the peer was told to send at most, in bits per second; 0: nothing was.
     pub(crate) bound_bps: u64,
-}
-
-/// A source layer as it comes in, found by its SSRC.
-struct Stream {
-    ssrc: Ssrc,
-    source: Source,
-    layer: u8,
-    /// Numbers heard, where it came as RED.
-    heard: Option<Heard>,
-    /// The only one of its line: its spatial layers are the track's.
-    alone: bool,
-    spatial_layers: u8,
-    dependency: dependency::Reader,
-    /// RTP time of the packet before, with rollovers.
-    rtp_time: Option<u64>,
-}
-
-impl Stream {
-    /// A packet's RTP time with rollovers: the nearest to the one before. Not str0m's (`RtpPacket::time`): where the first
-    /// packet after a pause is older than the last before it (sent again, overtaken), that is half a cycle off.
-    fn extend(&mut self, timestamp: u32) -> u64 {
-        // Not from zero on, so that what is older than the first packet has a time, too.
-        let before = self.rtp_time.unwrap_or(1 << 32 | u64::from(timestamp));
-        #[expect(clippy::cast_possible_truncation, reason = "the low bits are what packets carry")]
-        let step = timestamp.wrapping_sub(before as u32).cast_signed();
-        *self.rtp_time.insert(before.wrapping_add_signed(i64::from(step)))
-    }
-
-    /// What its dependency descriptor says, and how many spatial layers there are.
-    fn layers(&mut self, raw: Option<&[u8]>, descriptor: &Descriptor) -> (Option<Arc<Dependency>>, u8) {
-        let dependency = raw.and_then(|raw| self.dependency.read(raw).ok());
-        match (&dependency, descriptor) {
-            _ if !self.alone => {}
-            (Some(d), _) => self.spatial_layers = d.structure.spatial_layers(),
-            // A structure may come with any picture: senders add and take layers as they can.
-            (None, Descriptor::Vp9(d)) if d.starts_keyframe() || d.spatial_layers.is_some() => {
-                self.spatial_layers = d.spatial_layers.unwrap_or(1).min(MAX_LAYERS);
-            }
-            (None, d) if d.starts_keyframe() && raw.is_none() => self.spatial_layers = 1,
-            _ => {}
-        }
-        (dependency.map(Arc::new), self.spatial_layers)
-    }
 }
 
 /// A media packet that came in.
@@ -512,17 +470,33 @@ impl Connection {
     fn on_rtp(&mut self, packet: RtpPacket) {
         self.counters.packets += 1;
         self.counters.bytes += packet.payload.len() as u64;
+        let Some(stream) = self.stream_of(packet.header.ssrc) else { return };
+        let Some(raw) = raw_dependency(&packet) else { return self.take(packet, None) };
+        let (at, read) = ((*packet.seq_no, packet.timestamp), stream.read(raw));
+        let (packet, waited) = stream.early.admit(at, read.as_ref().map_err(|e| *e), packet);
+        if let Some(packet) = packet {
+            self.take(packet, read.ok());
+        }
+        for packet in waited {
+            let stream = self.stream_of(packet.header.ssrc);
+            let read = stream.zip(raw_dependency(&packet)).and_then(|(s, raw)| s.read(raw).ok());
+            self.take(packet, read);
+        }
+    }
+
+    /// Takes a packet with what its dependency descriptor says.
+    fn take(&mut self, packet: RtpPacket, dependency: Option<Dependency>) {
         let pt = packet.header.payload_type;
         let red = self.codecs.red.iter().find(|(red, _)| *red == pt).map(|(_, primary)| *primary);
         let plain = red.unwrap_or(pt);
         let Some(&(_, codec)) = self.codecs.plain.iter().find(|(pt, _)| *pt == plain) else { return };
         let (capture_us, capture_estimated) = self.capture_time(&packet);
         let Some(stream) = self.stream_of(packet.header.ssrc) else { return };
-        let ext = &packet.header.ext_vals;
         let descriptor = Descriptor::parse(codec, &packet.payload);
-        let raw = ext.user_values.get::<RawDependency>().map(|raw| &*raw.0);
-        let (dependency, spatial_layers) = stream.layers(raw, &descriptor);
+        let described = raw_dependency(&packet).is_some();
+        let spatial_layers = stream.layers(described, dependency.as_ref(), &descriptor);
         let (source, layer) = (stream.source, stream.layer);
+        let ext = &packet.header.ext_vals;
         let audio_level =
             ext.audio_level.map(|l| (l.unsigned_abs().min(127), ext.voice_activity.unwrap_or(false)));
         let rtp = RtpIn {
@@ -534,7 +508,7 @@ impl Connection {
             capture_estimated,
             audio_level,
             descriptor,
-            dependency,
+            dependency: dependency.map(Arc::new),
             spatial_layers,
         };
         let ssrc = packet.header.ssrc;
@@ -564,9 +538,7 @@ impl Connection {
         // A layer has one SSRC at a time: a new one replaces the old, so the list is bounded by lines and rids.
         let (source, alone) = (line.source, line.rids.len() <= 1);
         self.streams.retain(|s| (s.source, s.layer) != (source, layer));
-        let dependency = dependency::Reader::new();
-        let (heard, rtp_time, spatial_layers) = (None, None, 1);
-        self.streams.push(Stream { ssrc, source, layer, heard, alone, spatial_layers, dependency, rtp_time });
+        self.streams.push(Stream::new(ssrc, (source, layer), alone));
         self.streams.last_mut()
     }
 
@@ -595,6 +567,10 @@ impl Connection {
             _ => (arrival_us, true),
         }
     }
+}
+
+fn raw_dependency(packet: &RtpPacket) -> Option<&[u8]> {
+    packet.header.ext_vals.user_values.get::<RawDependency>().map(|raw| &*raw.0)
 }
 
 fn transport(protocol: Protocol) -> Transport {

@@ -47,6 +47,7 @@ mod sdp;
 mod seam;
 pub mod spatial;
 mod status;
+mod stream;
 mod stun;
 mod table;
 mod tcp;

@@ -34,6 +34,8 @@ const SPARE_HISTORY: usize = 16;
 const MID_PACKETS: u32 = 500;
 /// What was sent lately and serves as padding: as many of the newest packets.
 const PADDING_PACKETS: usize = 32;
+/// Bytes of a packet of padding alone, where there is nothing new: as many as its last byte can count.
+const PADDING_BYTES: u8 = u8::MAX;
 /// A packet is not sent again earlier than this after the last time, whatever the round trip.
 const MIN_RESEND: Duration = Duration::from_millis(10);
 
@@ -357,24 +359,52 @@ impl Line {
         self.write_retransmission(at, transport, out)
     }
 
-    /// Packets of this line tell of the path, and there is something to pad with.
+    /// Packets of this line tell of the path, and padding can be sent in it.
     pub(crate) fn pads(&self) -> bool {
-        self.plan.transport_extension.is_some() && self.plan.rtx_ssrc.is_some() && !self.history.is_empty()
+        self.plan.transport_extension.is_some() && self.rtx().is_some()
     }
 
-    /// Writes padding for a probe: the newest packets of the source in turn, as RTX, which a receiver that has them drops. `None`:
-    /// see [`Line::pads`].
-    pub(crate) fn write_padding(&mut self, transport: u16, out: &mut Vec<u8>) -> Option<Written> {
-        if !self.pads() {
-            return None;
-        }
-        let newest = self.history.back()?.packet.arrival;
+    /// SSRC and payload type of retransmissions of what was sent last.
+    fn rtx(&self) -> Option<(u32, u8)> {
+        self.plan.rtx_ssrc.zip(self.current?.rtx)
+    }
+
+    /// Writes padding for a probe: the newest packets of the source in turn, as RTX, which a receiver that has them drops. One that
+    /// has not takes them for new, so what is too old to be sent again is no padding: where that is all, the packet is padding
+    /// alone, in the numbers of retransmissions. `None`: see [`Line::pads`].
+    pub(crate) fn write_padding(
+        &mut self,
+        now: Instant,
+        transport: u16,
+        out: &mut Vec<u8>,
+    ) -> Option<Written> {
+        let rtx = self.rtx().filter(|_| self.pads())?;
         let is_of_now =
-            |s: &&Sent| s.seq >= self.began && newest.saturating_duration_since(s.packet.arrival) <= STALE;
+            |s: &&Sent| s.seq >= self.began && now.saturating_duration_since(s.packet.arrival) <= STALE;
         let count = self.history.iter().rev().take(PADDING_PACKETS).take_while(is_of_now).count();
-        let back = self.padding % count.max(1);
+        if count == 0 {
+            return Some(self.write_blank(rtx, transport, out));
+        }
+        let back = self.padding % count;
         self.padding = self.padding.wrapping_add(1);
         self.write_retransmission(self.history.len() - 1 - back, transport, out)
+    }
+
+    /// A retransmission of nothing: it has no original number either (libwebrtc: `RTPSender::GeneratePadding`).
+    fn write_blank(&mut self, (ssrc, number): (u32, u8), transport: u16, out: &mut Vec<u8>) -> Written {
+        let index = self.rtx_seq;
+        let rtp_time = self.position.map_or(0, |p| p.rtp_time);
+        let fixed = Fixed { marker: false, payload_type: number, seq: low16(index), rtp_time, ssrc, csrc: 0 };
+        let mut writer = Writer::new(out, &fixed);
+        writer.padded();
+        if let Some(id) = self.plan.transport_extension {
+            writer.extension(id, &transport.to_be_bytes());
+        }
+        let header = writer.finish();
+        out.resize(out.len() + usize::from(PADDING_BYTES) - 1, 0);
+        out.push(PADDING_BYTES);
+        self.rtx_seq += 1;
+        Written { header, ssrc, index }
     }
 
     fn write_retransmission(&mut self, at: usize, transport: u16, out: &mut Vec<u8>) -> Option<Written> {

@@ -116,7 +116,7 @@ pub(crate) struct Sender {
     estimator: Option<Box<Estimator>>,
     /// The estimate as last told.
     told_bps: Option<u64>,
-    /// The line that sent last of those that have something to pad a probe with.
+    /// The line that sent last of those in which a probe can be padded.
     padder: Option<SlotId>,
     /// When the next packet of a probe is due.
     probe_at: Option<Instant>,
@@ -358,7 +358,7 @@ impl Sender {
                 break;
             }
             let line = self.lines.get_mut(usize::from(padder.0));
-            let written = line.and_then(|l| l.write_padding(estimator.next_seq(), arena.buffer()));
+            let written = line.and_then(|l| l.write_padding(now, estimator.next_seq(), arena.buffer()));
             let Some(length) = written.and_then(|w| seal(&w, sealer, path, arena)) else {
                 estimator.no_probe();
                 self.padder = None;

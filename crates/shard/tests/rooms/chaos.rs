@@ -8,10 +8,8 @@ use std::time::Duration;
 use antiphon_sim::story::{Outcome, tell};
 use antiphon_sim::world::given_seed;
 
-/// The seed with a fault that is known and open (`docs/design/sim.md`): told only if asked for by its number.
-const OPEN: u64 = 174;
-/// Seeds of `make test`: 200 and the open one.
-const SEEDS: u64 = 201;
+/// Seeds of `make test`.
+const SEEDS: u64 = 200;
 /// From so many on the number of packets says something.
 const MANY: u64 = 20;
 
@@ -26,8 +24,7 @@ fn part(part: u64) {
         Some(seed) => seed..seed + 1,
         None => from..from + count,
     };
-    let is_told = |seed: &u64| given_seed().is_some() || *seed != OPEN;
-    let mine: Vec<u64> = seeds.filter(|seed| seed / 4 % 4 == part).filter(is_told).collect();
+    let mine: Vec<u64> = seeds.filter(|seed| seed / 4 % 4 == part).collect();
     let (mut packets, mut rooms, mut people) = (0, Duration::ZERO, Duration::ZERO);
     let mut unsound = Vec::new();
     for seed in &mine {

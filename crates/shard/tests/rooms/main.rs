@@ -6,6 +6,7 @@ mod attached;
 mod bandwidth;
 mod chaos;
 mod crowd;
+mod early;
 mod flood;
 mod golden;
 mod hostile;

@@ -136,6 +136,11 @@ impl<'a> Writer<'a> {
         Self { out, header, length: FIXED_BYTES, long: None }
     }
 
+    /// What follows the header ends with padding, the last byte of which is its length (RFC 3550, 5.1). To be said first.
+    pub fn padded(&mut self) {
+        self.header[0] |= 0x20;
+    }
+
     /// All elements get two-byte headers: for one that is longer than [`MAX_ONE_BYTE`]. To be said before the first; only
     /// to a receiver that takes both forms in one stream (RFC 8285, 4.1.2: `extmap-allow-mixed`).
     pub fn two_byte(&mut self) {

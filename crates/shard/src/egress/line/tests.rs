@@ -95,9 +95,33 @@ fn what_is_of_before_a_pause_is_not_sent_again() {
     assert!(again(&mut line, 4).is_none() && again(&mut line, 5).is_some());
     for _ in 0..5 {
         let mut out = Vec::new();
-        let written = line.write_padding(0, &mut out).unwrap();
+        let written = line.write_padding(start + ms(60_010), 0, &mut out).unwrap();
         assert_eq!(out[written.header..][..2], [0, 5], "its own number comes first (RFC 4588, 4)");
     }
+}
+
+/// Who has lost the last packet of a source would take it for a new one, when it comes as padding long after the source has ended.
+#[test]
+fn where_all_is_old_padding_is_nothing_else() {
+    let (start, ms) = (Instant::now(), Duration::from_millis);
+    let mut line = line();
+    assert!(line.write_padding(start, 0, &mut Vec::new()).is_none(), "nobody knows of this line");
+    line.plan.transport_extension = Some(3);
+    assert!(line.write_padding(start, 0, &mut Vec::new()).is_none(), "nothing was sent: of which codec?");
+    write(&mut line, start, 5, Duration::ZERO);
+    let pad = |line: &mut Line, after| {
+        let mut out = Vec::new();
+        let written = line.write_padding(start + ms(after), 9, &mut out).unwrap();
+        (out, written)
+    };
+    let (out, first) = pad(&mut line, 5_000);
+    assert_eq!(out[first.header..][..2], [0, 5]);
+    let (out, second) = pad(&mut line, 5_001);
+    let (header, payload) = header::parse(&out).unwrap();
+    assert_eq!((header.ssrc, header.payload_type, payload), (8, 97, &[][..]));
+    assert_eq!(header::extension(&out, 3), Some(&[0, 9][..]));
+    assert_eq!((out[0], out.len()), (0xb1, second.header + 255));
+    assert_eq!((second.ssrc, second.index), (8, first.index + 1), "in the numbers of retransmissions");
 }
 
 #[test]
