@@ -370,6 +370,8 @@ fn line_plan(rtc: &Rtc, answer: &str, mid: Mid, class: Class) -> Option<LinePlan
         }
     }
     let (ssrc, rtx_ssrc) = announce::announced(section);
+    // Pictures are kept for what is sent again.
+    let waits = class != Class::Audio && payload_types.iter().any(|p| p.rtx.is_some());
     Some(LinePlan {
         class,
         ssrc,
@@ -379,7 +381,7 @@ fn line_plan(rtc: &Rtc, answer: &str, mid: Mid, class: Class) -> Option<LinePlan
         level_extension: extension(section, LEVEL_EXTENSION),
         transport_extension: extension(section, TRANSPORT_EXTENSION),
         dependency_extension: extension(section, dependency::URI),
-        playout_extension: extension(section, playout::URI).filter(|_| class != Class::Audio),
+        playout_extension: extension(section, playout::URI).filter(|_| waits),
         mid: name,
     })
 }

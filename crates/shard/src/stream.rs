@@ -1,5 +1,6 @@
 //! A source layer as it comes in: its clock, its layers, and what must wait to be read.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use antiphon_base::Source;
@@ -75,26 +76,23 @@ impl Stream {
 }
 
 /// Packets `P` that came before the one that tells the structure of their dependency descriptors, which was overtaken or lost: until
-/// that comes nobody can tell which layer they are of. Without that packet their key frame is of no use either, so they wait, bounded
-/// in time and number.
+/// that comes nobody can tell which layer they are of, and without it their key frame is of no use either. So they wait, bounded in
+/// time and number (libwebrtc's receiver stashes them likewise).
 pub(crate) struct Early<P> {
-    waiting: Vec<P>,
-    since: Option<Instant>,
+    waiting: VecDeque<(Instant, P)>,
     /// Number of the packet that told the newest structure.
     told: Option<u64>,
-    /// It did not come in time: nothing waits until one comes.
-    given_up: bool,
 }
 
 impl<P> Default for Early<P> {
     fn default() -> Self {
-        Self { waiting: Vec::new(), since: None, told: None, given_up: false }
+        Self { waiting: VecDeque::new(), told: None }
     }
 }
 
 impl<P> Early<P> {
     /// Takes a packet with its number, when it came and how its descriptor read; gives it back, unless it is to wait, and those that
-    /// have waited and shall be taken after it.
+    /// have waited and shall be taken after it: for the structure, or for too long.
     pub(crate) fn admit(
         &mut self,
         (seq, now): (u64, Instant),
@@ -104,28 +102,27 @@ impl<P> Early<P> {
         match read {
             Ok(d) if d.attached => {
                 self.told = Some(self.told.unwrap_or(seq).max(seq));
-                self.given_up = false;
-                self.since = None;
-                (Some(packet), std::mem::take(&mut self.waiting))
+                let waited = std::mem::take(&mut self.waiting);
+                (Some(packet), waited.into_iter().map(|(_, packet)| packet).collect())
             }
             Err(dependency::Error::Structure) if self.may_wait(seq) => {
-                self.waiting.push(packet);
-                let since = *self.since.get_or_insert(now);
-                let in_time = now.saturating_duration_since(since) < WAIT;
-                if in_time && self.waiting.len() < MAX_EARLY {
-                    return (None, Vec::new());
-                }
-                self.given_up = true;
-                self.since = None;
-                (None, std::mem::take(&mut self.waiting))
+                self.waiting.push_back((now, packet));
+                (None, self.overdue(now))
             }
-            _ => (Some(packet), Vec::new()),
+            _ => (Some(packet), self.overdue(now)),
         }
+    }
+
+    fn overdue(&mut self, now: Instant) -> Vec<P> {
+        let in_time = |(at, _): &&(Instant, P)| now.saturating_duration_since(*at) < WAIT;
+        let count = self.waiting.iter().rev().take(MAX_EARLY).take_while(in_time).count();
+        let overdue = self.waiting.len() - count;
+        self.waiting.drain(..overdue).map(|(_, packet)| packet).collect()
     }
 
     /// What is older than the newest structure belongs to one that has been forgotten.
     fn may_wait(&self, seq: u64) -> bool {
-        !self.given_up && self.told.is_none_or(|told| seq > told)
+        self.told.is_none_or(|told| seq > told)
     }
 }
 
@@ -173,21 +170,23 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_is_bounded_in_time_and_number_and_not_repeated() {
+    fn the_wait_is_bounded_in_time_and_number() {
         let now = Instant::now();
         let mut early = Early::default();
         assert_eq!(come(&mut early, 1, now, false), (None, vec![]));
-        assert_eq!(come(&mut early, 2, now + WAIT, false), (None, vec![1, 2]));
-        assert_eq!(come(&mut early, 3, now + WAIT, false), (Some(3), vec![]));
-        assert_eq!(come(&mut early, 4, now + WAIT, true), (Some(4), vec![]));
-        let last = 4 + MAX_EARLY as u64;
+        assert_eq!(come(&mut early, 2, now + WAIT / 2, false), (None, vec![]));
+        assert_eq!(come(&mut early, 3, now + WAIT, false), (None, vec![1]));
+        assert_eq!(come(&mut early, 4, now + WAIT * 2, true), (Some(4), vec![2, 3]));
+        let last = 5 + MAX_EARLY as u64;
         for seq in 5..last {
-            assert_eq!(
-                come(&mut early, seq, now + WAIT, false),
-                (None, vec![]),
-                "a new one may be waited for"
-            );
+            assert_eq!(come(&mut early, seq, now, false), (None, vec![]));
         }
-        assert_eq!(come(&mut early, last, now + WAIT, false), (None, (5..=last).collect()));
+        assert_eq!(come(&mut early, last, now, false), (None, vec![5]));
+        let (read, at) = (readable(false), now + WAIT);
+        assert_eq!(
+            early.admit((0, at), Ok(&read), 0),
+            (Some(0), (6..=last).collect()),
+            "with whatever comes"
+        );
     }
 }

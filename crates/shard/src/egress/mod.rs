@@ -9,6 +9,7 @@ mod bwe;
 pub(crate) mod keys;
 mod lazy;
 mod line;
+mod loss;
 mod pacer;
 mod peer_key;
 pub(crate) mod playout;

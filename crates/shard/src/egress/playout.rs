@@ -6,14 +6,11 @@
 
 use std::time::Duration;
 
+use super::loss::{CALM_US, LITTLE, MUCH, SOME};
+
 /// Its name in a session description.
 pub(crate) const URI: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
 
-/// From this share of loss on a packet can wait for one retransmission, from that share on for two. Below the last share nothing
-/// is asked for.
-const ONCE: f64 = 0.03;
-const TWICE: f64 = 0.15;
-const OFF: f64 = 0.01;
 /// What a request and its answer take beside round trips: feedback comes each 50 to 100 ms.
 const EXTRA: Duration = Duration::from_millis(100);
 /// In steps of this, so that a round trip which wanders moves nothing.
@@ -22,8 +19,6 @@ const STEP: Duration = Duration::from_millis(50);
 const MOST: Duration = Duration::from_millis(400);
 /// A link that narrows loses for less than this, and fills its queue: that is no round trip to wait for.
 const RAISE_US: u64 = 1_500_000;
-/// Bursts of loss come back.
-const LOWER_US: u64 = 10_000_000;
 /// What else a player may want: 10 s, as libwebrtc has it where nothing is said.
 const UPPER: u32 = 1_000;
 /// A depth that is no longer wanted is taken back with so many packets.
@@ -57,16 +52,17 @@ impl Playout {
         let due = |held: Option<(u64, Duration)>, after: u64| {
             held.filter(|(since, _)| now_us.saturating_sub(*since) >= after).map(|(_, depth)| depth)
         };
-        if let Some(depth) = due(self.more, RAISE_US).or_else(|| due(self.less, LOWER_US)) {
+        if let Some(depth) = due(self.more, RAISE_US).or_else(|| due(self.less, CALM_US)) {
             (self.depth, self.more, self.less) = (depth, None, None);
         }
     }
 
+    /// From [`SOME`] on a packet can wait for one retransmission, from [`MUCH`] on for two.
     fn wanted(&self, loss: f64, round_trip: Duration) -> Duration {
         let depth = match loss {
-            _ if loss < OFF => return Duration::ZERO,
-            _ if loss < ONCE && self.depth.is_zero() => return Duration::ZERO,
-            _ if loss < TWICE => round_trip * 2 + EXTRA,
+            _ if loss < LITTLE => return Duration::ZERO,
+            _ if loss < SOME && self.depth.is_zero() => return Duration::ZERO,
+            _ if loss < MUCH => round_trip * 2 + EXTRA,
             _ => round_trip * 3 + EXTRA,
         };
         let steps = u32::try_from(depth.as_millis().div_ceil(STEP.as_millis())).unwrap_or(u32::MAX);

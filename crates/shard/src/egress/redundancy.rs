@@ -1,13 +1,7 @@
 //! How often audio is said again (RED, RFC 2198) to a subscriber, by what its line loses. What was lost is not worth a
 //! retransmission after a round trip, but worth a few bytes in the next packet.
 
-/// From this share of loss on each packet repeats the one before it, from that share on the two before it: one of a hundred
-/// is left of ten that are lost, or three of thirty.
-const ONCE: f64 = 0.03;
-const TWICE: f64 = 0.15;
-/// Below this share, for so long, nothing is repeated any more: bursts come back.
-const OFF: f64 = 0.01;
-const OFF_US: u64 = 10_000_000;
+use super::loss::{CALM_US, LITTLE, MUCH, SOME};
 
 /// The most blocks that a packet repeats.
 pub(super) const MOST: usize = 2;
@@ -26,13 +20,14 @@ impl Redundancy {
         self.level
     }
 
-    /// So much was lost lately.
+    /// So much was lost lately. From [`SOME`] on each packet repeats the one before it, from [`MUCH`] on the two before it: one of a
+    /// hundred is left of ten that are lost, or three of thirty.
     pub(super) fn update(&mut self, now_us: u64, loss: f64) {
-        let wanted = usize::from(loss >= ONCE) + usize::from(loss >= TWICE);
+        let wanted = usize::from(loss >= SOME) + usize::from(loss >= MUCH);
         self.level = self.level.max(wanted);
-        if loss >= OFF {
+        if loss >= LITTLE {
             self.calm_us = None;
-        } else if now_us.saturating_sub(*self.calm_us.get_or_insert(now_us)) >= OFF_US {
+        } else if now_us.saturating_sub(*self.calm_us.get_or_insert(now_us)) >= CALM_US {
             self.level = 0;
         }
     }
