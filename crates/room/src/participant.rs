@@ -180,6 +180,8 @@ pub(crate) struct Participant {
     pub(crate) bandwidth: Option<u64>,
     /// What the host was told of its demand, in bits per second.
     pub(crate) demand: u64,
+    /// Its bandwidth keeps something below its top.
+    pub(crate) tight: bool,
     pub(crate) pace: Pace,
     /// Videos that it wants, and those that it is served.
     pub(crate) videos: (usize, usize),
@@ -223,6 +225,7 @@ impl Participant {
             shard: 0,
             bandwidth: None,
             demand: 0,
+            tight: false,
             pace: Pace::default(),
             videos: (0, 0),
             limits: None,

@@ -7,6 +7,9 @@ pub const MAX_TEMPORAL: usize = 4;
 
 /// Measured rates that differ from those in use by less than this share (in percent) change no decision.
 const NOISE_PERCENT: u64 = 15;
+/// A cost that has fallen so far, in percent, is told to who waits for a step up: what did not fit while a key frame was in it may
+/// fit now.
+const FALLEN_PERCENT: u64 = 3;
 /// Frames per second where they were not measured: what cameras give.
 const ASSUMED_FRAMES: u8 = 30;
 
@@ -40,12 +43,24 @@ pub(crate) struct Rates {
     latest: LayerRate,
     /// What decisions were last made with: the cost, the latest.
     used: [u64; 2],
+    /// The highest cost since its fall was told.
+    peak: u64,
+}
+
+/// What a measurement is to those for whom decisions were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Nothing.
+    None,
+    /// A cost has fallen: there may be room for a step up that was waited for.
+    Fallen,
+    /// Any decision may change by it.
+    Changed,
 }
 
 impl Rates {
-    /// Takes a measurement. `slow`: a screen, where a still picture says little about the next one. True: decisions may
-    /// change by it.
-    pub(crate) fn take(&mut self, rate: LayerRate, slow: bool) -> bool {
+    /// Takes a measurement. `slow`: a screen, where a still picture says little about the next one.
+    pub(crate) fn take(&mut self, rate: LayerRate, slow: bool) -> News {
         let rate = LayerRate {
             temporal_layers: rate.temporal_layers.clamp(1, u8::try_from(MAX_TEMPORAL).unwrap_or(1)),
             ..rate
@@ -69,7 +84,16 @@ impl Rates {
         if differs {
             self.used = all;
         }
-        differs || layers_differ || frames_differ
+        self.peak = self.peak.max(all[0]);
+        let fallen = all[0].saturating_mul(100) <= self.peak.saturating_mul(100 - FALLEN_PERCENT);
+        if differs || fallen {
+            self.peak = all[0];
+        }
+        match () {
+            () if differs || layers_differ || frames_differ => News::Changed,
+            () if fallen => News::Fallen,
+            () => News::None,
+        }
     }
 
     /// Something was measured.
@@ -143,10 +167,10 @@ mod tests {
     #[test]
     fn a_rise_is_followed_fast_and_noise_not_at_all() {
         let mut rates = Rates::default();
-        assert!(rates.take(rate(1_000_000, 3, 30), false));
+        assert_eq!(rates.take(rate(1_000_000, 3, 30), false), News::Changed);
         assert_eq!((rates.cost(0), rates.cost(2), rates.cost(9)), (500_000, 1_000_000, 1_000_000));
-        assert!(!rates.take(rate(1_100_000, 3, 31), false));
-        assert!(rates.take(rate(2_000_000, 3, 30), false));
+        assert_eq!(rates.take(rate(1_100_000, 3, 31), false), News::None);
+        assert_eq!(rates.take(rate(2_000_000, 3, 30), false), News::Changed);
         assert_eq!(rates.cost(2), 1_525_000);
         let mut screen = rates;
         for _ in 0..8 {
@@ -154,6 +178,18 @@ mod tests {
             screen.take(rate(0, 3, 30), true);
         }
         assert!(rates.cost(2) < 200_000 && screen.cost(2) > 800_000);
+    }
+
+    #[test]
+    fn what_a_key_frame_has_put_on_top_is_told_as_it_goes() {
+        let mut rates = Rates::default();
+        rates.take(rate(1_000_000, 3, 30), false);
+        assert_eq!(rates.take(rate(1_250_000, 3, 30), false), News::None);
+        let fall: Vec<News> = (0..8).map(|_| rates.take(rate(1_000_000, 3, 30), false)).collect();
+        // It is told until less than that is left, and then no more.
+        assert_eq!((fall[0], fall[7]), (News::None, News::None));
+        assert!(fall.iter().filter(|news| **news == News::Fallen).count() >= 2, "{fall:?}");
+        assert!(rates.cost(2) < 1_030_000);
     }
 
     #[test]

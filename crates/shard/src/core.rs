@@ -413,7 +413,7 @@ impl Core {
 
     /// Handles everything that is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        while let Some((_, timer)) = self.timers.pop(now) {
+        while let Some(timer) = self.timers.pop(now) {
             match timer {
                 Timer::Peer(place) => {
                     let Some(peer) = self.peers.get_mut(place).and_then(Option::as_deref_mut) else {
@@ -541,6 +541,7 @@ impl Core {
     /// Ends a connection and forgets it.
     pub(crate) fn take_down(&mut self, now: Instant, place: usize) {
         let Some(mut peer) = self.peers.get_mut(place).and_then(Option::take) else { return };
+        self.timers.cancel(Timer::Peer(place), peer.scheduled);
         let arena = &mut self.arena;
         // BYE and close_notify leave now; nobody waits for answers.
         let _ = catch_unwind(AssertUnwindSafe(|| {
@@ -613,6 +614,7 @@ impl Core {
     /// Forgets a room. Attachments see their rings close.
     pub(crate) fn end_room(&mut self, room: usize) {
         let Some(host) = self.hosts.get_mut(room).and_then(Option::take) else { return };
+        self.timers.cancel(Timer::Room(room), host.home.as_ref().and_then(|home| home.scheduled));
         self.by_id.remove(&host.id);
         self.free_hosts.push(room);
         let Some(home) = host.home else {

@@ -1,7 +1,6 @@
-//! Deadlines of peers and rooms in one heap; at most one live entry each, so idle peers cost nothing.
+//! Deadlines of peers and rooms in one order; at most one each, so idle peers cost nothing.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// Whose deadline.
@@ -18,32 +17,64 @@ pub(crate) enum Timer {
 /// All deadlines of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, Timer)>>,
+    set: BTreeSet<(Instant, Timer)>,
 }
 
 impl Timers {
-    /// Wakes `timer` at `at`, unless `scheduled` (the owner's field) is already as early.
+    /// Wakes `timer` at `at`, unless `scheduled` (the owner's field) is already as early. A later deadline than that is kept by the
+    /// owner, and scheduled when this one has come.
     pub(crate) fn schedule(&mut self, timer: Timer, at: Instant, scheduled: &mut Option<Instant>) {
         if scheduled.is_some_and(|s| s <= at) {
             return;
         }
+        self.cancel(timer, *scheduled);
         *scheduled = Some(at);
-        self.heap.push(Reverse((at, timer)));
+        self.set.insert((at, timer));
     }
 
-    /// Deadlines, stale ones included.
+    /// Its owner is gone, or wakes earlier.
+    pub(crate) fn cancel(&mut self, timer: Timer, scheduled: Option<Instant>) {
+        if let Some(at) = scheduled {
+            self.set.remove(&(at, timer));
+        }
+    }
+
+    /// Deadlines: one of each owner at most.
     pub(crate) fn len(&self) -> usize {
-        self.heap.len()
+        self.set.len()
     }
 
     /// When to wake at the latest.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+        self.set.first().map(|(at, _)| *at)
     }
 
     /// The next timer that is due. The owner checks whether it still means it and schedules again.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<(Instant, Timer)> {
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<Timer> {
         self.next().filter(|at| *at <= now)?;
-        self.heap.pop().map(|Reverse(entry)| entry)
+        self.set.pop_first().map(|(_, timer)| timer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn each_owner_has_one_deadline_the_earliest() {
+        let base = Instant::now();
+        let at = |ms| base + Duration::from_millis(ms);
+        let (mut timers, mut scheduled, mut other) = (Timers::default(), None, None);
+        timers.schedule(Timer::Peer(2), at(50), &mut other);
+        for ms in [40, 90, 30, 35, 20] {
+            timers.schedule(Timer::Peer(1), at(ms), &mut scheduled);
+        }
+        assert_eq!((timers.len(), timers.next(), scheduled), (2, Some(at(20)), Some(at(20))));
+        assert_eq!(timers.pop(at(19)), None);
+        assert_eq!(timers.pop(at(60)), Some(Timer::Peer(1)));
+        timers.cancel(Timer::Peer(2), other);
+        assert_eq!((timers.pop(at(60)), timers.len()), (None, 0));
     }
 }

@@ -138,7 +138,7 @@ impl Room {
         let choice = layers::choose(p, scene, &assignment, now, |track| self.watched_by_alone(p, track));
         let Some(p) = self.participants.get_mut(&key) else { return };
         p.contested = assignment.contested;
-        p.pace = choice.pace;
+        (p.pace, p.tight) = (choice.pace, choice.tight);
         p.videos = (assignment.wanted, choice.videos.1);
         if differs(p.demand, choice.demand) {
             p.demand = choice.demand;

@@ -8,7 +8,7 @@ use super::Room;
 use crate::loudness::Loudness;
 use crate::output::{Feed, MAX_LAYERS};
 use crate::participant::{Intent, Media, Participant};
-use crate::rates::LayerRate;
+use crate::rates::{LayerRate, News};
 use crate::timer::Reason;
 
 impl Room {
@@ -61,16 +61,20 @@ impl Room {
         if !media.deaf && state.wish.is_ignored(self.now, feed.layer, rates.latest(u8::MAX)) {
             media.deaf = true;
             self.layers_dirty = true;
-            news = true;
+            news = News::Changed;
         }
-        // Voices cost what they cost: nothing is chosen by it. Nor is for those whom nothing limits.
-        if news && source.kind() == MediaKind::Video {
-            self.scene_stale = true;
-            let shows =
-                |p: &Participant| p.slots.iter().any(|s| s.desired.is_some_and(|f| f.track == feed.track));
-            let limited = self.participants.values().filter(|p| p.bandwidth.is_some() && shows(p));
-            self.dirty.extend(limited.map(|p| p.key));
+        // Voices cost what they cost: nothing is chosen by it.
+        if news == News::None || source.kind() == MediaKind::Audio {
+            return;
         }
+        // Nor is for those whom nothing limits.
+        let minds = |p: &Participant| if news == News::Changed { p.bandwidth.is_some() } else { p.tight };
+        let shows =
+            |p: &Participant| p.slots.iter().any(|s| s.desired.is_some_and(|f| f.track == feed.track));
+        let some = self.participants.values().filter(|p| minds(p) && shows(p)).map(|p| p.key);
+        let some: Vec<ParticipantKey> = some.collect();
+        self.scene_stale |= news == News::Changed || !some.is_empty();
+        self.dirty.extend(some);
     }
 
     /// Whether packets of `key` are taken at all.

@@ -132,6 +132,8 @@ pub(crate) struct Line {
     position: Option<Position>,
     /// Packets were sent since the last sender report.
     pub(crate) active: bool,
+    /// When a packet of an upper spatial layer was last sent.
+    pub(crate) upper_us: Option<u64>,
 }
 
 /// A packet as it stands in a buffer, to be sealed.
@@ -158,6 +160,7 @@ impl Line {
             bytes: 0,
             position: None,
             active: false,
+            upper_us: None,
         }
     }
 
@@ -186,7 +189,7 @@ impl Line {
         let payload_type = self.current_payload_type(packet.codec)?;
         let red = payload_type.red.filter(|_| self.redundancy > 0);
         let switched = switched.is_some();
-        if switched && packet.starts_keyframe() {
+        if packet.starts_keyframe() && (switched || packet.spatial_layers > 1) {
             self.began = rewritten.seq;
         }
         if switched || red.is_none() {

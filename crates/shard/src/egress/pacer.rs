@@ -20,6 +20,8 @@ const TICK_US: u64 = 5_000;
 const MAX_WAIT_US: u64 = 300_000;
 /// What waits of a source that the slot has left is dropped if it would hold up the new one for longer than this.
 const SUPERSEDED_US: f64 = 30_000.0;
+/// So long after a link has narrowed there are requests for what its queue had no room for: most of it, and more than it carries.
+const ASKS_US: u64 = 1_000_000;
 /// Places for packets are given back in so many.
 const TRIMMED: usize = 16;
 /// Header, tag and extensions, about, with the payload.
@@ -145,15 +147,20 @@ impl Pacer {
         self.pace.is_some_and(|p| p.full)
     }
 
+    /// It has, or it has narrowed a moment ago.
+    pub(super) fn was_full(&self, now_us: u64) -> bool {
+        self.is_full() || now_us < self.held_until_us + ASKS_US
+    }
+
     pub(super) fn is_held(&self, now_us: u64) -> bool {
         now_us < self.held_until_us
     }
 
     /// A packet of a picture has to wait.
     pub(super) fn push(&mut self, now_us: u64, class: Class, slot: SlotId, outgoing: Outgoing) {
-        // Layers of one stream change without a key frame, and build on what was before.
+        // Layers of one stream change without a key frame, and build on what was before; after one they do not, either.
         let begins = outgoing.packet.starts_keyframe();
-        if outgoing.switched.is_some() && begins {
+        if begins && (outgoing.switched.is_some() || outgoing.packet.spatial_layers > 1) {
             self.leave_source(now_us, slot);
         }
         if let Some(at) = self.broken.iter().position(|s| *s == slot) {
@@ -172,13 +179,13 @@ impl Pacer {
     }
 
     /// A slot begins a new source: what it was held for is over, and on a full path what waits of the old one is of no use to
-    /// anybody.
+    /// anybody. On one that has just narrowed it would take the place of the new one.
     fn leave_source(&mut self, now_us: u64, slot: SlotId) {
         if !self.freed.contains(&slot) {
             self.freed.push(slot);
         }
         let us = self.pace.map_or(0.0, |p| self.waiting_bytes as f64 * 8e6 / p.bps.max(1.0));
-        if us > SUPERSEDED_US && (self.is_full() || self.is_held(now_us)) {
+        if self.is_held(now_us) || (us > SUPERSEDED_US && self.is_full()) {
             self.counters.superseded += self.drop_slot(slot);
         }
     }

@@ -281,9 +281,6 @@ impl Sender {
             }
         }
         let estimator = self.estimator.as_mut()?;
-        if let Some(us) = estimator.take_narrowed() {
-            self.pacer.hold(now_us + us);
-        }
         estimator.pace(now_us)
     }
 
@@ -329,6 +326,9 @@ impl Sender {
     ) {
         let transport = self.transport_seq();
         let Some(line) = self.lines.get_mut(usize::from(slot.0)) else { return };
+        if outgoing.packet.spatial_id() > 0 {
+            line.upper_us = Some(now_us);
+        }
         let Some(written) = line.write(outgoing, transport, arena.buffer()) else {
             self.counters.no_payload_type += 1;
             return;
@@ -406,7 +406,7 @@ impl Sender {
             done += 1;
             let (transport, room) = (self.transport_seq(), self.resend_room(now_us));
             let Some(line) = self.lines.get_mut(place) else { continue };
-            let asked = (seq, self.round_trip, self.pacer.is_full());
+            let asked = (seq, self.round_trip, self.pacer.was_full(now_us));
             let allowed = self.resend_credit > 0 && room > 0;
             let written =
                 if allowed { line.write_again(now, asked, transport, arena.buffer()) } else { None };

@@ -27,35 +27,45 @@ fn stage(seed: u64, caps: &[Option<u16>]) -> (World, usize, Vec<usize>) {
     (world, anna, listeners)
 }
 
-/// By rid in H.264 and in AV1 with dependency descriptors, on a line that loses: layers change at key frames, pictures are whole, and
-/// numbers go on ([`antiphon_sim::check`]).
+/// On a line that loses, fifteen times the lowest, the middle and the highest layer are asked for, until `is_shown` says that they are.
+fn switched_under_loss(
+    seed: u64,
+    anna: Profile,
+    place: Option<u8>,
+    is_shown: impl Fn(&BTreeSet<u8>, u8) -> bool,
+) -> (World, usize) {
+    let mut world = World::new(seed);
+    world.conditions = Conditions { delay: Duration::from_millis(15), loss: 0.03, ..Conditions::default() };
+    let (codec, top) = (anna.codec, anna.mode.map_or(2, |mode| mode.layers - 1));
+    let what = format!("{codec:?} {:?} {place:?}", anna.mode);
+    let anna = world.enter(anna);
+    let me = world.enter(Profile { codec, ..Profile::new("me").listener(1, 1) });
+    world.talk(anna, 20);
+    world.clients[anna].senders.iter_mut().for_each(|sender| sender.place = place);
+    let rounds = [(None, top), (Some(180), 0), (Some(400), top - 1), (None, top), (Some(180), 0)];
+    for (round, (cap, layer)) in rounds.into_iter().cycle().take(15).enumerate() {
+        world.say(me, Request::Policy { policy: capped(cap) });
+        world.run(Duration::from_secs(2));
+        let what = format!("{what} round {round}: layer {layer}");
+        world.until(Duration::from_secs(8), &what, |w| is_shown(&recent(w, me), layer));
+    }
+    let report = world.check();
+    report.assert_sound();
+    assert!(report.of(me).frames > 1_500, "{what}: {:?}", report.of(me));
+    (world, me)
+}
+
+/// By rid in H.264 and in AV1 with dependency descriptors: layers change at key frames, pictures are whole, and numbers go on
+/// ([`antiphon_sim::check`]).
 #[test]
 fn layers_of_h264_and_av1_are_switched_under_loss() {
     for codec in [VideoCodec::H264, VideoCodec::Av1] {
         for place in [None, Some(0)] {
-            let mut world = World::new(8);
-            world.conditions =
-                Conditions { delay: Duration::from_millis(15), loss: 0.03, ..Conditions::default() };
-            let anna = world.enter(Profile { codec, ..Profile::new("anna").simulcast() });
-            let me = world.enter(Profile { codec, ..Profile::new("me").listener(1, 1) });
-            world.talk(anna, 20);
-            world.clients[anna].senders.iter_mut().for_each(|sender| sender.place = place);
-            for (round, (cap, layer)) in
-                [(None, 2), (Some(180), 0), (Some(400), 1), (None, 2), (Some(180), 0)]
-                    .into_iter()
-                    .cycle()
-                    .take(15)
-                    .enumerate()
-            {
-                world.say(me, Request::Policy { policy: capped(cap) });
-                world.run(Duration::from_secs(2));
-                let what = format!("{codec:?} {place:?} round {round}: layer {layer}");
-                world.until(Duration::from_secs(8), &what, |w| recent(w, me) == BTreeSet::from([layer]));
-            }
-            let report = world.check();
-            report.assert_sound();
-            let got = report.of(me);
-            assert!(got.switches >= 12 && got.frames > 1_500, "{codec:?} {place:?}: {got:?}");
+            let anna = Profile { codec, ..Profile::new("anna").simulcast() };
+            let only = |came: &BTreeSet<u8>, layer| *came == BTreeSet::from([layer]);
+            let (world, me) = switched_under_loss(8, anna, place, only);
+            let switches = world.check().of(me).switches;
+            assert!(switches >= 12, "{codec:?} {place:?}: {switches}");
             let numbered =
                 world.clients[me].slots[1].packets.iter().any(|p| p.parsed.unwrap().picture_id.is_some());
             assert_eq!(numbered, codec == VideoCodec::Av1 && place.is_none());
@@ -68,33 +78,12 @@ fn layers_of_h264_and_av1_are_switched_under_loss() {
 fn spatial_layers_of_one_stream_are_switched_under_loss() {
     for codec in [VideoCodec::Vp9, VideoCodec::Av1] {
         for (layers, key_only) in [(2, false), (2, true), (3, false), (3, true)] {
-            let mut world = World::new(9);
-            world.conditions =
-                Conditions { delay: Duration::from_millis(15), loss: 0.03, ..Conditions::default() };
-            let mode = Some(Mode { layers, key_only });
-            let anna = world.enter(Profile { codec, mode, ..Profile::new("anna") });
-            let me = world.enter(Profile { codec, ..Profile::new("me").listener(1, 1) });
-            world.talk(anna, 20);
-            let top = layers - 1;
-            for (round, (cap, layer)) in
-                [(None, top), (Some(180), 0), (Some(400), top - 1), (None, top), (Some(180), 0)]
-                    .into_iter()
-                    .cycle()
-                    .take(15)
-                    .enumerate()
-            {
-                world.say(me, Request::Policy { policy: capped(cap) });
-                world.run(Duration::from_secs(2));
-                let what = format!("{codec:?} {mode:?} round {round}: layer {layer}");
-                world.until(Duration::from_secs(8), &what, |w| recent(w, me).last() == Some(&layer));
-                let below: Vec<u8> = recent(&world, me).into_iter().filter(|l| *l < layer).collect();
-                // What upper layers do not build on is left out, where a descriptor tells it.
-                assert!(key_only || below.len() == usize::from(layer), "{what}: {below:?}");
-            }
-            let report = world.check();
-            report.assert_sound();
-            let got = report.of(me);
-            assert!(got.frames > 1_500, "{codec:?} {mode:?}: {got:?}");
+            let anna = Profile { codec, mode: Some(Mode { layers, key_only }), ..Profile::new("anna") };
+            // What upper layers do not build on is left out, where a descriptor tells it.
+            let with_below = |came: &BTreeSet<u8>, layer| {
+                came.last() == Some(&layer) && (key_only || came.len() == usize::from(layer) + 1)
+            };
+            switched_under_loss(9, anna, None, with_below);
         }
     }
 }

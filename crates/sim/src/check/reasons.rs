@@ -85,6 +85,19 @@ impl Checker<'_> {
         goes_on && path.is_some_and(|p| p.down.was_full(from - UNTIL_KEY_FRAME, to))
     }
 
+    /// What changes before there is a control channel is part of the first thing that is said there: that this one stands in the slot,
+    /// soon after.
+    fn first_told_is(&self, key: Option<ParticipantKey>, at: Instant) -> bool {
+        let mine = |(told, message): &(Instant, ServerMessage)| match message {
+            ServerMessage::Slots { slots } => {
+                slots.iter().find(|s| s.mid == self.slot.mid).map(|s| (*told, s.csrc))
+            }
+            _ => None,
+        };
+        let first = self.client.messages.iter().find_map(mine);
+        first.is_some_and(|(told, csrc)| told <= at + TOLD_WITHIN && csrc == key.map(|key| key.0))
+    }
+
     /// The client was told of a change of the slot, or of the publisher's tracks, about then. A player is told of no tracks; there it
     /// counts that anybody was. So it is with what comes before the control channel.
     fn change_was_told(&self, from: Instant, to: Instant, publishers: [u16; 2]) -> bool {
@@ -100,13 +113,11 @@ impl Checker<'_> {
                 _ => false,
             })
         };
-        // What changes before the control channel is part of the first thing that is said there.
-        let soon = |at: Instant| at <= to + TOLD_WITHIN;
-        let first = self.client.control_open.filter(|_| publishers[0] != publishers[1]);
         if is_told {
             told(self.client)
         } else {
-            first.is_some_and(soon) || self.world.clients.iter().any(told)
+            let first = keys[0] != keys[1] && self.first_told_is(keys[1], to);
+            first || self.world.clients.iter().any(told)
         }
     }
 }

@@ -177,8 +177,9 @@ impl Estimator {
     pub(crate) fn pace(&self, now_us: u64) -> Option<Pace> {
         let estimate = self.estimate()?;
         let full = self.is_full(now_us);
-        let bps =
-            if full { estimate.max(self.acked.last_bps()) } else { self.free(estimate) * PACING_FACTOR };
+        // What has arrived lately may be of before the link narrowed.
+        let arrives = || self.queue.carried().unwrap_or(f64::MAX).min(self.acked.last_bps());
+        let bps = if full { estimate.max(arrives()) } else { self.free(estimate) * PACING_FACTOR };
         Some(Pace { bps: bps.max(MIN_PACE_BPS), full })
     }
 

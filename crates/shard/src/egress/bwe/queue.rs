@@ -85,12 +85,24 @@ impl Queue {
     /// What the link carries, in bits per second, if that is much less than `estimate`.
     pub(super) fn narrowed(&mut self, estimate: f64) -> Option<f64> {
         let standing = self.recent.iter().rev().take_while(|s| s.waited_us >= STANDING_US).count();
-        let run = self.recent.range(self.recent.len() - standing..);
+        let begin = self.recent.len() - standing;
+        let last_us = self.recent.back()?.arrival_us;
+        let is_long = |s: &Seen| last_us - s.arrival_us >= SPAN_US;
+        // A queue may have stood before the link narrowed: the newest part that is long enough is not of both.
+        let most = self.recent.len().checked_sub(MIN_PACKETS)?;
+        let newest = (begin..=most).rev().find(|at| is_long(&self.recent[*at]));
+        let told = [newest?, begin].into_iter().filter_map(|begin| self.told_from(begin));
+        let bps = told.filter(|bps| *bps < estimate * NARROWED).reduce(f64::min)?;
+        self.recent.clear();
+        self.busy.narrowed(bps);
+        Some(bps)
+    }
+
+    /// What those from this place on tell of the link, in bits per second, if they are many and even enough.
+    fn told_from(&self, begin: usize) -> Option<f64> {
+        let run = self.recent.range(begin..);
         let (first, last) = (run.clone().next()?, self.recent.back()?);
         let span_us = last.arrival_us - first.arrival_us;
-        if standing < MIN_PACKETS || span_us < SPAN_US {
-            return None;
-        }
         let growth_us = last.waited_us - first.waited_us;
         if (growth_us as f64) < span_us as f64 * MIN_GROWTH {
             return None;
@@ -100,13 +112,7 @@ impl Queue {
             return None;
         }
         let bits: f64 = run.skip(1).map(|s| f64::from(s.bytes) * 8.0).sum();
-        let bps = bits * 1e6 / span_us as f64;
-        if bps >= estimate * NARROWED {
-            return None;
-        }
-        self.recent.clear();
-        self.busy.narrowed(bps);
-        Some(bps)
+        Some(bits * 1e6 / span_us as f64)
     }
 }
 
@@ -143,6 +149,26 @@ mod tests {
         assert!(queue.waited_us() < 40_000);
         let bps = pictures(&mut queue, 100, 1, 17_600).unwrap();
         assert!((4.9e5..5.1e5).contains(&bps), "{bps}");
+    }
+
+    #[test]
+    fn what_stood_on_the_link_before_is_no_part_of_what_it_carries_now() {
+        let (mut queue, mut free_us, mut narrow) = (Queue::default(), 0, 0);
+        // A little too much for the link, until a queue stands all the time.
+        for packet in 0..1_100i64 {
+            let sent_us = packet / 11 * 50_000;
+            let is_narrow = packet >= 900;
+            free_us = free_us.max(sent_us) + if is_narrow { 17_600 } else { 4_600 };
+            let arrival_us = free_us + 20_000;
+            let sent_us = sent_us.cast_unsigned();
+            queue.add(&Arrived { sent_us, arrival_us, bytes: 1_100, cluster: 0 });
+            narrow += usize::from(is_narrow);
+            if let Some(bps) = queue.narrowed(2.2e6) {
+                assert!((4.9e5..5.1e5).contains(&bps), "{bps} after {narrow}");
+                return assert!((MIN_PACKETS..8).contains(&narrow), "{narrow}");
+            }
+        }
+        panic!("it was not seen");
     }
 
     #[test]

@@ -129,3 +129,18 @@ fn a_slot_that_switches_leaves_the_old_source_behind() {
     assert_eq!(drain(&mut pacer, 1_200 * MS, true), [(OTHER, 0)]);
     assert_eq!(pacer.counters.superseded, 10);
 }
+
+/// There what waits and what was lost of upper layers is needed by nobody any more, though the source is the same.
+#[test]
+fn a_key_frame_of_spatial_layers_leaves_behind_what_waits() {
+    for (layers, left) in [(1, vec![]), (3, vec![(SLOT, 10)])] {
+        let mut pacer = Pacer::default();
+        pacer.refill(1_000 * MS, pace(true));
+        pacer.hold(1_200 * MS);
+        push(&mut pacer, 1_000 * MS, SLOT, 0..10);
+        let Outgoing { packet, .. } = outgoing(10, true, false);
+        let packet = Arc::new(Packet { spatial_layers: layers, ..(*packet).clone() });
+        pacer.push(1_060 * MS, Class::Video, SLOT, Outgoing { packet, ..outgoing(10, true, false) });
+        assert_eq!(drain(&mut pacer, 1_060 * MS, true), left, "{layers}");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use antiphon_room::SlotId;
 use antiphon_wire::rtcp::{self, Message, transport};
 
-use super::{Feedback, MAX_QUEUE, Sender, UNLIMITED_BPS};
+use super::{Feedback, Line, MAX_QUEUE, Sender, UNLIMITED_BPS};
 use crate::egress::Class;
 
 /// Round trips are believed up to here.
@@ -14,6 +14,8 @@ const MAX_ROUND_TRIP: Duration = Duration::from_secs(2);
 const MAX_TRANSPORT: usize = 4;
 /// Feedback for so long, nothing to look for more for, and no sign of a limit: there is none.
 const UNPROBED_US: u64 = 1_000_000;
+/// Upper spatial layers that were sent so lately may have been lost when the link narrows.
+const UPPER_US: u64 = 500_000;
 /// An estimate that differs by less, in percent, is not told.
 const NOTICEABLE_PERCENT: u64 = 5;
 
@@ -85,6 +87,10 @@ impl Sender {
         self.counters.loss_percent = estimator.mean_loss_percent();
         let lost = estimator.take_lost();
         let known = estimator.bps().is_some();
+        if let Some(us) = estimator.take_narrowed() {
+            self.pacer.hold(now_us + us);
+            self.begin_anew(now_us);
+        }
         self.on_loss(now_us, loss);
         self.repair(&lost);
         self.tell_estimate();
@@ -96,6 +102,18 @@ impl Sender {
             }
         }
         feedback.append(&mut self.news);
+    }
+
+    /// Where spatial layers come in one stream a picture of which an upper one is lost is none, and what builds on it is not
+    /// shown: lower layers alone do not go on after a link has overflowed. A key frame takes less than what was lost.
+    fn begin_anew(&mut self, now_us: u64) {
+        let lately = |line: &Line| line.upper_us.is_some_and(|at| now_us.saturating_sub(at) < UPPER_US);
+        for (slot, line) in (0u16..).zip(&mut self.lines) {
+            if lately(line) {
+                line.upper_us = None;
+                self.news.push(Feedback::KeyframeWanted(SlotId(slot)));
+            }
+        }
     }
 
     /// Who has asked for a packet cannot know that it was lost once more, and on a line that loses, requests are lost, too:
