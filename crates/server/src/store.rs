@@ -48,6 +48,9 @@ pub(crate) struct StreamToken {
     /// Names of streams, `*` stands for any characters
     #[arg(long, value_name = "A,B*", value_delimiter = ',', default_value = "*")]
     streams: Vec<String>,
+    /// Ids of contacts, if it is for those alone
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    contacts: Vec<String>,
     /// Operations, such as GetMedia,List*
     #[arg(long, value_name = "A,B*", value_delimiter = ',', default_value = "*")]
     actions: Vec<String>,
@@ -58,7 +61,8 @@ pub(crate) struct StreamToken {
 
 impl StreamToken {
     fn print(&self) -> anyhow::Result<()> {
-        let policy = Policy { actions: self.actions.clone(), streams: self.streams.clone() };
+        let contacts = Some(self.contacts.clone()).filter(|contacts| !contacts.is_empty());
+        let policy = Policy { actions: self.actions.clone(), streams: self.streams.clone(), contacts };
         policy.check().map_err(anyhow::Error::msg)?;
         let max = antiphon_kvs::tokens::MAX_TTL;
         anyhow::ensure!(self.ttl <= max, "ttl: at most {} h", max.as_secs() / 3_600);

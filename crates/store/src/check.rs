@@ -19,6 +19,7 @@ use crate::record::{Record, Status};
 use crate::recover::Problem;
 use crate::sealed::{self, FragmentMeta};
 use crate::settings;
+use crate::whose::Whose;
 
 /// How closely to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,10 +217,17 @@ impl Look {
             let Some((object, _)) = self.objects.get(&path).await? else { continue };
             let opened = sealed::fragment_meta(&path, &object).and_then(|meta| {
                 let FragmentMeta { key_id, .. } = meta;
-                if meta.uid != uid || meta.entry != *entry {
-                    return Err(Error::Damaged { path: path.to_string(), what: "another fragment" });
+                let damaged = |what| Error::Damaged { path: path.to_string(), what };
+                if meta.uid != uid || !meta.is_of(entry) {
+                    return Err(damaged("another fragment"));
                 }
-                sealed::open_fragment(&path, key(key_id).ok_or(crate::key::KeyError::NotFound)?, &object)
+                let key = key(key_id).ok_or(crate::key::KeyError::NotFound)?;
+                let opened = sealed::open_fragment(&path, key, &object)?;
+                let said = entry.whose.known();
+                if said.is_some_and(|whose| whose != Whose::of(&self.account, uid, &opened.contact)) {
+                    return Err(damaged("another contact's"));
+                }
+                Ok(opened)
             });
             match opened {
                 Err(error) => self.problem(&path, error),

@@ -8,7 +8,7 @@
 //! v1/<account>/<uid>/stream.json            the stream's record, encrypted
 //! v1/<account>/<uid>/dek/<n>                a data key, wrapped; overwritten first when the stream is deleted
 //! v1/<account>/<uid>/hdr/<id>               a session's header, encrypted
-//! v1/<account>/<uid>/f/<YYYYMMDDHH>/<number>.<producer ms>.<duration ms>.<header id>.<flags>
+//! v1/<account>/<uid>/f/<YYYYMMDDHH>/<number>.<producer ms>.<duration ms>.<header id>.<flags>[.<hmac of a contact's id>]
 //! ```
 
 use object_store::path::Path;
@@ -16,6 +16,7 @@ use object_store::path::Path;
 use crate::crypt::hex;
 use crate::hour;
 use crate::index::Entry;
+use crate::whose::Whose;
 
 /// A stream's own name in the storage: random, says nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,7 +94,8 @@ impl Layout {
         let folder = hour::folder(e.number.server_ms());
         let file =
             format!("{}.{:013}.{}.{}.{:x}", e.number, e.producer_ms, e.duration_ms, e.header, e.flags.0);
-        self.path(&format!("{uid}/f/{folder}/{file}"))
+        let whose = e.whose.known().map(|whose| format!(".{whose}")).unwrap_or_default();
+        self.path(&format!("{uid}/f/{folder}/{file}{whose}"))
     }
 
     /// Behind what all paths begin with.
@@ -221,6 +223,7 @@ fn fragment_file(file: &str) -> Option<Entry> {
         duration_ms: plain(duration).then(|| duration.parse().ok())??,
         header: HeaderId::parse(header)?,
         flags: Flags(short.then(|| u8::from_str_radix(flags, 16).ok())??),
+        whose: parts.next().map_or(Some(Whose::NOBODY), Whose::parse)?,
         size: 0,
         damaged: false,
     };
@@ -250,6 +253,7 @@ mod tests {
             duration_ms: 1024,
             header: HeaderId(0xabc),
             flags: Flags::ANCHOR.and(Flags::SALVAGED),
+            whose: Whose::NOBODY,
             size: 0,
             damaged: false,
         }
@@ -320,6 +324,14 @@ mod tests {
             assert_eq!(layout.fragment_at(&good.replacen(from, to, 1)), None, "{to}");
         }
         assert_eq!(layout.fragment_at(&good), Some((Uid([1; 16]), entry())));
+        let whose = Entry { whose: Whose::parse("00000000000000ab").unwrap(), ..entry() };
+        let path = layout.fragment(Uid([1; 16]), &whose).to_string();
+        assert!(path.ends_with(".3.00000000000000ab"), "{path}");
+        assert_eq!(layout.fragment_at(&path), Some((Uid([1; 16]), whose)));
+        for other in ["", "ab", "0000000000000000", "00000000000000AB", "00000000000000ab.1"] {
+            let path = format!("{good}.{other}");
+            assert_eq!(layout.fragment_at(&path), None, "{path}");
+        }
         let long = Entry { flags: Flags(0xaf), duration_ms: 0, ..entry() };
         let path = layout.fragment(Uid([1; 16]), &long).to_string();
         assert_eq!(layout.fragment_at(&path), Some((Uid([1; 16]), long)));

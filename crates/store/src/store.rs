@@ -264,7 +264,7 @@ impl Store {
     /// # Errors
     /// No such stream, not active, too many readers.
     pub fn get_media(&self, stream: &StreamRef, start: Start, now_ms: u64) -> Result<Reader, Error> {
-        Reader::open(&self.0, self.0.find(stream)?, start, now_ms)
+        Reader::open(&self.0, self.0.find(stream)?, None, start, now_ms)
     }
 
     /// Stored fragments in the order of a clock.
@@ -279,7 +279,7 @@ impl Store {
         token: Option<&str>,
         now_ms: u64,
     ) -> Result<Page, Error> {
-        archive::list(&*self.0.find(stream)?, range, max, token, now_ms)
+        archive::list(&*self.0.find(stream)?, None, range, (max, token), now_ms)
     }
 
     /// Stored fragments by their numbers, in the order asked for.
@@ -292,7 +292,7 @@ impl Store {
         numbers: Vec<FragmentNumber>,
         now_ms: u64,
     ) -> Result<FragmentList, Error> {
-        FragmentList::open(&self.0, self.0.find(stream)?, numbers, now_ms)
+        FragmentList::open(&self.0, self.0.find(stream)?, None, numbers, now_ms)
     }
 
     /// The header of a stored fragment's session; `None`: no such fragment.
@@ -515,10 +515,15 @@ impl Inner {
         let damaged = |what| Error::Damaged { path: path.to_string(), what };
         let (object, _) = self.objects.get(&path).await?.ok_or_else(|| damaged("missing"))?;
         let meta = sealed::fragment_meta(&path, &object)?;
-        if meta.uid != stream.uid || meta.entry != (crate::index::Entry { damaged: false, ..*entry }) {
+        if meta.uid != stream.uid || !meta.is_of(entry) {
             return Err(damaged("another fragment"));
         }
         let key = self.data_key(stream, meta.key_id).await?;
-        sealed::open_fragment(&path, &key, &object)
+        let opened = sealed::open_fragment(&path, &key, &object)?;
+        let said = entry.whose.known();
+        if said.is_some_and(|whose| whose != self.whose(stream.uid, &opened.contact)) {
+            return Err(damaged("another contact's"));
+        }
+        Ok(opened)
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use object_store::UpdateVersion;
 use tokio::sync::{RwLock, watch};
 
+use crate::contact::Only;
 use crate::crypt::{self, DataKey};
 use crate::index::{Clock, Entry, Index};
 use crate::ingest::Opening;
@@ -116,6 +117,30 @@ impl State {
             (Some((_, live)), _) => Next::Live(live.clone()),
             (None, Some(entry)) => Next::Stored(*entry),
             (None, None) => Next::Nothing,
+        }
+    }
+
+    /// The same among some contacts' alone. One whose contact is not certain yet is waited for.
+    pub(crate) fn next_of(&self, only: &Only, mut after: FragmentNumber, now_ms: u64) -> Next {
+        loop {
+            let next = self.next(after, now_ms);
+            let (number, theirs) = match &next {
+                Next::Nothing => return next,
+                Next::Live(live) => (live.number, only.has_live(live)),
+                Next::Stored(entry) => (entry.number, Some(only.has(entry))),
+            };
+            match theirs {
+                None => return Next::Nothing,
+                Some(true) => return next,
+                Some(false) => after = number,
+            }
+        }
+    }
+
+    /// Forgets complete fragments of a contact that are in memory only.
+    pub(crate) fn forget_live(&mut self, contact: &str) {
+        if self.record.retention_h == 0 {
+            self.live.retain(|_, live| live.end().is_none() || live.contact() != Some(contact));
         }
     }
 

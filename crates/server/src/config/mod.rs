@@ -319,12 +319,15 @@ pub(crate) struct KvsKey {
     pub(crate) secret_access_key: String,
     pub(crate) actions: Vec<String>,
     pub(crate) streams: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) contacts: Option<Vec<String>>,
 }
 
 impl KvsKey {
     /// What it may do.
     pub(crate) fn policy(&self) -> antiphon_kvs::Policy {
-        antiphon_kvs::Policy { actions: self.actions.clone(), streams: self.streams.clone() }
+        let (actions, streams) = (self.actions.clone(), self.streams.clone());
+        antiphon_kvs::Policy { actions, streams, contacts: self.contacts.clone() }
     }
 }
 
