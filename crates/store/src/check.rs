@@ -211,7 +211,7 @@ impl Look {
                 Err(error) => self.problem(&path, error),
             }
         }
-        for entry in &folder.fragments {
+        for entry in folder.fragments.iter().filter(|entry| !entry.aside) {
             let path = self.layout.fragment(uid, entry);
             // Removed by retention since the listing.
             let Some((object, _)) = self.objects.get(&path).await? else { continue };

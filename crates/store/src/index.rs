@@ -21,6 +21,8 @@ pub(crate) struct Entry {
     pub(crate) size: u32,
     /// Seen to be unreadable.
     pub(crate) damaged: bool,
+    /// It lies where damaged ones lie.
+    pub(crate) aside: bool,
 }
 
 /// Which clock a time is of.
@@ -114,6 +116,12 @@ impl Index {
         if let Some(entry) = self.by_number.get_mut(&number) {
             entry.damaged = true;
         }
+    }
+
+    /// Says that it lies aside now; `false`: it is not there any more.
+    pub(crate) fn set_aside(&mut self, number: FragmentNumber) -> bool {
+        let entry = self.by_number.get_mut(&number);
+        entry.map(|entry| (entry.damaged, entry.aside) = (true, true)).is_some()
     }
 
     pub(crate) fn get(&self, number: FragmentNumber) -> Option<&Entry> {
@@ -212,6 +220,7 @@ mod tests {
             whose: Whose::NOBODY,
             size: 10,
             damaged: false,
+            aside: false,
         }
     }
 

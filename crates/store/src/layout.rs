@@ -9,6 +9,7 @@
 //! v1/<account>/<uid>/dek/<n>                a data key, wrapped; overwritten first when the stream is deleted
 //! v1/<account>/<uid>/hdr/<id>               a session's header, encrypted
 //! v1/<account>/<uid>/f/<YYYYMMDDHH>/<number>.<producer ms>.<duration ms>.<header id>.<flags>[.<hmac of a contact's id>]
+//! v1/<account>/<uid>/q/<YYYYMMDDHH>/<the same>   one that was found to be damaged, as it was found
 //! ```
 
 use object_store::path::Path;
@@ -95,7 +96,8 @@ impl Layout {
         let file =
             format!("{}.{:013}.{}.{}.{:x}", e.number, e.producer_ms, e.duration_ms, e.header, e.flags.0);
         let whose = e.whose.known().map(|whose| format!(".{whose}")).unwrap_or_default();
-        self.path(&format!("{uid}/f/{folder}/{file}{whose}"))
+        let place = if e.aside { 'q' } else { 'f' };
+        self.path(&format!("{uid}/{place}/{folder}/{file}{whose}"))
     }
 
     /// Behind what all paths begin with.
@@ -106,9 +108,15 @@ impl Layout {
     /// The fragment that lies at a path, without its size, which only the listing knows. One fragment, one path: what is not written as we
     /// write it is not ours. Makes nothing: it is asked about every file.
     pub(crate) fn fragment_at(&self, path: &str) -> Option<(Uid, Entry)> {
-        let (uid, rest) = self.rest(path)?.split_once("/f/")?;
+        let (uid, rest) = self.rest(path)?.split_once('/')?;
+        let (place, rest) = rest.split_once('/')?;
         let (hour, file) = rest.split_once('/')?;
-        let (uid, entry) = (Uid::parse(uid)?, fragment_file(file)?);
+        let aside = match place {
+            "f" => false,
+            "q" => true,
+            _ => return None,
+        };
+        let (uid, entry) = (Uid::parse(uid)?, Entry { aside, ..fragment_file(file)? });
         (hour.as_bytes() == hour::digits(entry.number.server_ms())).then_some((uid, entry))
     }
 
@@ -226,6 +234,7 @@ fn fragment_file(file: &str) -> Option<Entry> {
         whose: parts.next().map_or(Some(Whose::NOBODY), Whose::parse)?,
         size: 0,
         damaged: false,
+        aside: false,
     };
     parts.next().is_none().then_some(entry)
 }
@@ -256,6 +265,7 @@ mod tests {
             whose: Whose::NOBODY,
             size: 0,
             damaged: false,
+            aside: false,
         }
     }
 
@@ -332,6 +342,11 @@ mod tests {
             let path = format!("{good}.{other}");
             assert_eq!(layout.fragment_at(&path), None, "{path}");
         }
+        let aside = Entry { aside: true, ..entry() };
+        let path = layout.fragment(Uid([1; 16]), &aside).to_string();
+        assert_eq!(path, good.replacen("/f/", "/q/", 1));
+        assert_eq!(layout.fragment_at(&path), Some((Uid([1; 16]), aside)));
+        assert_eq!(layout.fragment_at(&good.replacen("/f/", "/r/", 1)), None);
         let long = Entry { flags: Flags(0xaf), duration_ms: 0, ..entry() };
         let path = layout.fragment(Uid([1; 16]), &long).to_string();
         assert_eq!(layout.fragment_at(&path), Some((Uid([1; 16]), long)));

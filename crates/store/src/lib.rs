@@ -62,6 +62,7 @@ mod number;
 mod object;
 mod persist;
 mod places;
+mod quarantine;
 mod rate;
 mod read;
 mod record;

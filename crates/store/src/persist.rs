@@ -113,6 +113,7 @@ pub(crate) async fn store(
         whose: inner.whose(stream.uid, contact),
         size: u32::try_from(size).expect("rules keep fragments far below 4 GB"),
         damaged: false,
+        aside: false,
     };
     let plain = Plain { uid: stream.uid, entry: &entry, contact, media };
     let object = sealed::seal_fragment(&key, key_id, &plain);

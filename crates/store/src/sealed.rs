@@ -113,7 +113,7 @@ pub(crate) struct FragmentMeta {
 impl FragmentMeta {
     /// Whether it is the fragment that a listing says. Whose it is stands in the path and inside, not in the head.
     pub(crate) fn is_of(&self, listed: &Entry) -> bool {
-        self.entry == Entry { damaged: false, whose: Whose::NOBODY, ..*listed }
+        self.entry == Entry { damaged: false, aside: false, whose: Whose::NOBODY, ..*listed }
     }
 }
 
@@ -156,6 +156,7 @@ pub(crate) fn fragment_meta(path: &Path, object: &[u8]) -> Result<FragmentMeta, 
             whose: Whose::NOBODY,
             size,
             damaged: false,
+            aside: false,
         };
         Some((FragmentMeta { uid, entry, key_id }, size))
     };
@@ -249,6 +250,7 @@ mod tests {
             whose: Whose::NOBODY,
             size: 10,
             damaged: false,
+            aside: false,
         }
     }
 

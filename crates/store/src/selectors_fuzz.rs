@@ -93,6 +93,7 @@ fn stream(bytes: &[u8]) -> (Vec<Put>, State) {
                 size: 1,
                 whose: crate::whose::Whose::NOBODY,
                 damaged: false,
+                aside: false,
             });
             all.push(put(true, Some(duration_ms.into())));
             continue;

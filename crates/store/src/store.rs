@@ -496,12 +496,15 @@ impl Inner {
     ) -> Result<sealed::Opened, Error> {
         let result = self.read_fragment(stream, entry).await;
         if let Err(error @ Error::Damaged { .. }) = &result {
-            let mut state = stream.state();
-            if state.index.get(entry.number).is_some_and(|e| !e.damaged) {
-                state.index.mark_damaged(entry.number);
-                self.counters.damaged();
-                tracing::error!(%error, "a stored fragment is damaged");
+            {
+                let mut state = stream.state();
+                if state.index.get(entry.number).is_some_and(|e| !e.damaged) {
+                    state.index.mark_damaged(entry.number);
+                    self.counters.damaged();
+                    tracing::error!(%error, "a stored fragment is damaged");
+                }
             }
+            self.quarantine(stream, entry.number).await;
         }
         result
     }
@@ -513,6 +516,9 @@ impl Inner {
     ) -> Result<sealed::Opened, Error> {
         let path = self.layout.fragment(stream.uid, entry);
         let damaged = |what| Error::Damaged { path: path.to_string(), what };
+        if entry.aside {
+            return Err(damaged("set aside"));
+        }
         let (object, _) = self.objects.get(&path).await?.ok_or_else(|| damaged("missing"))?;
         let meta = sealed::fragment_meta(&path, &object)?;
         if meta.uid != stream.uid || !meta.is_of(entry) {
