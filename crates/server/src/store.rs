@@ -327,7 +327,7 @@ fn kvs(config: &config::Config) -> antiphon_kvs::Config {
     antiphon_kvs::Config {
         keys,
         endpoint: kvs.endpoint.trim_end_matches('/').to_owned(),
-        max_connection: Duration::from_secs(config.store.max_connection_minutes * 60),
+        max_connection: Duration::from_secs(config.store.max_connection_s),
         producer_timeout: Duration::from_secs(config.store.producer_timeout_s),
         reader_timeout: Duration::from_secs(config.store.reader_timeout_s),
         skew: Duration::from_secs(kvs.skew_s),

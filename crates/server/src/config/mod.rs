@@ -225,7 +225,7 @@ pub(crate) struct Store {
     pub(crate) journal: antiphon_store::Journaled,
     pub(crate) journal_bytes: u64,
     /// 0: as long as they like.
-    pub(crate) max_connection_minutes: u64,
+    pub(crate) max_connection_s: u64,
     pub(crate) default_key: String,
     pub(crate) keys: Vec<StoreKey>,
 }
@@ -663,7 +663,7 @@ impl Default for Store {
             tail_flush: store.tail_flush,
             journal: store.journal,
             journal_bytes: store.max_journal_bytes,
-            max_connection_minutes: 0,
+            max_connection_s: 0,
             default_key: "default".into(),
             keys: Vec::new(),
         }
