@@ -115,7 +115,9 @@ impl StoreCommand {
 
 impl Where {
     fn config(&self) -> anyhow::Result<config::Config> {
-        let flags: Vec<_> = self.data.iter().map(|data| ("data", data.clone())).collect();
+        let mut flags: Vec<_> = self.data.iter().map(|data| ("data", data.clone())).collect();
+        // Who may use the API is of no matter here, and its secret is in the server's environment, not in that of who looks.
+        flags.extend(["kvs.access_key_id", "kvs.secret_access_key"].map(|key| (key, String::new())));
         config::load(self.config.as_deref(), &flags)
     }
 
@@ -375,4 +377,19 @@ async fn sweep(store: Store, recorder: Recorder) {
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_looks_at_a_store_needs_no_secret_of_its_api() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "[store]\nenabled = true\n[kvs]\naccess_key_id = \"AKIDEXAMPLE\"\n").unwrap();
+        let of = Where { data: Some("elsewhere".into()), config: Some(file.path().to_owned()) };
+        let config = of.config().unwrap();
+        assert!(config.store.enabled && config.data == Path::new("elsewhere"));
+        assert!(config::load(Some(file.path()), &[]).is_err(), "a server needs it");
+    }
 }
