@@ -198,6 +198,7 @@ impl Look {
 
     async fn scrub(&mut self, uid: Uid, folder: &Folder, keys: &[(u32, DataKey)]) -> Result<(), Error> {
         let key = |id: u32| keys.iter().find(|(of, _)| *of == id).map(|(_, key)| key);
+        let contacts = Whose::key(&self.account);
         let mut headers = std::collections::BTreeMap::new();
         for id in &folder.headers {
             let path = self.layout.header(uid, *id);
@@ -224,7 +225,7 @@ impl Look {
                 let key = key(key_id).ok_or(crate::key::KeyError::NotFound)?;
                 let opened = sealed::open_fragment(&path, key, &object)?;
                 let said = entry.whose.known();
-                if said.is_some_and(|whose| whose != Whose::of(&self.account, uid, &opened.contact)) {
+                if said.is_some_and(|whose| whose != Whose::of(&contacts, uid, &opened.contact)) {
                     return Err(damaged("another contact's"));
                 }
                 Ok(opened)

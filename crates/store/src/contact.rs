@@ -40,6 +40,11 @@ impl Only {
         Self(contacts.iter().map(|contact| (inner.whose(uid, contact), contact.clone())).collect())
     }
 
+    /// Each of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Whose> {
+        self.0.keys().copied()
+    }
+
     /// Whether a stored fragment is one of theirs.
     pub(crate) fn has(&self, entry: &Entry) -> bool {
         entry.whose.known().is_some_and(|whose| self.0.contains_key(&whose))
@@ -59,7 +64,7 @@ impl Only {
 
 impl Inner {
     pub(crate) fn whose(&self, uid: Uid, contact: &str) -> Whose {
-        Whose::of(&self.account, uid, contact)
+        Whose::of(&self.contacts, uid, contact)
     }
 
     /// Removes a contact's fragments from a stream; the caller holds `admin`.

@@ -151,7 +151,18 @@ impl Index {
 
     /// A contact's, in the order of their numbers.
     pub(crate) fn of_contact(&self, whose: Whose) -> impl Iterator<Item = &Entry> {
-        self.contacts.get(&whose).into_iter().flatten().filter_map(|n| self.by_number.get(n))
+        self.of_contact_after(whose, FragmentNumber::MIN)
+    }
+
+    /// The same behind `after`: others' are not looked at.
+    pub(crate) fn of_contact_after(
+        &self,
+        whose: Whose,
+        after: FragmentNumber,
+    ) -> impl Iterator<Item = &Entry> {
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
+        let numbers = self.contacts.get(&whose).into_iter().flat_map(move |numbers| numbers.range(behind));
+        numbers.filter_map(|n| self.by_number.get(n))
     }
 
     /// In the order of their numbers, behind `after`.

@@ -28,6 +28,7 @@ use crate::session::{Acks, Session};
 use crate::stats::{Counters, Stats};
 use crate::stream::Stream;
 use crate::sweep::{self, Swept};
+use crate::whose::Whose;
 
 /// The streams that exist.
 #[derive(Default)]
@@ -62,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) objects: Objects,
     pub(crate) keys: Arc<dyn KeyProvider>,
     pub(crate) account: Account,
+    /// Hides contacts in paths.
+    pub(crate) contacts: DataKey,
     pub(crate) layout: Layout,
     pub(crate) config: Config,
     pub(crate) counters: Counters,
@@ -110,6 +113,7 @@ impl Store {
         let inner = Inner {
             objects,
             keys,
+            contacts: Whose::key(&account),
             account,
             layout,
             config,

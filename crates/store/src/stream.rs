@@ -121,19 +121,21 @@ impl State {
     }
 
     /// The same among some contacts' alone. One whose contact is not certain yet is waited for.
-    pub(crate) fn next_of(&self, only: &Only, mut after: FragmentNumber, now_ms: u64) -> Next {
-        loop {
-            let next = self.next(after, now_ms);
-            let (number, theirs) = match &next {
-                Next::Nothing => return next,
-                Next::Live(live) => (live.number, only.has_live(live)),
-                Next::Stored(entry) => (entry.number, Some(only.has(entry))),
-            };
-            match theirs {
-                None => return Next::Nothing,
-                Some(true) => return next,
-                Some(false) => after = number,
-            }
+    pub(crate) fn next_of(&self, only: &Only, after: FragmentNumber, now_ms: u64) -> Next {
+        let first =
+            |whose| self.index.of_contact_after(whose, after).find(|e| !self.expired(e, now_ms)).copied();
+        let stored = only.all().filter_map(first).min_by_key(|e| e.number);
+        let mut live = self.live.range((Bound::Excluded(after), Bound::Unbounded)).map(|(_, live)| live);
+        // Asked once: what is not certain now may be others' a moment later.
+        let live = live.find_map(|live| match only.has_live(live) {
+            Some(false) => None,
+            certain => Some((live, certain.is_some())),
+        });
+        match (live, stored) {
+            (Some((live, _)), Some(entry)) if entry.number < live.number => Next::Stored(entry),
+            (Some((live, true)), _) => Next::Live(live.clone()),
+            (Some((_, false)), _) | (None, None) => Next::Nothing,
+            (None, Some(entry)) => Next::Stored(entry),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::crypt::DataKey;
 use crate::keys::Account;
 use crate::layout::Uid;
 
@@ -14,14 +15,19 @@ impl Whose {
     /// No contact is named in the fragment, or it was stored by a version that did not say it in the path.
     pub(crate) const NOBODY: Self = Self(0);
 
+    /// The account's key that names are made with.
+    pub(crate) fn key(account: &Account) -> DataKey {
+        account.key("contacts")
+    }
+
     /// A contact's, in a stream.
-    pub(crate) fn of(account: &Account, uid: Uid, contact: &str) -> Self {
+    pub(crate) fn of(key: &DataKey, uid: Uid, contact: &str) -> Self {
         if contact.is_empty() {
             return Self::NOBODY;
         }
         // As a fragment keeps it.
         let contact = &contact.as_bytes()[..contact.len().min(crate::sealed::MAX_CONTACT_BYTES)];
-        let name = account.key("contacts").name(&[&uid.0, contact].concat());
+        let name = key.name(&[&uid.0, contact].concat());
         let half = u64::from_str_radix(&name[..16], 16).expect("hexadecimal digits");
         Self(half.max(1))
     }
