@@ -6,7 +6,7 @@ CARGO := cargo
 DATA ?= ./data
 ARGS ?=
 
-.PHONY: help run deps test-deps web build aws test interop lines kvs-crash check bench fuzz sim fmt
+.PHONY: help run deps test-deps web build aws test interop lines kvs-crash kvs-tools check bench fuzz sim fmt
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ lines: test-deps build ## bad lines behind a real browser, against the service l
 
 kvs-crash: test-deps build ## stored streams: 200 kills at random points (`make test` has 50)
 	ANTIPHON_KILLS=200 node --test --test-concurrency=1 --test-reporter=spec tests/e2e/test/kvs.test.js
+
+kvs-tools: test-deps build ## stored streams: FFmpeg's ten minutes, and MKVToolNix looks at all of it (`make test`: at 24 documents)
+	ANTIPHON_DOCUMENTS=0 node --test --test-concurrency=1 --test-reporter=spec --test-name-pattern=FFmpeg tests/e2e/test/kvs.test.js
 
 check: web ## formatting, lints, arrows between crates, documentation, types
 	@scripts/check.sh

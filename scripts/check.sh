@@ -11,6 +11,7 @@ step "arrows between crates, links in the docs" cargo test --quiet --locked -p a
 step "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 step "clippy without AV1" cargo clippy -p antiphon-server --no-default-features --locked -- -D warnings
 RUSTDOCFLAGS="-D warnings" step "documentation" cargo doc --workspace --no-deps --locked --quiet
+step "the runner of the tests" python3 -m unittest discover --quiet -s scripts
 step "TypeScript: types" npm run --silent typecheck
 step "TypeScript: lint" npm run --silent lint
 # Licences, advisories, duplicates: a developer's tool, not demanded of a user's machine.

@@ -3,6 +3,8 @@
 
 Each suite's runner prints as it always does; its closing lines are counted here. A suite that fails, or that ran no
 test at all, makes the whole run fail. Name suites to run only those: `scripts/run-tests.py rust end`.
+A test that is skipped is counted and named at the end, with its reason; with ANTIPHON_SKIPS_FAIL=1, as CI has it, it counts as failed. Not
+counted: what another command runs (reason "make ... runs it"), and Rust's `#[ignore]`, which programs of other tests have.
 The suite `rust` builds the server that the later ones start; `make test` has built the Rust SDK's program (`make aws`).
 """
 
@@ -17,6 +19,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = str(ROOT / "target/venv/bin/python")
+# Where everything that the tests need is known to be there, a skipped one is a failure.
+SKIPS_FAIL = os.environ.get("ANTIPHON_SKIPS_FAIL") == "1"
+# Skipped by design: another command runs it.
+ELSEWHERE = re.compile(r"^make \S+ runs it$")
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -28,6 +34,9 @@ class Suite:
     passed: str
     failed: str
     minutes: int
+    # How many were skipped, and which line tells of one: its name and the reason.
+    skipped: str = r"(?!)(\d+)"
+    skip: str = r"(?!)()()"
     folder: Path = ROOT
 
 
@@ -47,25 +56,38 @@ def cargo_suites() -> list[Suite]:
 
 def typescript_suite() -> Suite:
     closing = r"^\s*Tests\s.*?(\d+) "
-    return Suite("typescript", ["npm", "run", "--silent", "test"], closing + "passed", closing + "failed", 5)
+    command = ["npm", "run", "--silent", "test"]
+    return Suite("typescript", command, closing + "passed", closing + "failed", 5, closing + "(?:skipped|todo)")
 
 
 def python_suite() -> Suite:
-    command = [PYTHON, "-m", "pytest", "-o", "addopts=", "-q", "--color=no", "-p", "no:cacheprovider"]
+    command = [PYTHON, "-m", "pytest", "-o", "addopts=", "-q", "--color=no", "-p", "no:cacheprovider", "-rs"]
     closing = r"^=*\s*(?:.*, )?(\d+) "
-    return Suite("python", command, closing + "passed.* in ", closing + "(?:failed|errors?).* in ", 5, ROOT / "sdk/python")
+    passed, failed = closing + "passed.* in ", closing + "(?:failed|errors?).* in "
+    skip = r"^SKIPPED \[\d+\] (.*?): (.*)"
+    return Suite("python", command, passed, failed, 5, closing + "skipped.* in ", skip, ROOT / "sdk/python")
 
 
 def end_to_end_suite() -> Suite:
     command = ["npm", "run", "--silent", "test", "--workspace", "tests/e2e"]
-    return Suite("end to end", command, r"^(?:#|ℹ) pass (\d+)", r"^(?:#|ℹ) (?:fail|cancelled) (\d+)", 25)
+    passed, failed = r"^(?:#|ℹ) pass (\d+)", r"^(?:#|ℹ) (?:fail|cancelled) (\d+)"
+    skip = r"^\s*﹣ (.*?) \([\d.]+ms\)(?: # (.*))?$"
+    return Suite("end to end", command, passed, failed, 25, r"^(?:#|ℹ) (?:skipped|todo) (\d+)", skip)
 
 
 def count(pattern: str, text: str) -> int:
     return sum(int(n) for n in re.findall(pattern, text, re.MULTILINE))
 
 
-def run(suite: Suite) -> tuple[int, int]:
+def skips(suite: Suite, text: str) -> list[str]:
+    """What was skipped and nothing else runs; one that the suite counts and does not name is one all the same."""
+    named = [(name, why or "no reason given") for name, why in re.findall(suite.skip, text, re.MULTILINE)]
+    nameless = max(count(suite.skipped, text) - len(named), 0)
+    here = [f"{suite.name}: {name}: {why}" for name, why in named if not ELSEWHERE.search(why)]
+    return here + [f"{suite.name}: {nameless} that its runner does not name"] * (nameless > 0)
+
+
+def run(suite: Suite) -> tuple[int, int, list[str]]:
     print(f"\n== {suite.name}: {' '.join(suite.command)}", flush=True)
     env = dict(os.environ, NO_COLOR="1", CARGO_TERM_COLOR="never", FORCE_COLOR="0", VITEST_SKIP_TIME="1")
     started = time.monotonic()
@@ -90,8 +112,10 @@ def run(suite: Suite) -> tuple[int, int]:
     if passed + failed == 0:
         print(f"{suite.name}: ran no test, which counts as a failure", flush=True)
         failed = 1
+    skipped = skips(suite, text)
+    failed += len(skipped) if SKIPS_FAIL else 0
     print(f"-- {suite.name}: {passed} of {passed + failed} good, {time.monotonic() - started:.0f} s", flush=True)
-    return passed, failed
+    return passed, failed, skipped
 
 
 def main() -> int:
@@ -103,10 +127,13 @@ def main() -> int:
         return 2
     results = [(suite.name, *run(suite)) for suite in chosen]
     print()
-    for name, passed, failed in results:
-        print(f"{name:>20}  {passed:4} passed {failed:4} failed")
+    for name, passed, failed, skipped in results:
+        print(f"{name:>20}  {passed:4} passed {failed:4} failed {len(skipped):4} skipped")
     passed, failed = sum(r[1] for r in results), sum(r[2] for r in results)
-    print(f"\n{passed} passed, {failed} failed", flush=True)
+    skipped = [line for r in results for line in r[3]]
+    for line in skipped:
+        print(f"skipped{', which fails here' if SKIPS_FAIL else ''}: {line}")
+    print(f"\n{passed} passed, {failed} failed" + (f", {len(skipped)} skipped" if skipped else ""), flush=True)
     return 1 if failed else 0
 
 

@@ -1,6 +1,6 @@
 //! Who asks, and what they may do: access keys with policies, credentials of a session, bearer tokens.
 
-use antiphon_store::StreamRef;
+use antiphon_store::{Store, StreamRef};
 use axum::http::{StatusCode, header, request::Parts};
 use serde::{Deserialize, Serialize};
 
@@ -21,12 +21,15 @@ pub struct Policy {
     pub actions: Vec<String>,
     /// Names of streams, such as `call-*`.
     pub streams: Vec<String>,
+    /// Contacts' ids, where it is for those alone: streams that are theirs by the tag `ContactId`, and their fragments in others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contacts: Option<Vec<String>>,
 }
 
 impl Policy {
     /// May do everything.
     pub fn everything() -> Self {
-        Self { actions: vec!["*".into()], streams: vec!["*".into()] }
+        Self { actions: vec!["*".into()], streams: vec!["*".into()], contacts: None }
     }
 
     /// Whether an operation is allowed on some stream.
@@ -44,6 +47,11 @@ impl Policy {
     pub(crate) fn covers(&self, other: &Self) -> bool {
         other.actions.iter().all(|pattern| self.allows_action(action(pattern)))
             && other.streams.iter().all(|pattern| self.allows_stream(pattern))
+            && match (&self.contacts, &other.contacts) {
+                (None, _) => true,
+                (Some(mine), Some(theirs)) => theirs.iter().all(|contact| mine.contains(contact)),
+                (Some(_), None) => false,
+            }
     }
 
     /// What is wrong with it.
@@ -60,9 +68,9 @@ impl Policy {
         let long = |list: &[String]| {
             list.len() > MAX_PATTERNS || list.iter().any(|p| p.is_empty() || p.len() > MAX_PATTERN_BYTES)
         };
-        if long(&self.actions) || long(&self.streams) {
+        if long(&self.actions) || long(&self.streams) || self.contacts.as_deref().is_some_and(long) {
             return Err(format!(
-                "actions, streams: at most {MAX_PATTERNS} of 1 to {MAX_PATTERN_BYTES} bytes"
+                "actions, streams, contacts: at most {MAX_PATTERNS} of 1 to {MAX_PATTERN_BYTES} bytes"
             ));
         }
         Ok(())
@@ -99,6 +107,7 @@ pub struct Key {
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     policy: Policy,
+    store: Store,
     /// Its access key, or the one that stands for its token.
     pub(crate) id: String,
     operation: &'static str,
@@ -107,18 +116,38 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Whether it may do the operation to a stream.
-    pub(crate) fn may(&self, name: &str) -> bool {
-        self.policy.allows_stream(name)
+    /// Whether it may do the operation to a stream as a whole.
+    pub(crate) fn may(&self, stream: &StreamRef) -> bool {
+        self.may_in(stream) && self.contacts_in(stream).is_none()
     }
 
-    /// Refuses a stream that is not its own.
-    pub(crate) fn check(&self, stream: StreamRef) -> Result<StreamRef, KvsError> {
-        let name = match &stream {
+    /// The same, where it need not be the whole stream.
+    fn may_in(&self, stream: &StreamRef) -> bool {
+        self.policy.allows_stream(match stream {
             StreamRef::Name(name) => name.as_str(),
             StreamRef::Arn(arn) => arn.name(),
-        };
-        if self.may(name) { Ok(stream) } else { Err(denied(self.operation)) }
+        })
+    }
+
+    /// The contacts whose fragments alone are its own there; `None`: all are.
+    fn contacts_in(&self, stream: &StreamRef) -> Option<&[String]> {
+        let contacts = self.policy.contacts.as_deref()?;
+        // One that is not there is nobody's.
+        (!self.store.is_of(stream, contacts).unwrap_or(false)).then_some(contacts)
+    }
+
+    /// Refuses a stream that is not its own as a whole.
+    pub(crate) fn check(&self, stream: StreamRef) -> Result<StreamRef, KvsError> {
+        if self.may(&stream) { Ok(stream) } else { Err(denied(self.operation)) }
+    }
+
+    /// The stream, and the contacts whose fragments alone it may read there (`None`: all).
+    pub(crate) fn reading(&self, stream: StreamRef) -> Result<(StreamRef, Option<&[String]>), KvsError> {
+        if !self.may_in(&stream) {
+            return Err(denied(self.operation));
+        }
+        let contacts = self.contacts_in(&stream);
+        Ok((stream, contacts))
     }
 
     pub(crate) fn policy(&self) -> &Policy {
@@ -157,7 +186,7 @@ pub(crate) fn authenticate(
     if !policy.allows_action(operation) {
         return Err(denied(operation));
     }
-    Ok(Caller { policy, id, operation, permanent })
+    Ok(Caller { policy, store: kvs.store().clone(), id, operation, permanent })
 }
 
 fn signed(
@@ -211,7 +240,23 @@ mod tests {
 
     fn policy(actions: &[&str], streams: &[&str]) -> Policy {
         let all = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-        Policy { actions: all(actions), streams: all(streams) }
+        Policy { actions: all(actions), streams: all(streams), contacts: None }
+    }
+
+    #[test]
+    fn a_policy_for_contacts_covers_none_for_all() {
+        let of = |contacts: &[&str]| Policy {
+            contacts: Some(contacts.iter().map(|id| (*id).to_owned()).collect()),
+            ..policy(&["GetMedia"], &["*"])
+        };
+        let all = policy(&["GetMedia"], &["*"]);
+        assert!(all.covers(&of(&["a"])) && of(&["a", "b"]).covers(&of(&["b"])));
+        assert!(!of(&["a"]).covers(&all) && !of(&["a"]).covers(&of(&["a", "b"])));
+        assert!(of(&[""]).check().is_err());
+        // What was written before there were contacts is read as it was meant.
+        let old = r#"{"actions":["GetMedia"],"streams":["*"]}"#;
+        assert_eq!(serde_json::from_str::<Policy>(old).unwrap(), all);
+        assert_eq!(serde_json::to_string(&all).unwrap(), old);
     }
 
     #[test]

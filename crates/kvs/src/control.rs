@@ -126,7 +126,8 @@ pub(crate) async fn list_streams(State(kvs): State<Kvs>, request: Request) -> An
     let after = after.ok_or_else(|| KvsError::invalid("NextToken: not one of ours."))?;
     // What the caller may not see is not there for it.
     let all = kvs.store().list_streams(&condition.comparison_value, &after, usize::MAX);
-    let mut found: Vec<_> = all.into_iter().filter(|info| caller.may(&info.name)).take(max + 1).collect();
+    let mut found: Vec<_> =
+        all.into_iter().filter(|info| caller.may(&StreamRef::Arn(info.arn.clone()))).take(max + 1).collect();
     let more = found.len() > max;
     found.truncate(max);
     let next = found.last().filter(|_| more).map(|info| BASE64.encode(info.name.as_bytes()));
@@ -185,7 +186,7 @@ pub(crate) async fn get_data_endpoint(State(kvs): State<Kvs>, request: Request) 
     if !DATA_OPERATIONS.contains(&get.api_name.as_str()) {
         return Err(KvsError::invalid("APIName: no such operation."));
     }
-    kvs.store().describe(&caller.check(get.stream.find()?)?)?;
+    kvs.store().describe(&caller.reading(get.stream.find()?)?.0)?;
     Ok(answer(&json!({ "DataEndpoint": here })))
 }
 

@@ -23,7 +23,11 @@ const DEFAULT_PAGE: usize = 100;
 pub(crate) async fn get_media(State(kvs): State<Kvs>, request: Request) -> Answer {
     let (caller, get): (_, GetMedia) = read(&kvs, "GetMedia", request).await?;
     let start = start(&get.start_selector)?;
-    let reader = kvs.store().get_media(&caller.check(get.stream.find()?)?, start, now_ms())?;
+    let (stream, contacts) = caller.reading(get.stream.find()?)?;
+    let reader = match contacts {
+        Some(contacts) => kvs.store().get_media_of(&stream, contacts, start, now_ms())?,
+        None => kvs.store().get_media(&stream, start, now_ms())?,
+    };
     let body = stream::unfold(reader, |mut reader| async move {
         let bytes = next(&mut reader).await?;
         Some((bytes, reader))
@@ -96,9 +100,12 @@ pub(crate) async fn list_fragments(State(kvs): State<Kvs>, request: Request) -> 
         let end_ms = timestamp(Some(&times.end_timestamp), "EndTimestamp")?;
         Ok(Range { clock, start_ms, end_ms })
     });
-    let stream = caller.check(list.stream.find()?)?;
-    let (range, token) = (range.transpose()?, list.next_token);
-    let page = kvs.store().list_fragments(&stream, range, max, token.as_deref(), now_ms())?;
+    let (stream, contacts) = caller.reading(list.stream.find()?)?;
+    let (range, token, now_ms) = (range.transpose()?, list.next_token.as_deref(), now_ms());
+    let page = match contacts {
+        Some(contacts) => kvs.store().list_fragments_of(&stream, contacts, range, (max, token), now_ms)?,
+        None => kvs.store().list_fragments(&stream, range, max, token, now_ms)?,
+    };
     let fragments: Vec<FragmentOut> = page.fragments.iter().map(FragmentOut::from).collect();
     Ok(answer(&with_token(json!({ "Fragments": fragments }), page.next)))
 }
@@ -108,7 +115,11 @@ pub(crate) async fn get_media_for_fragment_list(State(kvs): State<Kvs>, request:
     let numbers = get.fragments.iter().map(|text| text.parse());
     let numbers = numbers.collect::<Result<Vec<FragmentNumber>, _>>();
     let numbers = numbers.map_err(|e| KvsError::invalid(format!("Fragments: {e}.")))?;
-    let list = kvs.store().get_fragments(&caller.check(get.stream.find()?)?, numbers, now_ms())?;
+    let (stream, contacts) = caller.reading(get.stream.find()?)?;
+    let list = match contacts {
+        Some(contacts) => kvs.store().get_fragments_of(&stream, contacts, numbers, now_ms())?,
+        None => kvs.store().get_fragments(&stream, numbers, now_ms())?,
+    };
     let body = stream::unfold(list, |mut list: FragmentList| async move {
         let bytes = list.next().await?;
         Some((bytes, list))

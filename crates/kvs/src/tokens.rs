@@ -146,13 +146,14 @@ impl Tokens {
 struct Wanted {
     actions: Vec<String>,
     streams: Vec<String>,
+    contacts: Option<Vec<String>>,
     ttl_s: Option<u64>,
 }
 
 /// Makes a token that allows no more than the key which asks for it.
 pub(crate) async fn create(State(kvs): State<Kvs>, request: Request) -> Answer {
     let (caller, wanted): (_, Wanted) = read(&kvs, "CreateToken", request).await?;
-    let policy = Policy { actions: wanted.actions, streams: wanted.streams };
+    let policy = Policy { actions: wanted.actions, streams: wanted.streams, contacts: wanted.contacts };
     policy.check().map_err(KvsError::invalid)?;
     // What was made from a key may not live on in what is made from it.
     if !caller.permanent || !caller.policy().covers(&policy) {

@@ -38,6 +38,7 @@ mod reading;
 mod recorder;
 pub mod rooms;
 mod settings;
+mod shared;
 mod sound;
 mod streaming;
 mod streams;

@@ -5,6 +5,7 @@ use antiphon_store::{FragmentNumber, Start, StreamRef};
 
 use crate::contact::ContactId;
 use crate::error::Error;
+use crate::history::History;
 use crate::recorder::Recorder;
 use crate::sound::{Sound, SoundTrack, Sounding};
 use crate::wav::{Wanted, Wav, Weave};
@@ -13,7 +14,8 @@ use crate::wav::{Wanted, Wav, Weave};
 const PAGE: usize = antiphon_store::MAX_PAGE;
 
 impl Recorder {
-    /// A start's sound of a contact as a WAV file: of the one with this start fragment, or of the last. With `follow` it goes on
+    /// A start's sound of a contact as a WAV file: of the one with this start fragment, or of the last; what others put into streams that
+    /// it shares is found by its first fragment, and where there is nothing else. With `follow` it goes on
     /// until the streaming ends; without, it is what is stored now, and its head says how much that is.
     ///
     /// # Errors
@@ -26,9 +28,16 @@ impl Recorder {
         follow: bool,
     ) -> Result<Wav, Error> {
         let history = match start {
-            Some(_) => self.0.whole_history(contact).ok_or(Error::NoContact)?,
-            None => self.history(contact)?,
+            Some(_) => self.0.whole_history(contact),
+            None => self.0.history(contact),
         };
+        let ours = |h: &History| start.is_none_or(|first| h.started_at(first).is_some());
+        if !history.as_ref().is_some_and(ours)
+            && let Some(part) = self.part_wav(contact, start, wanted).await?
+        {
+            return Ok(part);
+        }
+        let history = history.ok_or(Error::NoContact)?;
         let first = start.unwrap_or(history.latest().first);
         let (stream, run) =
             history.started_at(first).ok_or(Error::NotThere("the contact has no such start"))?;
@@ -44,12 +53,7 @@ impl Recorder {
             None => Some(self.newest(&name, history.next_start(stream, run.first))?),
         };
         let anchor = self.anchor(&name, run.first).await?;
-        let names = match wanted {
-            Wanted::From => vec![crate::recorder::FROM_CUSTOMER],
-            Wanted::To => vec![crate::recorder::TO_CUSTOMER],
-            Wanted::Stereo => vec![crate::recorder::FROM_CUSTOMER, crate::recorder::TO_CUSTOMER],
-        };
-        let found = names.iter().map(|name| anchor.iter().find(|t| t.name == **name));
+        let found = wanted.names().iter().map(|name| anchor.iter().find(|t| t.name == **name));
         let found =
             found.collect::<Option<Vec<_>>>().ok_or(Error::NotThere("the stream has no such track"))?;
         let rate = found[0].rate;

@@ -24,6 +24,7 @@ use crate::listen::Here;
 use crate::options::{Form, Options};
 use crate::rooms::Recordings;
 use crate::settings::{Limits, Settings};
+use crate::shared;
 use crate::streaming::{COMMANDS, Command, Streaming, Where};
 use crate::writer::{Layout, Opened, Target};
 
@@ -272,14 +273,19 @@ impl Recorder {
     /// # Errors
     /// No such contact.
     pub fn record(&self, contact: &ContactId) -> Result<Value, Error> {
-        if let Some(history) = self.0.whole_history(contact) {
-            return Ok(history.record());
-        }
+        let (history, parts) = (self.0.whole_history(contact), self.0.parts(contact));
         let known = self.0.contacts().get(contact).is_some();
-        if known { Ok(history::empty_record(contact)) } else { Err(Error::NoContact) }
+        let mut record = match history {
+            Some(history) => history.record(),
+            None if known || !parts.is_empty() => history::empty_record(contact),
+            None => return Err(Error::NoContact),
+        };
+        shared::add(&mut record, &parts);
+        Ok(record)
     }
 
-    /// Ends a contact's streaming and destroys its streams: the keys first, so that no copy can be read either.
+    /// Ends a contact's streaming and destroys its streams: the keys first, so that no copy can be read either. From streams that it
+    /// shares with others its fragments are removed.
     ///
     /// # Errors
     /// No such contact, it is being started, the store.
@@ -292,7 +298,8 @@ impl Recorder {
             Err(error) => return Err(error),
         }
         let streams = self.0.all_streams(contact);
-        if streams.is_empty() && self.0.contacts().get(contact).is_none() {
+        let shared = !self.0.parts(contact).is_empty();
+        if streams.is_empty() && !shared && self.0.contacts().get(contact).is_none() {
             return Err(Error::NoContact);
         }
         let mut failed = None;
@@ -303,6 +310,9 @@ impl Recorder {
                 Ok(()) | Err(StreamNotActive | StreamNotFound) => {}
                 Err(error) => drop(failed.get_or_insert(error)),
             }
+        }
+        if let Err(error) = self.0.store.remove_contact(contact.as_str()).await {
+            failed.get_or_insert(error);
         }
         if let Some(error) = failed {
             return Err(error.into());

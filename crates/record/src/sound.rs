@@ -108,7 +108,7 @@ impl Documents {
 }
 
 /// The tracks of PCM that we understand: 16 bit, one channel.
-fn tracks(header: &Header) -> Vec<SoundTrack> {
+pub(crate) fn tracks(header: &Header) -> Vec<SoundTrack> {
     // Amazon's own label says nothing; its tag does.
     let mime = header.tag("MimeType").unwrap_or_default();
     let tagged = mime.split(';').find_map(|part| part.trim().strip_prefix("rate=")?.parse::<u32>().ok());

@@ -43,7 +43,7 @@ impl Wanted {
         })
     }
 
-    fn names(self) -> &'static [&'static str] {
+    pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
             Self::From => &[FROM_CUSTOMER],
             Self::To => &[TO_CUSTOMER],

@@ -143,11 +143,16 @@ async fn until(what: &str, mut look: impl FnMut() -> bool) {
 }
 
 async fn opened(folder: &Path, hall: &Hall) -> Recordings {
+    opened_all(folder, hall).await.1.rooms().clone()
+}
+
+async fn opened_all(folder: &Path, hall: &Hall) -> (Store, Recorder) {
     let keys = Arc::new(LocalKeys::new("default", Secret([7; 32])));
     let now_ms = hall.base.1 / 1_000;
     let backend = Backend::local(folder).unwrap();
     let (store, _) = Store::open(backend, keys, Config::default(), now_ms).await.unwrap();
-    Recorder::new(store, hall.clone(), Settings::default(), Limits::default()).rooms().clone()
+    let recorder = Recorder::new(store.clone(), hall.clone(), Settings::default(), Limits::default());
+    (store, recorder)
 }
 
 async fn mkv(recordings: &Recordings, room: &RoomName, id: &str) -> Vec<u8> {
@@ -243,4 +248,54 @@ async fn one_that_was_never_acknowledged_leaves_nothing_but_the_reason() {
     assert_eq!(over.to_json()["reason"], "not_acknowledged");
     assert_eq!(over.to_json()["waiting"][0]["participant"], "ben");
     assert_eq!(files(folder.path()), before);
+}
+
+/// The operator's clock was days late, is set, and believed while a room is recorded: on the recording's axis nothing jumps, and what
+/// was said from then on is kept as long as promised.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_moves_nothing_and_takes_nothing_of_what_follows() {
+    const DAYS_MS: u64 = 3 * 86_400_000;
+    let folder = tempfile::tempdir().unwrap();
+    let hall = Hall::new();
+    let (store, recorder) = opened_all(folder.path(), &hall).await;
+    let (recordings, room) = (recorder.rooms().clone(), RoomName::new("desk").unwrap());
+    hall.tell(AttachEvent::Control(ServerMessage::Roster { seq: 1, participants: vec![person(201, "ada")] }));
+    hall.view(RecordingState::Recording, &[201], None);
+    let options = StartRecording { retention_h: Some(24), ..StartRecording::default() };
+    let id = recordings.start(&room, options).await.unwrap().id;
+    let is = |state| recordings.get(&room, &id).unwrap().state == Some(state);
+    until("it records", || is(RecordingState::Recording)).await;
+    hall.packets(201, 0..100);
+    until("they are kept", || recordings.metrics().frames >= 90).await;
+    let late_ms = hall.base.1 / 1_000;
+    recorder.believe(late_ms + DAYS_MS);
+    hall.packets(201, 100..250);
+    until("they were taken", || hall.media.1.is_empty()).await;
+    hall.view(RecordingState::Stopped, &[201], Some(RecordingEnd::Stopped));
+    until("it is over", || recordings.metrics().running == 0).await;
+
+    let over = recordings.get(&room, &id).unwrap();
+    let took_ms = over.stop_ms.unwrap() - over.start_ms.unwrap();
+    assert!(took_ms < DAYS_MS / 100, "the axis jumped: {took_ms} ms");
+    assert_eq!(recordings.metrics().frames_dropped, 0);
+    // By the old clock everything is there, in its order and each frame once.
+    let name = |n: &str| antiphon_store::StreamRef::Name(n.to_owned());
+    let names: Vec<String> = store.list_streams("", "", 100).into_iter().map(|s| s.name).collect();
+    for stream in &names {
+        let all = store.list_fragments(&name(stream), None, 1_000, None, late_ms).unwrap().fragments;
+        assert!(all.is_sorted_by(|a, b| a.number < b.number && a.producer_ms < b.producer_ms), "{all:?}");
+        let [first, last] = [all.first(), all.last()].map(|f| f.unwrap().producer_ms);
+        assert!(last - first < 60_000, "{stream}: {all:?}");
+    }
+    // By the new one what was said before it is too old; the fragment that was open then goes with it.
+    let now_ms = late_ms + DAYS_MS + 60_000;
+    assert!(store.sweep(now_ms).await.fragments > 0);
+    recorder.sweep().await;
+    let kept = frames(&mkv(&recordings, &room, &id).await, 201);
+    assert!(kept.ends_with(&(200..250).collect::<Vec<_>>()), "{kept:?}");
+    assert!(kept.windows(2).all(|w| w[0] + 1 == w[1]), "{kept:?}");
+    recorder.believe(now_ms + DAYS_MS);
+    store.sweep(now_ms + DAYS_MS).await;
+    recorder.sweep().await;
+    assert!(matches!(recordings.get(&room, &id), Err(Error::NoRecording)));
 }

@@ -48,6 +48,9 @@ pub(crate) struct StreamToken {
     /// Names of streams, `*` stands for any characters
     #[arg(long, value_name = "A,B*", value_delimiter = ',', default_value = "*")]
     streams: Vec<String>,
+    /// Ids of contacts, if it is for those alone
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    contacts: Vec<String>,
     /// Operations, such as GetMedia,List*
     #[arg(long, value_name = "A,B*", value_delimiter = ',', default_value = "*")]
     actions: Vec<String>,
@@ -58,7 +61,8 @@ pub(crate) struct StreamToken {
 
 impl StreamToken {
     fn print(&self) -> anyhow::Result<()> {
-        let policy = Policy { actions: self.actions.clone(), streams: self.streams.clone() };
+        let contacts = Some(self.contacts.clone()).filter(|contacts| !contacts.is_empty());
+        let policy = Policy { actions: self.actions.clone(), streams: self.streams.clone(), contacts };
         policy.check().map_err(anyhow::Error::msg)?;
         let max = antiphon_kvs::tokens::MAX_TTL;
         anyhow::ensure!(self.ttl <= max, "ttl: at most {} h", max.as_secs() / 3_600);
@@ -111,7 +115,9 @@ impl StoreCommand {
 
 impl Where {
     fn config(&self) -> anyhow::Result<config::Config> {
-        let flags: Vec<_> = self.data.iter().map(|data| ("data", data.clone())).collect();
+        let mut flags: Vec<_> = self.data.iter().map(|data| ("data", data.clone())).collect();
+        // Who may use the API is of no matter here, and its secret is in the server's environment, not in that of who looks.
+        flags.extend(["kvs.access_key_id", "kvs.secret_access_key"].map(|key| (key, String::new())));
         config::load(self.config.as_deref(), &flags)
     }
 
@@ -323,7 +329,7 @@ fn kvs(config: &config::Config) -> antiphon_kvs::Config {
     antiphon_kvs::Config {
         keys,
         endpoint: kvs.endpoint.trim_end_matches('/').to_owned(),
-        max_connection: Duration::from_secs(config.store.max_connection_minutes * 60),
+        max_connection: Duration::from_secs(config.store.max_connection_s),
         producer_timeout: Duration::from_secs(config.store.producer_timeout_s),
         reader_timeout: Duration::from_secs(config.store.reader_timeout_s),
         skew: Duration::from_secs(kvs.skew_s),
@@ -371,4 +377,19 @@ async fn sweep(store: Store, recorder: Recorder) {
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_looks_at_a_store_needs_no_secret_of_its_api() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "[store]\nenabled = true\n[kvs]\naccess_key_id = \"AKIDEXAMPLE\"\n").unwrap();
+        let of = Where { data: Some("elsewhere".into()), config: Some(file.path().to_owned()) };
+        let config = of.config().unwrap();
+        assert!(config.store.enabled && config.data == Path::new("elsewhere"));
+        assert!(config::load(Some(file.path()), &[]).is_err(), "a server needs it");
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::contact::Only;
 use crate::crypt::hex;
 use crate::document::{self, ReadFault};
 use crate::error::Error;
@@ -114,9 +115,9 @@ pub(crate) fn retained(stream: &Stream) -> Result<(), Error> {
 
 pub(crate) fn list(
     stream: &Stream,
+    only: Option<&Only>,
     range: Option<Range>,
-    max: usize,
-    token: Option<&str>,
+    (max, token): (usize, Option<&str>),
     now_ms: u64,
 ) -> Result<Page, Error> {
     retained(stream)?;
@@ -134,7 +135,8 @@ pub(crate) fn list(
     let (from, after) = token.map_or((range.start_ms, None), |t| (t.at_ms, Some(t.after)));
     let entries = state.index.since(range.clock, from, after);
     let within = entries.take_while(|e| e.time_ms(range.clock) <= range.end_ms);
-    let mut rest = within.filter(|e| !state.expired(e, now_ms));
+    let theirs = within.filter(|e| only.is_none_or(|only| only.has(e)));
+    let mut rest = theirs.filter(|e| !state.expired(e, now_ms));
     let page: Vec<&Entry> = rest.by_ref().take(max.clamp(1, MAX_PAGE)).collect();
     let more = rest.next().is_some();
     let next = page
@@ -148,6 +150,7 @@ pub(crate) fn list(
 pub struct FragmentList {
     inner: Arc<Inner>,
     stream: Arc<Stream>,
+    only: Option<Only>,
     numbers: VecDeque<FragmentNumber>,
     out: VecDeque<Bytes>,
     now_ms: u64,
@@ -157,6 +160,7 @@ impl FragmentList {
     pub(crate) fn open(
         inner: &Arc<Inner>,
         stream: Arc<Stream>,
+        only: Option<Only>,
         numbers: Vec<FragmentNumber>,
         now_ms: u64,
     ) -> Result<Self, Error> {
@@ -164,7 +168,7 @@ impl FragmentList {
         if numbers.is_empty() || numbers.len() > MAX_LIST {
             return Err(Error::InvalidArgument(format!("Fragments: 1 to {MAX_LIST}")));
         }
-        Ok(Self { inner: inner.clone(), stream, numbers: numbers.into(), out: VecDeque::new(), now_ms })
+        Ok(Self { inner: inner.clone(), stream, only, numbers: numbers.into(), out: VecDeque::new(), now_ms })
     }
 
     /// What comes next, `None` at the end. A fragment that is not there becomes an error document, and the rest follows.
@@ -173,8 +177,14 @@ impl FragmentList {
             let number = self.numbers.pop_front()?;
             let (entry, contact) = {
                 let state = self.stream.state();
-                let entry = state.index.get(number).filter(|e| !state.expired(e, self.now_ms)).copied();
-                (entry, state.whose())
+                let theirs = |e: &&Entry| self.only.as_ref().is_none_or(|only| only.has(e));
+                let entry = state.index.get(number).filter(theirs);
+                let entry = entry.filter(|e| !state.expired(e, self.now_ms)).copied();
+                let contact = match &self.only {
+                    Some(only) => entry.as_ref().map(|e| only.name(e)).unwrap_or_default(),
+                    None => state.whose(),
+                };
+                (entry, contact)
             };
             match entry {
                 None => self.out.push_back(document::error(number, ReadFault::NotFound, &contact)),

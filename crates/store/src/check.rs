@@ -19,6 +19,7 @@ use crate::record::{Record, Status};
 use crate::recover::Problem;
 use crate::sealed::{self, FragmentMeta};
 use crate::settings;
+use crate::whose::Whose;
 
 /// How closely to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,6 +198,7 @@ impl Look {
 
     async fn scrub(&mut self, uid: Uid, folder: &Folder, keys: &[(u32, DataKey)]) -> Result<(), Error> {
         let key = |id: u32| keys.iter().find(|(of, _)| *of == id).map(|(_, key)| key);
+        let contacts = Whose::key(&self.account);
         let mut headers = std::collections::BTreeMap::new();
         for id in &folder.headers {
             let path = self.layout.header(uid, *id);
@@ -210,16 +212,23 @@ impl Look {
                 Err(error) => self.problem(&path, error),
             }
         }
-        for entry in &folder.fragments {
+        for entry in folder.fragments.iter().filter(|entry| !entry.aside) {
             let path = self.layout.fragment(uid, entry);
             // Removed by retention since the listing.
             let Some((object, _)) = self.objects.get(&path).await? else { continue };
             let opened = sealed::fragment_meta(&path, &object).and_then(|meta| {
                 let FragmentMeta { key_id, .. } = meta;
-                if meta.uid != uid || meta.entry != *entry {
-                    return Err(Error::Damaged { path: path.to_string(), what: "another fragment" });
+                let damaged = |what| Error::Damaged { path: path.to_string(), what };
+                if meta.uid != uid || !meta.is_of(entry) {
+                    return Err(damaged("another fragment"));
                 }
-                sealed::open_fragment(&path, key(key_id).ok_or(crate::key::KeyError::NotFound)?, &object)
+                let key = key(key_id).ok_or(crate::key::KeyError::NotFound)?;
+                let opened = sealed::open_fragment(&path, key, &object)?;
+                let said = entry.whose.known();
+                if said.is_some_and(|whose| whose != Whose::of(&contacts, uid, &opened.contact)) {
+                    return Err(damaged("another contact's"));
+                }
+                Ok(opened)
             });
             match opened {
                 Err(error) => self.problem(&path, error),

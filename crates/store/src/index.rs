@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use crate::layout::{Flags, HeaderId};
 use crate::number::FragmentNumber;
+use crate::whose::Whose;
 
 /// A stored fragment, as its path and size tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,10 +15,14 @@ pub(crate) struct Entry {
     pub(crate) duration_ms: u32,
     pub(crate) header: HeaderId,
     pub(crate) flags: Flags,
+    /// Which contact's.
+    pub(crate) whose: Whose,
     /// Bytes of its media.
     pub(crate) size: u32,
     /// Seen to be unreadable.
     pub(crate) damaged: bool,
+    /// It lies where damaged ones lie.
+    pub(crate) aside: bool,
 }
 
 /// Which clock a time is of.
@@ -50,6 +55,7 @@ pub(crate) struct Index {
     by_number: BTreeMap<FragmentNumber, Entry>,
     by_producer: BTreeSet<(u64, FragmentNumber)>,
     headers: HashMap<HeaderId, u32>,
+    contacts: HashMap<Whose, BTreeSet<FragmentNumber>>,
     bytes: u64,
 }
 
@@ -64,7 +70,11 @@ impl Index {
         for run in by_number.values().map(|e| e.header).collect::<Vec<_>>().chunk_by(HeaderId::eq) {
             *headers.entry(run[0]).or_default() += u32::try_from(run.len()).expect("fewer than 2^32");
         }
-        Self { by_number, by_producer, headers, bytes }
+        let mut contacts: HashMap<Whose, BTreeSet<_>> = HashMap::new();
+        for entry in by_number.values().filter(|e| e.whose.known().is_some()) {
+            contacts.entry(entry.whose).or_default().insert(entry.number);
+        }
+        Self { by_number, by_producer, headers, contacts, bytes }
     }
 
     pub(crate) fn insert(&mut self, entry: Entry) {
@@ -73,6 +83,9 @@ impl Index {
         }
         self.by_producer.insert((entry.producer_ms, entry.number));
         *self.headers.entry(entry.header).or_default() += 1;
+        if entry.whose.known().is_some() {
+            self.contacts.entry(entry.whose).or_default().insert(entry.number);
+        }
         self.bytes += u64::from(entry.size);
     }
 
@@ -91,12 +104,24 @@ impl Index {
                 self.headers.remove(&entry.header);
             }
         }
+        if let Some(numbers) = self.contacts.get_mut(&entry.whose) {
+            numbers.remove(&entry.number);
+            if numbers.is_empty() {
+                self.contacts.remove(&entry.whose);
+            }
+        }
     }
 
     pub(crate) fn mark_damaged(&mut self, number: FragmentNumber) {
         if let Some(entry) = self.by_number.get_mut(&number) {
             entry.damaged = true;
         }
+    }
+
+    /// Says that it lies aside now; `false`: it is not there any more.
+    pub(crate) fn set_aside(&mut self, number: FragmentNumber) -> bool {
+        let entry = self.by_number.get_mut(&number);
+        entry.map(|entry| (entry.damaged, entry.aside) = (true, true)).is_some()
     }
 
     pub(crate) fn get(&self, number: FragmentNumber) -> Option<&Entry> {
@@ -122,6 +147,22 @@ impl Index {
 
     pub(crate) fn uses_header(&self, header: HeaderId) -> bool {
         self.headers.contains_key(&header)
+    }
+
+    /// A contact's, in the order of their numbers.
+    pub(crate) fn of_contact(&self, whose: Whose) -> impl Iterator<Item = &Entry> {
+        self.of_contact_after(whose, FragmentNumber::MIN)
+    }
+
+    /// The same behind `after`: others' are not looked at.
+    pub(crate) fn of_contact_after(
+        &self,
+        whose: Whose,
+        after: FragmentNumber,
+    ) -> impl Iterator<Item = &Entry> {
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
+        let numbers = self.contacts.get(&whose).into_iter().flat_map(move |numbers| numbers.range(behind));
+        numbers.filter_map(|n| self.by_number.get(n))
     }
 
     /// In the order of their numbers, behind `after`.
@@ -187,8 +228,10 @@ mod tests {
             duration_ms: 100,
             header: HeaderId(1),
             flags: Flags::default(),
+            whose: Whose::NOBODY,
             size: 10,
             damaged: false,
+            aside: false,
         }
     }
 
@@ -222,6 +265,7 @@ mod tests {
     fn an_index_of_a_listing_is_one_that_grew() {
         let mut listed: Vec<_> = index().by_number.into_values().collect();
         listed[3].header = HeaderId(2);
+        (listed[3].whose, listed[4].whose) = (Whose(7), Whose(7));
         listed.push(Entry { size: 20, producer_ms: 450, ..listed[1] });
         listed.rotate_left(2);
         // The last one of a number counts, as the last one that is inserted does.
@@ -233,6 +277,9 @@ mod tests {
         assert_eq!(made.by_number, grown.by_number);
         assert_eq!(made.by_producer, grown.by_producer);
         assert_eq!(made.headers, grown.headers);
+        assert_eq!(made.contacts, grown.contacts);
+        let mine: Vec<_> = made.of_contact(Whose(7)).map(|e| e.number.counter()).collect();
+        assert_eq!(mine, [4, 5]);
     }
 
     #[test]
@@ -246,6 +293,6 @@ mod tests {
             index.remove(number);
         }
         assert_eq!((index.len(), index.bytes(), index.uses_header(HeaderId(1))), (0, 0, false));
-        assert!(index.by_producer.is_empty());
+        assert!(index.by_producer.is_empty() && index.contacts.is_empty());
     }
 }

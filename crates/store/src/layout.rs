@@ -8,7 +8,8 @@
 //! v1/<account>/<uid>/stream.json            the stream's record, encrypted
 //! v1/<account>/<uid>/dek/<n>                a data key, wrapped; overwritten first when the stream is deleted
 //! v1/<account>/<uid>/hdr/<id>               a session's header, encrypted
-//! v1/<account>/<uid>/f/<YYYYMMDDHH>/<number>.<producer ms>.<duration ms>.<header id>.<flags>
+//! v1/<account>/<uid>/f/<YYYYMMDDHH>/<number>.<producer ms>.<duration ms>.<header id>.<flags>[.<hmac of a contact's id>]
+//! v1/<account>/<uid>/q/<YYYYMMDDHH>/<the same>   one that was found to be damaged, as it was found
 //! ```
 
 use object_store::path::Path;
@@ -16,6 +17,7 @@ use object_store::path::Path;
 use crate::crypt::hex;
 use crate::hour;
 use crate::index::Entry;
+use crate::whose::Whose;
 
 /// A stream's own name in the storage: random, says nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,7 +95,9 @@ impl Layout {
         let folder = hour::folder(e.number.server_ms());
         let file =
             format!("{}.{:013}.{}.{}.{:x}", e.number, e.producer_ms, e.duration_ms, e.header, e.flags.0);
-        self.path(&format!("{uid}/f/{folder}/{file}"))
+        let whose = e.whose.known().map(|whose| format!(".{whose}")).unwrap_or_default();
+        let place = if e.aside { 'q' } else { 'f' };
+        self.path(&format!("{uid}/{place}/{folder}/{file}{whose}"))
     }
 
     /// Behind what all paths begin with.
@@ -104,9 +108,15 @@ impl Layout {
     /// The fragment that lies at a path, without its size, which only the listing knows. One fragment, one path: what is not written as we
     /// write it is not ours. Makes nothing: it is asked about every file.
     pub(crate) fn fragment_at(&self, path: &str) -> Option<(Uid, Entry)> {
-        let (uid, rest) = self.rest(path)?.split_once("/f/")?;
+        let (uid, rest) = self.rest(path)?.split_once('/')?;
+        let (place, rest) = rest.split_once('/')?;
         let (hour, file) = rest.split_once('/')?;
-        let (uid, entry) = (Uid::parse(uid)?, fragment_file(file)?);
+        let aside = match place {
+            "f" => false,
+            "q" => true,
+            _ => return None,
+        };
+        let (uid, entry) = (Uid::parse(uid)?, Entry { aside, ..fragment_file(file)? });
         (hour.as_bytes() == hour::digits(entry.number.server_ms())).then_some((uid, entry))
     }
 
@@ -221,8 +231,10 @@ fn fragment_file(file: &str) -> Option<Entry> {
         duration_ms: plain(duration).then(|| duration.parse().ok())??,
         header: HeaderId::parse(header)?,
         flags: Flags(short.then(|| u8::from_str_radix(flags, 16).ok())??),
+        whose: parts.next().map_or(Some(Whose::NOBODY), Whose::parse)?,
         size: 0,
         damaged: false,
+        aside: false,
     };
     parts.next().is_none().then_some(entry)
 }
@@ -250,8 +262,10 @@ mod tests {
             duration_ms: 1024,
             header: HeaderId(0xabc),
             flags: Flags::ANCHOR.and(Flags::SALVAGED),
+            whose: Whose::NOBODY,
             size: 0,
             damaged: false,
+            aside: false,
         }
     }
 
@@ -320,6 +334,19 @@ mod tests {
             assert_eq!(layout.fragment_at(&good.replacen(from, to, 1)), None, "{to}");
         }
         assert_eq!(layout.fragment_at(&good), Some((Uid([1; 16]), entry())));
+        let whose = Entry { whose: Whose::parse("00000000000000ab").unwrap(), ..entry() };
+        let path = layout.fragment(Uid([1; 16]), &whose).to_string();
+        assert!(path.ends_with(".3.00000000000000ab"), "{path}");
+        assert_eq!(layout.fragment_at(&path), Some((Uid([1; 16]), whose)));
+        for other in ["", "ab", "0000000000000000", "00000000000000AB", "00000000000000ab.1"] {
+            let path = format!("{good}.{other}");
+            assert_eq!(layout.fragment_at(&path), None, "{path}");
+        }
+        let aside = Entry { aside: true, ..entry() };
+        let path = layout.fragment(Uid([1; 16]), &aside).to_string();
+        assert_eq!(path, good.replacen("/f/", "/q/", 1));
+        assert_eq!(layout.fragment_at(&path), Some((Uid([1; 16]), aside)));
+        assert_eq!(layout.fragment_at(&good.replacen("/f/", "/r/", 1)), None);
         let long = Entry { flags: Flags(0xaf), duration_ms: 0, ..entry() };
         let path = layout.fragment(Uid([1; 16]), &long).to_string();
         assert_eq!(layout.fragment_at(&path), Some((Uid([1; 16]), long)));

@@ -67,9 +67,11 @@ impl Listing {
     fn fragment(&mut self, uid: Uid, mut entry: Entry, found: Found<'_>) {
         let media = usize::try_from(found.size).ok().and_then(|s| s.checked_sub(FRAGMENT_OVERHEAD));
         let media = media.and_then(|m| u32::try_from(m).ok());
-        entry.damaged = media.is_none();
+        entry.damaged = media.is_none() || entry.aside;
         entry.size = media.unwrap_or_default();
-        if entry.damaged {
+        if entry.aside {
+            self.problems.push(Problem::new(&found.path(), "damaged, and set aside"));
+        } else if entry.damaged {
             self.problems.push(Problem::new(&found.path(), "shorter than any fragment"));
         }
         self.folders.entry(uid).or_default().fragments.push(entry);

@@ -1,6 +1,6 @@
 //! A fragment that is being written, or waits to be stored: what live readers follow, element by element.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 
@@ -28,6 +28,7 @@ pub(crate) struct LiveFragment {
     pub(crate) producer_ms: u64,
     pub(crate) header: Arc<SessionHeader>,
     body: Mutex<Body>,
+    contact: OnceLock<String>,
 }
 
 /// What a reader has not seen yet.
@@ -41,7 +42,7 @@ const CHUNKS_AT_ONCE: usize = 64;
 
 impl LiveFragment {
     pub(crate) fn new(number: FragmentNumber, producer_ms: u64, header: Arc<SessionHeader>) -> Self {
-        Self { number, producer_ms, header, body: Mutex::default() }
+        Self { number, producer_ms, header, body: Mutex::default(), contact: OnceLock::new() }
     }
 
     fn body(&self) -> std::sync::MutexGuard<'_, Body> {
@@ -52,6 +53,16 @@ impl LiveFragment {
         let mut body = self.body();
         body.bytes += chunk.len() as u64;
         body.chunks.push(chunk);
+    }
+
+    /// Says whose it is, which is certain at its end: before [`LiveFragment::finish`].
+    pub(crate) fn belongs_to(&self, contact: &str) {
+        self.contact.get_or_init(|| contact.to_owned());
+    }
+
+    /// Whose it is, if that was said.
+    pub(crate) fn contact(&self) -> Option<&str> {
+        self.contact.get().map(String::as_str).filter(|contact| !contact.is_empty())
     }
 
     /// Says how it ended; the first word counts.

@@ -53,7 +53,7 @@ impl FragmentNumber {
     }
 
     /// The position just before this one.
-    pub(crate) fn before(self) -> Self {
+    pub fn before(self) -> Self {
         let (low, borrow) = self.low.overflowing_sub(1);
         Self { high: self.high.saturating_sub(u32::from(borrow)), low }
     }

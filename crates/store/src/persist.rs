@@ -103,16 +103,18 @@ pub(crate) async fn store(
     let key_id = stream.state().record.dek;
     let key = inner.data_key(stream, key_id).await?;
     let header = header(inner, stream, fragment.header, &key, key_id).await?;
+    let Sealed { contact, media, .. } = fragment.sealed;
     let entry = Entry {
         number: fragment.number,
         producer_ms: fragment.producer_ms,
         duration_ms: fragment.sealed.duration_ms,
         header,
         flags: fragment.flags,
+        whose: inner.whose(stream.uid, contact),
         size: u32::try_from(size).expect("rules keep fragments far below 4 GB"),
         damaged: false,
+        aside: false,
     };
-    let Sealed { contact, media, .. } = fragment.sealed;
     let plain = Plain { uid: stream.uid, entry: &entry, contact, media };
     let object = sealed::seal_fragment(&key, key_id, &plain);
     let path = inner.layout.fragment(stream.uid, &entry);

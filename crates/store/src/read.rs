@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::contact::Only;
 use crate::document::{self, ReadFault};
 use crate::error::{Error, Limit};
 use crate::index::{Clock, Entry};
@@ -54,6 +55,7 @@ enum Cursor {
 pub struct Reader {
     inner: Arc<Inner>,
     stream: Arc<Stream>,
+    only: Option<Only>,
     cursor: Cursor,
     changed: watch::Receiver<u64>,
     out: VecDeque<Bytes>,
@@ -68,6 +70,7 @@ impl Reader {
     pub(crate) fn open(
         inner: &Arc<Inner>,
         stream: Arc<Stream>,
+        only: Option<Only>,
         start: Start,
         now_ms: u64,
     ) -> Result<Self, Error> {
@@ -87,6 +90,7 @@ impl Reader {
             inner: inner.clone(),
             changed: stream.watch(),
             stream,
+            only,
             cursor,
             out: VecDeque::new(),
             id,
@@ -163,8 +167,13 @@ impl Reader {
             let state = self.stream.state();
             match self.cursor {
                 _ if !state.active() => None,
-                Cursor::Seek(clock, at_ms) => Some(state.at(clock, at_ms, now_ms)),
-                Cursor::After(number) => Some(state.next(number, now_ms)),
+                Cursor::Seek(clock, at_ms) => {
+                    Some(self.theirs(&state, state.at(clock, at_ms, now_ms), now_ms))
+                }
+                Cursor::After(number) => Some(match &self.only {
+                    Some(only) => state.next_of(only, number, now_ms),
+                    None => state.next(number, now_ms),
+                }),
                 Cursor::Live(..) | Cursor::End => None,
             }
         };
@@ -184,6 +193,16 @@ impl Reader {
         }
     }
 
+    /// From what a time has found on, the first one that this reader may have.
+    fn theirs(&self, state: &State, found: Next, now_ms: u64) -> Next {
+        let Some(only) = &self.only else { return found };
+        match found {
+            Next::Live(live) => state.next_of(only, live.number.before(), now_ms),
+            Next::Stored(entry) => state.next_of(only, entry.number.before(), now_ms),
+            Next::Nothing => Next::Nothing,
+        }
+    }
+
     async fn stored(&mut self, entry: &Entry, now_ms: u64) {
         match read(&self.inner, &self.stream, entry).await {
             Ok(pieces) => {
@@ -197,7 +216,10 @@ impl Reader {
             }
             Err(error) => {
                 let fault = ReadFault::of(&error);
-                let contact = self.stream.state().whose();
+                let contact = match &self.only {
+                    Some(only) => only.name(entry),
+                    None => self.stream.state().whose(),
+                };
                 self.out.push_back(document::error(entry.number, fault, &contact));
                 self.delivered(entry.number, now_ms);
                 // What will fail for the next one too ends the response.

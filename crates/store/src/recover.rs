@@ -155,10 +155,12 @@ async fn adopt(
 async fn fill(
     inner: &Inner,
     stream: &Stream,
-    folder: Folder,
+    mut folder: Folder,
     now_ms: u64,
     problems: &mut Vec<Problem>,
 ) -> Result<(), Error> {
+    // One that was being set aside lies in both places: the last of them counts, and is set aside when it is read again.
+    folder.fragments.sort_by_key(|e| !e.aside);
     let newest = {
         let mut state = stream.state();
         state.index = Index::of(folder.fragments);
@@ -175,7 +177,7 @@ async fn fill(
         }
         newest
     };
-    let Some(newest) = newest else { return Ok(()) };
+    let Some(newest) = newest.filter(|newest| !newest.aside) else { return Ok(()) };
     match inner.fragment(stream, &newest).await {
         Ok(_) | Err(Error::Key(_)) => Ok(()),
         Err(error @ Error::Damaged { .. }) => {

@@ -15,6 +15,7 @@ use crate::index::Entry;
 use crate::key::KeyError;
 use crate::layout::{Flags, HeaderId, Uid};
 use crate::number::FragmentNumber;
+use crate::whose::Whose;
 
 const FRAGMENT_MAGIC: &[u8; 4] = b"KVF1";
 const SMALL_MAGIC: &[u8; 4] = b"KVS1";
@@ -109,6 +110,13 @@ pub(crate) struct FragmentMeta {
     pub(crate) key_id: u32,
 }
 
+impl FragmentMeta {
+    /// Whether it is the fragment that a listing says. Whose it is stands in the path and inside, not in the head.
+    pub(crate) fn is_of(&self, listed: &Entry) -> bool {
+        self.entry == Entry { damaged: false, aside: false, whose: Whose::NOBODY, ..*listed }
+    }
+}
+
 /// Numbers from the front of bytes.
 struct Reader<'a>(&'a [u8]);
 
@@ -139,8 +147,17 @@ pub(crate) fn fragment_meta(path: &Path, object: &[u8]) -> Result<FragmentMeta, 
         let duration_ms = u32::from_be_bytes(r.take()?);
         let header = HeaderId(u128::from_be_bytes(r.take()?));
         let (key_id, size) = (u32::from_be_bytes(r.take()?), u32::from_be_bytes(r.take()?));
-        let entry =
-            Entry { number, producer_ms, duration_ms, header, flags: Flags(flags), size, damaged: false };
+        let entry = Entry {
+            number,
+            producer_ms,
+            duration_ms,
+            header,
+            flags: Flags(flags),
+            whose: Whose::NOBODY,
+            size,
+            damaged: false,
+            aside: false,
+        };
         Some((FragmentMeta { uid, entry, key_id }, size))
     };
     let (meta, size) = read().ok_or_else(|| damaged(path, "not a fragment"))?;
@@ -230,8 +247,10 @@ mod tests {
             duration_ms: 1024,
             header: HeaderId(77),
             flags: Flags::ANCHOR,
+            whose: Whose::NOBODY,
             size: 10,
             damaged: false,
+            aside: false,
         }
     }
 

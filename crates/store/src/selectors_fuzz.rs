@@ -61,7 +61,7 @@ pub(crate) fn run(bytes: &[u8]) {
     next(&all, &state, usize::from(head[6]), now_ms);
     let stream = Stream::new(Uid([1; 16]), state);
     let token = String::from_utf8_lossy(rest);
-    let _ = archive::list(&stream, None, 1, Some(&token), now_ms);
+    let _ = archive::list(&stream, None, None, (1, Some(&token)), now_ms);
     for clock in [Clock::Producer, Clock::Server] {
         let range = Range { clock, start_ms: at_ms, end_ms: at_ms + span_ms };
         list(&all, &stream, range, 1 + usize::from(head[6] % 4), now_ms);
@@ -91,7 +91,9 @@ fn stream(bytes: &[u8]) -> (Vec<Put>, State) {
                 header,
                 flags,
                 size: 1,
+                whose: crate::whose::Whose::NOBODY,
                 damaged: false,
+                aside: false,
             });
             all.push(put(true, Some(duration_ms.into())));
             continue;
@@ -156,7 +158,7 @@ fn next(all: &[Put], state: &State, which: usize, now_ms: u64) {
 fn list(all: &[Put], stream: &Stream, range: Range, page: usize, now_ms: u64) {
     let (mut numbers, mut token) = (Vec::new(), None);
     loop {
-        let Ok(part) = archive::list(stream, Some(range), page, token.as_deref(), now_ms) else {
+        let Ok(part) = archive::list(stream, None, Some(range), (page, token.as_deref()), now_ms) else {
             assert!(range.end_ms + HOUR_MS <= now_ms, "refused for no reason");
             return;
         };

@@ -333,6 +333,7 @@ impl Session {
             flags = flags.and(Flags::SALVAGED);
         }
         self.fragments += 1;
+        live.belongs_to(&sealed.contact);
         live.finish(End::Complete { duration_ms: sealed.duration_ms });
         {
             let (config, mut state) = (&self.inner.config, self.stream.state());

@@ -28,6 +28,7 @@ use crate::session::{Acks, Session};
 use crate::stats::{Counters, Stats};
 use crate::stream::Stream;
 use crate::sweep::{self, Swept};
+use crate::whose::Whose;
 
 /// The streams that exist.
 #[derive(Default)]
@@ -62,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) objects: Objects,
     pub(crate) keys: Arc<dyn KeyProvider>,
     pub(crate) account: Account,
+    /// Hides contacts in paths.
+    pub(crate) contacts: DataKey,
     pub(crate) layout: Layout,
     pub(crate) config: Config,
     pub(crate) counters: Counters,
@@ -110,6 +113,7 @@ impl Store {
         let inner = Inner {
             objects,
             keys,
+            contacts: Whose::key(&account),
             account,
             layout,
             config,
@@ -264,7 +268,7 @@ impl Store {
     /// # Errors
     /// No such stream, not active, too many readers.
     pub fn get_media(&self, stream: &StreamRef, start: Start, now_ms: u64) -> Result<Reader, Error> {
-        Reader::open(&self.0, self.0.find(stream)?, start, now_ms)
+        Reader::open(&self.0, self.0.find(stream)?, None, start, now_ms)
     }
 
     /// Stored fragments in the order of a clock.
@@ -279,7 +283,7 @@ impl Store {
         token: Option<&str>,
         now_ms: u64,
     ) -> Result<Page, Error> {
-        archive::list(&*self.0.find(stream)?, range, max, token, now_ms)
+        archive::list(&*self.0.find(stream)?, None, range, (max, token), now_ms)
     }
 
     /// Stored fragments by their numbers, in the order asked for.
@@ -292,7 +296,7 @@ impl Store {
         numbers: Vec<FragmentNumber>,
         now_ms: u64,
     ) -> Result<FragmentList, Error> {
-        FragmentList::open(&self.0, self.0.find(stream)?, numbers, now_ms)
+        FragmentList::open(&self.0, self.0.find(stream)?, None, numbers, now_ms)
     }
 
     /// The header of a stored fragment's session; `None`: no such fragment.
@@ -496,12 +500,15 @@ impl Inner {
     ) -> Result<sealed::Opened, Error> {
         let result = self.read_fragment(stream, entry).await;
         if let Err(error @ Error::Damaged { .. }) = &result {
-            let mut state = stream.state();
-            if state.index.get(entry.number).is_some_and(|e| !e.damaged) {
-                state.index.mark_damaged(entry.number);
-                self.counters.damaged();
-                tracing::error!(%error, "a stored fragment is damaged");
+            {
+                let mut state = stream.state();
+                if state.index.get(entry.number).is_some_and(|e| !e.damaged) {
+                    state.index.mark_damaged(entry.number);
+                    self.counters.damaged();
+                    tracing::error!(%error, "a stored fragment is damaged");
+                }
             }
+            self.quarantine(stream, entry.number).await;
         }
         result
     }
@@ -513,12 +520,20 @@ impl Inner {
     ) -> Result<sealed::Opened, Error> {
         let path = self.layout.fragment(stream.uid, entry);
         let damaged = |what| Error::Damaged { path: path.to_string(), what };
+        if entry.aside {
+            return Err(damaged("set aside"));
+        }
         let (object, _) = self.objects.get(&path).await?.ok_or_else(|| damaged("missing"))?;
         let meta = sealed::fragment_meta(&path, &object)?;
-        if meta.uid != stream.uid || meta.entry != (crate::index::Entry { damaged: false, ..*entry }) {
+        if meta.uid != stream.uid || !meta.is_of(entry) {
             return Err(damaged("another fragment"));
         }
         let key = self.data_key(stream, meta.key_id).await?;
-        sealed::open_fragment(&path, &key, &object)
+        let opened = sealed::open_fragment(&path, &key, &object)?;
+        let said = entry.whose.known();
+        if said.is_some_and(|whose| whose != self.whose(stream.uid, &opened.contact)) {
+            return Err(damaged("another contact's"));
+        }
+        Ok(opened)
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use object_store::UpdateVersion;
 use tokio::sync::{RwLock, watch};
 
+use crate::contact::Only;
 use crate::crypt::{self, DataKey};
 use crate::index::{Clock, Entry, Index};
 use crate::ingest::Opening;
@@ -116,6 +117,32 @@ impl State {
             (Some((_, live)), _) => Next::Live(live.clone()),
             (None, Some(entry)) => Next::Stored(*entry),
             (None, None) => Next::Nothing,
+        }
+    }
+
+    /// The same among some contacts' alone. One whose contact is not certain yet is waited for.
+    pub(crate) fn next_of(&self, only: &Only, after: FragmentNumber, now_ms: u64) -> Next {
+        let first =
+            |whose| self.index.of_contact_after(whose, after).find(|e| !self.expired(e, now_ms)).copied();
+        let stored = only.all().filter_map(first).min_by_key(|e| e.number);
+        let mut live = self.live.range((Bound::Excluded(after), Bound::Unbounded)).map(|(_, live)| live);
+        // Asked once: what is not certain now may be others' a moment later.
+        let live = live.find_map(|live| match only.has_live(live) {
+            Some(false) => None,
+            certain => Some((live, certain.is_some())),
+        });
+        match (live, stored) {
+            (Some((live, _)), Some(entry)) if entry.number < live.number => Next::Stored(entry),
+            (Some((live, true)), _) => Next::Live(live.clone()),
+            (Some((_, false)), _) | (None, None) => Next::Nothing,
+            (None, Some(entry)) => Next::Stored(entry),
+        }
+    }
+
+    /// Forgets complete fragments of a contact that are in memory only.
+    pub(crate) fn forget_live(&mut self, contact: &str) {
+        if self.record.retention_h == 0 {
+            self.live.retain(|_, live| live.end().is_none() || live.contact() != Some(contact));
         }
     }
 

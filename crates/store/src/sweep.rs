@@ -54,16 +54,7 @@ pub(crate) async fn expire(inner: &Inner, stream: &Stream, now_ms: u64) -> Resul
         state.index.last().is_some_and(|last| state.expired(last, now_ms))
     };
     if empties {
-        // The listing will no longer tell which numbers were given.
-        let (next, last_ms) = {
-            let state = stream.state();
-            (state.next_counter, state.last_server_ms)
-        };
-        let change = |record: &mut crate::record::Record| {
-            (record.next_counter, record.last_server_ms) = (next, last_ms);
-            Ok(())
-        };
-        inner.change(stream, false, change).await?;
+        inner.note_numbers(stream).await?;
     }
     let mut removed = 0;
     loop {
@@ -87,8 +78,23 @@ pub(crate) async fn expire(inner: &Inner, stream: &Stream, now_ms: u64) -> Resul
     Ok(removed)
 }
 
+impl Inner {
+    /// Before the newest fragment goes: the listing will no longer tell which numbers were given. The caller holds `admin`.
+    pub(crate) async fn note_numbers(&self, stream: &Stream) -> Result<(), Error> {
+        let (next, last_ms) = {
+            let state = stream.state();
+            (state.next_counter, state.last_server_ms)
+        };
+        let change = |record: &mut crate::record::Record| {
+            (record.next_counter, record.last_server_ms) = (next, last_ms);
+            Ok(())
+        };
+        self.change(stream, false, change).await
+    }
+}
+
 /// Removes headers that no fragment needs any more.
-async fn headers(inner: &Inner, stream: &Stream) -> Result<(), Error> {
+pub(crate) async fn headers(inner: &Inner, stream: &Stream) -> Result<(), Error> {
     // A session whose fragment is being stored may be about to need one.
     let _gate = stream.gate.write().await;
     let folder = object_store::path::Path::from(format!("{}/hdr", inner.layout.stream(stream.uid)));

@@ -1,7 +1,8 @@
-"""FFmpeg and curl as producer, FFprobe and MKVToolNix as validators: `kvs_tools.py URL ACCESS_KEY SECRET`.
+"""FFmpeg and curl as producer, FFprobe and MKVToolNix as validators: `kvs_tools.py URL ACCESS_KEY SECRET DOCUMENTS`.
 
 FFmpeg writes PCM as Matroska to a pipe, curl sends that pipe signed by itself (`--aws-sigv4`); the PCM that FFmpeg takes out of
-GetMedia's response has to be the one that went in, bit by bit, and each document has to be one for mkvinfo and mkvmerge.
+GetMedia's response has to be the one that went in, bit by bit, and so many of its documents (0: all) have to be ones for mkvinfo and
+mkvmerge. Ten minutes of media: nothing has to be sent in real time, because a producer says what its times are.
 """
 
 import json
@@ -9,12 +10,13 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 from kvs import Producer, Rig, cluster, element, header, refused, step
 
-SECONDS, RATE = 12, 8000
+SECONDS, RATE = 600, 8000
 
 
 def run(*command: str, **more) -> subprocess.CompletedProcess:
@@ -28,15 +30,22 @@ def produce(rig: Rig, pcm: bytes) -> list[dict]:
     raw = ["-f", "s16le", "-ar", str(RATE), "-ac", "1", "-i", "-"]
     out = ["-c:a", "pcm_s16le", "-f", "matroska", "-cluster_time_limit", "1000", "-live", "1", "-"]
     ffmpeg = subprocess.Popen(["ffmpeg", "-v", "error", *raw, *out], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    curl = rig.curl("tools", time.time() - 60, "RELATIVE", "--fail-with-body", "-T", "-")
+    curl = rig.curl("tools", time.time() - SECONDS - 60, "RELATIVE", "--fail-with-body", "-T", "-")
     sent = subprocess.Popen(curl, stdin=ffmpeg.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     # The reading end is curl's alone: if it ends, FFmpeg shall notice.
     ffmpeg.stdout.close()
-    ffmpeg.stdin.write(pcm)
-    ffmpeg.stdin.close()
-    answer, errors = sent.communicate(timeout=30)
+    # Beside reading curl's answer: more acknowledgements come than a pipe holds.
+    feeding = threading.Thread(target=feed, args=(ffmpeg.stdin, pcm), daemon=True)
+    feeding.start()
+    answer, errors = sent.communicate(timeout=120)
+    feeding.join()
     assert ffmpeg.wait() == 0 and sent.returncode == 0, (answer, errors)
     return [json.loads(line) for line in answer.splitlines()]
+
+
+def feed(pipe, pcm: bytes) -> None:
+    pipe.write(pcm)
+    pipe.close()
 
 
 def documents(body: bytes) -> list[bytes]:
@@ -47,7 +56,7 @@ def documents(body: bytes) -> list[bytes]:
     return [magic + part for part in parts[1:]]
 
 
-def validate(body: bytes, pcm: bytes) -> int:
+def validate(body: bytes, pcm: bytes, most: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole.mkv"
         whole.write_bytes(body)
@@ -57,9 +66,12 @@ def validate(body: bytes, pcm: bytes) -> int:
         heard = run("ffmpeg", "-v", "error", "-i", str(whole), "-f", "s16le", "-c:a", "copy", "-").stdout
         assert heard == pcm, f"{len(heard)} of {len(pcm)} bytes"
         all_documents = documents(body)
-        for i, document in enumerate(all_documents):
+        # The first, the last, and some between.
+        last = len(all_documents) - 1
+        looked_at = {last * i // (most - 1) for i in range(most)} if most else range(last + 1)
+        for i in sorted(looked_at):
             path = Path(folder) / f"{i}.mkv"
-            path.write_bytes(document)
+            path.write_bytes(all_documents[i])
             run("mkvinfo", str(path))
             run("mkvmerge", "-q", "-o", str(Path(folder) / "merged.mkv"), str(path))
     return len(all_documents)
@@ -112,25 +124,29 @@ def no_acks(rig: Rig) -> None:
 
 
 def main() -> None:
-    rig = Rig(*sys.argv[1:4])
+    rig, most = Rig(*sys.argv[1:4]), int(sys.argv[4])
     pcm = random.Random(4).randbytes(SECONDS * RATE * 2)
     rig.control.create_stream(StreamName="tools", DataRetentionInHours=24)
+    began = time.monotonic()
     acks = produce(rig, pcm)
+    took = time.monotonic() - began
     kinds = [a["EventType"] for a in acks]
     persisted = [a for a in acks if a["EventType"] == "PERSISTED"]
     assert kinds.count("BUFFERING") == len(persisted) >= SECONDS, kinds
     times = [a["FragmentTimecode"] for a in persisted]
-    assert times == sorted(times)
-    step(f"ffmpeg | curl: {len(persisted)} fragments acknowledged")
+    assert times == sorted(set(times)) and times[-1] > (SECONDS - 2) * 1000, times[-3:]
+    numbers = [int(a["FragmentNumber"]) for a in persisted]
+    assert numbers == sorted(set(numbers))
+    step(f"ffmpeg | curl: {len(persisted)} fragments of {SECONDS} s acknowledged in {took:.1f} s")
     media = rig.data("kinesis-video-media", "tools", "GET_MEDIA")
     body = media.get_media(StreamName="tools", StartSelector={"StartSelectorType": "EARLIEST"})["Payload"].read()
-    count = validate(body, pcm)
+    count = validate(body, pcm, most)
     assert count == len(persisted), (count, len(persisted))
-    step(f"ffprobe, ffmpeg: PCM identical; mkvinfo, mkvmerge: {count} documents")
+    step(f"ffprobe, ffmpeg: PCM of {count} documents identical; mkvinfo, mkvmerge: {most or count} of them")
     faults(rig)
     no_acks(rig)
     refused("InvalidArgumentException", 400, media.get_media, StreamName="tools", StartSelector={"StartSelectorType": "CONTINUATION_TOKEN", "ContinuationToken": "x"})
-    print(json.dumps({"event": "done"}), flush=True)
+    print(json.dumps({"event": "done", "fragments": count, "took_s": round(took, 1)}), flush=True)
 
 
 if __name__ == "__main__":

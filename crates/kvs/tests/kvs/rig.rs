@@ -64,8 +64,13 @@ impl Rig {
     }
 
     pub(crate) fn limited(&self, actions: &[&str], streams: &[&str]) -> String {
+        self.limited_to(None, actions, streams)
+    }
+
+    pub(crate) fn limited_to(&self, contact: Option<&str>, actions: &[&str], streams: &[&str]) -> String {
         let all = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-        let policy = Policy { actions: all(actions), streams: all(streams) };
+        let contacts = contact.map(|id| vec![id.to_owned()]);
+        let policy = Policy { actions: all(actions), streams: all(streams), contacts };
         self.tokens.issue(policy, Duration::from_secs(60), now_ms() / 1000).token
     }
 

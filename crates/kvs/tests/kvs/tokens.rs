@@ -92,3 +92,68 @@ async fn keys_are_wrapped_anew_for_who_may_do_it_to_all_streams() {
         );
     }
 }
+
+/// Puts fragments of a second, each with its contact's id, into a stream.
+async fn put_for(rig: &Rig, stream: &str, contacts: &[&str]) -> Vec<String> {
+    use antiphon_store::matroska::write::{PcmLabel, PcmTrack, cluster_start, pcm_header, simple_block};
+    let mut numbers = Vec::new();
+    for (i, contact) in contacts.iter().enumerate() {
+        let track = PcmTrack { number: 1, name: "VOICE".into(), rate_hz: 8000, label: PcmLabel::Pcm };
+        let body = [
+            pcm_header("t", &[track], &[("ContactId", contact)]),
+            cluster_start(now_ms() + 1_000 * i as u64),
+            simple_block(1, 0, &[0; 1024]),
+        ];
+        let request = Request::post("/kvs/putMedia")
+            .header("host", "h:1")
+            .header("authorization", format!("Bearer {}", rig.token))
+            .header("x-amzn-stream-name", stream)
+            .header("x-amzn-fragment-timecode-type", "ABSOLUTE")
+            .header("x-amzn-producer-start-timestamp", "0");
+        let answer = rig.send(request.body(Body::from(body.concat())).unwrap()).await;
+        let acks = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        let acks = String::from_utf8(acks.to_vec()).unwrap();
+        let persisted = acks.lines().find(|line| line.contains("PERSISTED")).expect(&acks);
+        let ack: serde_json::Value = serde_json::from_str(persisted).unwrap();
+        numbers.push(ack["FragmentNumber"].as_str().unwrap().to_owned());
+    }
+    numbers
+}
+
+#[tokio::test]
+async fn a_token_for_a_contact_reads_its_streams_and_its_part_of_others() {
+    let rig = Rig::new().await;
+    let tagged = json!({ "StreamName": "mine", "DataRetentionInHours": 1, "Tags": { "ContactId": "ada" } });
+    rig.call("createStream", tagged).await.json();
+    rig.create("shared", 1).await;
+    let mine = put_for(&rig, "mine", &["ada"]).await;
+    let shared = put_for(&rig, "shared", &["ben", "ada"]).await;
+    let token = rig.limited_to(Some("ada"), &["*"], &["*"]);
+    let as_token = |path: &'static str, body| rig.post_as(&token, path, body);
+    let numbers = |answer: serde_json::Value| {
+        let all = answer["Fragments"].as_array().unwrap().clone();
+        all.iter().map(|f| f["FragmentNumber"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (stream, expected) in [("mine", &mine[..]), ("shared", &shared[1..])] {
+        let listed = as_token("/kvs/listFragments", json!({ "StreamName": stream })).await.json();
+        assert_eq!(numbers(listed), expected, "{stream}");
+        let endpoint = json!({ "StreamName": stream, "APIName": "GET_MEDIA" });
+        assert_eq!(as_token("/kvs/getDataEndpoint", endpoint).await.status, 200);
+    }
+    let wanted = json!({ "StreamName": "shared", "Fragments": shared });
+    let media = as_token("/kvs/getMediaForFragmentList", wanted).await;
+    let text = String::from_utf8_lossy(&media.body).into_owned();
+    assert!(text.contains("FRAGMENT_NOT_FOUND") && text.contains("ada") && !text.contains("ben"), "{text}");
+    let listed = as_token("/kvs/listStreams", json!({})).await.json();
+    assert_eq!(listed["StreamInfoList"].as_array().unwrap().len(), 1, "what it shares is not its own");
+    for (path, body) in [
+        ("/kvs/describeStream", json!({ "StreamName": "shared" })),
+        ("/kvs/describeStream", json!({ "StreamName": "nobody" })),
+        ("/kvs/createStream", json!({ "StreamName": "new" })),
+        ("/kvs/tagStream", json!({ "StreamName": "shared", "Tags": { "ContactId": "ada" } })),
+        ("/v1/keys:rewrap", json!({})),
+    ] {
+        assert_eq!(as_token(path, body).await.status, 401, "{path}");
+    }
+    assert_eq!(as_token("/kvs/describeStream", json!({ "StreamName": "mine" })).await.status, 200);
+}

@@ -8,6 +8,7 @@ mod hall;
 mod limits;
 mod patience;
 mod restarts;
+mod shared;
 mod video;
 
 use antiphon_media::mix::level_dbov;

@@ -225,7 +225,7 @@ pub(crate) struct Store {
     pub(crate) journal: antiphon_store::Journaled,
     pub(crate) journal_bytes: u64,
     /// 0: as long as they like.
-    pub(crate) max_connection_minutes: u64,
+    pub(crate) max_connection_s: u64,
     pub(crate) default_key: String,
     pub(crate) keys: Vec<StoreKey>,
 }
@@ -319,12 +319,15 @@ pub(crate) struct KvsKey {
     pub(crate) secret_access_key: String,
     pub(crate) actions: Vec<String>,
     pub(crate) streams: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) contacts: Option<Vec<String>>,
 }
 
 impl KvsKey {
     /// What it may do.
     pub(crate) fn policy(&self) -> antiphon_kvs::Policy {
-        antiphon_kvs::Policy { actions: self.actions.clone(), streams: self.streams.clone() }
+        let (actions, streams) = (self.actions.clone(), self.streams.clone());
+        antiphon_kvs::Policy { actions, streams, contacts: self.contacts.clone() }
     }
 }
 
@@ -660,7 +663,7 @@ impl Default for Store {
             tail_flush: store.tail_flush,
             journal: store.journal,
             journal_bytes: store.max_journal_bytes,
-            max_connection_minutes: 0,
+            max_connection_s: 0,
             default_key: "default".into(),
             keys: Vec::new(),
         }

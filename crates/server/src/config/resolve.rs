@@ -217,8 +217,7 @@ fn check_store(config: &Config) -> anyhow::Result<()> {
         "s3.spool_bytes: 0, or at least store.max_fragment_bytes ({one})"
     );
     ensure!(store.idle_close_ms <= MAX_SECONDS * 1000, "store.idle_close_ms: at most {}", MAX_SECONDS * 1000);
-    let minutes = store.max_connection_minutes;
-    ensure!(minutes <= MAX_SECONDS / 60, "store.max_connection_minutes: at most {}", MAX_SECONDS / 60);
+    ensure!(store.max_connection_s <= MAX_SECONDS, "store.max_connection_s: at most {MAX_SECONDS}");
     ensure!(
         kvs.access_key_id.is_empty() == kvs.secret_access_key.is_empty(),
         "kvs: set both access_key_id and secret_access_key"

@@ -16,4 +16,5 @@ mod rewrap;
 mod rig;
 mod secrecy;
 mod set_aside;
+mod shared;
 mod spool;

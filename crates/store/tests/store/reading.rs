@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use antiphon_store::{Backend, Clock, Depth, Error, FragmentNumber, Range, Start, Timecodes, look};
+use antiphon_store::{Backend, Clock, Depth, Error, FragmentNumber, Range, Start, Store, Timecodes, look};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -176,12 +176,68 @@ async fn what_is_damaged_is_told_and_the_rest_is_read() {
     assert_eq!((read[1].number(), read[1].tag("AWS_KINESISVIDEO_ERROR_ID")), (numbers[1], "4000"));
     assert_eq!(store.stats().fragments_damaged, 1);
     assert_eq!(list(&store, &name("s"), LATER).await, numbers, "it is not hidden");
+}
+
+/// One that nobody has read yet is named by a scrub, which changes nothing; who reads it sets it aside, as it was found, and it is told
+/// from there on: by a check, at each start, and to each reader, until its retention ends.
+#[tokio::test]
+async fn what_is_damaged_is_set_aside_and_told_until_its_retention_ends() {
+    let memory = Arc::new(InMemory::new());
+    let backend = || Backend::custom(memory.clone(), true);
     let config = antiphon_store::Config::default();
-    let checked = look(backend(), keys(), &config, Depth::Check).await.unwrap();
-    assert_eq!((checked.problems, checked.fragments, checked.streams), (vec![], 4, 1));
-    let scrubbed = look(backend(), keys(), &config, Depth::Scrub).await.unwrap();
-    let paths: Vec<_> = scrubbed.problems.iter().map(|p| p.path.as_str()).collect();
-    assert_eq!(paths, [broken.as_ref()]);
+    let store = open(backend(), T0).await;
+    store.create_stream(new_stream("s", 24), T0).await.unwrap();
+    let n = produce(&store, &name("s"), &TIMES).await;
+    let broken = path_of(&memory, &n[1].to_string()).await;
+    let mut bytes = memory.get(&broken).await.unwrap().bytes().await.unwrap().to_vec();
+    bytes[200] ^= 1;
+    memory.put(&broken, bytes.clone().into()).await.unwrap();
+    let problems = async |depth| {
+        let report = look(backend(), keys(), &config, depth).await.unwrap();
+        assert_eq!((report.fragments, report.streams), (4, 1));
+        report.problems.into_iter().map(|p| p.path).collect::<Vec<_>>()
+    };
+    assert_eq!(problems(Depth::Check).await, [""; 0]);
+    assert_eq!(problems(Depth::Scrub).await, [broken.as_ref()]);
+    read_all(&store, &name("s"), Start::Earliest, LATER).await;
+    let aside = object_store::path::Path::from(broken.as_ref().replacen("/f/", "/q/", 1));
+    assert_eq!(memory.get(&aside).await.unwrap().bytes().await.unwrap(), bytes, "as it was found");
+    assert!(memory.get(&broken).await.is_err());
+    for depth in [Depth::Check, Depth::Scrub] {
+        assert_eq!(problems(depth).await, [aside.as_ref()]);
+    }
+    drop(store);
+    let opened = Store::open(backend(), keys(), config.clone(), LATER).await.unwrap();
+    let (store, told) = opened;
+    assert_eq!(told.iter().map(|p| p.path.as_str()).collect::<Vec<_>>(), [aside.as_ref()]);
+    let read = read_all(&store, &name("s"), Start::Earliest, LATER).await;
+    let ids: Vec<_> = read.iter().map(|d| d.tag("AWS_KINESISVIDEO_ERROR_ID")).collect();
+    assert_eq!(ids, ["", "4000", "", ""]);
+    assert_eq!(list(&store, &name("s"), LATER).await, n, "it is not hidden");
+    store.sweep(LATER + 24 * HOUR).await;
+    assert!(memory.get(&aside).await.is_err(), "it is kept as long as the others");
+}
+
+/// A crash between the copy and the removal leaves both: it is told once, and the rest is done when it is read again.
+#[tokio::test]
+async fn one_that_was_being_set_aside_is_when_it_is_read_again() {
+    let memory = Arc::new(InMemory::new());
+    let backend = || Backend::custom(memory.clone(), true);
+    let store = open(backend(), T0).await;
+    store.create_stream(new_stream("s", 24), T0).await.unwrap();
+    let n = produce(&store, &name("s"), &TIMES).await;
+    drop(store);
+    let broken = path_of(&memory, &n[1].to_string()).await;
+    let aside = object_store::path::Path::from(broken.as_ref().replacen("/f/", "/q/", 1));
+    for path in [&broken, &aside] {
+        memory.put(path, "x".into()).await.unwrap();
+    }
+    let config = antiphon_store::Config::default();
+    let (store, _) = Store::open(backend(), keys(), config, LATER).await.unwrap();
+    let read = read_all(&store, &name("s"), Start::Earliest, LATER).await;
+    assert_eq!(read.iter().filter(|d| d.error() == "FRAGMENT_NOT_FOUND").count(), 1);
+    assert_eq!(list(&store, &name("s"), LATER).await, n);
+    assert!(memory.get(&broken).await.is_err() && memory.get(&aside).await.is_ok());
 }
 
 #[tokio::test]

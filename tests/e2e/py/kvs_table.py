@@ -1,0 +1,219 @@
+"""Errors over HTTP that neither `kvs.py`, `kvs_tools.py`, `kvs_faults.py` nor `kvs_play.py` see: `kvs_table.py URL ACCESS_KEY SECRET DATA`.
+
+The server has `store.max_connection_s = 2`, `store.max_streams = 6` and `store.max_readers = 1`. Damage is done by hand in its folder DATA.
+"""
+
+import http.client
+import json
+import sys
+import time
+import urllib.parse
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+from kvs import BLOCK, REGION, Rig, cluster, element, header, parse, refused, step
+
+
+def lines(response) -> list[dict]:
+    return [json.loads(line) for line in response.read().splitlines()]
+
+
+def bare(rig: Rig, path: str, headers: dict, body: str = "{}", query: str = "") -> tuple[int, str]:
+    """A request as it is written here; gives the status and the exception."""
+    url = urllib.parse.urlsplit(rig.url)
+    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=10)
+    connection.request("POST", f"{url.path}/{path}{query}", body, {"Content-Type": "application/json", **headers})
+    response = connection.getresponse()
+    message = json.loads(response.read())["Message"]
+    assert message and response.getheader("x-amzn-RequestId"), (path, message)
+    return response.status, response.getheader("x-amzn-ErrorType").split(":")[0]
+
+
+def connection_ends(rig: Rig) -> None:
+    """What is complete is kept; what was open is dropped, and its live reader told."""
+    now = int(time.time() * 1000)
+    producer = rig.producer("a")
+    producer.send(header("c") + cluster(now, bytes(BLOCK)) + cluster(now + 1000, bytes(BLOCK)))
+    acks = lines(producer.response())
+    errors = [(a["ErrorId"], a["ErrorCode"]) for a in acks if a["EventType"] == "ERROR"]
+    assert errors == [(4003, "MAX_CONNECTION_DURATION_REACHED")], acks
+    assert [a["EventType"] for a in acks].count("PERSISTED") >= 1, acks
+    step("4003: a connection that lasts too long")
+
+
+def dropped(rig: Rig) -> None:
+    """A live reader has seen the beginning of a fragment that is refused then."""
+    now = int(time.time() * 1000)
+    producer = rig.producer("b")
+    producer.send(header("c") + cluster(now, bytes(BLOCK)))
+    assert json.loads(producer.response().readline())["EventType"] == "BUFFERING"
+    media = rig.data("kinesis-video-media", "b", "GET_MEDIA")
+    payload = media.get_media(StreamName="b", StartSelector={"StartSelectorType": "EARLIEST"})["Payload"]
+    body = payload.read(100)
+    refused("ConnectionLimitExceededException", 400, media.get_media, StreamName="b", StartSelector={"StartSelectorType": "NOW"})
+    producer.send(element(b"\xa3", b"\x85\x00\x00\x80" + bytes(16)))
+    body += payload.read()
+    documents, _ = parse(body)
+    told = [(d.get("AWS_KINESISVIDEO_ERROR_ID"), d.get("AWS_KINESISVIDEO_ERROR_CODE")) for d in documents]
+    assert told == [(None, None), ("3002", "WRITE_ERROR")], documents
+    step("3002: a fragment that a live reader saw was dropped; one reader more than allowed")
+
+
+def damaged(rig: Rig, folder: Path) -> None:
+    """Of three fragments one is damaged, and one cannot be read at all (a folder lies in its place)."""
+    now = int(time.time() * 1000)
+    producer = rig.producer("c")
+    producer.send(header("c") + b"".join(cluster(now + 1000 * i, bytes(BLOCK)) for i in range(3)))
+    producer.end()
+    acks = lines(producer.response())
+    numbers = [a["FragmentNumber"] for a in acks if a["EventType"] == "PERSISTED"]
+    assert len(numbers) == 3, acks
+    files = [next(folder.rglob(f"f/*/{number}.*")) for number in numbers]
+    bytes_ = bytearray(files[0].read_bytes())
+    bytes_[200] ^= 1
+    files[0].write_bytes(bytes_)
+    files[2].unlink()
+    files[2].mkdir()
+    media = rig.data("kinesis-video-media", "c", "GET_MEDIA")
+    archive = rig.data("kinesis-video-archived-media", "c", "GET_MEDIA_FOR_FRAGMENT_LIST")
+    wanted = [("4000", "FRAGMENT_NOT_FOUND"), (None, None), ("5000", "INTERNAL_ERROR")]
+    for body in (
+        media.get_media(StreamName="c", StartSelector={"StartSelectorType": "EARLIEST"})["Payload"].read(),
+        archive.get_media_for_fragment_list(StreamName="c", Fragments=numbers)["Payload"].read(),
+    ):
+        documents, _ = parse(body)
+        told = [(d.get("AWS_KINESISVIDEO_ERROR_ID"), d.get("AWS_KINESISVIDEO_ERROR_CODE")) for d in documents]
+        assert told == wanted, documents
+    files[2].rmdir()
+    aside = [path for path in folder.rglob(f"q/*/{numbers[0]}.*")]
+    assert len(aside) == 1 and not files[0].exists() and aside[0].read_bytes() == bytes(bytes_), aside
+    missing = archive.get_media_for_fragment_list(StreamName="c", Fragments=["1"])["Payload"].read()
+    assert parse(missing)[0][0]["AWS_KINESISVIDEO_ERROR_ID"] == "3000"
+    step("3000, 4000 and 5000 in documents: not there, damaged (and set aside), not to be read")
+
+
+def signatures(rig: Rig) -> None:
+    scope = f"{time.strftime('%Y%m%d', time.gmtime())}/{REGION}/kinesisvideo/aws4_request"
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    signed = lambda key, more="SignedHeaders=host;x-amz-date, Signature=" + "0" * 64: {
+        "x-amz-date": stamp,
+        "Authorization": f"AWS4-HMAC-SHA256 Credential={key}/{scope}, {more}",
+    }
+    old = urllib.parse.urlencode({
+        "X-Amz-Algorithm": "AWS4-HMAC-SHA256", "X-Amz-Credential": f"{rig.key}/20200101/{REGION}/kinesisvideo/aws4_request",
+        "X-Amz-Date": "20200101T000000Z", "X-Amz-Expires": "60", "X-Amz-SignedHeaders": "host", "X-Amz-Signature": "0" * 64,
+    })  # fmt: skip
+    for headers, query, exception in [
+        ({}, "", "MissingAuthenticationTokenException"),
+        (signed(rig.key, "SignedHeaders=host"), "", "IncompleteSignatureException"),
+        (signed("AKIDNOBODY"), "", "UnrecognizedClientException"),
+        (signed(rig.key), "", "InvalidSignatureException"),
+        ({"Authorization": "Bearer x"}, "", "UnrecognizedClientException"),
+        ({}, "?" + old, "RequestExpired"),
+    ]:
+        got = bare(rig, "listStreams", headers, query=query)
+        assert got == (403, exception), (exception, got)
+    step("each refusal of a signature")
+
+
+def token(rig: Rig, **wanted) -> dict:
+    """By POST /v1/tokens, signed by boto3's own signer."""
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    url = urllib.parse.urlsplit(rig.url)
+    request = AWSRequest("POST", f"{url.scheme}://{url.netloc}/v1/tokens", data=json.dumps(wanted), headers={"Content-Type": "application/json"})
+    SigV4Auth(Credentials(rig.key, rig.secret), "kinesisvideo", REGION).add_auth(request)
+    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=10)
+    connection.request("POST", url.path.removesuffix("/kvs") + "/v1/tokens", request.data, dict(request.headers))
+    response = connection.getresponse()
+    assert response.status == 200, response.read()
+    return json.loads(response.read())
+
+
+def policies(rig: Rig) -> None:
+    """What a token does not allow, one that has ended, and one that is for a contact alone."""
+    arn = rig.control.describe_stream(StreamName="c")["StreamInfo"]["StreamARN"]
+    limited = {"Authorization": "Bearer " + token(rig, actions=["*"], streams=["other"])["token"]}
+    for path, body, exception in [
+        ("describeStream", {"StreamName": "c"}, "NotAuthorizedException"),
+        ("ListTagsForResource", {"ResourceARN": arn}, "AccessDeniedException"),
+    ]:
+        assert bare(rig, path, limited, json.dumps(body)) == (401, exception), path
+    ends = token(rig, actions=["*"], streams=["*"], ttl_s=1)
+    until = time.monotonic() + 10
+    while (got := refusal(rig, ends["token"])) is None and time.monotonic() < until:
+        time.sleep(0.1)
+    assert got == (403, "ExpiredTokenException"), got
+    shared = rig.producer("shared")
+    now = int(time.time() * 1000)
+    shared.send(header("ben") + cluster(now, bytes(BLOCK)))
+    shared.end()
+    assert lines(shared.response())[-1]["EventType"] == "PERSISTED"
+    ada = rig.producer("shared")
+    ada.send(header("ada") + cluster(now + 1000, b"\x01" * BLOCK))
+    ada.end()
+    number = lines(ada.response())[-1]["FragmentNumber"]
+    session = token(rig, actions=["Get*", "List*"], streams=["*"], contacts=["ada"])
+    client = lambda service, endpoint: boto3.client(
+        service, endpoint_url=endpoint, region_name=REGION, aws_access_key_id=session["access_key_id"],
+        aws_secret_access_key=session["secret_access_key"], aws_session_token=session["session_token"],
+        config=Config(retries={"max_attempts": 1}, inject_host_prefix=False),
+    )  # fmt: skip
+    endpoint = client("kinesisvideo", rig.url).get_data_endpoint(StreamName="shared", APIName="GET_MEDIA")["DataEndpoint"]
+    listed = client("kinesis-video-archived-media", endpoint).list_fragments(StreamName="shared")["Fragments"]
+    assert [f["FragmentNumber"] for f in listed] == [number], listed
+    media = client("kinesis-video-media", endpoint).get_media(StreamName="shared", StartSelector={"StartSelectorType": "EARLIEST"})
+    documents, pcm = parse(media["Payload"].read())
+    assert [d["ContactId"] for d in documents] == ["ada"] and pcm == b"\x01" * BLOCK, documents
+    refused("NotAuthorizedException", 401, client("kinesisvideo", rig.url).delete_stream, StreamARN=arn)
+    assert bare(rig, "describeStream", {"Authorization": "Bearer " + session["token"]}, '{"StreamName": "shared"}')[0] == 401
+    step("401 and 403 of tokens; one for a contact reads its part of a shared stream")
+
+
+def refusal(rig: Rig, bearer: str) -> tuple[int, str] | None:
+    url = urllib.parse.urlsplit(rig.url)
+    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=10)
+    connection.request("POST", url.path + "/listStreams", "{}", {"Authorization": "Bearer " + bearer})
+    response = connection.getresponse()
+    response.read()
+    return None if response.status == 200 else (response.status, response.getheader("x-amzn-ErrorType").split(":")[0])
+
+
+def control(rig: Rig) -> None:
+    bearer = {"Authorization": "Bearer " + token(rig, actions=["*"], streams=["*"])["token"]}
+    stream = json.dumps({"StreamName": "c"})
+    tags = {f"k{i}": "v" for i in range(51)}
+    for path, body, status, exception in [
+        ("createStream", json.dumps({"StreamName": "one-more"}), 400, "AccountStreamLimitExceededException"),
+        ("createStream", json.dumps({"StreamName": "c"}), 400, "ResourceInUseException"),
+        ("tagStream", json.dumps({"StreamName": "c", "Tags": tags}), 400, "TagsPerResourceExceededLimitException"),
+        ("ListTagsForResource", json.dumps({"ResourceARN": "c"}), 400, "InvalidResourceFormatException"),
+        ("describeEdgeConfiguration", stream, 404, "StreamEdgeConfigurationNotFoundException"),
+        ("startEdgeConfigurationUpdate", stream, 501, "NotImplementedException"),
+        ("describeSignalingChannel", json.dumps({"ChannelName": "c"}), 404, "ResourceNotFoundException"),
+        ("nonsense", "{}", 404, "UnknownOperationException"),
+        ("listStreams", "{", 400, "InvalidArgumentException"),
+    ]:
+        got = bare(rig, path, bearer, body)
+        assert got == (status, exception), (path, got)
+    step("each refusal of the control plane that other programs do not meet")
+
+
+def main() -> None:
+    rig, folder = Rig(*sys.argv[1:4]), Path(sys.argv[4])
+    for name in ("a", "b", "c", "shared", "e", "f"):
+        rig.control.create_stream(StreamName=name, DataRetentionInHours=1)
+    connection_ends(rig)
+    dropped(rig)
+    damaged(rig, folder)
+    signatures(rig)
+    policies(rig)
+    control(rig)
+    print(json.dumps({"event": "done"}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
