@@ -3,7 +3,7 @@
 
 Each suite's runner prints as it always does; its closing lines are counted here. A suite that fails, or that ran no
 test at all, makes the whole run fail. Name suites to run only those: `scripts/run-tests.py rust end`.
-A test that is skipped is counted and named at the end, with its reason; with ANTIPHON_SKIPS_FAIL=1, as CI has it, it counts as failed. Not
+A test that is skipped is counted and named at the end, with its reason; with ANTIPHON_SKIPS_FAIL=1 it counts as failed. Not
 counted: what another command runs (reason "make ... runs it"), and Rust's `#[ignore]`, which programs of other tests have.
 The suite `rust` builds the server that the later ones start; `make test` has built the Rust SDK's program (`make aws`).
 """
