@@ -1,6 +1,7 @@
 //! The table of errors: status, exception name, message, in the form that SDKs take apart.
 
-use antiphon_store::{Error, Limit};
+use antiphon_store::key::KeyError;
+use antiphon_store::{Error, FaultKind, Limit};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -30,6 +31,18 @@ impl KvsError {
         Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplementedException", message)
     }
 
+    /// The key that protects the stream, with the id and the code that acknowledgements and documents have.
+    fn key(key: KeyError) -> Self {
+        let message = format!("{} {}: {key}", key.id(), FaultKind::Key(key).code());
+        match key {
+            // It may be there in a minute: clients ask again.
+            KeyError::Unavailable => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+            }
+            _ => Self::invalid(message),
+        }
+    }
+
     pub(crate) fn forbidden(exception: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, exception, message)
     }
@@ -44,9 +57,8 @@ impl From<Error> for KvsError {
             }
             Error::StreamExists => "ResourceInUseException",
             Error::VersionMismatch => "VersionMismatchException",
-            Error::InvalidArgument(_) | Error::BeforeRetention { .. } | Error::Key(_) => {
-                "InvalidArgumentException"
-            }
+            Error::Key(key) => return Self::key(*key),
+            Error::InvalidArgument(_) | Error::BeforeRetention { .. } => "InvalidArgumentException",
             Error::Limit(Limit::Streams) => "AccountStreamLimitExceededException",
             Error::Limit(Limit::Sessions | Limit::Readers) => "ConnectionLimitExceededException",
             Error::Limit(Limit::Tags) => "TagsPerResourceExceededLimitException",
@@ -90,7 +102,6 @@ mod tests {
     use super::*;
     use crate::sigv4::Refusal;
     use antiphon_store::StorageFault;
-    use antiphon_store::key::KeyError;
 
     #[test]
     fn each_error_of_the_store_has_its_status_and_exception() {
@@ -103,6 +114,7 @@ mod tests {
             (Error::InvalidArgument("a".into()), 400, "InvalidArgumentException"),
             (Error::BeforeRetention { end_ms: 5 }, 400, "InvalidArgumentException"),
             (Error::Key(KeyError::NotFound), 400, "InvalidArgumentException"),
+            (Error::Key(KeyError::Unavailable), 503, "ServiceUnavailable"),
             (Limit::Streams.into(), 400, "AccountStreamLimitExceededException"),
             (Limit::Sessions.into(), 400, "ConnectionLimitExceededException"),
             (Limit::Readers.into(), 400, "ConnectionLimitExceededException"),
@@ -119,6 +131,8 @@ mod tests {
             assert_eq!((told.status.as_u16(), told.exception), (status, exception), "{what}");
             assert!(!told.message.is_empty() && !told.message.contains("secret"), "{what}: {}", told.message);
         }
+        let disabled = KvsError::from(Error::Key(KeyError::Disabled)).message;
+        assert_eq!(disabled, "4501 KMS_KEY_DISABLED: the key is disabled");
         let before = KvsError::from(Error::BeforeRetention { end_ms: 5 }).message;
         assert_eq!(before, "End timestamp 5 is outside of the stream retention period.");
     }

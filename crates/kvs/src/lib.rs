@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use antiphon_store::Store;
+use antiphon_store::{Error, FragmentInfo, FragmentNumber, Store, StreamRef};
 use axum::Router;
 use axum::middleware;
 use axum::routing::{any, post};
@@ -222,6 +222,27 @@ impl Kvs {
 
     pub(crate) fn sessions(&self) -> &playback::SessionKey {
         &self.0.sessions
+    }
+
+    /// Has the keys of fragments in memory before a place is taken: nobody waits for a key server with what others need.
+    pub(crate) async fn unlock(&self, stream: &StreamRef, fragments: &[FragmentInfo]) -> Result<(), Error> {
+        let mut last = None;
+        for fragment in fragments {
+            // Fragments with one header are under one key.
+            if last.replace(fragment.header) != Some(fragment.header) {
+                self.unlock_one(stream, fragment.number).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for one fragment.
+    pub(crate) async fn unlock_one(&self, stream: &StreamRef, number: FragmentNumber) -> Result<(), Error> {
+        match self.store().header(stream, number).await {
+            Err(error @ Error::Key(_)) => Err(error),
+            // Whatever else is wrong shows where it is read.
+            _ => Ok(()),
+        }
     }
 
     /// A place to hold a fragment in.

@@ -25,6 +25,7 @@ impl Kvs {
         let counter = |name, help, value| Metric { name, help, counter: true, value };
         let (images_made, images_failed) = self.images();
         let failing = u64::from(health.fault.is_some());
+        let keys = s.key_server.unwrap_or_default();
         vec![
             gauge("store_streams", "Streams", s.streams),
             gauge("store_streams_max", "Streams at most", self.store().config().max_streams as u64),
@@ -53,6 +54,9 @@ impl Kvs {
                 "Objects in it that the object store refuses again and again while it takes others",
                 health.set_aside,
             ),
+            gauge("store_key_server_away", "1 while the key server does not answer", keys.away.into()),
+            counter("store_key_server_calls", "Calls of the key server", keys.calls),
+            counter("store_key_server_failures", "Of these, those that gave no key", keys.failures),
             gauge("store_journal_fragments", "Fragments in the journal", s.journal_fragments),
             gauge("store_journal_bytes", "Bytes of the journal's files", s.journal_bytes),
             gauge(

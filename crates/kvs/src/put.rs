@@ -3,11 +3,11 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use antiphon_store::{Ack, AckOf, Acks, FaultKind, Place, Session, StreamRef, Timecodes};
+use antiphon_store::{Ack, AckOf, Acks, Error, FaultKind, Place, Session, StreamRef, Timecodes};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::BodyExt;
@@ -33,11 +33,22 @@ pub(crate) async fn put_media(State(kvs): State<Kvs>, request: Request) -> Answe
         KvsError::new(StatusCode::BAD_REQUEST, "ConnectionLimitExceededException", message)
     };
     let place = kvs.producers().try_acquire_owned().map_err(busy)?;
-    let (session, acks) = kvs.store().open_session_of(&stream, Some(&caller.id), timecodes, now_ms()).await?;
+    let opened = kvs.store().open_session_of(&stream, Some(&caller.id), timecodes, now_ms()).await;
+    let (session, acks) = match opened {
+        Ok(opened) => opened,
+        // Of keys producers are told by an acknowledgement, as of all that can befall a stream while it is written.
+        Err(Error::Key(key)) => {
+            return Ok(answer(Body::from(format!("{}\n", error(None, FaultKind::Key(key))))));
+        }
+        Err(error) => return Err(error.into()),
+    };
     // A task of its own: what was received is stored even if nobody waits for the answer any more.
     tokio::spawn(receive(kvs.clone(), session, body, place));
-    let body = Body::from_stream(lines(acks, kvs.config().idle_interval, wanted));
-    Ok(with_request_id(([(header::CONTENT_TYPE, "application/json")], body).into_response()))
+    Ok(answer(Body::from_stream(lines(acks, kvs.config().idle_interval, wanted))))
+}
+
+fn answer(body: Body) -> Response {
+    with_request_id(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, KvsError> {

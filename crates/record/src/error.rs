@@ -3,6 +3,7 @@
 use antiphon_base::ErrorKind;
 use antiphon_shard::JoinError;
 use antiphon_store::Limit;
+use antiphon_store::key::KeyError;
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +82,8 @@ impl Error {
             Self::BadRequest(_) | Self::Store(Store::InvalidArgument(_)) => ErrorKind::BadRequest,
             Self::Room(error) => error.kind,
             Self::Store(Store::NoDataRetention) => ErrorKind::NoDataRetention,
+            // As a store that does not answer.
+            Self::Store(Store::Key(KeyError::Unavailable)) => ErrorKind::Overloaded,
             Self::Store(
                 Store::StreamNotActive | Store::StreamExists | Store::VersionMismatch | Store::Key(_),
             ) => ErrorKind::Conflict,

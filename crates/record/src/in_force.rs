@@ -4,6 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use antiphon_store::Store;
+use antiphon_store::key::KeyError;
 
 use crate::error::Error;
 use crate::settings::Settings;
@@ -87,8 +88,11 @@ impl InForce {
         if let Some(settings) = &settings {
             settings.check().map_err(Error::BadRequest)?;
             if !settings.key.is_empty() {
-                let unknown =
-                    |_| Error::BadRequest(format!("key: {:?} is not there to be used", settings.key));
+                let unknown = |error| match error {
+                    // It may well be a key: nothing is known now.
+                    antiphon_store::Error::Key(KeyError::Unavailable) => Error::from(error),
+                    _ => Error::BadRequest(format!("key: {:?} is not there to be used", settings.key)),
+                };
                 store.try_key(&settings.key).await.map_err(unknown)?;
             }
         }

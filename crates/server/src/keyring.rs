@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use antiphon_store::Keyring;
 use antiphon_store::key::{LocalKeys, Secret};
+use antiphon_store::kms::{Kms, is_key_id};
 use anyhow::{Context, bail, ensure};
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 
@@ -39,12 +41,21 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
     let Store { keys, default_key, .. } = &config.store;
     ensure!(keys.len() <= MAX_KEYS, "store.keys: at most {MAX_KEYS}");
     let mut seen = BTreeSet::new();
-    for StoreKey { name, version, secret } in keys {
+    for StoreKey { name, version, secret, kms } in keys {
         let good = (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
         ensure!(good, "store.keys: a name has 1 to {MAX_NAME_BYTES} visible ASCII characters");
         ensure!(*version > 0, "store.keys: {name}: versions begin at 1");
         ensure!(seen.insert((name, version)), "store.keys: version {version} of {name} is there twice");
-        source(secret).with_context(|| format!("store.keys: {name}"))?;
+        ensure!(secret.is_empty() != kms.is_empty(), "store.keys: {name}: either secret or kms");
+        if kms.is_empty() {
+            source(secret).with_context(|| format!("store.keys: {name}"))?;
+        } else {
+            ensure!(is_key_id(kms), "store.keys: {name}: kms: an id, an alias (alias/NAME) or an ARN");
+            check_region(kms, &config.kms.region).with_context(|| format!("store.keys: {name}"))?;
+        }
+    }
+    if keys.iter().any(|key| !key.kms.is_empty()) {
+        config.kms.settings().check().map_err(|e| anyhow::anyhow!("kms: {e}"))?;
     }
     let known = |name: &str| name == OWN || keys.iter().any(|key| key.name == name);
     ensure!(known(default_key), "store.default_key: no key {default_key:?} in store.keys");
@@ -53,12 +64,33 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A key server knows the keys of its region only.
+fn check_region(kms: &str, region: &str) -> anyhow::Result<()> {
+    let Some(arn) = kms.strip_prefix("arn:") else { return Ok(()) };
+    let of = arn.split(':').nth(2).unwrap_or_default();
+    ensure!(of == region, "kms: the key is in the region {of:?}, and kms.region is {region:?}");
+    Ok(())
+}
+
 /// The key provider. With `make` the data folder gets its key, if nothing else is the default.
-pub(crate) fn open(config: &Config, make: bool) -> anyhow::Result<LocalKeys> {
+pub(crate) fn open(config: &Config, make: bool) -> anyhow::Result<Keyring> {
+    let given = &config.store.keys;
+    let mut keys = Keyring::new(local(config, make)?);
+    if given.iter().any(|key| !key.kms.is_empty()) {
+        keys = keys.with_kms(Kms::new(&config.kms.settings()).context("kms")?);
+    }
+    for StoreKey { name, version, kms, .. } in given.iter().filter(|key| !key.kms.is_empty()) {
+        keys = keys.with_kms_key(name, *version, kms);
+    }
+    Ok(keys)
+}
+
+/// Those that are in files and variables.
+fn local(config: &Config, make: bool) -> anyhow::Result<LocalKeys> {
     let Store { keys: given, default_key, .. } = &config.store;
     let mut keys = LocalKeys::by_default(default_key);
     let mut secrets = BTreeSet::new();
-    for StoreKey { name, version, secret } in given {
+    for StoreKey { name, version, secret, .. } in given.iter().filter(|key| key.kms.is_empty()) {
         let context = || format!("store.keys: version {version} of {name}");
         let secret = read(secret).with_context(context)?;
         ensure!(secrets.insert(secret), "store.keys: version {version} of {name} is the same as another key");
@@ -129,7 +161,12 @@ mod tests {
     }
 
     fn key(name: &str, version: u32, path: &Path) -> StoreKey {
-        StoreKey { name: name.into(), version, secret: format!("file:{}", path.display()) }
+        StoreKey {
+            name: name.into(),
+            version,
+            secret: format!("file:{}", path.display()),
+            kms: String::new(),
+        }
     }
 
     fn config(data: &Path, keys: Vec<StoreKey>, default_key: &str) -> Config {
@@ -146,17 +183,23 @@ mod tests {
         let secret = Secret([5; 32]);
         let only = open(&config(&data, vec![key("tenant", 3, &file)], "tenant"), true).unwrap();
         assert!(!data.join("store.key").exists());
-        assert_eq!((only.default_key(), only.wrap(OWN, &secret).await), ("tenant", Err(KeyError::NotFound)));
+        assert_eq!(
+            (only.default_key(), only.wrap(OWN, "a", &secret).await),
+            ("tenant", Err(KeyError::NotFound))
+        );
         // It is the default, and a newer version of it stands in for it.
         open(&config(&data, vec![key(OWN, 2, &file)], OWN), true).unwrap();
         assert!(!data.join("store.key").exists());
         assert!(open(&config(&data, vec![], OWN), false).is_err(), "looking makes none");
         let own = open(&config(&data, vec![key("tenant", 1, &file)], OWN), true).unwrap();
         assert!(data.join("store.key").exists());
-        let wrapped = own.wrap(OWN, &secret).await.unwrap();
+        let wrapped = own.wrap(OWN, "a", &secret).await.unwrap();
         // Rotated, both are there; then the old one goes.
         let both = open(&config(&data, vec![key(OWN, 2, &file)], OWN), true).unwrap();
-        assert_eq!((both.unwrap(OWN, &wrapped).await, both.is_newest(OWN, &wrapped)), (Ok(secret), false));
+        assert_eq!(
+            (both.unwrap(OWN, "a", &wrapped).await, both.is_newest(OWN, &wrapped)),
+            (Ok(secret), false)
+        );
         let twice = config(&data, vec![key(OWN, 1, &file)], OWN);
         assert!(format!("{:#}", open(&twice, true).err().unwrap()).contains("another version"));
         std::fs::copy(data.join("store.key"), &file).unwrap();
@@ -165,5 +208,31 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         let missing = format!("{:#}", open(&same, true).err().unwrap());
         assert!(missing.contains("version 1 of tenant") && missing.contains("cannot read"), "{missing}");
+    }
+
+    /// A key on a server: nothing is made here, nothing is asked at the start, and a key of the folder can move there.
+    #[tokio::test]
+    async fn a_key_of_the_server_may_be_the_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let there = |version, kms: &str| StoreKey {
+            name: OWN.into(),
+            version,
+            secret: String::new(),
+            kms: kms.into(),
+        };
+        let mut config = config(&data, vec![there(2, "alias/antiphon")], OWN);
+        (config.kms.access_key_id, config.kms.secret_access_key) = ("id".into(), "hunter2".into());
+        check(&config).unwrap();
+        let only = open(&config, true).unwrap();
+        assert!(only.asks(OWN) && !data.join("store.key").exists());
+        let own = open(&Config { data: data.clone(), ..Config::default() }, true).unwrap();
+        let wrapped = own.wrap(OWN, "a", &Secret([5; 32])).await.unwrap();
+        let both = open(&config, true).unwrap();
+        assert!(own.is_newest(OWN, &wrapped) && !both.is_newest(OWN, &wrapped) && !own.asks(OWN));
+        assert_eq!(both.unwrap(OWN, "a", &wrapped).await, Ok(Secret([5; 32])));
+        config.store.keys = vec![there(1, "alias/antiphon")];
+        assert!(format!("{:#}", open(&config, true).err().unwrap()).contains("another version"));
+        assert!(!format!("{config:?}").contains("hunter2"));
     }
 }

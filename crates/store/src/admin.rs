@@ -13,7 +13,7 @@ use crate::layout::Uid;
 use crate::object::Created;
 use crate::record::{Record, Status, new_version};
 use crate::sealed;
-use crate::store::Inner;
+use crate::store::{Inner, NewKey};
 use crate::stream::{State, Stream};
 
 /// Ten years, as Amazon has it.
@@ -198,25 +198,18 @@ impl Inner {
 
     pub(crate) async fn create(&self, new: NewStream, now_ms: u64) -> Result<StreamInfo, Error> {
         check_new(&new)?;
-        let _admin = self.admin.lock().await;
-        let created_ms = {
-            let streams = self.streams();
-            if streams.by_name.contains_key(&new.name) {
-                return Err(Error::StreamExists);
-            }
-            if streams.by_uid.len() >= self.config.max_streams {
-                return Err(Limit::Streams.into());
-            }
-            streams.creation(now_ms)
-        };
+        self.creation(&new.name, now_ms)?;
         let (uid, in_memory) = (Uid(crypt::random()), new.in_memory);
+        let key = new.key.unwrap_or_else(|| self.keys.default_key().to_owned());
+        let data_key = if in_memory { None } else { Some(self.new_key(uid, 0, &key).await?) };
+        let _admin = self.admin.lock().await;
         let record = Record {
-            created_ms,
+            created_ms: self.creation(&new.name, now_ms)?,
             version: new_version(),
             status: Status::Active,
             media_type: new.media_type,
             device_name: new.device_name,
-            key: new.key.unwrap_or_else(|| self.keys.default_key().to_owned()),
+            key,
             retention_h: new.retention_h,
             tags: new.tags,
             dek: 0,
@@ -225,18 +218,29 @@ impl Inner {
             last_server_ms: 0,
             name: new.name,
         };
-        let stream = if in_memory {
-            Arc::new(Stream::new(uid, State { in_memory, ..State::new(record, None) }))
-        } else {
-            self.write_new(uid, record).await?
+        let stream = match data_key {
+            None => Arc::new(Stream::new(uid, State { in_memory, ..State::new(record, None) })),
+            Some(data_key) => self.write_new(uid, record, &data_key).await?,
         };
         self.streams().insert(stream.clone());
         Ok(self.info(&stream))
     }
 
+    /// When a stream of that name would be created now.
+    fn creation(&self, name: &str, now_ms: u64) -> Result<u64, Error> {
+        let streams = self.streams();
+        if streams.by_name.contains_key(name) {
+            return Err(Error::StreamExists);
+        }
+        if streams.by_uid.len() >= self.config.max_streams {
+            return Err(Limit::Streams.into());
+        }
+        Ok(streams.creation(now_ms))
+    }
+
     /// Key, record, name, in this order: what has no name was never created, and is removed when the store is opened.
-    async fn write_new(&self, uid: Uid, record: Record) -> Result<Arc<Stream>, Error> {
-        self.new_key(uid, 0, &record.key).await?;
+    async fn write_new(&self, uid: Uid, record: Record, data_key: &NewKey) -> Result<Arc<Stream>, Error> {
+        data_key.wrapped.create(&self.objects, &data_key.path).await?;
         let version = self.write_record(uid, &record, None).await?;
         let name = self.layout.name(&self.account.hide(&record.name));
         let text = uid.to_string();
@@ -254,7 +258,9 @@ impl Inner {
             }
             self.objects.replace(&name, text.into(), None).await?;
         }
-        Ok(Arc::new(Stream::new(uid, State::new(record, Some(version)))))
+        let stream = Stream::new(uid, State::new(record, Some(version)));
+        stream.state().keys.insert(0, data_key.key.clone());
+        Ok(Arc::new(stream))
     }
 
     /// Takes back what has no name. Failing is harmless: opening the store does it again.
@@ -400,7 +406,6 @@ impl Inner {
 
     /// Gives the stream a new data key.
     pub(crate) async fn rotate(&self, stream: &Stream) -> Result<(), Error> {
-        let _admin = self.admin.lock().await;
         let (id, name) = {
             let state = stream.state();
             Self::checked(&state.record, None)?;
@@ -409,15 +414,27 @@ impl Inner {
             }
             (state.record.dek + 1, state.record.key.clone())
         };
+        let NewKey { wrapped, path, key } = self.new_key(stream.uid, id, &name).await?;
+        let _admin = self.admin.lock().await;
+        {
+            let record = &stream.state().record;
+            Self::checked(record, None)?;
+            if record.dek + 1 != id {
+                // It has a new one meanwhile.
+                return Ok(());
+            }
+        }
         // An attempt that was cut off behind the key has left one that nothing uses.
-        WrappedKey::destroy(&self.objects, &self.layout.dek(stream.uid, id)).await?;
-        self.new_key(stream.uid, id, &name).await?;
+        WrappedKey::destroy(&self.objects, &path).await?;
+        wrapped.create(&self.objects, &path).await?;
         let since = stream.state().next_counter;
         let change = |record: &mut Record| {
             (record.dek, record.dek_since) = (id, since);
             Ok(())
         };
-        self.change(stream, false, change).await
+        self.change(stream, false, change).await?;
+        stream.state().keys.insert(id, key);
+        Ok(())
     }
 
     pub(crate) async fn delete(&self, stream: &StreamRef, version: Option<&str>) -> Result<(), Error> {

@@ -183,7 +183,7 @@ impl Look {
             let unwrapped = match WrappedKey::load(&self.objects, &path).await {
                 Ok(wrapped) => {
                     self.report.old_keys += u64::from(!wrapped.is_newest(self.keys.as_ref()));
-                    wrapped.unwrap(self.keys.as_ref()).await
+                    wrapped.unwrap(self.keys.as_ref(), &path).await
                 }
                 Err(error) => Err(error),
             };

@@ -66,20 +66,52 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Wraps data keys with named keys that it alone holds.
+/// How a key server does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeyServer {
+    /// Whether it did not answer the last time, so that it is left alone for a while.
+    pub away: bool,
+    /// Calls since the start, those included that were refused at once because it is away.
+    pub calls: u64,
+    /// Of these, those that did not give a key, whatever the reason.
+    pub failures: u64,
+}
+
+/// Wraps data keys with named keys that it alone holds. `of` says whose a data key is (the path of its object): a provider that can makes
+/// it part of what is wrapped, so that this opens nowhere else.
 pub trait KeyProvider: Send + Sync + 'static {
     /// The key of streams that name none.
     fn default_key(&self) -> &str;
 
     /// Encrypts a data key with the newest version of a key.
-    fn wrap<'a>(&'a self, key: &'a str, secret: &'a Secret) -> BoxFuture<'a, Result<Vec<u8>, KeyError>>;
+    fn wrap<'a>(
+        &'a self,
+        key: &'a str,
+        of: &'a str,
+        secret: &'a Secret,
+    ) -> BoxFuture<'a, Result<Vec<u8>, KeyError>>;
 
     /// Decrypts a data key. [`KeyError::Validation`]: another key had wrapped it. [`KeyError::NotFound`]: that key, or that
     /// version of it, is not here.
-    fn unwrap<'a>(&'a self, key: &'a str, wrapped: &'a [u8]) -> BoxFuture<'a, Result<Secret, KeyError>>;
+    fn unwrap<'a>(
+        &'a self,
+        key: &'a str,
+        of: &'a str,
+        wrapped: &'a [u8],
+    ) -> BoxFuture<'a, Result<Secret, KeyError>>;
 
     /// Whether the newest version of a key has wrapped this: whether older ones can go as far as this is concerned.
     fn is_newest(&self, key: &str, wrapped: &[u8]) -> bool;
+
+    /// Whether a key may be somewhere else: using it takes time, may fail now and work later, and is not done for each of many.
+    fn asks(&self, _key: &str) -> bool {
+        false
+    }
+
+    /// How the server with the keys does, if there is one.
+    fn server(&self) -> Option<KeyServer> {
+        None
+    }
 }
 
 /// Keys given at the start, from files or the environment: AES-256 key wrap (RFC 3394). A key may have several versions; the
@@ -91,6 +123,9 @@ pub struct LocalKeys {
 }
 
 impl LocalKeys {
+    /// What it makes has no more.
+    pub(crate) const MAX_WRAPPED_BYTES: usize = VERSION_BYTES + WRAPPED_BYTES;
+
     /// With one key, which is the default.
     pub fn new(name: &str, key: Secret) -> Self {
         Self::by_default(name).with(name, key)
@@ -112,6 +147,11 @@ impl LocalKeys {
     pub fn with_version(mut self, name: &str, version: u32, key: Secret) -> Self {
         self.keys.entry(name.to_owned()).or_default().insert(version, key);
         self
+    }
+
+    /// The newest version of a key, if it is here.
+    pub(crate) fn newest(&self, name: &str) -> Option<u32> {
+        self.keys.get(name)?.last_key_value().map(|(version, _)| *version)
     }
 
     fn versions(&self, name: &str) -> Result<&BTreeMap<u32, Secret>, KeyError> {
@@ -138,7 +178,12 @@ impl KeyProvider for LocalKeys {
         &self.default
     }
 
-    fn wrap<'a>(&'a self, key: &'a str, secret: &'a Secret) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
+    fn wrap<'a>(
+        &'a self,
+        key: &'a str,
+        _: &'a str,
+        secret: &'a Secret,
+    ) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
         let wrapped = || {
             let (version, key) = self.versions(key)?.last_key_value().ok_or(KeyError::NotFound)?;
             let mut out = [0; WRAPPED_BYTES];
@@ -149,7 +194,12 @@ impl KeyProvider for LocalKeys {
         Box::pin(std::future::ready(wrapped()))
     }
 
-    fn unwrap<'a>(&'a self, key: &'a str, wrapped: &'a [u8]) -> BoxFuture<'a, Result<Secret, KeyError>> {
+    fn unwrap<'a>(
+        &'a self,
+        key: &'a str,
+        _: &'a str,
+        wrapped: &'a [u8],
+    ) -> BoxFuture<'a, Result<Secret, KeyError>> {
         let unwrapped = || {
             // The algorithm checks its input against an integrity value: another key gives an error.
             let mut out = [0; WRAPPED_BYTES];
@@ -172,16 +222,18 @@ impl KeyProvider for LocalKeys {
 mod tests {
     use super::*;
 
+    const OF: &str = "v1/a/b/dek/0";
+
     #[tokio::test]
     async fn a_key_comes_back_from_its_own_kek_only() {
         let keys = LocalKeys::new("a", Secret([1; 32])).with("b", Secret([2; 32]));
         let secret = Secret([7; 32]);
-        let wrapped = keys.wrap("a", &secret).await.unwrap();
-        assert_eq!(keys.unwrap("a", &wrapped).await, Ok(secret));
-        assert_eq!(keys.unwrap("b", &wrapped).await, Err(KeyError::Validation));
-        assert_eq!(keys.unwrap("c", &wrapped).await, Err(KeyError::NotFound));
+        let wrapped = keys.wrap("a", OF, &secret).await.unwrap();
+        assert_eq!(keys.unwrap("a", OF, &wrapped).await, Ok(secret));
+        assert_eq!(keys.unwrap("b", OF, &wrapped).await, Err(KeyError::Validation));
+        assert_eq!(keys.unwrap("c", OF, &wrapped).await, Err(KeyError::NotFound));
         for len in 0..64 {
-            assert_eq!(keys.unwrap("a", &vec![0; len]).await, Err(KeyError::Validation), "{len}");
+            assert_eq!(keys.unwrap("a", OF, &vec![0; len]).await, Err(KeyError::Validation), "{len}");
         }
         assert_eq!(format!("{:?}", Secret([7; 32])), "Secret(..)");
     }
@@ -192,22 +244,23 @@ mod tests {
         let one = LocalKeys::new("a", Secret([1; 32]));
         let both = LocalKeys::new("a", Secret([1; 32])).with_version("a", 12, Secret([2; 32]));
         let two = LocalKeys::by_default("a").with_version("a", 12, Secret([2; 32]));
-        let (old, new) = (one.wrap("a", &secret).await.unwrap(), both.wrap("a", &secret).await.unwrap());
+        let (old, new) =
+            (one.wrap("a", OF, &secret).await.unwrap(), both.wrap("a", OF, &secret).await.unwrap());
         assert_eq!((both.is_newest("a", &old), both.is_newest("a", &new)), (false, true));
         assert_eq!(
-            (both.unwrap("a", &old).await, both.unwrap("a", &new).await),
+            (both.unwrap("a", OF, &old).await, both.unwrap("a", OF, &new).await),
             (Ok(secret.clone()), Ok(secret.clone()))
         );
-        assert_eq!(one.unwrap("a", &new).await, Err(KeyError::NotFound));
-        assert_eq!(two.unwrap("a", &old).await, Err(KeyError::NotFound));
-        assert_eq!(two.unwrap("a", &new).await, Ok(secret));
+        assert_eq!(one.unwrap("a", OF, &new).await, Err(KeyError::NotFound));
+        assert_eq!(two.unwrap("a", OF, &old).await, Err(KeyError::NotFound));
+        assert_eq!(two.unwrap("a", OF, &new).await, Ok(secret));
         let mixed_up = LocalKeys::new("a", Secret([2; 32])).with_version("a", 12, Secret([1; 32]));
-        assert_eq!(mixed_up.unwrap("a", &old).await, Err(KeyError::Validation));
-        assert_eq!(mixed_up.unwrap("a", &new).await, Err(KeyError::Validation));
+        assert_eq!(mixed_up.unwrap("a", OF, &old).await, Err(KeyError::Validation));
+        assert_eq!(mixed_up.unwrap("a", OF, &new).await, Err(KeyError::Validation));
         // The first version says no number: two forms of one thing would be two things to compare.
         let first = [&1_u32.to_be_bytes(), &old[..]].concat();
         assert_eq!(
-            (both.unwrap("a", &first).await, both.is_newest("a", &first)),
+            (both.unwrap("a", OF, &first).await, both.is_newest("a", &first)),
             (Err(KeyError::Validation), false)
         );
     }

@@ -2,6 +2,7 @@
 
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use crate::crypt::{self, DataKey, hex};
 use crate::error::Error;
@@ -37,8 +38,14 @@ pub(crate) struct WrappedKey {
 }
 
 impl WrappedKey {
-    pub(crate) async fn wrap(keys: &dyn KeyProvider, name: &str, secret: &Secret) -> Result<Self, Error> {
-        let wrapped = keys.wrap(name, secret).await?;
+    /// Has a key wrapped that will lie at `path`.
+    pub(crate) async fn wrap(
+        keys: &dyn KeyProvider,
+        name: &str,
+        path: &Path,
+        secret: &Secret,
+    ) -> Result<Self, Error> {
+        let wrapped = keys.wrap(name, path.as_ref(), secret).await?;
         Ok(Self { key: name.to_owned(), wrapped: hex(&wrapped) })
     }
 
@@ -72,8 +79,19 @@ impl WrappedKey {
         unhex(&self.wrapped).ok_or(KeyError::Validation)
     }
 
-    pub(crate) async fn unwrap(&self, keys: &dyn KeyProvider) -> Result<Secret, Error> {
-        Ok(keys.unwrap(&self.key, &self.wrapped()?).await?)
+    pub(crate) async fn unwrap(&self, keys: &dyn KeyProvider, path: &Path) -> Result<Secret, Error> {
+        Ok(keys.unwrap(&self.key, path.as_ref(), &self.wrapped()?).await?)
+    }
+
+    /// The same where it must not open to anything but this: before something is kept under it.
+    pub(crate) async fn check(
+        &self,
+        keys: &dyn KeyProvider,
+        path: &Path,
+        secret: &Secret,
+    ) -> Result<(), Error> {
+        let same = self.unwrap(keys, path).await? == *secret;
+        if same { Ok(()) } else { Err(KeyError::Validation.into()) }
     }
 
     /// Whether the newest version of its key has wrapped it.
@@ -81,12 +99,13 @@ impl WrappedKey {
         self.wrapped().is_ok_and(|wrapped| keys.is_newest(&self.key, &wrapped))
     }
 
-    /// Has a key wrapped by the newest version of the one that wraps it. The caller sees to it that nobody destroys it meanwhile;
-    /// a store with conditional writes sees to that itself.
+    /// Has a key wrapped by the newest version of the one that wraps it. `admin` is what who destroys it holds; it is held here only
+    /// while the object is replaced, not while a provider is asked. A store with conditional writes does without.
     pub(crate) async fn rewrap(
         objects: &Objects,
         keys: &dyn KeyProvider,
         path: &Path,
+        admin: &Mutex<()>,
     ) -> Result<Rewrap, Error> {
         for _ in 0..REWRAP_ATTEMPTS {
             let Some((bytes, version)) = objects.get(path).await? else { return Ok(Rewrap::Gone) };
@@ -97,11 +116,14 @@ impl WrappedKey {
             if old.is_newest(keys) {
                 return Ok(Rewrap::Newest);
             }
-            let secret = old.unwrap(keys).await?;
-            let new = Self::wrap(keys, &old.key, &secret).await?;
+            let secret = old.unwrap(keys, path).await?;
+            let new = Self::wrap(keys, &old.key, path, &secret).await?;
             // It takes the place of the only copy: it has to open.
-            if new.unwrap(keys).await? != secret {
-                return Err(KeyError::Validation.into());
+            new.check(keys, path, &secret).await?;
+            let _admin = admin.lock().await;
+            // A folder replaces whatever is there.
+            if objects.get(path).await?.is_none_or(|(now, _)| now != bytes) {
+                continue;
             }
             match objects.replace(path, new.to_bytes().into(), Some(&version)).await {
                 // Somebody destroyed it meanwhile, or wrapped it anew: look again.
@@ -152,10 +174,12 @@ impl Account {
     ) -> Result<Self, Error> {
         let path = layout.account_key();
         if new {
-            let wrapped = WrappedKey::wrap(keys, keys.default_key(), &Secret(crypt::random())).await?;
+            let secret = Secret(crypt::random());
+            let wrapped = WrappedKey::wrap(keys, keys.default_key(), &path, &secret).await?;
+            wrapped.check(keys, &path, &secret).await?;
             wrapped.create(objects, &path).await?;
         }
-        let secret = WrappedKey::load(objects, &path).await?.unwrap(keys).await?;
+        let secret = WrappedKey::load(objects, &path).await?.unwrap(keys, &path).await?;
         let names = DataKey::new(&secret, "names");
         Ok(Self { secret, names })
     }

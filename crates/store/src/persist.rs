@@ -93,6 +93,9 @@ pub(crate) async fn store(
     if fragment.number.counter().saturating_sub(since) >= MAX_SEALS {
         inner.rotate(stream).await?;
     }
+    // Whoever unwraps it may be slow, and those who wait for the gate are in the way of others.
+    let key_id = stream.state().record.dek;
+    inner.data_key(stream, key_id).await?;
     // From here until the index knows the fragment, neither deletion nor sweeping comes between.
     let _gate = stream.gate.read().await;
     if !retained(stream)? {

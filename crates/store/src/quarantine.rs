@@ -27,6 +27,12 @@ impl Inner {
             state.index.get(number).filter(|e| state.active() && !e.aside).copied()
         };
         let Some(entry) = entry else { return Ok(false) };
+        // What came damaged once may have been damaged on its way.
+        match self.read_fragment(stream, &entry).await {
+            Err(Error::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(false),
+        }
         let from = self.layout.fragment(stream.uid, &entry);
         let to = self.layout.fragment(stream.uid, &Entry { aside: true, ..entry });
         let Some((object, _)) = self.objects.get(&from).await? else { return Ok(false) };

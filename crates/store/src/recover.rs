@@ -178,8 +178,8 @@ async fn fill(
         newest
     };
     let Some(newest) = newest.filter(|newest| !newest.aside) else { return Ok(()) };
-    match inner.fragment(stream, &newest).await {
-        Ok(_) | Err(Error::Key(_)) => Ok(()),
+    match inner.look_at(stream, &newest).await {
+        Ok(()) | Err(Error::Key(_)) => Ok(()),
         Err(error @ Error::Damaged { .. }) => {
             problems.push(Problem::new(&inner.layout.fragment(stream.uid, &newest), error));
             Ok(())

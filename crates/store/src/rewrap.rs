@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use object_store::path::Path;
+use tokio::sync::Mutex;
 
 use crate::config::Config;
 use crate::error::Error;
@@ -56,8 +57,9 @@ pub async fn rewrap(
 ) -> Result<Rewrapped, Error> {
     let (objects, layout) = (Objects::new(backend), Layout::new(&config.account));
     let mut all = Rewrapped::default();
+    let alone = Mutex::new(());
     for path in keys_of(&layout, objects.list(&layout.root()).await?) {
-        all.count(&path, WrappedKey::rewrap(&objects, keys.as_ref(), &path).await)?;
+        all.count(&path, WrappedKey::rewrap(&objects, keys.as_ref(), &path, &alone).await)?;
     }
     Ok(all)
 }
@@ -72,9 +74,9 @@ impl Store {
         let inner = &self.0;
         let mut all = Rewrapped::default();
         for path in keys_of(&inner.layout, inner.objects.list(&inner.layout.root()).await?) {
-            // Whoever destroys a key holds this: none comes back.
-            let _admin = inner.admin.lock().await;
-            all.count(&path, WrappedKey::rewrap(&inner.objects, inner.keys.as_ref(), &path).await)?;
+            // Whoever destroys a key holds this lock: none comes back.
+            let done = WrappedKey::rewrap(&inner.objects, inner.keys.as_ref(), &path, &inner.admin).await;
+            all.count(&path, done)?;
         }
         Ok(all)
     }
@@ -85,6 +87,6 @@ impl Store {
     /// [`Error::Key`].
     pub async fn try_key(&self, name: &str) -> Result<(), Error> {
         let secret = crate::key::Secret(crate::crypt::random());
-        Ok(self.0.keys.wrap(name, &secret).await.map(drop)?)
+        Ok(self.0.keys.wrap(name, self.0.layout.root().as_ref(), &secret).await.map(drop)?)
     }
 }

@@ -43,6 +43,8 @@ pub struct Stats {
     pub failed_quota: u64,
     /// The stream's key.
     pub failed_key: u64,
+    /// How the server with master keys does, if there is one.
+    pub key_server: Option<crate::key::KeyServer>,
     /// Sessions that ended because of what their producer sent.
     pub sessions_failed: u64,
     /// Fragments that are in the journal.

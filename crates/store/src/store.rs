@@ -406,6 +406,7 @@ impl Store {
     pub fn stats(&self) -> Stats {
         let mut stats = self.0.counters.stats();
         stats.news_dropped = self.0.teller.dropped();
+        stats.key_server = self.0.keys.server();
         if let Some(journal) = &self.0.journal {
             journal.tell(&mut stats);
         }
@@ -420,6 +421,18 @@ impl Store {
         }
         stats
     }
+}
+
+/// The part of a data key that is for fragments and headers.
+fn fragments_key(uid: Uid, secret: &Secret) -> Arc<DataKey> {
+    Arc::new(DataKey::new(secret, &format!("fragments {uid}")))
+}
+
+/// A data key that is not stored yet.
+pub(crate) struct NewKey {
+    pub(crate) wrapped: WrappedKey,
+    pub(crate) path: object_store::path::Path,
+    pub(crate) key: Arc<DataKey>,
 }
 
 impl Inner {
@@ -457,8 +470,8 @@ impl Inner {
         }
         let path = self.layout.dek(stream.uid, id);
         let wrapped = WrappedKey::load(&self.objects, &path).await?;
-        let secret = wrapped.unwrap(self.keys.as_ref()).await?;
-        let key = Arc::new(DataKey::new(&secret, &format!("fragments {}", stream.uid)));
+        let secret = wrapped.unwrap(self.keys.as_ref(), &path).await?;
+        let key = fragments_key(stream.uid, &secret);
         let mut state = stream.state();
         // Deletion has thrown the keys away: none may come back.
         if !state.active() {
@@ -468,10 +481,15 @@ impl Inner {
         Ok(key)
     }
 
-    /// Makes a data key and stores it wrapped.
-    pub(crate) async fn new_key(&self, uid: Uid, id: u32, name: &str) -> Result<(), Error> {
-        let wrapped = WrappedKey::wrap(self.keys.as_ref(), name, &Secret(crypt::random())).await?;
-        wrapped.create(&self.objects, &self.layout.dek(uid, id)).await
+    /// Makes a data key and has it wrapped. Nobody else waits for whoever wraps it: `admin` is taken behind this.
+    pub(crate) async fn new_key(&self, uid: Uid, id: u32, name: &str) -> Result<NewKey, Error> {
+        let (secret, path) = (Secret(crypt::random()), self.layout.dek(uid, id));
+        let wrapped = WrappedKey::wrap(self.keys.as_ref(), name, &path, &secret).await?;
+        if self.keys.asks(name) {
+            // Who may encrypt need not be one who may decrypt: what is stored would be lost with this process.
+            wrapped.check(self.keys.as_ref(), &path, &secret).await?;
+        }
+        Ok(NewKey { wrapped, path, key: fragments_key(uid, &secret) })
     }
 
     /// A session's header, from memory or the storage.
@@ -499,25 +517,41 @@ impl Inner {
         entry: &crate::index::Entry,
     ) -> Result<sealed::Opened, Error> {
         let result = self.read_fragment(stream, entry).await;
-        if let Err(error @ Error::Damaged { .. }) = &result {
-            {
-                let mut state = stream.state();
-                if state.index.get(entry.number).is_some_and(|e| !e.damaged) {
-                    state.index.mark_damaged(entry.number);
-                    self.counters.damaged();
-                    tracing::error!(%error, "a stored fragment is damaged");
-                }
-            }
-            self.quarantine(stream, entry.number).await;
-        }
+        self.note_damage(stream, entry, result.as_ref().err()).await;
         result
     }
 
-    async fn read_fragment(
+    /// Whether a fragment is what was written; without its key, where that is not at hand: its checksum says it as well.
+    pub(crate) async fn look_at(&self, stream: &Stream, entry: &crate::index::Entry) -> Result<(), Error> {
+        let asks = self.keys.asks(&stream.state().record.key);
+        if !asks {
+            return self.fragment(stream, entry).await.map(drop);
+        }
+        let result = self.fetch_fragment(stream, entry).await;
+        self.note_damage(stream, entry, result.as_ref().err()).await;
+        result.map(drop)
+    }
+
+    /// Counts it once, and sets it aside.
+    async fn note_damage(&self, stream: &Stream, entry: &crate::index::Entry, error: Option<&Error>) {
+        let Some(error @ Error::Damaged { .. }) = error else { return };
+        {
+            let mut state = stream.state();
+            if state.index.get(entry.number).is_some_and(|e| !e.damaged) {
+                state.index.mark_damaged(entry.number);
+                self.counters.damaged();
+                tracing::error!(%error, "a stored fragment is damaged");
+            }
+        }
+        self.quarantine(stream, entry.number).await;
+    }
+
+    /// The object, whose checksum fits and which is the one that the index means, and which key it needs.
+    async fn fetch_fragment(
         &self,
         stream: &Stream,
         entry: &crate::index::Entry,
-    ) -> Result<sealed::Opened, Error> {
+    ) -> Result<(bytes::Bytes, u32), Error> {
         let path = self.layout.fragment(stream.uid, entry);
         let damaged = |what| Error::Damaged { path: path.to_string(), what };
         if entry.aside {
@@ -528,11 +562,21 @@ impl Inner {
         if meta.uid != stream.uid || !meta.is_of(entry) {
             return Err(damaged("another fragment"));
         }
-        let key = self.data_key(stream, meta.key_id).await?;
+        Ok((object, meta.key_id))
+    }
+
+    pub(crate) async fn read_fragment(
+        &self,
+        stream: &Stream,
+        entry: &crate::index::Entry,
+    ) -> Result<sealed::Opened, Error> {
+        let (object, key_id) = self.fetch_fragment(stream, entry).await?;
+        let key = self.data_key(stream, key_id).await?;
+        let path = self.layout.fragment(stream.uid, entry);
         let opened = sealed::open_fragment(&path, &key, &object)?;
         let said = entry.whose.known();
         if said.is_some_and(|whose| whose != self.whose(stream.uid, &opened.contact)) {
-            return Err(damaged("another contact's"));
+            return Err(Error::Damaged { path: path.to_string(), what: "another contact's" });
         }
         Ok(opened)
     }

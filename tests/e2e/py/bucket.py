@@ -18,8 +18,8 @@ BUCKET = "antiphon-test"
 ACCESS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
 
 
-class Bucket:
-    """A server of its own, with one bucket, on a free port."""
+class Moto:
+    """A server of its own, on a free port."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
@@ -28,16 +28,23 @@ class Bucket:
         # Its log of requests would fill the pipe.
         threading.Thread(target=lambda: [None for _ in self.process.stderr], daemon=True).start()
         self.url = found[0]
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Bucket(Moto):
+    """One with a bucket."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.client = boto3.client("s3", endpoint_url=self.url, **ACCESS)
         self.client.create_bucket(Bucket=BUCKET)
 
     def keys(self) -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
         return [o["Key"] for page in pages for o in page.get("Contents", [])]
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 def settings(url: str, **more: str) -> dict[str, str]:

@@ -104,8 +104,8 @@ def plain(binary: str, bucket: Bucket, data: str, other_data: str) -> dict:
 class Producing:
     """A producer that goes on until it is told to end: what it sent, what it was told."""
 
-    def __init__(self, rig: Rig, first: int):
-        self.producer, self.next = rig.producer("s"), first
+    def __init__(self, rig: Rig, first: int, stream: str = "s"):
+        self.producer, self.next = rig.producer(stream), first
         self.sent: list[int] = []
         self.promised: dict[str, int] = {}
         self.errors: list[dict] = []

@@ -69,6 +69,7 @@ pub(crate) async fn get_images(State(kvs): State<Kvs>, request: Request) -> Answ
     let sampling = Sampling::of(&get)?;
     let (stream, now) = (caller.check(get.stream.find()?)?, now_ms());
     let found = crate::playback::range(&kvs, &stream, sampling.fragments(), now)?;
+    kvs.unlock(&stream, &found).await?;
     let _place = kvs.image_place().await;
     let mut page = Page::default();
     let mut at = sampling.first;

@@ -39,6 +39,7 @@ pub(crate) async fn get_clip(State(kvs): State<Kvs>, request: Request) -> Answer
         let message = format!("The clip has more than {MAX_FRAGMENTS} fragments or {MAX_BYTES} bytes.");
         return Err(KvsError::invalid(message));
     }
+    kvs.unlock(&stream, &found).await?;
     let place = kvs.clip_place().await;
     let mut clip = Clip::new(wanted, &found);
     for fragment in &found {

@@ -71,8 +71,10 @@ pub(crate) async fn init(State(kvs): State<Kvs>, Query(asked): Query<Asked>) -> 
 pub(crate) async fn media(State(kvs): State<Kvs>, Query(asked): Query<Asked>) -> Answer {
     let (session, now) = (Session::of(&kvs, &asked.session_token)?, now_ms());
     let number = asked.number(&kvs, &session, now)?;
+    let stream = session.stream()?;
+    kvs.unlock_one(&stream, number).await?;
     let place = kvs.segment_place().await;
-    let media = kvs.store().media(&session.stream()?, number, now).await?.ok_or_else(no_fragments)?;
+    let media = kvs.store().media(&stream, number, now).await?.ok_or_else(no_fragments)?;
     let rendition = of_track(renditions(&media.header, Wanted::Any)?, asked.track_number)?;
     let samples = samples(&rendition, &media.frames, media.info.duration_ms * 1_000_000)?;
     let begin_ms = session.time_ms(&media.info).saturating_sub(session.base_ms);

@@ -5,6 +5,7 @@
 mod absent;
 mod control;
 mod images;
+mod keys;
 mod playback;
 mod put;
 mod rig;

@@ -17,13 +17,13 @@ use crate::rig::Rig;
 
 const T0: u64 = 1_700_000_000_000;
 
-fn header() -> Vec<u8> {
+pub(crate) fn header() -> Vec<u8> {
     let track = PcmTrack { number: 1, name: "VOICE".into(), rate_hz: 8000, label: PcmLabel::Pcm };
     pcm_header("t", &[track], &[("ContactId", "contact-1")])
 }
 
 /// A cluster of one block of so many bytes.
-fn cluster(at_ms: u64, bytes: usize) -> Vec<u8> {
+pub(crate) fn cluster(at_ms: u64, bytes: usize) -> Vec<u8> {
     [cluster_start(T0 + at_ms), simple_block(1, 0, &vec![7; bytes])].concat()
 }
 

@@ -56,7 +56,11 @@ impl Rig {
     pub(crate) async fn with(config: Config) -> Self {
         let keys = Arc::new(LocalKeys::new("default", Secret([7; 32])));
         let opened = Store::open(Backend::memory(), keys, antiphon_store::Config::default(), now_ms()).await;
-        let (store, tokens) = (opened.unwrap().0, Tokens::new(&[9; 32]));
+        Self::of(opened.unwrap().0, config)
+    }
+
+    pub(crate) fn of(store: Store, config: Config) -> Self {
+        let tokens = Tokens::new(&[9; 32]);
         let router = Kvs::new(store.clone(), tokens.clone(), config).router("/kvs");
         let hour = Duration::from_secs(3600);
         let token = tokens.issue(Policy::everything(), hour, now_ms() / 1000).token;

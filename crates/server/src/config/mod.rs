@@ -1,7 +1,9 @@
 //! The one typed configuration. Flags win over environment, environment over file, file over defaults; all is
 //! resolved here, once. `default.toml` beside this file is the manual; a test keeps it equal to these defaults.
 
+mod kms;
 mod resolve;
+mod s3;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -13,7 +15,9 @@ use antiphon_shard::config as shard;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use kms::Kms;
 pub(crate) use resolve::load;
+pub(crate) use s3::S3;
 
 /// What `antiphon config print-default` prints.
 pub(crate) const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -40,6 +44,7 @@ pub(crate) struct Config {
     pub(crate) bots: BotLimits,
     pub(crate) store: Store,
     pub(crate) s3: S3,
+    pub(crate) kms: Kms,
     pub(crate) kvs: Kvs,
     pub(crate) media_streaming: MediaStreaming,
     pub(crate) recording: Recording,
@@ -238,50 +243,17 @@ pub(crate) struct StoreKey {
     /// From 1 on; the highest wraps.
     #[serde(default = "StoreKey::first")]
     pub(crate) version: u32,
-    /// `file:PATH` or `env:NAME`.
+    /// `file:PATH` or `env:NAME`; or else `kms`.
+    #[serde(default)]
     pub(crate) secret: String,
+    /// What the key server calls it.
+    #[serde(default)]
+    pub(crate) kms: String,
 }
 
 impl StoreKey {
     fn first() -> u32 {
         1
-    }
-}
-
-/// An S3-compatible object store instead of a folder.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct S3 {
-    pub(crate) bucket: String,
-    pub(crate) region: String,
-    pub(crate) endpoint: String,
-    pub(crate) access_key_id: String,
-    pub(crate) secret_access_key: String,
-    pub(crate) allow_http: bool,
-    pub(crate) timeout_s: u64,
-    /// 0: no spool.
-    pub(crate) spool_bytes: u64,
-}
-
-impl Default for S3 {
-    fn default() -> Self {
-        Self {
-            bucket: String::new(),
-            region: "us-east-1".into(),
-            endpoint: String::new(),
-            access_key_id: String::new(),
-            secret_access_key: String::new(),
-            allow_http: false,
-            timeout_s: 60,
-            spool_bytes: 1 << 30,
-        }
-    }
-}
-
-impl std::fmt::Debug for S3 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The secret stays out of whatever prints a configuration.
-        f.debug_struct("S3").field("bucket", &self.bucket).finish_non_exhaustive()
     }
 }
 
@@ -532,6 +504,7 @@ impl Default for Config {
             bots: BotLimits::default(),
             store: Store::default(),
             s3: S3::default(),
+            kms: Kms::default(),
             kvs: Kvs::default(),
             media_streaming: MediaStreaming::default(),
             recording: Recording::default(),

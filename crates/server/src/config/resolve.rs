@@ -138,6 +138,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
         ("store.memory_s", config.store.memory_s),
         ("kvs.skew_s", config.kvs.skew_s),
         ("s3.timeout_s", config.s3.timeout_s),
+        ("kms.timeout_s", config.kms.timeout_s),
         ("webhooks.interval_s", config.webhooks.interval_s),
         ("webhooks.give_up_s", config.webhooks.give_up_s),
     ];
@@ -364,6 +365,22 @@ mod tests {
                 "[store]\nkeys = [{ name = 'a', secret = 'env:A' }, { name = 'a', secret = 'env:B' }]",
                 "version 1 of a is there twice",
             ),
+            ("[store]\nkeys = [{ name = 'a' }]", "either secret or kms"),
+            ("[store]\nkeys = [{ name = 'a', secret = 'env:A', kms = 'alias/a' }]", "either secret or kms"),
+            ("[store]\nkeys = [{ name = 'a', kms = 'a key' }]", "an id, an alias"),
+            ("[store]\nkeys = [{ name = 'a', kms = 'alias/a' }]", "kms: set both"),
+            ("[store]\nkeys = [{ name = 'a', kms = 'arn:aws:kms:eu-west-1:1:key/2' }]", "eu-west-1"),
+            (
+                "[store]\nkeys = [{ name = 'a', kms = 'alias/a' }]\n[kms]\naccess_key_id = 'a'\n\
+                 secret_access_key = 'b'\nendpoint = 'http://127.0.0.1:1'",
+                "kms: endpoint: https://, or allow_http",
+            ),
+            (
+                "[store]\nkeys = [{ name = 'a', kms = 'alias/a' }]\n[kms]\naccess_key_id = 'a'\n\
+                 secret_access_key = 'b'\nendpoint = 'https://user:word@a/b'",
+                "kms: endpoint",
+            ),
+            ("[kms]\ntimeout_s = 0", "kms.timeout_s"),
             ("[store]\ndefault_key = 'a'", "store.default_key"),
             ("[media_streaming]\nkey = 'a'", "media_streaming.key"),
             ("[media_streaming]\nenabled = true", "store.enabled"),

@@ -6,6 +6,7 @@ mod clock;
 mod crash;
 mod faulty;
 mod journal;
+mod key_server;
 mod large;
 mod lifecycle;
 mod limits;

@@ -145,17 +145,27 @@ impl KeyProvider for Racing {
         self.keys.default_key()
     }
 
-    fn wrap<'a>(&'a self, key: &'a str, secret: &'a Secret) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
+    fn wrap<'a>(
+        &'a self,
+        key: &'a str,
+        of: &'a str,
+        secret: &'a Secret,
+    ) -> BoxFuture<'a, Result<Vec<u8>, KeyError>> {
         Box::pin(async move {
             if key == "tenant" {
                 self.bucket.delete(&self.path).await.unwrap();
             }
-            self.keys.wrap(key, secret).await
+            self.keys.wrap(key, of, secret).await
         })
     }
 
-    fn unwrap<'a>(&'a self, key: &'a str, wrapped: &'a [u8]) -> BoxFuture<'a, Result<Secret, KeyError>> {
-        self.keys.unwrap(key, wrapped)
+    fn unwrap<'a>(
+        &'a self,
+        key: &'a str,
+        of: &'a str,
+        wrapped: &'a [u8],
+    ) -> BoxFuture<'a, Result<Secret, KeyError>> {
+        self.keys.unwrap(key, of, wrapped)
     }
 
     fn is_newest(&self, key: &str, wrapped: &[u8]) -> bool {

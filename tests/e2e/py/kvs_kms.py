@@ -1,0 +1,322 @@
+"""Streams under keys of a key server: `kvs_kms.py BINARY`.
+
+Written by PutMedia and read by boto3, before and after restarts; then each error that a key can have, as producers and readers are told it, while streams
+under other keys go on; a server that hangs; and keys that move: to another one of the server, and from the data folder to the server. Prints
+`{"event": "done", ...}`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from botocore.exceptions import ClientError
+from key_server import SECRET, KeyServer
+from kvs import Rig, cluster, header, parse, step
+from kvs_bucket import Producing, store_says, until
+from kvs_kill import BLOCKS, Server, pcm_of
+
+FIRST = int(time.time() * 1000) - 3_600_000
+CODES = {4500: "ACCESS_DENIED", 4501: "DISABLED", 4502: "VALIDATION_ERROR", 4503: "UNAVAILABLE", 4504: "INVALID_USAGE", 4505: "INVALID_STATE", 4506: "NOT_FOUND"}
+
+
+def inline(keys: list[tuple[str, int, str]]) -> str:
+    return "[" + ", ".join(f'{{ name = "{name}", version = {version}, kms = "{kms}" }}' for name, version, kms in keys) + "]"
+
+
+class Antiphon:
+    """A server of which each start is another one, on the same folder."""
+
+    def __init__(self, binary: str, data: str, keys: KeyServer):
+        self.binary, self.data, self.keys, self.server = binary, data, keys, None
+        self.logs = ""
+
+    def start(self, given: list[tuple[str, int, str]]) -> Rig:
+        self.stop()
+        self.variables = {"STORE_KEYS": inline(given), **self.keys.settings()}
+        self.server = Server(self.binary, self.data, more=self.variables)
+        return self.server.rig
+
+    def stop(self) -> None:
+        if self.server:
+            self.server.kill()
+            self.server.log.seek(0)
+            self.logs += self.server.log.read()
+            self.server = None
+
+    def says(self, what: str) -> str:
+        """`antiphon store WHAT`, which has to find all well."""
+        done = store_says(what, self.binary, self.data, self.variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def post(self, path: str) -> dict:
+        token = subprocess.run([self.binary, "store", "token", "--data", self.data], capture_output=True, text=True, check=True)
+        headers = {"Authorization": f"Bearer {json.loads(token.stdout)['token']}"}
+        request = urllib.request.Request(self.server.url + path, b"{}", headers, method="POST")
+        return json.loads(urllib.request.urlopen(request, timeout=30).read() or b"{}")
+
+    def metric(self, name: str) -> float:
+        return self.server.metrics()[f"store_key_server_{name}"]
+
+
+class Written:
+    """What each stream has."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, list[int]] = {}
+
+    def put(self, rig: Rig, stream: str, count: int = 3) -> None:
+        times = self.times.setdefault(stream, [])
+        new = [(times[-1] if times else FIRST) + (i + 1) * BLOCKS * 64 for i in range(count)]
+        acks = put(rig, stream, new)
+        assert [a["FragmentTimecode"] for a in acks if a["EventType"] == "PERSISTED"] == new, (stream, acks)
+        times += new
+
+    def all_there(self, rig: Rig, *streams: str) -> None:
+        for stream in streams or self.times:
+            documents, pcm = read(rig, stream)
+            assert pcm == b"".join(pcm_of(timecode) for timecode in self.times[stream]), (stream, documents[-1])
+
+
+def put(rig: Rig, stream: str, times: list[int]) -> list[dict]:
+    producer = rig.producer(stream)
+    try:
+        producer.send(header("c") + b"".join(cluster(timecode, pcm_of(timecode)) for timecode in times))
+        producer.end()
+    except OSError:
+        pass  # It was refused before all was sent.
+    response = producer.response()
+    assert response.status == 200, (response.status, response.read())
+    return [json.loads(line) for line in response.read().splitlines()]
+
+
+def read(rig: Rig, stream: str) -> tuple[list[dict], bytes]:
+    media = rig.data("kinesis-video-media", stream, "GET_MEDIA")
+    return parse(media.get_media(StreamName=stream, StartSelector={"StartSelectorType": "EARLIEST"})["Payload"].read())
+
+
+def fails(rig: Rig, stream: str, number: int) -> None:
+    """What producers and readers of a stream are told."""
+    code = f"KMS_KEY_{CODES[number]}"
+    acks = put(rig, stream, [FIRST + 3_000_000])
+    assert acks == [{"EventType": "ERROR", "ErrorId": number, "ErrorCode": code}], acks
+    told = [(d["AWS_KINESISVIDEO_ERROR_ID"], d["AWS_KINESISVIDEO_ERROR_CODE"]) for d in read(rig, stream)[0]]
+    assert told == [(str(number), code)], told
+    archive = rig.data("kinesis-video-archived-media", stream, "LIST_FRAGMENTS")
+    # What is known without the key is told as ever.
+    fragments = [f["FragmentNumber"] for f in archive.list_fragments(StreamName=stream)["Fragments"]]
+    listed = parse(archive.get_media_for_fragment_list(StreamName=stream, Fragments=fragments[:2])["Payload"].read())[0]
+    assert [d["AWS_KINESISVIDEO_ERROR_ID"] for d in listed] == [str(number)] * 2, listed
+    whole = {"FragmentSelectorType": "SERVER_TIMESTAMP", "TimestampRange": {"StartTimestamp": time.time() - 7200, "EndTimestamp": time.time() + 60}}
+    says(number, archive.get_clip, StreamName=stream, ClipFragmentSelector=whole)
+    says(number, archive.get_hls_streaming_session_url, StreamName=stream, PlaybackMode="ON_DEMAND", HLSFragmentSelector=whole)
+
+
+def says(number: int, call: Callable, **arguments: object) -> None:
+    """An exception with the key's error in its message."""
+    try:
+        call(**arguments)
+    except ClientError as e:
+        told = (e.response["Error"]["Code"], e.response["ResponseMetadata"]["HTTPStatusCode"])
+        assert told == (("ServiceUnavailable", 503) if number == 4503 else ("InvalidArgumentException", 400)), e
+        assert f"{number} KMS_KEY_{CODES[number]}: " in str(e), e
+    else:
+        raise AssertionError(f"{number} was expected")
+
+
+@contextmanager
+def quickly(seconds: float, what: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    took = time.monotonic() - began
+    assert took <= seconds, f"{what}: {took:.1f} s"
+
+
+def bound(keys: KeyServer, data: str) -> None:
+    """Each data key was wrapped for its own object, and opens as such only."""
+    found = list(Path(data).glob("store/v1/*/*/dek/*"))
+    there = {str(path.relative_to(Path(data) / "store")): json.loads(path.read_text()) for path in found}
+    wrapped = {path: bytes.fromhex(k["wrapped"]) for path, k in there.items() if k["key"] != "default"}
+    asked = {ask["EncryptionContext"]["antiphon:object"] for what, ask in keys.asked if what == "Encrypt"}
+    assert len(wrapped) == 2 and wrapped.keys() <= asked, (wrapped.keys(), asked)
+    (one, blob), (other, _) = wrapped.items()
+    blob = blob[8:]
+    plain = keys.kms.decrypt(CiphertextBlob=blob, EncryptionContext={"antiphon:object": one})["Plaintext"]
+    assert len(plain) == 32 and not any(plain in path.read_bytes() for path in Path(data).rglob("*") if path.is_file())
+    try:
+        keys.kms.decrypt(CiphertextBlob=blob, EncryptionContext={"antiphon:object": other})
+    except keys.kms.exceptions.InvalidCiphertextException:
+        pass
+    else:
+        raise AssertionError("it opens for another object")
+
+
+def errors(antiphon: Antiphon, keys: KeyServer, written: Written, given: list, arn: str) -> None:
+    """A key in each state in which it cannot be used. Who has it unwrapped goes on; a server that has not is told, and others go on."""
+    ident, others = arn.rsplit("/", 1)[1], ("other", "plain")
+
+    def broken(number: int, mends: Callable, given: list = given) -> None:
+        rig = antiphon.start(given)
+        fails(rig, "tenant", number)
+        for stream in others:
+            written.put(rig, stream)
+        written.all_there(rig, *others)
+        mends()
+        step(f"{number} {CODES[number]}: told to producers and readers, and others go on")
+
+    rig = antiphon.start(given)
+    written.put(rig, "tenant")
+    keys.kms.disable_key(KeyId=ident)
+    written.put(rig, "tenant")
+    written.all_there(rig, "tenant")
+    says(4501, rig.control.create_stream, StreamName="new", KmsKeyId="tenant", DataRetentionInHours=1)
+    step("what has its key unwrapped goes on when that is disabled; nothing new is made under it")
+    broken(4501, lambda: keys.kms.enable_key(KeyId=ident))
+    # It is asked again: no restart is needed.
+    written.put(antiphon.server.rig, "tenant")
+    keys.kms.schedule_key_deletion(KeyId=ident, PendingWindowInDays=7)
+    broken(4505, lambda: (keys.kms.cancel_key_deletion(KeyId=ident), keys.kms.enable_key(KeyId=ident)))
+    keys.denied.add(arn)
+    broken(4500, keys.denied.clear)
+    rest = given[1:]
+    broken(4504, lambda: None, [("tenant", 1, keys.new("SIGN_VERIFY", "RSA_2048")), *rest])
+    broken(4506, lambda: None, [("tenant", 1, f"arn:aws:kms:us-east-1:123456789012:key/{uuid.uuid4()}"), *rest])
+    broken(4506, lambda: None, [("tenant", 1, "alias/nobody"), *rest])
+    # moto says AccessDenied of a ciphertext of another key, where Amazon has IncorrectKeyException (4502): see the unit test.
+    rig = antiphon.start(given)
+    says(4506, rig.control.create_stream, StreamName="new", KmsKeyId="nobody", DataRetentionInHours=1)
+    written.all_there(rig)
+
+
+def away(antiphon: Antiphon, keys: KeyServer, written: Written, given: list) -> dict:
+    """A server that hangs, that is gone, that is busy."""
+    keys.mode = "dark"
+    with quickly(12, "a start beside a key server that hangs"):
+        rig = antiphon.start(given)
+    keys.mode = "good"
+    written.put(rig, "other")
+    going = {stream: Producing(rig, FIRST + 2_000_000, stream) for stream in ("other", "plain")}
+    for producing in going.values():
+        producing.goes_on()
+    keys.mode = "dark"
+    began = time.monotonic()
+    waits = rig.producer("tenant")
+    waits.send(header("c"))
+    slowest = 0.0
+    for i in range(10):
+        at = time.monotonic()
+        arn = rig.control.create_stream(StreamName=f"made-{i}", DataRetentionInHours=1)["StreamARN"]
+        rig.control.tag_stream(StreamName="tenant", Tags={"a": str(i)})
+        rig.control.delete_stream(StreamARN=arn)
+        rig.control.list_streams()
+        slowest = max(slowest, time.monotonic() - at)
+    assert slowest < 1, f"the API waits for the key server: {slowest:.1f} s"
+    response = waits.response()
+    acks = [json.loads(line) for line in response.read().splitlines()]
+    waited = time.monotonic() - began
+    assert [a["ErrorId"] for a in acks] == [4503] and 2.5 < waited < 6, (acks, waited)
+    assert antiphon.metric("away") == 1
+    with quickly(2, "who comes later is refused at once"):
+        fails(rig, "tenant", 4503)
+    for producing in going.values():
+        producing.goes_on()
+    keys.mode = "good"
+    until("the key server is asked again", lambda: put(rig, "tenant", [FIRST + 3_000_000])[0]["EventType"] != "ERROR", 15)
+    written.times["tenant"].append(FIRST + 3_000_000)
+    for stream, producing in going.items():
+        producing.join()
+        assert producing.errors == [] and list(producing.promised.values()) == producing.sent, (stream, producing.errors)
+        written.times[stream] += producing.sent
+    assert antiphon.metric("away") == 0
+    step("4503: a key server that hangs stalls the streams that need it, and nothing else")
+    rig = antiphon.start(given)
+    keys.close()
+    fails(rig, "tenant", 4503)
+    written.put(rig, "plain")
+    keys.open()
+    keys.mode = "busy"
+    rig = antiphon.start(given)
+    fails(rig, "tenant", 4503)
+    assert antiphon.metric("away") == 0
+    keys.mode = "good"
+    written.all_there(rig)
+    step("4503: a key server that is gone, and one that is asked too often")
+    return {"waited": round(waited, 1), "slowest": round(slowest, 2)}
+
+
+def moved(antiphon: Antiphon, keys: KeyServer, written: Written, given: list, arn: str) -> None:
+    """A new version of a key, then another kind of key; the old ones are not needed any more."""
+    new = keys.new()
+    both = [*given, ("tenant", 2, new)]
+    rig = antiphon.start(both)
+    assert "1 keys are under older versions" in antiphon.says("check")
+    assert antiphon.post("/v1/keys:rewrap") == {"Rewrapped": 1, "Newest": 3, "Problems": []}
+    antiphon.post("/v1/streams/tenant/key:rotate")
+    written.put(rig, "tenant")
+    keys.denied.add(arn)
+    rig = antiphon.start([("tenant", 2, new), *given[1:]])
+    written.put(rig, "tenant")
+    written.all_there(rig)
+    assert "older" not in antiphon.says("scrub")
+    step("a new version of a key, and the old one is not needed any more")
+    last = [("tenant", 2, new), *given[1:], ("default", 2, keys.new())]
+    antiphon.start(last)
+    antiphon.stop()
+    assert antiphon.says("rewrap").startswith("2 keys wrapped anew, 3 were already: 0 problems")
+    (Path(antiphon.data) / "store.key").unlink()
+    rig = antiphon.start(last)
+    written.put(rig, "plain")
+    written.all_there(rig)
+    assert not (Path(antiphon.data) / "store.key").exists() and antiphon.says("scrub").startswith("3 streams, ")
+    step("the key of the data folder moved to the key server")
+    antiphon.stop()
+    keys.mode = "dark"
+    env = {**os.environ, **{f"ANTIPHON_{k}": v for k, v in {"STORE_ENABLED": "true", **antiphon.variables}.items()}}
+    begun = subprocess.run([antiphon.binary, "serve", "--http", "127.0.0.1:0", "--media", "127.0.0.1:0", "--data", antiphon.data], env=env, capture_output=True, text=True, timeout=30)
+    assert begun.returncode != 0 and "the key provider is not available" in begun.stderr, begun
+    step("without the account's own key there is no start, and it says why")
+
+
+def main() -> None:
+    result = {}
+    with tempfile.TemporaryDirectory() as data:
+        keys = KeyServer()
+        antiphon = Antiphon(sys.argv[1], data, keys)
+        try:
+            arn, other = keys.new(), keys.new()
+            keys.kms.create_alias(AliasName="alias/antiphon", TargetKeyId=arn)
+            given, written = [("tenant", 1, "alias/antiphon"), ("other", 1, other)], Written()
+            rig = antiphon.start(given)
+            for stream, key in {"tenant": {"KmsKeyId": "tenant"}, "other": {"KmsKeyId": "other"}, "plain": {}}.items():
+                rig.control.create_stream(StreamName=stream, DataRetentionInHours=24, **key)
+                written.put(rig, stream)
+            assert rig.control.describe_stream(StreamName="tenant")["StreamInfo"]["KmsKeyId"] == "tenant"
+            bound(keys, data)
+            rig = antiphon.start(given)
+            written.all_there(rig)
+            for stream in list(written.times):
+                written.put(rig, stream)
+            written.all_there(rig)
+            assert antiphon.says("check").startswith("3 streams, 18 fragments,") and antiphon.says("scrub").startswith("3 streams, 18 fragments,")
+            step("written and read under keys of the key server, before and after a restart")
+            errors(antiphon, keys, written, given, arn)
+            result = away(antiphon, keys, written, given)
+            moved(antiphon, keys, written, given, arn)
+            antiphon.stop()
+            assert "the master key cannot be used" in antiphon.logs and SECRET not in antiphon.logs, antiphon.logs[-2000:]
+        finally:
+            antiphon.stop()
+            keys.stop()
+    print(json.dumps({"event": "done", "calls": len(keys.asked), **result}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
