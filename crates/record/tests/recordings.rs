@@ -265,11 +265,13 @@ async fn a_clock_that_is_set_moves_nothing_and_takes_nothing_of_what_follows() {
     let id = recordings.start(&room, options).await.unwrap().id;
     let is = |state| recordings.get(&room, &id).unwrap().state == Some(state);
     until("it records", || is(RecordingState::Recording)).await;
-    hall.packets(201, 0..100);
-    until("they are kept", || recordings.metrics().frames >= 90).await;
+    hall.packets(201, 0..150);
+    let track = antiphon_store::StreamRef::Name(format!("recording-{id}-0001"));
+    let stored = || store.describe(&track).is_ok_and(|stream| stream.fragments > 0);
+    until("the first two seconds are stored", stored).await;
     let late_ms = hall.base.1 / 1_000;
     recorder.believe(late_ms + DAYS_MS);
-    hall.packets(201, 100..250);
+    hall.packets(201, 150..250);
     until("they were taken", || hall.media.1.is_empty()).await;
     hall.view(RecordingState::Stopped, &[201], Some(RecordingEnd::Stopped));
     until("it is over", || recordings.metrics().running == 0).await;

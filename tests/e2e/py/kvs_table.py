@@ -61,7 +61,7 @@ def dropped(rig: Rig) -> None:
 
 
 def damaged(rig: Rig, folder: Path) -> None:
-    """Of three fragments one is damaged, and one cannot be read at all (a folder lies in its place)."""
+    """Of three fragments one is damaged, and one cannot be read at all (a link to itself lies in its place)."""
     now = int(time.time() * 1000)
     producer = rig.producer("c")
     producer.send(header("c") + b"".join(cluster(now + 1000 * i, bytes(BLOCK)) for i in range(3)))
@@ -74,7 +74,7 @@ def damaged(rig: Rig, folder: Path) -> None:
     bytes_[200] ^= 1
     files[0].write_bytes(bytes_)
     files[2].unlink()
-    files[2].mkdir()
+    files[2].symlink_to(files[2].name)
     media = rig.data("kinesis-video-media", "c", "GET_MEDIA")
     archive = rig.data("kinesis-video-archived-media", "c", "GET_MEDIA_FOR_FRAGMENT_LIST")
     wanted = [("4000", "FRAGMENT_NOT_FOUND"), (None, None), ("5000", "INTERNAL_ERROR")]
@@ -85,7 +85,7 @@ def damaged(rig: Rig, folder: Path) -> None:
         documents, _ = parse(body)
         told = [(d.get("AWS_KINESISVIDEO_ERROR_ID"), d.get("AWS_KINESISVIDEO_ERROR_CODE")) for d in documents]
         assert told == wanted, documents
-    files[2].rmdir()
+    files[2].unlink()
     aside = [path for path in folder.rglob(f"q/*/{numbers[0]}.*")]
     assert len(aside) == 1 and not files[0].exists() and aside[0].read_bytes() == bytes(bytes_), aside
     missing = archive.get_media_for_fragment_list(StreamName="c", Fragments=["1"])["Payload"].read()
@@ -190,7 +190,7 @@ def control(rig: Rig) -> None:
         ("createStream", json.dumps({"StreamName": "one-more"}), 400, "AccountStreamLimitExceededException"),
         ("createStream", json.dumps({"StreamName": "c"}), 400, "ResourceInUseException"),
         ("tagStream", json.dumps({"StreamName": "c", "Tags": tags}), 400, "TagsPerResourceExceededLimitException"),
-        ("ListTagsForResource", json.dumps({"ResourceARN": "c"}), 400, "InvalidResourceFormatException"),
+        ("listTagsForStream", json.dumps({"StreamARN": "c"}), 400, "InvalidResourceFormatException"),
         ("describeEdgeConfiguration", stream, 404, "StreamEdgeConfigurationNotFoundException"),
         ("startEdgeConfigurationUpdate", stream, 501, "NotImplementedException"),
         ("describeSignalingChannel", json.dumps({"ChannelName": "c"}), 404, "ResourceNotFoundException"),
