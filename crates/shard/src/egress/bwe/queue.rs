@@ -17,6 +17,8 @@ const STANDING_US: i64 = 30_000;
 const SPAN_US: i64 = 36_000;
 const MIN_PACKETS: usize = 4;
 const MAX_GAP_SHARE: f64 = 0.6;
+/// Of the newest packets, which are few: two that are late would look like a link that has narrowed.
+const MAX_NEWEST_GAP_SHARE: f64 = 0.4;
 /// And if it was sent faster than it comes: this share of the time is more waiting. A path that has become longer has none.
 const MIN_GROWTH: f64 = 0.5;
 /// Below this share of the estimate it is another link than the one we knew.
@@ -91,7 +93,8 @@ impl Queue {
         // A queue may have stood before the link narrowed: the newest part that is long enough is not of both.
         let most = self.recent.len().checked_sub(MIN_PACKETS)?;
         let newest = (begin..=most).rev().find(|at| is_long(&self.recent[*at]));
-        let told = [newest?, begin].into_iter().filter_map(|begin| self.told_from(begin));
+        let runs = [(newest?, MAX_NEWEST_GAP_SHARE), (begin, MAX_GAP_SHARE)];
+        let told = runs.into_iter().filter_map(|(begin, share)| self.told_from(begin, share));
         let bps = told.filter(|bps| *bps < estimate * NARROWED).reduce(f64::min)?;
         self.recent.clear();
         self.busy.narrowed(bps);
@@ -99,7 +102,7 @@ impl Queue {
     }
 
     /// What those from this place on tell of the link, in bits per second, if they are many and even enough.
-    fn told_from(&self, begin: usize) -> Option<f64> {
+    fn told_from(&self, begin: usize, gap_share: f64) -> Option<f64> {
         let run = self.recent.range(begin..);
         let (first, last) = (run.clone().next()?, self.recent.back()?);
         let span_us = last.arrival_us - first.arrival_us;
@@ -108,7 +111,7 @@ impl Queue {
             return None;
         }
         let gaps = run.clone().zip(run.clone().skip(1)).map(|(a, b)| b.arrival_us - a.arrival_us);
-        if gaps.max()? as f64 > span_us as f64 * MAX_GAP_SHARE {
+        if gaps.max()? as f64 > span_us as f64 * gap_share {
             return None;
         }
         let bits: f64 = run.skip(1).map(|s| f64::from(s.bytes) * 8.0).sum();
@@ -165,7 +168,7 @@ mod tests {
             narrow += usize::from(is_narrow);
             if let Some(bps) = queue.narrowed(2.2e6) {
                 assert!((4.9e5..5.1e5).contains(&bps), "{bps} after {narrow}");
-                return assert!((MIN_PACKETS..8).contains(&narrow), "{narrow}");
+                return assert!((3..8).contains(&narrow), "{narrow}");
             }
         }
         panic!("it was not seen");
