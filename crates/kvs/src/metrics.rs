@@ -1,6 +1,6 @@
 //! What an operator sees of the store: numbers with names, for whoever exports them.
 
-use antiphon_store::is_near_limit;
+use antiphon_store::{Stats, is_near_limit};
 
 use crate::Kvs;
 
@@ -21,12 +21,10 @@ impl Kvs {
     /// All numbers, in a fixed order.
     pub fn metrics(&self) -> Vec<Metric> {
         let (s, health) = (self.store().stats(), self.store().health());
-        let gauge = |name, help, value| Metric { name, help, counter: false, value };
-        let counter = |name, help, value| Metric { name, help, counter: true, value };
         let (images_made, images_failed) = self.images();
         let failing = u64::from(health.fault.is_some());
         let keys = s.key_server.unwrap_or_default();
-        vec![
+        let mut all = vec![
             gauge("store_streams", "Streams", s.streams),
             gauge("store_streams_max", "Streams at most", self.store().config().max_streams as u64),
             gauge(
@@ -57,17 +55,9 @@ impl Kvs {
             gauge("store_key_server_away", "1 while the key server does not answer", keys.away.into()),
             counter("store_key_server_calls", "Calls of the key server", keys.calls),
             counter("store_key_server_failures", "Of these, those that gave no key", keys.failures),
-            gauge("store_journal_fragments", "Fragments in the journal", s.journal_fragments),
-            gauge("store_journal_bytes", "Bytes of the journal's files", s.journal_bytes),
-            gauge(
-                "store_journal_failing",
-                "1 while the journal cannot be written: a kill would lose what is not stored yet",
-                s.journal_failing.into(),
-            ),
-            counter("store_journal_failures", "Writes to the journal that failed", s.journal_failures),
-            counter("store_journal_given_up", "Fragments that it does not have whole", s.journal_given_up),
-            counter("store_journal_late", "Syncs that came later than after 250 ms", s.journal_late),
-            counter("store_journal_syncs", "Syncs that wrote", s.journal_syncs),
+        ];
+        all.extend(of_journal(&s));
+        all.extend([
             counter("store_fragments_salvaged", "Fragments salvaged at the start", s.fragments_salvaged),
             gauge("store_last_sweep_seconds", "When retention was last applied", s.last_sweep_ms / 1000),
             counter("store_sweeps", "How often retention was applied", s.sweeps),
@@ -93,6 +83,31 @@ impl Kvs {
             ),
             counter("store_news_dropped", "Stored fragments that webhooks were not told of", s.news_dropped),
             counter("store_acks_dropped", "Acknowledgements that producers did not read", s.acks_dropped),
-        ]
+        ]);
+        all
     }
+}
+
+fn gauge(name: &'static str, help: &'static str, value: u64) -> Metric {
+    Metric { name, help, counter: false, value }
+}
+
+fn counter(name: &'static str, help: &'static str, value: u64) -> Metric {
+    Metric { name, help, counter: true, value }
+}
+
+fn of_journal(s: &Stats) -> [Metric; 7] {
+    [
+        gauge("store_journal_fragments", "Fragments in the journal", s.journal_fragments),
+        gauge("store_journal_bytes", "Bytes of the journal's files", s.journal_bytes),
+        gauge(
+            "store_journal_failing",
+            "1 while the journal cannot be written: a kill would lose what is not stored yet",
+            s.journal_failing.into(),
+        ),
+        counter("store_journal_failures", "Writes to the journal that failed", s.journal_failures),
+        counter("store_journal_given_up", "Fragments that it does not have whole", s.journal_given_up),
+        counter("store_journal_late", "Syncs that came later than after 250 ms", s.journal_late),
+        counter("store_journal_syncs", "Syncs that wrote", s.journal_syncs),
+    ]
 }

@@ -338,26 +338,14 @@ mod tests {
         assert_eq!(c.data, Path::new("data"));
     }
 
+    fn refused(file: &str, part: &str) {
+        let error = error(file, None, &[]);
+        assert!(error.contains(part), "{file}: {error}");
+    }
+
     #[test]
-    fn a_wrong_value_names_its_key() {
+    fn a_wrong_master_key_is_named() {
         for (file, part) in [
-            ("htpp = 'x'", "htpp"),
-            ("[log]\nlevel = 'info'", "level"),
-            ("http = 'x'", "http"),
-            ("[rooms]\nmax_busy = 2.0", "rooms.max_busy"),
-            ("[tls]\ncert = 'a.pem'", "tls"),
-            ("[guests]\nrooms = ['a b']", "guests.rooms"),
-            ("[limits]\nconnections = 0", "limits.connections"),
-            ("[bots]\nping_s = -1", "ping_s"),
-            ("[store]\naccount = '../x'", "store.account"),
-            ("[store]\njournal = 'maybe'", "journal"),
-            ("[store]\njournal_bytes = 1000", "store.journal_bytes"),
-            ("[kvs]\naccess_key_id = 'a'", "kvs"),
-            ("[store]\nmax_producers = 0", "store.max_producers"),
-            ("[store]\nmax_fragment_bytes = 1", "store.max_fragment_bytes"),
-            ("[store]\nreader_timeout_s = 0", "store.reader_timeout_s"),
-            ("[s3]\nbucket = 'a'", "s3"),
-            ("[s3]\ntimeout_s = 0", "s3.timeout_s"),
             ("[store]\nkeys = [{ name = 'a b', secret = 'env:A' }]", "store.keys"),
             ("[store]\nkeys = [{ name = 'a', secret = 'hunter2' }]", "file:PATH"),
             ("[store]\nkeys = [{ name = 'a', version = 0, secret = 'env:A' }]", "versions begin at 1"),
@@ -381,6 +369,31 @@ mod tests {
                 "kms: endpoint",
             ),
             ("[kms]\ntimeout_s = 0", "kms.timeout_s"),
+        ] {
+            refused(file, part);
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_key() {
+        for (file, part) in [
+            ("htpp = 'x'", "htpp"),
+            ("[log]\nlevel = 'info'", "level"),
+            ("http = 'x'", "http"),
+            ("[rooms]\nmax_busy = 2.0", "rooms.max_busy"),
+            ("[tls]\ncert = 'a.pem'", "tls"),
+            ("[guests]\nrooms = ['a b']", "guests.rooms"),
+            ("[limits]\nconnections = 0", "limits.connections"),
+            ("[bots]\nping_s = -1", "ping_s"),
+            ("[store]\naccount = '../x'", "store.account"),
+            ("[store]\njournal = 'maybe'", "journal"),
+            ("[store]\njournal_bytes = 1000", "store.journal_bytes"),
+            ("[kvs]\naccess_key_id = 'a'", "kvs"),
+            ("[store]\nmax_producers = 0", "store.max_producers"),
+            ("[store]\nmax_fragment_bytes = 1", "store.max_fragment_bytes"),
+            ("[store]\nreader_timeout_s = 0", "store.reader_timeout_s"),
+            ("[s3]\nbucket = 'a'", "s3"),
+            ("[s3]\ntimeout_s = 0", "s3.timeout_s"),
             ("[store]\ndefault_key = 'a'", "store.default_key"),
             ("[media_streaming]\nkey = 'a'", "media_streaming.key"),
             ("[media_streaming]\nenabled = true", "store.enabled"),
@@ -418,8 +431,7 @@ mod tests {
             ("[reach]\nexternal_ip = ['10.0.0.1/x']", "reach.external_ip"),
             ("announce = ['0.0.0.0']", "announce"),
         ] {
-            let error = error(file, None, &[]);
-            assert!(error.contains(part), "{file}: {error}");
+            refused(file, part);
         }
         assert!(error("", Some(("ANTIPHON_SHARDS", "many")), &[]).contains("ANTIPHON_SHARDS"));
         assert!(error("", None, &[("announce", "localhost")]).contains("--announce"));
@@ -433,8 +445,7 @@ mod tests {
             ("[store]\nmemory_bytes = 1000", "store.memory_bytes"),
             ("[s3]\nspool_bytes = 1000000", "s3.spool_bytes"),
         ] {
-            let error = error(file, None, &[]);
-            assert!(error.contains(part), "{file}: {error}");
+            refused(file, part);
         }
         for file in ["[store]\nmax_fragment_ms = 5000", "[s3]\nspool_bytes = 0"] {
             assert!(resolve(Some(("f", file)), |_| None, &[]).is_ok(), "{file}");
