@@ -19,6 +19,11 @@ const listen = (person, topic) =>
   }, topic);
 const publish = (person, ...message) =>
   person.evaluate(async m => window.__antiphon.room.publish(...m), message);
+/** Its channels stand, and the server has heard what it listens to: messages that are sent before may pass it by. */
+const hears = async person => {
+  for (const lossy of [false, true]) await publish(person, "nobody", "listens", { lossy });
+  await person.evaluate(() => window.__antiphon.room.request({ type: "topics", topics: ["*"] }));
+};
 const heard = person => person.evaluate(() => window.__messages);
 const key = person => person.evaluate(() => window.__antiphon.room.participants.get(window.__antiphon.room.id).key);
 
@@ -32,6 +37,7 @@ for (const browser of ["chromium", "firefox"]) {
     const bot = await it.python("topics.py", room);
     await bot.event("ready");
     await Promise.all([listen(ada, "answer"), listen(bob, "*")]);
+    await hears(bob);
     for (const lossy of [false, true]) await publish(ada, "question", `why ${lossy}?`, { lossy });
     await ada.until("both answers", () => window.__messages.length === 2);
     await bob.until("both questions", () => window.__messages.length === 2);

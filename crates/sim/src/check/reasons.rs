@@ -85,17 +85,15 @@ impl Checker<'_> {
         goes_on && path.is_some_and(|p| p.down.was_full(from - UNTIL_KEY_FRAME, to))
     }
 
-    /// What changes before there is a control channel is part of the first thing that is said there: that this one stands in the slot,
-    /// soon after.
-    fn first_told_is(&self, key: Option<ParticipantKey>, at: Instant) -> bool {
-        let mine = |(told, message): &(Instant, ServerMessage)| match message {
-            ServerMessage::Slots { slots } => {
-                slots.iter().find(|s| s.mid == self.slot.mid).map(|s| (*told, s.csrc))
-            }
+    /// What changes before there is a control channel is told with the first that is said there, or next: that this one stands in the
+    /// slot.
+    fn is_told_later(&self, key: Option<ParticipantKey>, at: Instant) -> bool {
+        let told = self.client.messages.iter().take_while(|(told, _)| *told <= at + TOLD_WITHIN);
+        told.filter_map(|(_, message)| match message {
+            ServerMessage::Slots { slots } => slots.iter().find(|s| s.mid == self.slot.mid),
             _ => None,
-        };
-        let first = self.client.messages.iter().find_map(mine);
-        first.is_some_and(|(told, csrc)| told <= at + TOLD_WITHIN && csrc == key.map(|key| key.0))
+        })
+        .any(|slot| slot.csrc == key.map(|key| key.0))
     }
 
     /// The client was told of a change of the slot, or of the publisher's tracks, about then. A player is told of no tracks; there it
@@ -116,8 +114,8 @@ impl Checker<'_> {
         if is_told {
             told(self.client)
         } else {
-            let first = keys[0] != keys[1] && self.first_told_is(keys[1], to);
-            first || self.world.clients.iter().any(told)
+            let later = keys[0] != keys[1] && self.is_told_later(keys[1], to);
+            later || self.world.clients.iter().any(told)
         }
     }
 }
