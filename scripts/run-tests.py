@@ -61,7 +61,7 @@ def typescript_suite() -> Suite:
 
 
 def python_suite() -> Suite:
-    command = [PYTHON, "-m", "pytest", "-o", "addopts=", "-q", "--color=no", "-p", "no:cacheprovider", "-rs", "tests", "../../scripts"]
+    command = [PYTHON, "-m", "pytest", "-o", "addopts=", "-q", "--color=no", "-p", "no:cacheprovider", "-rs"]
     closing = r"^=*\s*(?:.*, )?(\d+) "
     passed, failed = closing + "passed.* in ", closing + "(?:failed|errors?).* in "
     skip = r"^SKIPPED \[\d+\] (.*?): (.*)"
