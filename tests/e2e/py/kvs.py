@@ -125,6 +125,11 @@ class Producer:
         return self.connection.getresponse()
 
 
+def lines(response) -> list[dict]:
+    """The acknowledgements of an answer of PutMedia, to its end."""
+    return [json.loads(line) for line in response.read().splitlines()]
+
+
 def step(text: str) -> None:
     print(json.dumps({"event": "step", "what": text}), flush=True)
 
@@ -233,7 +238,7 @@ def put_stored(rig: Rig) -> tuple[list[str], list[int], bytes]:
     producer.end()
     response = producer.response()
     assert response.status == 200, (response.status, response.read())
-    acks = [json.loads(line) for line in response.read().splitlines()]
+    acks = lines(response)
     kinds = {kind: [a["FragmentNumber"] for a in acks if a["EventType"] == kind] for kind in ("BUFFERING", "RECEIVED", "PERSISTED")}
     assert kinds["BUFFERING"] == kinds["RECEIVED"] == kinds["PERSISTED"] and len(kinds["PERSISTED"]) == 10, acks
     assert [a["FragmentTimecode"] for a in acks if a["EventType"] == "PERSISTED"] == times
@@ -336,7 +341,7 @@ def live(rig: Rig) -> None:
         producer.send(whole)
         time.sleep(0.01)
     producer.end()
-    acks = [json.loads(line) for line in response.read().splitlines()]
+    acks = lines(response)
     assert [a["EventType"] for a in acks].count("RECEIVED") == 7 and "PERSISTED" not in {a["EventType"] for a in acks}, acks
     reader.join(timeout=30)
     assert not reader.is_alive(), "the response ends after the producer"
@@ -352,7 +357,7 @@ def faults(rig: Rig) -> None:
     producer = rig.producer("call")
     producer.send(b"this is no Matroska at all")
     producer.end()
-    acks = [json.loads(line) for line in producer.response().read().splitlines()]
+    acks = lines(producer.response())
     assert (acks[-1]["EventType"], acks[-1]["ErrorId"], acks[-1]["ErrorCode"]) == ("ERROR", 4006, "INVALID_MKV_DATA"), acks
     wrong = Producer(rig.url, rig.key, "wrong", "call")
     wrong.end()

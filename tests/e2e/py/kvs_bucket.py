@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bucket import Bucket, Line, settings
-from kvs import Rig, cluster, header, parse, refused, step
+from kvs import Rig, cluster, header, lines, parse, refused, step
 from kvs_kill import BLOCKS, Server, check, pcm_of
 
 STEP_S = 0.05
@@ -57,7 +57,7 @@ def store_all(rig: Rig, times: list[int]) -> None:
     for timecode in times:
         producer.send(cluster(timecode, pcm_of(timecode)))
     producer.end()
-    acks = [json.loads(line) for line in producer.response().read().splitlines()]
+    acks = lines(producer.response())
     assert [a["FragmentTimecode"] for a in acks if a["EventType"] == "PERSISTED"] == times, acks
 
 

@@ -11,11 +11,7 @@ import sys
 import threading
 import time
 
-from kvs import BLOCK, Producer, Rig, cluster, element, header, refused, step
-
-
-def lines(response) -> list[dict]:
-    return [json.loads(line) for line in response.read().splitlines()]
+from kvs import BLOCK, Producer, Rig, cluster, element, header, lines, refused, step
 
 
 def errors(acks: list[dict]) -> list[tuple]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from botocore.exceptions import ClientError
 from key_server import SECRET, KeyServer
-from kvs import Rig, cluster, header, parse, step
+from kvs import Rig, cluster, header, lines, parse, step
 from kvs_bucket import Producing, store_says, until
 from kvs_kill import BLOCKS, Server, pcm_of
 
@@ -95,7 +95,7 @@ def put(rig: Rig, stream: str, times: list[int]) -> list[dict]:
         pass  # It was refused before all was sent.
     response = producer.response()
     assert response.status == 200, (response.status, response.read())
-    return [json.loads(line) for line in response.read().splitlines()]
+    return lines(response)
 
 
 def read(rig: Rig, stream: str) -> tuple[list[dict], bytes]:
@@ -220,7 +220,7 @@ def away(antiphon: Antiphon, keys: KeyServer, written: Written, given: list) -> 
         slowest = max(slowest, time.monotonic() - at)
     assert slowest < 1, f"the API waits for the key server: {slowest:.1f} s"
     response = waits.response()
-    acks = [json.loads(line) for line in response.read().splitlines()]
+    acks = lines(response)
     waited = time.monotonic() - began
     assert [a["ErrorId"] for a in acks] == [4503] and 2.5 < waited < 6, (acks, waited)
     assert antiphon.metric("away") == 1

@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 
 import av
 import numpy
-from kvs import Rig, refused, step
+from kvs import Rig, lines, refused, step
 
 RATE, SECONDS, SOUND_RATE = 25, 8, 48_000
 
@@ -114,7 +114,7 @@ def put(rig: Rig, stream: str, media: list[bytes], start: float) -> list[dict]:
     producer.end()
     response = producer.response()
     assert response.status == 200, (response.status, response.read())
-    acks = [json.loads(line) for line in response.read().splitlines()]
+    acks = lines(response)
     assert not [a for a in acks if a["EventType"] == "ERROR"], acks
     return [a for a in acks if a["EventType"] == "PERSISTED"]
 

@@ -12,11 +12,7 @@ from pathlib import Path
 
 import boto3
 from botocore.config import Config
-from kvs import BLOCK, REGION, Rig, cluster, element, header, parse, refused, step
-
-
-def lines(response) -> list[dict]:
-    return [json.loads(line) for line in response.read().splitlines()]
+from kvs import BLOCK, REGION, Rig, cluster, element, header, lines, parse, refused, step
 
 
 def bare(rig: Rig, path: str, headers: dict, body: str = "{}", query: str = "") -> tuple[int, str]:

@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from kvs import Producer, Rig, cluster, element, header, refused, step
+from kvs import Producer, Rig, cluster, element, header, lines, refused, step
 
 SECONDS, RATE = 600, 8000
 
@@ -107,7 +107,7 @@ def faults(rig: Rig) -> None:
             producer.end()
         except OSError:
             pass  # It was refused before it was all there.
-        acks = [json.loads(line) for line in producer.response().read().splitlines()]
+        acks = lines(producer.response())
         # PERSISTED of what came before may follow.
         errors = [(a["ErrorId"], a["ErrorCode"]) for a in acks if a["EventType"] == "ERROR"]
         assert errors == [(ident, code)], (code, acks)
