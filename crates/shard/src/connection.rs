@@ -25,6 +25,7 @@ use crate::extension::RawDependency;
 use crate::genuine::Genuine;
 use crate::net::Received;
 use crate::peer::MAX_ADDRESSES;
+use crate::prefetch::prefetch;
 use crate::reach::Reach;
 use crate::redundancy;
 use crate::restart::Sessions;
@@ -79,7 +80,7 @@ pub(crate) struct Connection {
     rtc_waits: bool,
     inputs: Vec<InLine>,
     /// Everything sent but ICE, DTLS and SCTP.
-    sender: Sender,
+    pub(crate) sender: Sender,
     keys: KeySlot,
     /// What its candidates are.
     reach: Arc<Reach>,
@@ -598,6 +599,20 @@ impl Connection {
             // Old when there is a way again.
             None => self.counters.lost_ways += 1,
         }
+    }
+
+    /// Asks for what each round needs.
+    pub(crate) fn prefetch(&self) {
+        prefetch(&self.path);
+        prefetch(&self.rtc_deadline);
+        prefetch(&self.events);
+        prefetch(&self.sender);
+    }
+
+    /// Asks for what [`Connection::forward`] needs.
+    pub(crate) fn prefetch_queue(&self) {
+        prefetch(&self.path);
+        self.sender.prefetch_queue();
     }
 
     /// Everything taken leaves into `arena`, and what str0m has, if it is due.

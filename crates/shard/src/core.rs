@@ -127,6 +127,19 @@ impl Core {
         self.timers.next()
     }
 
+    /// What the peer that such a datagram is from needs for it comes near, in three `steps`: what leads to other memory
+    /// before that.
+    pub(crate) fn prefetch(&self, received: &Received<'_>, step: usize) {
+        let remote = Remote { transport: received.transport, address: received.source };
+        let place = self.by_address.get(&remote);
+        let Some(peer) = place.and_then(|&place| self.peers.get(place)?.as_deref()) else { return };
+        match step {
+            0 => peer.prefetch(),
+            1 => peer.connection.sender.prefetch_lines(),
+            _ => peer.connection.sender.prefetch_told(),
+        }
+    }
+
     /// Takes a datagram from the socket, or out of a stream.
     pub(crate) fn handle_datagram(&mut self, now: Instant, received: &Received<'_>) -> Taken {
         self.metrics.datagrams_in += 1;
@@ -496,7 +509,8 @@ impl Core {
             for room in rooms {
                 self.pump(now, room);
             }
-            for place in peers {
+            for (i, &place) in peers.iter().enumerate() {
+                self.approach(&peers, i);
                 self.finish_peer(now, place);
                 if self.arena.bytes().len() >= ARENA_BYTES {
                     self.send_arena(&mut send);
@@ -504,6 +518,20 @@ impl Core {
             }
         }
         self.send_arena(&mut send);
+    }
+
+    /// The state of the peers that are finished after the one at `i` comes near: what leads to other memory before that.
+    fn approach(&self, peers: &[usize], i: usize) {
+        let ahead = |by: usize| peers.get(i + by).and_then(|&place| self.peers.get(place)?.as_deref());
+        if let Some(peer) = ahead(3) {
+            peer.prefetch();
+        }
+        if let Some(peer) = ahead(2) {
+            peer.connection.sender.prefetch_lines();
+        }
+        if let Some(peer) = ahead(1) {
+            peer.connection.sender.prefetch_histories();
+        }
     }
 
     fn send_arena(&mut self, send: &mut impl FnMut(&Arena)) {

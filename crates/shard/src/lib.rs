@@ -37,6 +37,7 @@ pub mod offer;
 mod outputs;
 mod peer;
 mod polling;
+mod prefetch;
 mod pressure;
 mod reach;
 mod redundancy;

@@ -1,6 +1,6 @@
 //! Batch socket calls: recvmmsg, sendmmsg with UDP segmentation offload, epoll, eventfd, interface addresses.
 //!
-//! The only unsafe code of this crate; each type here is safe to use.
+//! Each type here is safe to use.
 #![expect(unsafe_code, reason = "recvmmsg, sendmmsg, cmsg and epoll have no safe interface in std")]
 #![expect(
     clippy::cast_possible_truncation,

@@ -13,6 +13,7 @@ use rand::Rng;
 
 use crate::connection::Connection;
 use crate::join::Grants;
+use crate::prefetch::prefetch;
 use crate::seam::Who;
 use crate::topics::TopicQueue;
 use crate::transport::Remote;
@@ -98,6 +99,21 @@ impl Peer {
             control_queue: VecDeque::new(),
             topics: TopicQueue::default(),
         }
+    }
+
+    /// Asks for what each round of it needs.
+    pub(crate) fn prefetch(&self) {
+        prefetch(&self.touched);
+        prefetch(&self.deadline);
+        prefetch(&self.scheduled);
+        self.connection.prefetch();
+    }
+
+    /// Asks for what a packet for one of its slots needs, but for the slot.
+    pub(crate) fn prefetch_slots(&self) {
+        prefetch(&self.slots);
+        prefetch(&self.connected);
+        self.connection.prefetch_queue();
     }
 
     /// Remembers what happened, for the stats.

@@ -11,6 +11,7 @@ use antiphon_wire::rtp::{AudioLevel, Packet};
 
 use crate::meter::Meter;
 use crate::peer::Peer;
+use crate::prefetch::prefetch;
 use crate::seam::Who;
 use crate::spatial::{self, Spatial, feed_of, layers_with};
 
@@ -306,7 +307,8 @@ impl Table {
         routed.unwanted &= state.routes.is_empty() && state.taps.is_empty() && state.relays.is_empty();
         let lower = |other: &Feed| other.track == feed.track && other.layer < feed.layer;
         let nested = packet.spatial_layers > 1;
-        for &(place, slot) in &state.routes {
+        for (i, &(place, slot)) in state.routes.iter().enumerate() {
+            approach(state.routes.get(i..).unwrap_or_default(), peers);
             let Some(peer) = peers.get_mut(place).and_then(Option::as_deref_mut) else { continue };
             // Without keys str0m would keep all of it, and let it go at once when they come.
             if !peer.connected {
@@ -521,6 +523,22 @@ impl Table {
         let taps =
             |layer| self.feeds.get(&Feed { layer, ..feed }).is_some_and(|f| f.taps.contains(&subscriber));
         taps(feed.layer) || (feed.layer == 0 && (1..MAX_LAYERS).any(taps))
+    }
+}
+
+/// The state of those who get a packet soon comes near: peers first, then their slots.
+fn approach(routes: &[(usize, SlotId)], peers: &[Option<Box<Peer>>]) {
+    let ahead = |by| {
+        let (place, slot) = routes.get::<usize>(by)?;
+        Some((peers.get(*place)?.as_deref()?, usize::from(slot.0)))
+    };
+    if let Some((peer, _)) = ahead(8) {
+        peer.prefetch_slots();
+    }
+    if let Some((peer, at)) = ahead(4)
+        && let Some(slot) = peer.slots.get(at)
+    {
+        prefetch(slot);
     }
 }
 

@@ -16,6 +16,7 @@ use antiphon_wire::rtp::rewrite::PicturePatch;
 use super::pacer::Class;
 use super::playout;
 use super::redundancy;
+use crate::prefetch::prefetch_behind;
 
 /// For how long what was sent may be asked for again: later it is of no use to a player.
 const HISTORY_US: u64 = 1_000_000;
@@ -290,6 +291,13 @@ impl Line {
             let (rtp_time, capture_us) = (sent.rtp_time, sent.packet.capture_us);
             self.position =
                 Some(Position { rtp_time, capture_us, clock_rate: sent.packet.codec.clock_rate() });
+        }
+    }
+
+    /// Asks for where the next packet is remembered.
+    pub(crate) fn prefetch_history(&self) {
+        if let Some(newest) = self.history.back() {
+            prefetch_behind(newest);
         }
     }
 

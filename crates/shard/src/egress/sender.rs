@@ -19,6 +19,7 @@ use super::playout::Playout;
 use super::redundancy::Redundancy;
 use super::srtp::{self, Opener, Sealer};
 use crate::clock::Clock;
+use crate::prefetch::prefetch;
 
 /// Packets queued for one flush: a key frame of 4 Mbit/s and the voices beside it. Beyond it they are dropped and counted.
 const MAX_QUEUE: usize = 1_024;
@@ -192,6 +193,42 @@ impl Sender {
     /// The peer's half of the keys.
     pub(crate) fn opener(&self) -> Option<&Opener> {
         self.opener.as_ref()
+    }
+
+    /// Asks for what [`Sender::forward`] needs.
+    pub(crate) fn prefetch_queue(&self) {
+        prefetch(&self.queue);
+        prefetch(&self.queue_bytes);
+        prefetch(&self.sealer);
+    }
+
+    /// Asks for what feedback of the peer needs, with [`Sender::prefetch_lines`] before.
+    pub(crate) fn prefetch_told(&self) {
+        if let Some(estimator) = self.estimator.as_deref() {
+            estimator.prefetch_told();
+        }
+    }
+
+    /// Asks for the lines that something waits for, and the estimator.
+    pub(crate) fn prefetch_lines(&self) {
+        if let Some(estimator) = self.estimator.as_deref() {
+            prefetch(estimator);
+        }
+        self.queued_lines().for_each(prefetch);
+    }
+
+    /// Asks for where packets are remembered.
+    pub(crate) fn prefetch_histories(&self) {
+        if let Some(estimator) = self.estimator.as_deref() {
+            estimator.prefetch_next();
+        }
+        self.queued_lines().for_each(Line::prefetch_history);
+    }
+
+    /// The lines of what was taken: of a picture's packets one.
+    fn queued_lines(&self) -> impl Iterator<Item = &Line> {
+        let ends = [self.queue.first(), self.queue.last()];
+        ends.into_iter().flatten().filter_map(|(slot, _)| self.lines.get(usize::from(slot.0)))
     }
 
     /// Takes a packet for a slot. Nothing leaves before [`Sender::flush`].
@@ -433,7 +470,7 @@ impl Sender {
         self.queue.shrink_to(SMALL_QUEUE);
         self.pacer.trim();
         if let Some(estimator) = &mut self.estimator {
-            estimator.trim();
+            estimator.trim(now_us);
         }
         for line in self.lines.iter_mut().filter(|l| l.active) {
             line.trim();

@@ -143,13 +143,23 @@ pub(crate) struct Pace {
 
 impl Estimator {
     /// Gives back memory. To be called now and then.
-    pub(crate) fn trim(&mut self) {
-        self.history.trim();
+    pub(crate) fn trim(&mut self, now_us: u64) {
+        self.history.trim(now_us);
     }
 
     /// The transport sequence number of the packet that is being written.
     pub(crate) fn next_seq(&self) -> u16 {
         self.history.next_seq()
+    }
+
+    /// Asks for where it is remembered.
+    pub(crate) fn prefetch_next(&self) {
+        self.history.prefetch_end();
+    }
+
+    /// Asks for what the next message of the peer tells of.
+    pub(crate) fn prefetch_told(&self) {
+        self.history.prefetch_begin();
     }
 
     /// That packet has left, with so many bytes; what it was is told again by [`Estimator::take_lost`].
@@ -293,7 +303,7 @@ impl Estimator {
 
     /// Takes a message of the peer.
     pub(crate) fn feedback(&mut self, now_us: u64, feedback: &Feedback<'_>) {
-        let mut report = self.history.take(feedback);
+        let mut report = self.history.take(now_us, feedback);
         self.lost = std::mem::take(&mut report.lost);
         self.unanswered = 0;
         let silent = self.heard_us.replace(now_us).is_some_and(|at| now_us.saturating_sub(at) > TIMEOUT_US);
