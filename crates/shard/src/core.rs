@@ -127,12 +127,15 @@ impl Core {
         self.timers.next()
     }
 
-    /// What the peer that such a datagram is from needs for it comes near, in three `steps`: what leads to other memory
-    /// before that.
-    pub(crate) fn prefetch(&self, received: &Received<'_>, step: usize) {
+    /// The place of the peer that is known to send from there.
+    pub(crate) fn sender_of(&self, received: &Received<'_>) -> Option<usize> {
         let remote = Remote { transport: received.transport, address: received.source };
-        let place = self.by_address.get(&remote);
-        let Some(peer) = place.and_then(|&place| self.peers.get(place)?.as_deref()) else { return };
+        self.by_address.get(&remote).copied()
+    }
+
+    /// What a peer needs for a datagram of its own comes near, in three `steps`: what leads to other memory before that.
+    pub(crate) fn prefetch(&self, place: usize, step: usize) {
+        let Some(peer) = self.peers.get(place).and_then(Option::as_deref) else { return };
         match step {
             0 => peer.prefetch(),
             1 => peer.connection.sender.prefetch_lines(),

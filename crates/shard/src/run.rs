@@ -170,23 +170,32 @@ impl Runner {
                 tracing::warn!(%error, "reading from the media socket failed");
                 0
             });
-            for i in 0..n {
-                // Each step needs what the one before it has brought.
-                for (step, ahead) in [6, 4, 2].into_iter().enumerate() {
-                    if let Some(received) = self.socket.received(i + ahead).filter(|_| i + ahead < n) {
-                        self.core.prefetch(&received, step);
-                    }
-                }
-                if let Some(received) = self.socket.received(i) {
-                    self.core.handle_datagram(now, &received);
-                }
-            }
+            self.handle_batch(now, n);
             read += n;
             if n < RECV_BATCH {
                 break;
             }
         }
         read
+    }
+
+    /// Gives the datagrams of a batch to their peers, whose state is asked for ahead.
+    fn handle_batch(&mut self, now: Instant, n: usize) {
+        let mut senders = [None; RECV_BATCH];
+        for (i, sender) in senders.iter_mut().enumerate().take(n) {
+            *sender = self.socket.received(i).and_then(|received| self.core.sender_of(&received));
+        }
+        for i in 0..n {
+            // Each step needs what the one before it has brought.
+            for (step, ahead) in [6, 4, 2].into_iter().enumerate() {
+                if let Some(&Some(place)) = senders.get(i + ahead) {
+                    self.core.prefetch(place, step);
+                }
+            }
+            if let Some(received) = self.socket.received(i) {
+                self.core.handle_datagram(now, &received);
+            }
+        }
     }
 
     fn publish(&mut self, now: Instant, busy: &mut Busy) {
