@@ -203,8 +203,6 @@ fn from_two_megabits_to_half_a_megabit() {
 /// At different moments between two pictures, and between two messages of feedback.
 fn narrowed(seed: u64) {
     let mut stage = Stage::new(seed, &line(2_000_000));
-    // Half of what libvpx makes them in real time: at that it is missed at two of these seeds.
-    stage.world.clients[stage.anna].senders.iter_mut().for_each(|sender| sender.key_size = 3);
     let dropped = stage.drops(seed, 2_000_000);
     assert!(dropped.steady > 1_500_000.0, "{dropped:?}");
     stage.assert_bridged(&dropped);
@@ -225,7 +223,7 @@ fn layered(seed: u64, conditions: &Conditions) -> Stage {
 
 #[test]
 fn spatial_layers_from_two_megabits_to_half_a_megabit() {
-    holds(170..178, |seed| {
+    holds(170..180, |seed| {
         let mut stage = layered(seed, &line(2_500_000));
         let dropped = stage.drops(seed, 2_500_000);
         // Where upper layers do not build on lower ones, the highest is sent alone, where a descriptor tells it.
