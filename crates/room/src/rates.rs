@@ -9,7 +9,7 @@ pub const MAX_TEMPORAL: usize = 4;
 const NOISE_PERCENT: u64 = 15;
 /// A cost that has fallen so far, in percent, is told to who waits for a step up: what did not fit while a key frame was in it may
 /// fit now.
-const FALLEN_PERCENT: u64 = 3;
+const FALLEN_PERCENT: u64 = 1;
 /// Frames per second where they were not measured: what cameras give.
 const ASSUMED_FRAMES: u8 = 30;
 
@@ -186,9 +186,9 @@ mod tests {
         rates.take(rate(1_000_000, 3, 30), false);
         assert_eq!(rates.take(rate(1_250_000, 3, 30), false), News::None);
         let fall: Vec<News> = (0..8).map(|_| rates.take(rate(1_000_000, 3, 30), false)).collect();
-        // It is told until less than that is left, and then no more.
-        assert_eq!((fall[0], fall[7]), (News::None, News::None));
-        assert!(fall.iter().filter(|news| **news == News::Fallen).count() >= 2, "{fall:?}");
+        // It is told each time that another hundredth has gone, and then no more.
+        assert_eq!((fall[0], fall[7]), (News::Fallen, News::None));
+        assert!(fall.iter().filter(|news| **news == News::Fallen).count() >= 5, "{fall:?}");
         assert!(rates.cost(2) < 1_030_000);
     }
 

@@ -46,8 +46,10 @@ impl Room {
     pub fn bandwidth(&mut self, now: Instant, key: ParticipantKey, bps: u64) {
         self.at(now);
         let Some(p) = self.participants.get_mut(&key) else { return };
+        // Who waits for a step up may have been short of it by less.
         let noise = p.bandwidth.is_some_and(|old| {
-            old.abs_diff(bps).saturating_mul(100) < old.saturating_mul(BANDWIDTH_NOISE_PERCENT)
+            let rises = p.tight && bps > old;
+            !rises && old.abs_diff(bps).saturating_mul(100) < old.saturating_mul(BANDWIDTH_NOISE_PERCENT)
         });
         if !noise {
             p.bandwidth = Some(bps);

@@ -115,8 +115,8 @@ pub(crate) struct Sender {
     opened: Vec<u8>,
     /// Of the bandwidth, where transport-wide feedback was negotiated.
     estimator: Option<Box<Estimator>>,
-    /// The estimate as last told.
-    told_bps: Option<u64>,
+    /// When the estimate was last told, and what it was.
+    told: Option<(u64, u64)>,
     /// The line that sent last of those in which a probe can be padded.
     padder: Option<SlotId>,
     /// When the next packet of a probe is due.
@@ -159,7 +159,7 @@ impl Sender {
             resend_window: (0, 0),
             opened: Vec::new(),
             estimator: estimates.then(Box::default),
-            told_bps: None,
+            told: None,
             padder: None,
             probe_at: None,
             probe_waits: false,
@@ -309,7 +309,7 @@ impl Sender {
             return Some(Pace { bps: (told as f64 * REMB_FACTOR).max(MIN_PACE_BPS), full: false });
         };
         if estimator.check_silence(now_us) {
-            self.tell_estimate();
+            self.tell_estimate(now_us);
         } else if !estimator.has_heard() && self.lines.iter().any(|l| l.active) {
             let since_us = *self.unheard_us.get_or_insert(now_us);
             if now_us.saturating_sub(since_us) > UNHEARD_US {

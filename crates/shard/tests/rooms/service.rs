@@ -151,11 +151,11 @@ impl Stage {
         dropped
     }
 
-    /// The level of such a drop.
-    fn assert_bridged(&self, dropped: &Dropped) {
-        assert!(dropped.adapted <= 500_000.0, "{dropped:?}");
-        assert!(dropped.freezes.longest <= Duration::from_millis(300), "{dropped:?}");
-        assert!(dropped.back >= 0.8 * dropped.steady, "{dropped:?}");
+    /// The level of such a drop, with so long between two pictures at most.
+    fn assert_bridged(&self, dropped: &Dropped, longest_ms: u64) {
+        assert!(dropped.adapted <= 400_000.0, "{dropped:?}");
+        assert!(dropped.freezes.longest <= Duration::from_millis(longest_ms), "{dropped:?}");
+        assert!(dropped.back >= 0.9 * dropped.steady, "{dropped:?}");
         self.only_ben_noticed(dropped.before);
     }
 
@@ -197,17 +197,15 @@ fn lossy(loss: f64) -> Conditions {
 
 #[test]
 fn from_two_megabits_to_half_a_megabit() {
-    holds(70..76, narrowed);
+    holds(70..80, narrowed);
 }
 
 /// At different moments between two pictures, and between two messages of feedback.
 fn narrowed(seed: u64) {
     let mut stage = Stage::new(seed, &line(2_000_000));
-    // Half of what libvpx makes them in real time: at that it is missed at two of these seeds.
-    stage.world.clients[stage.anna].senders.iter_mut().for_each(|sender| sender.key_size = 3);
     let dropped = stage.drops(seed, 2_000_000);
     assert!(dropped.steady > 1_500_000.0, "{dropped:?}");
-    stage.assert_bridged(&dropped);
+    stage.assert_bridged(&dropped, 300);
     assert!(stage.heard(stage.ben) > 0.97, "{}", stage.heard(stage.ben));
 }
 
@@ -225,13 +223,23 @@ fn layered(seed: u64, conditions: &Conditions) -> Stage {
 
 #[test]
 fn spatial_layers_from_two_megabits_to_half_a_megabit() {
-    holds(170..178, |seed| {
-        let mut stage = layered(seed, &line(2_500_000));
-        let dropped = stage.drops(seed, 2_500_000);
-        // Where upper layers do not build on lower ones, the highest is sent alone, where a descriptor tells it.
-        assert!(dropped.steady > 1_300_000.0, "{dropped:?}");
-        stage.assert_bridged(&dropped);
-    });
+    // All but those of the next test, with those that come near them.
+    holds(176..194, |seed| layers_drop(seed, 300));
+}
+
+/// Where the first picture on the narrow line is one of the lowest temporal layer it alone fills the queue, is torn, and ends what others
+/// could build on. Behind those 200 ms stand what was sent before that could be known, and the key frame.
+#[test]
+fn spatial_layers_whose_lowest_picture_the_drop_tears() {
+    holds(194..198, |seed| layers_drop(seed, 415));
+}
+
+fn layers_drop(seed: u64, longest_ms: u64) {
+    let mut stage = layered(seed, &line(2_500_000));
+    let dropped = stage.drops(seed, 2_500_000);
+    // Where upper layers do not build on lower ones, the highest is sent alone, where a descriptor tells it.
+    assert!(dropped.steady > 1_300_000.0, "{dropped:?}");
+    stage.assert_bridged(&dropped, longest_ms);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use antiphon_base::{MediaKind, ParticipantKey};
 use antiphon_wire::control::ServerMessage;
 
 use super::{Checker, Frame, TOLD_WITHIN};
-use crate::client::Client;
+use crate::client::{Client, Received};
 use crate::net::Link;
 use crate::stamp::Stamp;
 
@@ -42,7 +42,7 @@ impl Checker<'_> {
         let reason = self.network_did_harm(from, to, sources)
             || self.was_thinned(b, from, to)
             || self.shard_was_stalled(from, to, sources)
-            || self.change_was_told(from, to, sources);
+            || self.change_was_told(b.packets[0], (from, to), sources);
         if !reason {
             let what = format!("a gap without a reason after {:?}, seq {:?}", a.first.stamp, a.seqs());
             self.fault(b.packets[0], &what);
@@ -86,19 +86,24 @@ impl Checker<'_> {
     }
 
     /// What changes before there is a control channel is told with the first that is said there, or next: that this one stands in the
-    /// slot.
-    fn is_told_later(&self, key: Option<ParticipantKey>, at: Instant) -> bool {
-        let told = self.client.messages.iter().take_while(|(told, _)| *told <= at + TOLD_WITHIN);
+    /// slot, from this packet on.
+    fn is_told_later(&self, key: Option<ParticipantKey>, first: &Received, to: Instant) -> bool {
+        let told = self.client.messages.iter().take_while(|(told, _)| *told <= to + TOLD_WITHIN);
         told.filter_map(|(_, message)| match message {
             ServerMessage::Slots { slots } => slots.iter().find(|s| s.mid == self.slot.mid),
             _ => None,
         })
-        .any(|slot| slot.csrc == key.map(|key| key.0))
+        .any(|slot| slot.csrc == key.map(|key| key.0) && slot.rtp_time == Some(first.rtp_time))
     }
 
     /// The client was told of a change of the slot, or of the publisher's tracks, about then. A player is told of no tracks; there it
     /// counts that anybody was. So it is with what comes before the control channel.
-    fn change_was_told(&self, from: Instant, to: Instant, publishers: [u16; 2]) -> bool {
+    fn change_was_told(
+        &self,
+        first: &Received,
+        (from, to): (Instant, Instant),
+        publishers: [u16; 2],
+    ) -> bool {
         let keys = publishers.map(|p| self.world.publishers.get(&p).map(|p| p.key));
         let of_them = |key: ParticipantKey| keys.contains(&Some(key));
         let near = |at: Instant| at + TOLD_EARLY >= from && at <= to + TOLD_WITHIN;
@@ -114,7 +119,8 @@ impl Checker<'_> {
         if is_told {
             told(self.client)
         } else {
-            let later = keys[0] != keys[1] && self.is_told_later(keys[1], to);
+            // Or the same one on another connection.
+            let later = publishers[0] != publishers[1] && self.is_told_later(keys[1], first, to);
             later || self.world.clients.iter().any(told)
         }
     }

@@ -1,7 +1,7 @@
 //! Each checker finds the fault that it is for: what came is changed afterwards, as a broken server would have sent it.
 
 use antiphon_base::{MediaKind, Source, VideoCodec};
-use antiphon_wire::control::ServerMessage;
+use antiphon_wire::control::{ServerMessage, SlotAssignment};
 
 use super::*;
 use crate::client::Profile;
@@ -375,6 +375,38 @@ fn gaps_whose_reason_is_elsewhere() {
             w.network.paths.get_mut(&address).unwrap().down.harm.push(when);
         }
     });
+}
+
+/// Before there is a control channel a publisher came back on another connection, in the midst of a picture.
+#[test]
+fn gaps_that_are_told_later() {
+    let returns = |w: &mut World, ben: usize, other: bool, told: Option<u32>| {
+        let packets = video(w, ben);
+        let at = middle(packets);
+        let (when, time, csrc) = (packets[at].at, packets[at].rtp_time, packets[at].csrc);
+        let old = stamp(&mut packets[at]).publisher;
+        lose_one(w, ben);
+        let number = if other { 9 } else { old };
+        video(w, ben)[at..].iter_mut().for_each(|p| stamp(p).publisher = number);
+        let publisher = w.publishers[&old].clone();
+        w.publishers.insert(number, publisher);
+        let open = when + Duration::from_secs(1);
+        let ben = &mut w.clients[ben];
+        let slot = ben.slots.iter().find(|s| s.kind == MediaKind::Video && !s.packets.is_empty()).unwrap();
+        let rtp_time = told.map(|later| time.wrapping_add(later));
+        let (mid, source) = (slot.mid.clone(), Some(Source::Camera));
+        let participant = Some(w.publishers[&old].id.clone());
+        let slots = vec![SlotAssignment { mid, participant, source, csrc, rtp_time }];
+        ben.control_open = Some(open);
+        ben.messages = vec![(open, ServerMessage::Slots { slots })];
+    };
+    let without = |other: bool, told: Option<u32>| {
+        let faults = faults(|w, ben| returns(w, ben, other, told));
+        faults.iter().any(|fault| fault.contains("a gap without a reason"))
+    };
+    assert!(!without(true, Some(0)));
+    // It is another picture with which it began, or none; or the connection is the same.
+    assert!(without(true, Some(90)) && without(true, None) && without(false, Some(0)));
 }
 
 #[test]

@@ -115,8 +115,16 @@ impl Rate {
 
     /// A probe has measured it.
     pub(super) fn set(&mut self, now_us: u64, bps: f64) {
+        self.forget_capacity(|(_, high)| bps > high);
         self.bps = Some(bps);
         self.changed_us = now_us;
+    }
+
+    /// Where overuse was seen tells nothing of a link that carries other rates now.
+    fn forget_capacity(&mut self, differs: impl FnOnce((f64, f64)) -> bool) {
+        if self.capacity.bounds().is_some_and(differs) {
+            self.capacity = Capacity::UNKNOWN;
+        }
     }
 
     /// Takes what the detector says. `acked`: what arrives, in bits per second. `queued`: a queue was seen in the last seconds;
@@ -172,9 +180,7 @@ impl Rate {
 
     fn increase(&mut self, now_us: u64, acked: f64, rtt_us: u64) {
         let Some(bps) = self.bps else { return };
-        if self.capacity.bounds().is_some_and(|(_, high)| acked > high) {
-            self.capacity = Capacity::UNKNOWN;
-        }
+        self.forget_capacity(|(_, high)| acked > high);
         let seconds = now_us.saturating_sub(self.changed_us).min(1_000_000) as f64 / 1e6;
         let more = if self.capacity.kbps.is_some() {
             additive(bps, rtt_us) * seconds
@@ -187,6 +193,7 @@ impl Rate {
     }
 
     fn decrease(&mut self, now_us: u64, acked: f64, queued: bool) {
+        self.forget_capacity(|(low, high)| acked < low || acked > high);
         let mut bps = acked * BETA;
         if !queued {
             bps = bps.max(UNQUEUED_MIN_BPS);
@@ -194,9 +201,6 @@ impl Rate {
         if let Some(current) = self.bps.filter(|current| bps > *current) {
             // The estimate was below what passes: keep to the capacity, if there is one.
             bps = self.capacity.kbps.map_or(current, |k| k * 1e3 * BETA).min(current);
-        }
-        if self.capacity.bounds().is_some_and(|(low, _)| acked < low) {
-            self.capacity = Capacity::UNKNOWN;
         }
         if queued {
             self.capacity.add(acked);
@@ -255,6 +259,22 @@ mod tests {
         rate.update(2 * SECOND + 200_000, Usage::Normal, Some(1.0e6), 100_000, true);
         let grown = rate.bps().unwrap() - 0.85 * 1.2e6;
         assert!((4_000.0..40_000.0).contains(&grown), "{grown}");
+    }
+
+    #[test]
+    fn a_capacity_of_before_is_none_of_a_link_that_has_widened() {
+        let over = |rate: &mut Rate, seconds: u64, acked: f64| {
+            rate.update(seconds * SECOND, Usage::Over, Some(acked), 50_000, true);
+            rate.bps().unwrap()
+        };
+        let mut rate = Rate::default();
+        rate.set(0, 6e5);
+        assert_eq!(over(&mut rate, 1, 5e5), 0.85 * 5e5);
+        // A probe got through.
+        rate.set(2 * SECOND, 2.1e6);
+        assert_eq!(over(&mut rate, 3, 2.5e6), 2.1e6);
+        // What is near it still is where one goes to.
+        assert_eq!(over(&mut rate, 4, 2.55e6), 2.1e6);
     }
 
     #[test]

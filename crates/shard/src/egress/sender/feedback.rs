@@ -16,8 +16,11 @@ const MAX_TRANSPORT: usize = 4;
 const UNPROBED_US: u64 = 1_000_000;
 /// Upper spatial layers that were sent so lately may have been lost when the link narrows.
 const UPPER_US: u64 = 500_000;
-/// An estimate that differs by less, in percent, is not told.
+/// An estimate that differs by less, in percent, is not told ...
 const NOTICEABLE_PERCENT: u64 = 5;
+/// ... but for one that has risen by this, after so long: what is kept below the top may need no more.
+const RISEN_PERCENT: u64 = 1;
+const RISEN_US: u64 = 1_000_000;
 
 impl Sender {
     /// Takes a sealed RTCP packet of the peer. `true`: there is something in it for whoever receives the peer's media.
@@ -93,7 +96,7 @@ impl Sender {
         }
         self.on_loss(now_us, loss);
         self.repair(&lost);
-        self.tell_estimate();
+        self.tell_estimate(now_us);
         if !known && self.demand_bps == 0 {
             let since_us = *self.unprobed_us.get_or_insert(now_us);
             if now_us.saturating_sub(since_us) > UNPROBED_US {
@@ -150,12 +153,16 @@ impl Sender {
         }
     }
 
-    pub(super) fn tell_estimate(&mut self) {
+    pub(super) fn tell_estimate(&mut self, now_us: u64) {
         let Some(bps) = self.estimator.as_ref().and_then(|e| e.bps()) else { return };
         self.counters.estimate_bps = bps;
-        let same = |old: u64| old.abs_diff(bps).saturating_mul(100) < old.saturating_mul(NOTICEABLE_PERCENT);
-        if !self.told_bps.is_some_and(same) {
-            self.told_bps = Some(bps);
+        let same = |(at_us, old): (u64, u64)| {
+            let quiet = bps < old || now_us.saturating_sub(at_us) < RISEN_US;
+            let percent = if quiet { NOTICEABLE_PERCENT } else { RISEN_PERCENT };
+            old.abs_diff(bps).saturating_mul(100) < old.saturating_mul(percent)
+        };
+        if !self.told.is_some_and(same) {
+            self.told = Some((now_us, bps));
             self.news.push(Feedback::Bandwidth(bps));
         }
     }
