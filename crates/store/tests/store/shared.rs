@@ -32,12 +32,12 @@ async fn shared(backend: Backend) -> (Store, StreamRef, Vec<FragmentNumber>) {
     (store, name("s"), numbers)
 }
 
-fn only(contact: &str) -> Vec<String> {
-    vec![contact.to_owned()]
+fn only(contact: &str) -> [String; 1] {
+    [contact.to_owned()]
 }
 
 async fn read_of(store: &Store, stream: &StreamRef, contact: &str, start: Start) -> Vec<FragmentNumber> {
-    let mut reader = store.get_media_of(stream, &only(contact), start, LATER).unwrap();
+    let mut reader = store.get_media_of(stream, Some(&only(contact)), start, LATER).unwrap();
     let read = documents(&drain(&mut reader, LATER).await.0);
     read.iter().for_each(|document| assert_eq!((document.tag("ContactId"), document.error()), (contact, "")));
     read.iter().map(super::rig::Document::number).collect()
@@ -58,11 +58,11 @@ async fn is_told_apart(store: &Store, s: &StreamRef, n: &[FragmentNumber]) {
     assert_eq!(read_of(store, s, "b", Start::After(n[0])).await, [n[2], n[4]]);
     assert_eq!(read_of(store, s, "b", Start::At(Clock::Producer, T0 + 10)).await, [n[2], n[4]]);
     assert_eq!(read_of(store, s, "c", Start::Earliest).await, []);
-    let page = store.list_fragments_of(s, &only("a"), None, (2, None), LATER).unwrap();
-    let next = store.list_fragments_of(s, &only("a"), None, (2, page.next.as_deref()), LATER).unwrap();
+    let page = store.list_fragments_of(s, Some(&only("a")), None, (2, None), LATER).unwrap();
+    let next = store.list_fragments_of(s, Some(&only("a")), None, (2, page.next.as_deref()), LATER).unwrap();
     let numbers: Vec<_> = page.fragments.iter().chain(&next.fragments).map(|f| f.number).collect();
     assert_eq!((numbers, next.next), (vec![n[0], n[1], n[3]], None));
-    let mut list = store.get_fragments_of(s, &only("a"), vec![n[4], n[3]], LATER).unwrap();
+    let mut list = store.get_fragments_of(s, Some(&only("a")), vec![n[4], n[3]], LATER).unwrap();
     let mut bytes = Vec::new();
     while let Some(more) = list.next().await {
         bytes.extend_from_slice(&more);
@@ -108,8 +108,8 @@ async fn a_fragment_is_given_to_its_contact_when_it_is_certain_whose_it_is() {
     store.create_stream(new_stream("s", 24), T0).await.unwrap();
     let s = name("s");
     let (mut session, mut acks) = store.open_session(&s, Timecodes::Absolute, T0).await.unwrap();
-    let mut a = store.get_media_of(&s, &only("a"), Start::Now, T0).unwrap();
-    let mut b = store.get_media_of(&s, &only("b"), Start::Now, T0).unwrap();
+    let mut a = store.get_media_of(&s, Some(&only("a")), Start::Now, T0).unwrap();
+    let mut b = store.get_media_of(&s, Some(&only("b")), Start::Now, T0).unwrap();
     session.push(&header_of("a"), T0).await.unwrap();
     session.push(&cluster(T0, 16), T0).await.unwrap();
     for reader in [&mut a, &mut b] {
