@@ -1,15 +1,21 @@
-//! The short form of every target: its corpus, and some thousand inputs from a seed. `make fuzz` has the long one.
+//! The short form of every target: its corpus, and some thousand inputs from a seed, a million where that is quick. `make fuzz` has the long one.
 
 use antiphon_fuzz::drive::drive;
 use antiphon_fuzz::{TARGETS, corpus};
 
 /// Where one input takes much longer than the others' microseconds.
 const SLOW: [&str; 2] = ["sdp_answer", "sdp_offer"];
+/// Where a million takes a second or two: what producers send.
+const QUICK: [&str; 2] = ["store_ingest", "store_matroska"];
 
 #[test]
 fn no_target_fails() {
     for target in TARGETS {
-        let inputs = if SLOW.contains(&target.name) { 300 } else { 20_000 };
+        let inputs = match target.name {
+            name if SLOW.contains(&name) => 300,
+            name if QUICK.contains(&name) => 1_000_000,
+            _ => 20_000,
+        };
         let kept = corpus::load(target);
         assert!(!kept.is_empty(), "{} has no inputs to begin with", target.name);
         if let Err(failure) = drive(target, &kept, 7, inputs) {

@@ -20,7 +20,7 @@ use crate::model::{
     UpdateStream,
 };
 use crate::sigv4::Payload;
-use crate::{Kvs, absent, now_ms, private, valid};
+use crate::{Kvs, absent, private, valid};
 
 /// A list of 1000 fragment numbers of 128 digits fits.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -102,7 +102,7 @@ pub(crate) async fn create_stream(State(kvs): State<Kvs>, request: Request) -> A
         tags: new.tags,
         in_memory: false,
     };
-    let info = kvs.store().create_stream(new, now_ms()).await?;
+    let info = kvs.store().create_stream(new, kvs.now_ms()).await?;
     Ok(answer(&json!({ "StreamARN": info.arn.as_str() })))
 }
 
@@ -166,7 +166,7 @@ pub(crate) async fn update_data_retention(State(kvs): State<Kvs>, request: Reque
         _ => return Err(KvsError::invalid("Operation: INCREASE_ or DECREASE_DATA_RETENTION.")),
     };
     let hours = hours.ok_or_else(|| KvsError::invalid("DataRetentionChangeInHours: out of range."))?;
-    kvs.store().update_retention(&stream, &update.current_version, hours, now_ms()).await?;
+    kvs.store().update_retention(&stream, &update.current_version, hours, kvs.now_ms()).await?;
     Ok(answer(&json!({})))
 }
 

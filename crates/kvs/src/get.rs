@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::control::{Answer, answer, read, with_token};
 use crate::error::{KvsError, with_request_id};
 use crate::model::{FragmentOut, GetMedia, GetMediaForFragmentList, ListFragments, StartSelector};
-use crate::{Kvs, flow, now_ms, time};
+use crate::{Kvs, flow, time};
 
 /// Not verified against Amazon; clients ignore it.
 const CONTENT_TYPE: &str = "video/webm";
@@ -24,13 +24,10 @@ pub(crate) async fn get_media(State(kvs): State<Kvs>, request: Request) -> Answe
     let (caller, get): (_, GetMedia) = read(&kvs, "GetMedia", request).await?;
     let start = start(&get.start_selector)?;
     let (stream, contacts) = caller.reading(get.stream.find()?)?;
-    let reader = match contacts {
-        Some(contacts) => kvs.store().get_media_of(&stream, contacts, start, now_ms())?,
-        None => kvs.store().get_media(&stream, start, now_ms())?,
-    };
-    let body = stream::unfold(reader, |mut reader| async move {
-        let bytes = next(&mut reader).await?;
-        Some((bytes, reader))
+    let reader = kvs.store().get_media_of(&stream, contacts, start, kvs.now_ms())?;
+    let body = stream::unfold((kvs.clone(), reader), |(kvs, mut reader)| async move {
+        let bytes = next(&kvs, &mut reader).await?;
+        Some((bytes, (kvs, reader)))
     });
     Ok(media(flow::body(&kvs, body)))
 }
@@ -40,14 +37,14 @@ fn media(body: Body) -> Response {
 }
 
 /// The next piece of the response; waits for it, and `None` at the end.
-async fn next(reader: &mut Reader) -> Option<Bytes> {
+async fn next(kvs: &Kvs, reader: &mut Reader) -> Option<Bytes> {
     loop {
-        match reader.next(now_ms()).await {
+        match reader.next(kvs.now_ms()).await {
             Step::Bytes(bytes) => return Some(bytes),
             Step::End => return None,
             Step::Wait => {}
         }
-        let deadline = reader.deadline_ms().map(|at| Duration::from_millis(at.saturating_sub(now_ms())));
+        let deadline = reader.deadline_ms().map(|at| Duration::from_millis(at.saturating_sub(kvs.now_ms())));
         match deadline {
             None => reader.changed().await,
             Some(left) => _ = tokio::time::timeout(left, reader.changed()).await,
@@ -101,11 +98,8 @@ pub(crate) async fn list_fragments(State(kvs): State<Kvs>, request: Request) -> 
         Ok(Range { clock, start_ms, end_ms })
     });
     let (stream, contacts) = caller.reading(list.stream.find()?)?;
-    let (range, token, now_ms) = (range.transpose()?, list.next_token.as_deref(), now_ms());
-    let page = match contacts {
-        Some(contacts) => kvs.store().list_fragments_of(&stream, contacts, range, (max, token), now_ms)?,
-        None => kvs.store().list_fragments(&stream, range, max, token, now_ms)?,
-    };
+    let (range, token) = (range.transpose()?, list.next_token.as_deref());
+    let page = kvs.store().list_fragments_of(&stream, contacts, range, (max, token), kvs.now_ms())?;
     let fragments: Vec<FragmentOut> = page.fragments.iter().map(FragmentOut::from).collect();
     Ok(answer(&with_token(json!({ "Fragments": fragments }), page.next)))
 }
@@ -116,10 +110,7 @@ pub(crate) async fn get_media_for_fragment_list(State(kvs): State<Kvs>, request:
     let numbers = numbers.collect::<Result<Vec<FragmentNumber>, _>>();
     let numbers = numbers.map_err(|e| KvsError::invalid(format!("Fragments: {e}.")))?;
     let (stream, contacts) = caller.reading(get.stream.find()?)?;
-    let list = match contacts {
-        Some(contacts) => kvs.store().get_fragments_of(&stream, contacts, numbers, now_ms())?,
-        None => kvs.store().get_fragments(&stream, numbers, now_ms())?,
-    };
+    let list = kvs.store().get_fragments_of(&stream, contacts, numbers, kvs.now_ms())?;
     let body = stream::unfold(list, |mut list: FragmentList| async move {
         let bytes = list.next().await?;
         Some((bytes, list))

@@ -77,6 +77,23 @@ pub const OPERATIONS: &[&str] = &[
 /// Producers' requests at a time, over all streams: what waits for their end when the server stops.
 const MAX_PRODUCERS: usize = 10_000;
 
+/// What time of day it is for what is stored, in milliseconds since 1970: the same for who stores, reads and removes.
+#[derive(Clone)]
+pub struct TimeOfDay(Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl TimeOfDay {
+    /// As this function says.
+    pub fn new(now_ms: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now_ms))
+    }
+}
+
+impl std::fmt::Debug for TimeOfDay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TimeOfDay({})", (self.0)())
+    }
+}
+
 /// Settings of the API.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -94,8 +111,12 @@ pub struct Config {
     pub reader_timeout: Duration,
     /// How long one request of a producer may last; 0: as long as it likes.
     pub max_connection: Duration,
+    /// Whether each fragment of a producer has to have a block of each track.
+    pub every_track: bool,
     /// How often a producer that sends nothing is told that the connection lives.
     pub idle_interval: Duration,
+    /// What goes for what is stored. Signatures and tokens go by the machine's clock.
+    pub time: TimeOfDay,
     /// Makes images of stored pictures; without it GetImages is not here.
     pub images: Option<Arc<dyn Imager>>,
 }
@@ -110,7 +131,9 @@ impl Default for Config {
             producer_timeout: Duration::from_secs(30),
             reader_timeout: Duration::from_secs(30),
             max_connection: Duration::ZERO,
+            every_track: false,
             idle_interval: Duration::from_secs(10),
+            time: TimeOfDay::new(now_ms),
             images: None,
         }
     }
@@ -208,6 +231,10 @@ impl Kvs {
         self.store().news()
     }
 
+    pub(crate) fn now_ms(&self) -> u64 {
+        (self.0.config.time.0)()
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.0.store
     }
@@ -285,7 +312,7 @@ impl Kvs {
     }
 }
 
-/// Milliseconds since 1970.
+/// Milliseconds since 1970, as the machine says.
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::control::{Answer, authenticate_stream};
 use crate::error::{KvsError, with_request_id};
-use crate::{Kvs, now_ms, time};
+use crate::{Kvs, time};
 
 /// How long a producer may be silent that has connected again: longer than what it sent last is under way.
 const FOLLOWED_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,8 +33,8 @@ pub(crate) async fn put_media(State(kvs): State<Kvs>, request: Request) -> Answe
         KvsError::new(StatusCode::BAD_REQUEST, "ConnectionLimitExceededException", message)
     };
     let place = kvs.producers().try_acquire_owned().map_err(busy)?;
-    let opened = kvs.store().open_session_of(&stream, Some(&caller.id), timecodes, now_ms()).await;
-    let (session, acks) = match opened {
+    let opened = kvs.store().open_session_of(&stream, Some(&caller.id), timecodes, kvs.now_ms()).await;
+    let (mut session, acks) = match opened {
         Ok(opened) => opened,
         // Of keys producers are told by an acknowledgement, as of all that can befall a stream while it is written.
         Err(Error::Key(key)) => {
@@ -42,6 +42,9 @@ pub(crate) async fn put_media(State(kvs): State<Kvs>, request: Request) -> Answe
         }
         Err(error) => return Err(error.into()),
     };
+    if kvs.config().every_track {
+        session.want_every_track();
+    }
     // A task of its own: what was received is stored even if nobody waits for the answer any more.
     tokio::spawn(receive(kvs.clone(), session, body, place));
     Ok(answer(Body::from_stream(lines(acks, kvs.config().idle_interval, wanted))))
@@ -126,14 +129,14 @@ async fn receive(kvs: Kvs, mut session: Session, mut body: Body, _place: OwnedSe
             }
             Ok(Some(Ok(frame))) => {
                 let Ok(bytes) = frame.into_data() else { continue };
-                if session.push(&bytes, now_ms()).await.is_err() {
+                if session.push(&bytes, kvs.now_ms()).await.is_err() {
                     break;
                 }
-                reads_at = Instant::now() + Duration::from_millis(session.pace(bytes.len(), now_ms()));
+                reads_at = Instant::now() + Duration::from_millis(session.pace(bytes.len(), kvs.now_ms()));
             }
         }
     }
-    session.finish(false, now_ms()).await;
+    session.finish(false, kvs.now_ms()).await;
 }
 
 /// Acknowledgements, one JSON object per line; `IDLE` while there are none.

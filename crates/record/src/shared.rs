@@ -102,7 +102,7 @@ impl Recorder {
         let rate = found[0].rate;
         let frames = stretch.to_ms.saturating_sub(stretch.from_ms) * u64::from(rate) / 1000;
         let (only, before) = ([contact.as_str().to_owned()], Start::After(stretch.first.before()));
-        let reader = self.0.store.get_media_of(&name, &only, before, self.0.clock.now_ms())?;
+        let reader = self.0.store.get_media_of(&name, Some(&only), before, self.0.clock.now_ms())?;
         let sound = Sound::new(reader, self.0.clock.clone(), Some(stretch.last));
         Ok(Some(Wav::new(sound, Weave::new(wanted, stretch.from_ms, rate), Some(frames))))
     }

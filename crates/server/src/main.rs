@@ -2,6 +2,7 @@
 //!
 //! The only place that reads environment, arguments and files.
 
+mod certificate;
 mod cli;
 mod config;
 mod images;

@@ -1,11 +1,11 @@
 //! `antiphon store`: looking at what is stored; and the stored streams of a running server.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use antiphon_kvs::{Credentials, Key, Kvs, Policy};
+use antiphon_kvs::{Credentials, Key, Kvs, Policy, TimeOfDay};
 use antiphon_media::video::Decoders;
 use antiphon_record::{Recorder, Source};
 use antiphon_shard::Shards;
@@ -22,7 +22,7 @@ const DRAIN_EVERY: Duration = Duration::from_secs(2);
 
 use crate::images::Images;
 use crate::wall::Wall;
-use crate::{config, key, keyring};
+use crate::{certificate, config, key, keyring};
 
 /// What can be done to a store.
 #[derive(Subcommand)]
@@ -37,6 +37,8 @@ pub(crate) enum StoreCommand {
     /// Print a token for the stored streams, as JSON: to send as `Authorization: Bearer`, and as the session credentials that AWS
     /// clients know.
     Token(StreamToken),
+    /// Make a certificate for Amazon's own host names, for programs whose endpoint cannot be changed (docs/guide/deploy.md).
+    Certificate(certificate::Issue),
 }
 
 /// What the token allows.
@@ -91,6 +93,7 @@ impl StoreCommand {
             Self::Scrub(of) => (of, Depth::Scrub),
             Self::Rewrap(of) => return of.rewrap(),
             Self::Token(token) => return token.print(),
+            Self::Certificate(issue) => return issue.run(now_ms()),
         };
         let config = of.config()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -198,6 +201,7 @@ fn bucket(config: &config::Config) -> anyhow::Result<Option<Backend>> {
 pub(crate) struct Streams {
     pub(crate) kvs: Kvs,
     store: Store,
+    wall: Arc<Mutex<Wall>>,
     recorder: Option<Recorder>,
     sweeper: Option<tokio::task::JoinHandle<()>>,
     drainer: tokio::task::JoinHandle<()>,
@@ -263,10 +267,13 @@ impl Streams {
         }
         let tokens = key::stream_tokens(&config.data)?;
         let images = Some(Arc::new(Images(decoders)) as Arc<_>);
-        let kvs = Kvs::new(store.clone(), tokens, antiphon_kvs::Config { images, ..kvs(config) });
+        let wall = Arc::new(Mutex::new(Wall::new(Instant::now(), now_ms())));
+        let believed = wall.clone();
+        let time = TimeOfDay::new(move || locked(&believed).now_ms(Instant::now(), now_ms()));
+        let kvs = Kvs::new(store.clone(), tokens, antiphon_kvs::Config { images, time, ..kvs(config) });
         let drainer = tokio::spawn(drain(store.clone()));
         let journal = JournalThread::start(store.clone())?;
-        Ok(Some(Self { kvs, store, recorder: None, sweeper: None, drainer, journal }))
+        Ok(Some(Self { kvs, store, wall, recorder: None, sweeper: None, drainer, journal }))
     }
 
     /// Begins to record, and to remove what is past its retention.
@@ -286,7 +293,7 @@ impl Streams {
             );
         }
         self.recorder = Some(recorder.clone());
-        self.sweeper = Some(tokio::spawn(sweep(self.store.clone(), recorder.clone())));
+        self.sweeper = Some(tokio::spawn(sweep(self.store.clone(), recorder.clone(), self.wall.clone())));
         Ok(recorder)
     }
 
@@ -330,6 +337,7 @@ fn kvs(config: &config::Config) -> antiphon_kvs::Config {
         keys,
         endpoint: kvs.endpoint.trim_end_matches('/').to_owned(),
         max_connection: Duration::from_secs(config.store.max_connection_s),
+        every_track: config.store.every_track,
         producer_timeout: Duration::from_secs(config.store.producer_timeout_s),
         reader_timeout: Duration::from_secs(config.store.reader_timeout_s),
         skew: Duration::from_secs(kvs.skew_s),
@@ -351,13 +359,17 @@ async fn drain(store: Store) {
     }
 }
 
-async fn sweep(store: Store, recorder: Recorder) {
+fn locked(wall: &Mutex<Wall>) -> MutexGuard<'_, Wall> {
+    wall.lock().expect("nothing panics while holding it")
+}
+
+async fn sweep(store: Store, recorder: Recorder, wall: Arc<Mutex<Wall>>) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
-    let mut wall = Wall::new(Instant::now(), now_ms());
     loop {
         ticks.tick().await;
         let now_ms = now_ms();
-        if !wall.is_believed(Instant::now(), now_ms) {
+        let believed = locked(&wall).is_believed(Instant::now(), now_ms);
+        if !believed {
             tracing::warn!(
                 now_ms,
                 "the clock has jumped ahead: nothing is removed until it has stayed there for an hour"

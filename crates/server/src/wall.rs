@@ -25,11 +25,20 @@ impl Wall {
         Self { believed: (now, wall_ms), ahead: None }
     }
 
+    /// The time of day that is believed: that of the machine, but for a jump ahead which is not believed yet.
+    pub(crate) fn now_ms(&self, now: Instant, wall_ms: u64) -> u64 {
+        let expected_ms = self.expected_ms(now);
+        if wall_ms.saturating_sub(expected_ms) > millis(MAX_STEP) { expected_ms } else { wall_ms }
+    }
+
+    /// What it would be if the time of day had only gone on.
+    fn expected_ms(&self, now: Instant) -> u64 {
+        self.believed.1.saturating_add(millis(now.saturating_duration_since(self.believed.0)))
+    }
+
     /// Whether things may be deleted by that time of day. To be asked now and then, minutes apart.
     pub(crate) fn is_believed(&mut self, now: Instant, wall_ms: u64) -> bool {
-        let passed = now.saturating_duration_since(self.believed.0);
-        let expected_ms = self.believed.1.saturating_add(millis(passed));
-        let jumped = wall_ms.saturating_sub(expected_ms) > millis(MAX_STEP);
+        let jumped = wall_ms.saturating_sub(self.expected_ms(now)) > millis(MAX_STEP);
         let ahead = jumped.then(|| *self.ahead.get_or_insert(now));
         if ahead.is_some_and(|since| now.saturating_duration_since(since) < LASTS) {
             return false;
@@ -76,6 +85,23 @@ mod tests {
         steps[7] = -YEAR_MS.cast_signed();
         let seen = looks(&mut Wall::new(begin, T0), begin, &steps);
         assert_eq!(seen, [true, true, false, false, false, false, false, true, true, true]);
+    }
+
+    #[test]
+    fn until_a_jump_is_believed_the_time_goes_on_without_it() {
+        let begin = Instant::now();
+        let mut wall = Wall::new(begin, T0);
+        let hour = MINUTE * 60;
+        assert_eq!(wall.now_ms(begin + MINUTE, T0 + 60_000 + 500_000), T0 + 560_000, "a small step");
+        assert_eq!(wall.now_ms(begin + MINUTE, T0 - 5), T0 - 5, "a step back");
+        for minutes in 1..=60 {
+            let (at, ms) = (begin + MINUTE * minutes, T0 + u64::from(minutes) * 60_000);
+            assert_eq!(wall.now_ms(at, ms + YEAR_MS), ms);
+            assert!(!wall.is_believed(at, ms + YEAR_MS));
+        }
+        let (at, ms) = (begin + hour + MINUTE, T0 + YEAR_MS + 61 * 60_000);
+        assert!(wall.is_believed(at, ms));
+        assert_eq!(wall.now_ms(at + MINUTE, ms + 60_000), ms + 60_000);
     }
 
     #[test]

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use object_store::path::Path;
+
 use crate::admin::{StreamInfo, StreamRef};
 use crate::archive::{self, FragmentList, Page, Range};
 use crate::error::Error;
@@ -79,21 +81,34 @@ impl Inner {
         if entries.last().is_some_and(|last| Some(last.number) == newest) {
             self.note_numbers(stream).await?;
         }
-        let mut removed = 0;
+        let mut removed = Vec::with_capacity(entries.len());
         for entry in &entries {
+            let path = self.layout.fragment(stream.uid, entry);
             stream.state().index.remove(entry.number);
-            if let Err(error) = self.objects.delete(&self.layout.fragment(stream.uid, entry)).await {
+            if let Err(error) = self.objects.delete(&path).await {
                 stream.state().index.insert(*entry);
                 return Err(error);
             }
             self.counters.removed(entry.size.into());
-            removed += 1;
+            removed.push(path);
         }
         drop(gate);
-        if removed > 0 {
+        if !removed.is_empty() {
             crate::sweep::headers(self, stream).await?;
+            self.settle(&removed).await?;
         }
-        Ok(removed)
+        Ok(removed.len() as u64)
+    }
+
+    /// Nothing brings back what was removed: neither the file system after a power loss, nor the journal, which may not say yet that
+    /// these were stored.
+    async fn settle(&self, removed: &[Path]) -> Result<(), Error> {
+        self.objects.settle(removed).await?;
+        if let Some(journal) = self.journal.clone() {
+            let syncing = tokio::task::spawn_blocking(move || journal.write_ends());
+            syncing.await.expect("it does not panic, and the runtime waits for it");
+        }
+        Ok(())
     }
 }
 
@@ -140,53 +155,60 @@ impl Store {
         Ok(removed)
     }
 
-    /// [`Store::get_media`] of some contacts' fragments alone: each when it is complete.
+    /// [`Store::get_media`], of some contacts' fragments alone where it is for those: each when it is complete.
     ///
     /// # Errors
     /// As there.
     pub fn get_media_of(
         &self,
         stream: &StreamRef,
-        contacts: &[String],
+        contacts: Option<&[String]>,
         start: Start,
         now_ms: u64,
     ) -> Result<Reader, Error> {
-        let stream = self.0.find(stream)?;
-        let only = Only::new(&self.0, stream.uid, contacts);
-        Reader::open(&self.0, stream, Some(only), start, now_ms)
+        let (stream, only) = self.only(stream, contacts)?;
+        Reader::open(&self.0, stream, only, start, now_ms)
     }
 
-    /// [`Store::list_fragments`] of some contacts alone.
+    /// [`Store::list_fragments`], of some contacts alone where it is for those.
     ///
     /// # Errors
     /// As there.
     pub fn list_fragments_of(
         &self,
         stream: &StreamRef,
-        contacts: &[String],
+        contacts: Option<&[String]>,
         range: Option<Range>,
         (max, token): (usize, Option<&str>),
         now_ms: u64,
     ) -> Result<Page, Error> {
-        let stream = self.0.find(stream)?;
-        let only = Only::new(&self.0, stream.uid, contacts);
-        archive::list(&stream, Some(&only), range, (max, token), now_ms)
+        let (stream, only) = self.only(stream, contacts)?;
+        archive::list(&stream, only.as_ref(), range, (max, token), now_ms)
     }
 
-    /// [`Store::get_fragments`] of some contacts alone: others' are told as ones that are not there.
+    /// [`Store::get_fragments`], of some contacts alone where it is for those: others' are told as ones that are not there.
     ///
     /// # Errors
     /// As there.
     pub fn get_fragments_of(
         &self,
         stream: &StreamRef,
-        contacts: &[String],
+        contacts: Option<&[String]>,
         numbers: Vec<FragmentNumber>,
         now_ms: u64,
     ) -> Result<FragmentList, Error> {
+        let (stream, only) = self.only(stream, contacts)?;
+        FragmentList::open(&self.0, stream, only, numbers, now_ms)
+    }
+
+    fn only(
+        &self,
+        stream: &StreamRef,
+        contacts: Option<&[String]>,
+    ) -> Result<(Arc<Stream>, Option<Only>), Error> {
         let stream = self.0.find(stream)?;
-        let only = Only::new(&self.0, stream.uid, contacts);
-        FragmentList::open(&self.0, stream, Some(only), numbers, now_ms)
+        let only = contacts.map(|contacts| Only::new(&self.0, stream.uid, contacts));
+        Ok((stream, only))
     }
 }
 

@@ -184,6 +184,12 @@ impl Session {
         self.journaled |= self.inner.config.journal == Journaled::Contacts;
     }
 
+    /// Lets a fragment without a block of each track be a fault: for producers that want to hear of it, never for calls, in which a
+    /// silent side must not end the other.
+    pub fn want_every_track(&mut self) {
+        self.ingest.want_every_track();
+    }
+
     /// Sets flags of the next fragment that begins.
     pub fn mark_next(&mut self, flags: Flags) {
         self.flags = self.flags.and(flags);

@@ -8,7 +8,7 @@ use crate::archive::{self, FragmentInfo, FragmentList, Page, Range};
 use crate::config::Config;
 use crate::crypt::{self, DataKey};
 use crate::error::{Error, Limit};
-use crate::index::Clock;
+use crate::index::{Clock, Entry};
 use crate::ingest::Timecodes;
 use crate::journal::Journal;
 use crate::key::{KeyProvider, Secret};
@@ -268,7 +268,7 @@ impl Store {
     /// # Errors
     /// No such stream, not active, too many readers.
     pub fn get_media(&self, stream: &StreamRef, start: Start, now_ms: u64) -> Result<Reader, Error> {
-        Reader::open(&self.0, self.0.find(stream)?, None, start, now_ms)
+        self.get_media_of(stream, None, start, now_ms)
     }
 
     /// Stored fragments in the order of a clock.
@@ -283,7 +283,7 @@ impl Store {
         token: Option<&str>,
         now_ms: u64,
     ) -> Result<Page, Error> {
-        archive::list(&*self.0.find(stream)?, None, range, (max, token), now_ms)
+        self.list_fragments_of(stream, None, range, (max, token), now_ms)
     }
 
     /// Stored fragments by their numbers, in the order asked for.
@@ -296,7 +296,7 @@ impl Store {
         numbers: Vec<FragmentNumber>,
         now_ms: u64,
     ) -> Result<FragmentList, Error> {
-        FragmentList::open(&self.0, self.0.find(stream)?, None, numbers, now_ms)
+        self.get_fragments_of(stream, None, numbers, now_ms)
     }
 
     /// The header of a stored fragment's session; `None`: no such fragment.
@@ -510,30 +510,34 @@ impl Inner {
         Ok(bytes)
     }
 
-    /// A fragment's media, from the storage. What is damaged is marked and counted.
-    pub(crate) async fn fragment(
-        &self,
-        stream: &Stream,
-        entry: &crate::index::Entry,
-    ) -> Result<sealed::Opened, Error> {
-        let result = self.read_fragment(stream, entry).await;
-        self.note_damage(stream, entry, result.as_ref().err()).await;
-        result
+    /// A fragment's media, from the storage. What is damaged is marked, counted, and set aside.
+    pub(crate) async fn fragment(&self, stream: &Stream, entry: &Entry) -> Result<sealed::Opened, Error> {
+        let object = self.fragment_object(stream, entry).await?;
+        let opened = self.open_fragment(stream, entry, &object).await;
+        self.note_damage(stream, entry, opened.as_ref().err(), Some(&object)).await;
+        opened
     }
 
     /// Whether a fragment is what was written; without its key, where that is not at hand: its checksum says it as well.
-    pub(crate) async fn look_at(&self, stream: &Stream, entry: &crate::index::Entry) -> Result<(), Error> {
+    pub(crate) async fn look_at(&self, stream: &Stream, entry: &Entry) -> Result<(), Error> {
         let asks = self.keys.asks(&stream.state().record.key);
         if !asks {
             return self.fragment(stream, entry).await.map(drop);
         }
-        let result = self.fetch_fragment(stream, entry).await;
-        self.note_damage(stream, entry, result.as_ref().err()).await;
-        result.map(drop)
+        let object = self.fragment_object(stream, entry).await?;
+        let whole = self.key_of(stream, entry, &object);
+        self.note_damage(stream, entry, whole.as_ref().err(), Some(&object)).await;
+        whole.map(drop)
     }
 
-    /// Counts it once, and sets it aside.
-    async fn note_damage(&self, stream: &Stream, entry: &crate::index::Entry, error: Option<&Error>) {
+    /// Counts it once, and sets aside what was found.
+    async fn note_damage(
+        &self,
+        stream: &Stream,
+        entry: &Entry,
+        error: Option<&Error>,
+        found: Option<&bytes::Bytes>,
+    ) {
         let Some(error @ Error::Damaged { .. }) = error else { return };
         {
             let mut state = stream.state();
@@ -543,37 +547,45 @@ impl Inner {
                 tracing::error!(%error, "a stored fragment is damaged");
             }
         }
-        self.quarantine(stream, entry.number).await;
+        if let Some(found) = found {
+            self.quarantine(stream, entry.number, found).await;
+        }
     }
 
-    /// The object, whose checksum fits and which is the one that the index means, and which key it needs.
-    async fn fetch_fragment(
-        &self,
-        stream: &Stream,
-        entry: &crate::index::Entry,
-    ) -> Result<(bytes::Bytes, u32), Error> {
+    /// What lies where a fragment should.
+    async fn fragment_object(&self, stream: &Stream, entry: &Entry) -> Result<bytes::Bytes, Error> {
         let path = self.layout.fragment(stream.uid, entry);
-        let damaged = |what| Error::Damaged { path: path.to_string(), what };
-        if entry.aside {
-            return Err(damaged("set aside"));
+        let found =
+            if entry.aside { Err("set aside") } else { self.objects.get(&path).await?.ok_or("missing") };
+        match found {
+            Ok((object, _)) => Ok(object),
+            Err(what) => {
+                let error = Error::Damaged { path: path.to_string(), what };
+                self.note_damage(stream, entry, Some(&error), None).await;
+                Err(error)
+            }
         }
-        let (object, _) = self.objects.get(&path).await?.ok_or_else(|| damaged("missing"))?;
-        let meta = sealed::fragment_meta(&path, &object)?;
+    }
+
+    /// Which key an object needs whose checksum fits, and which is the one that the index means.
+    fn key_of(&self, stream: &Stream, entry: &Entry, object: &[u8]) -> Result<u32, Error> {
+        let path = self.layout.fragment(stream.uid, entry);
+        let meta = sealed::fragment_meta(&path, object)?;
         if meta.uid != stream.uid || !meta.is_of(entry) {
-            return Err(damaged("another fragment"));
+            return Err(Error::Damaged { path: path.to_string(), what: "another fragment" });
         }
-        Ok((object, meta.key_id))
+        Ok(meta.key_id)
     }
 
-    pub(crate) async fn read_fragment(
+    async fn open_fragment(
         &self,
         stream: &Stream,
-        entry: &crate::index::Entry,
+        entry: &Entry,
+        object: &[u8],
     ) -> Result<sealed::Opened, Error> {
-        let (object, key_id) = self.fetch_fragment(stream, entry).await?;
-        let key = self.data_key(stream, key_id).await?;
+        let key = self.data_key(stream, self.key_of(stream, entry, object)?).await?;
         let path = self.layout.fragment(stream.uid, entry);
-        let opened = sealed::open_fragment(&path, &key, &object)?;
+        let opened = sealed::open_fragment(&path, &key, object)?;
         let said = entry.whose.known();
         if said.is_some_and(|whose| whose != self.whose(stream.uid, &opened.contact)) {
             return Err(Error::Damaged { path: path.to_string(), what: "another contact's" });

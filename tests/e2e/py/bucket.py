@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import random
 import re
-import socket
 import subprocess
 import sys
 import threading
-import urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import boto3
+from front import Front
 
 BUCKET = "antiphon-test"
 ACCESS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
@@ -57,7 +55,7 @@ DENIED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expir
 BUSY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
-class Line:
+class Line(Front):
     """Carries requests to the bucket. `mode`: `good`; `bad`, in which one of three is cut before or after it arrived, late, answered with 503,
     or its answer is cut short; `dark`, in which nothing is ever answered; `denied`, in which all is answered with 403. Whatever the mode,
     an object whose key ends with `refused` is not written: 403."""
@@ -66,25 +64,7 @@ class Line:
         self.refused: str | None = None
         self.mode, self.met = "good", dict.fromkeys(("before", "after", "late", "busy", "short", "dark", "denied"), 0)
         self.random, self.lock = random.Random(seed), threading.Lock()
-        self.upstream = urllib.parse.urlsplit(upstream).netloc
-        self.closed = threading.Event()
-        line = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def relay(self) -> None:
-                line.relay(self)
-
-            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = relay
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        super().__init__(upstream)
 
     def fault(self) -> str:
         with self.lock:
@@ -95,60 +75,22 @@ class Line:
                 self.met[kind] += 1
             return kind
 
-    def relay(self, handler: BaseHTTPRequestHandler) -> None:
-        body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+    def relay(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         kind = self.fault()
         if kind == "good" and handler.command == "PUT" and self.refused and handler.path.endswith(self.refused):
             kind = "denied"
         if kind == "dark":
-            # Who asked hears nothing; the connection stays as it is until they give up.
-            handler.connection.settimeout(60)
-            try:
-                handler.connection.recv(1)
-            except OSError:
-                pass
-        if kind in ("dark", "before"):
+            return self.hang(handler)
+        if kind == "before":
             return self.cut(handler)
         if kind in ("busy", "denied"):
             return self.answer(handler, 503 if kind == "busy" else 403, [], BUSY if kind == "busy" else DENIED)
         if kind == "late":
             self.closed.wait(0.7)
-        far = http.client.HTTPConnection(self.upstream, timeout=30)
         try:
-            far.request(handler.command, handler.path, body, dict(handler.headers))
-            answer = far.getresponse()
-            content, headers = answer.read(), answer.getheaders()
+            answer = self.ask(handler, body)
         except OSError:  # The test is over.
             return self.cut(handler)
-        finally:
-            far.close()
         if kind == "after":
             return self.cut(handler)
-        self.answer(handler, answer.status, headers, content, kind == "short")
-
-    def answer(self, handler: BaseHTTPRequestHandler, status: int, headers: list[tuple[str, str]], content: bytes, short: bool = False) -> None:
-        handler.send_response_only(status)
-        ours = {"content-length", "connection", "transfer-encoding"}
-        for name, value in headers:
-            if name.lower() not in ours:
-                handler.send_header(name, value)
-        length = dict((name.lower(), value) for name, value in headers).get("content-length") if handler.command == "HEAD" else len(content)
-        handler.send_header("Content-Length", str(length))
-        head = b"".join(handler._headers_buffer) + b"\r\n"
-        handler._headers_buffer = []
-        whole = head + (b"" if handler.command == "HEAD" else content)
-        handler.wfile.write(whole[: len(whole) - len(content) // 2 - 4] if short else whole)
-        if short:
-            self.cut(handler)
-
-    def cut(self, handler: BaseHTTPRequestHandler) -> None:
-        handler.close_connection = True
-        try:
-            handler.connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-    def stop(self) -> None:
-        self.closed.set()
-        self.server.shutdown()
-        self.server.server_close()
+        self.answer(handler, *answer, short=kind == "short")

@@ -29,16 +29,18 @@ def element(ident: bytes, data: bytes) -> bytes:
     return ident + struct.pack(">I", len(data) | 1 << 28) + data
 
 
-def header(contact: str) -> bytes:
-    """EBML head, segment of unknown size, Info, one PCM track, a tag; names are those of a contact centre."""
+def header(contact: str, tracks: int = 1) -> bytes:
+    """EBML head, segment of unknown size, Info, PCM tracks, a tag; names are those of a contact centre."""
     ebml = element(b"\x1a\x45\xdf\xa3", element(b"\x42\x82", b"matroska"))
     info = element(b"\x15\x49\xa9\x66", element(b"\x2a\xd7\xb1", (1_000_000).to_bytes(3, "big")))
     audio = element(b"\xe1", element(b"\xb5", struct.pack(">d", 8000)) + element(b"\x9f", b"\x01") + element(b"\x62\x64", b"\x10"))
-    track = element(b"\xd7", b"\x01") + element(b"\x83", b"\x02") + element(b"\x53\x6e", b"AUDIO_FROM_CUSTOMER")
-    tracks = element(b"\x16\x54\xae\x6b", element(b"\xae", track + element(b"\x86", b"A_PCM/INT/LIT") + audio))
+    codec = element(b"\x83", b"\x02") + element(b"\x86", b"A_PCM/INT/LIT") + audio
+    names = (b"AUDIO_FROM_CUSTOMER", b"AUDIO_TO_CUSTOMER")[:tracks]
+    entries = [element(b"\xae", element(b"\xd7", bytes([number])) + element(b"\x53\x6e", name) + codec) for number, name in enumerate(names, 1)]
+    all_tracks = element(b"\x16\x54\xae\x6b", b"".join(entries))
     tag = element(b"\x67\xc8", element(b"\x45\xa3", b"ContactId") + element(b"\x44\x87", contact.encode()))
     tags = element(b"\x12\x54\xc3\x67", element(b"\x73\x73", tag))
-    return ebml + b"\x18\x53\x80\x67\x01" + b"\xff" * 7 + info + tracks + tags
+    return ebml + b"\x18\x53\x80\x67\x01" + b"\xff" * 7 + info + all_tracks + tags
 
 
 def cluster(timecode: int, pcm: bytes) -> bytes:
@@ -83,34 +85,44 @@ def parse(data: bytes) -> tuple[list[dict], bytes]:
     return documents, pcm
 
 
+EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+def authorization(key: str, secret: str, path: str, signed: dict[str, str], payload: str = EMPTY) -> str:
+    """The header that signs a POST with these headers, of which `x-amz-date` is one."""
+    stamp, names = signed["x-amz-date"], ";".join(sorted(signed))
+    canonical = f"POST\n{path}\n\n" + "".join(f"{k}:{signed[k]}\n" for k in sorted(signed)) + f"\n{names}\n{payload}"
+    scope = f"{stamp[:8]}/{REGION}/kinesisvideo/aws4_request"
+    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    signing = ("AWS4" + secret).encode()
+    for part in scope.split("/"):
+        signing = hmac.new(signing, part.encode(), "sha256").digest()
+    signature = hmac.new(signing, text.encode(), "sha256").hexdigest()
+    return f"AWS4-HMAC-SHA256 Credential={key}/{scope}, SignedHeaders={names}, Signature={signature}"
+
+
+def stamp_of(now: datetime.datetime) -> str:
+    return now.strftime("%Y%m%dT%H%M%SZ")
+
+
 class Producer:
     """PutMedia over a plain socket, signed as the producer SDK signs: an empty body, the host without its port."""
 
     def __init__(self, endpoint: str, key: str, secret: str, stream: str, start: float | None = None, more: dict | None = None):
         url = urllib.parse.urlsplit(endpoint)
         now = datetime.datetime.now(datetime.timezone.utc)
-        stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
         path = url.path + "/putMedia"
-        signed = {"host": url.hostname, "x-amz-date": stamp, "x-amzn-stream-name": stream}
-        names = ";".join(signed)
-        empty = hashlib.sha256(b"").hexdigest()
-        canonical = f"POST\n{path}\n\n" + "".join(f"{k}:{v}\n" for k, v in signed.items()) + f"\n{names}\n{empty}"
-        scope = f"{day}/{REGION}/kinesisvideo/aws4_request"
-        text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        signing = ("AWS4" + secret).encode()
-        for part in (day, REGION, "kinesisvideo", "aws4_request"):
-            signing = hmac.new(signing, part.encode(), "sha256").digest()
-        signature = hmac.new(signing, text.encode(), "sha256").hexdigest()
+        signed = {"host": url.hostname, "x-amz-date": stamp_of(now), "x-amzn-stream-name": stream}
         self.connection = http.client.HTTPConnection(url.hostname, url.port, timeout=30)
         self.connection.putrequest("POST", path)
         for field, value in {
-            "x-amz-date": stamp,
+            "x-amz-date": signed["x-amz-date"],
             "x-amzn-stream-name": stream,
             "x-amzn-fragment-timecode-type": "ABSOLUTE" if start is None else "RELATIVE",
             "x-amzn-producer-start-timestamp": f"{start or now.timestamp():.3f}",
             **(more or {}),
             "Transfer-Encoding": "chunked",
-            "Authorization": f"AWS4-HMAC-SHA256 Credential={key}/{scope}, SignedHeaders={names}, Signature={signature}",
+            "Authorization": authorization(key, secret, path, signed),
         }.items():
             self.connection.putheader(field, value)
         self.connection.endheaders()

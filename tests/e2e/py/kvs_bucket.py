@@ -67,7 +67,7 @@ def earliest(rig: Rig) -> bytes:
 
 
 def plain(binary: str, bucket: Bucket, data: str, other_data: str) -> dict:
-    variables = settings(bucket.url)
+    variables = {**settings(bucket.url), "STORE_IDLE_CLOSE_MS": "50"}
     server = start(binary, data, variables)
     server.rig.control.create_stream(StreamName="s", DataRetentionInHours=24)
     refused("ResourceInUseException", 400, server.rig.control.create_stream, StreamName="s")

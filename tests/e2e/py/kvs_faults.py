@@ -1,17 +1,21 @@
 """What ends producers of PutMedia, by real clients: `kvs_faults.py URL ACCESS_KEY SECRET`.
 
-The server has `store.max_fragment_ms = 5000` and `store.max_stream_bytes = 60000`. curl sends the beginning of a stream and then nothing: it hears
+The server has `store.max_fragment_ms = 5000`, `store.max_stream_bytes = 60000`, `store.max_total_bytes = 150000` and `store.every_track = true`. curl sends the beginning of a stream and then nothing: it hears
 `IDLE` and is ended after half a minute. Meanwhile documents and deeds cause each error that those of `kvs_tools.py` cannot.
 """
 
 import json
+import re
 import struct
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 
 from kvs import BLOCK, Producer, Rig, cluster, element, header, lines, refused, step
+
+TOTAL = 150_000
 
 
 def errors(acks: list[dict]) -> list[tuple]:
@@ -56,6 +60,19 @@ def too_long(rig: Rig) -> None:
     listed = rig.data("kinesis-video-archived-media", "long", "LIST_FRAGMENTS").list_fragments(StreamName="long")
     assert listed["Fragments"] == []
     step("4002: a fragment that lasts too long is not kept")
+
+
+def one_sided(rig: Rig) -> None:
+    """Two tracks, of which the second fragment has one: the first is kept."""
+    now = int(time.time() * 1000)
+    block = element(b"\xa3", b"\x82\x00\x00\x80" + bytes(BLOCK))
+    producer = rig.producer("sides")
+    producer.send(header("c", tracks=2) + cluster(now, bytes(BLOCK)) + block + cluster(now + 1000, bytes(BLOCK)))
+    producer.end()
+    acks = lines(producer.response())
+    assert errors(acks) == [(4011, "FRAMES_MISSING_FOR_TRACK")], acks
+    assert [a["FragmentTimecode"] for a in acks if a["EventType"] == "PERSISTED"] == [now], acks
+    step("4011: a fragment in which a track has no frame")
 
 
 def deleted(rig: Rig) -> None:
@@ -105,6 +122,30 @@ def pushed_out(rig: Rig) -> None:
     step("4000: the oldest connection makes room for who is back")
 
 
+def whole_store_full(rig: Rig) -> None:
+    """All streams together have as much as may be, to the byte: no producer is let in."""
+    now, names = int(time.time() * 1000), ("rest-1", "rest-2", "rest-3")
+    for name in names:
+        rig.control.create_stream(StreamName=name, DataRetentionInHours=1)
+    empty = cluster(now, b"") + element(b"\xa3", b"\x81\x00\x00\x80")
+    for name, most in ((names[0], 50_000), (names[1], 60_000)):
+        text = urllib.request.urlopen(rig.url.removesuffix("/kvs") + "/metrics", timeout=10).read().decode()
+        free = TOTAL - int(re.search(r"^antiphon_store_bytes (\d+)$", text, re.MULTILINE)[1])
+        size = min(free, most)
+        producer = rig.producer(name)
+        producer.send(header("c") + cluster(now, b"") + element(b"\xa3", b"\x81\x00\x00\x80" + bytes(size - len(empty))))
+        producer.end()
+        acks = lines(producer.response())
+        assert kinds(acks)[-1] == "PERSISTED", (size, acks)
+    assert size == free, (size, free)
+    producer = rig.producer(names[2])
+    producer.end()
+    response = producer.response()
+    got = (response.status, response.getheader("x-amzn-ErrorType"))
+    assert got[0] == 400 and got[1].startswith("ClientLimitExceededException:"), got
+    step("ClientLimitExceededException: the store is full")
+
+
 def refusals(rig: Rig) -> None:
     """What is refused before there are acknowledgements."""
 
@@ -126,12 +167,12 @@ def refusals(rig: Rig) -> None:
 
 def main() -> None:
     rig = Rig(*sys.argv[1:4])
-    for name in ("silent", "long", "gone", "full", "back"):
+    for name in ("silent", "long", "sides", "gone", "full", "back"):
         rig.control.create_stream(StreamName=name, DataRetentionInHours=1)
     result: dict = {}
     silent = threading.Thread(target=silence, args=(rig, result), daemon=True)
     silent.start()
-    for part in (too_long, deleted, full, pushed_out, refusals):
+    for part in (too_long, one_sided, deleted, full, pushed_out, refusals):
         part(rig)
     silent.join(timeout=45)
     assert not silent.is_alive(), "it is still connected"
@@ -141,6 +182,7 @@ def main() -> None:
     assert all(8 <= b - a <= 14 for a, b in zip([0, *idle], idle)), result
     assert 29 <= result["ended"] <= 40, result
     step(f"curl, silent: IDLE after {idle} s, ended after {result['ended']:.1f} s by what was complete (curl says {result['code']})")
+    whole_store_full(rig)
     print(json.dumps({"event": "done", "idle": idle, "ended": result["ended"]}), flush=True)
 
 

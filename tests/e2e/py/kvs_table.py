@@ -3,6 +3,8 @@
 The server has `store.max_connection_s = 2`, `store.max_streams = 6` and `store.max_readers = 1`. Damage is done by hand in its folder DATA.
 """
 
+import datetime
+import hashlib
 import http.client
 import json
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import boto3
 from botocore.config import Config
-from kvs import BLOCK, REGION, Rig, cluster, element, header, lines, parse, refused, step
+from kvs import BLOCK, EMPTY, REGION, Rig, authorization, cluster, element, header, lines, parse, refused, stamp_of, step
 
 
 def bare(rig: Rig, path: str, headers: dict, body: str = "{}", query: str = "") -> tuple[int, str]:
@@ -113,6 +115,53 @@ def signatures(rig: Rig) -> None:
     step("each refusal of a signature")
 
 
+def put_as(rig: Rig, key: str, secret: str, signed: dict, unsigned: dict, payload: str, port: bool) -> tuple[int, list[str]]:
+    """PutMedia of one fragment with these headers, of which some are signed; what became of it."""
+    url = urllib.parse.urlsplit(rig.url)
+    path, host = url.path + "/putMedia", url.netloc if port else url.hostname
+    signed = {"host": host, "x-amz-date": stamp_of(datetime.datetime.now(datetime.timezone.utc)), **signed}
+    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=10)
+    connection.putrequest("POST", path)
+    sent = {name: value for name, value in signed.items() if name not in ("host", "expect")}
+    chunked = {} if "transfer-encoding" in sent else {"transfer-encoding": "chunked"}
+    for name, value in {**sent, **chunked, **unsigned, "authorization": authorization(key, secret, path, signed, payload)}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    body = header("c") + cluster(int(time.time() * 1000), bytes(BLOCK))
+    connection.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+    response = connection.getresponse()
+    if response.status != 200:
+        return response.status, [response.getheader("x-amzn-ErrorType").split(":")[0]]
+    return 200, [a["EventType"] for a in lines(response)]
+
+
+def variants(rig: Rig) -> None:
+    """Each way in which a producer was seen to sign PutMedia, and those that none was seen to."""
+    arn = rig.control.describe_stream(StreamName="e")["StreamInfo"]["StreamARN"]
+    base = {"x-amzn-stream-name": "e", "x-amzn-fragment-timecode-type": "ABSOLUTE", "x-amzn-producer-start-timestamp": f"{time.time():.0f}.5"}
+    session = token(rig, actions=["PutMedia"], streams=["e"])
+    # The producer SDK in C, and kvssink: with a session's credentials, whose token it does not sign, nor the type.
+    sdk = {**base, "connection": "keep-alive", "transfer-encoding": "chunked", "user-agent": "AWS-SDK-KVS/3.4.1 GCC/12 Linux x86_64",
+           "x-amzn-fragment-acknowledgment-required": "1"}  # fmt: skip
+    loose = {"content-type": "application/json", "x-amz-security-token": session["session_token"]}
+    made = (session["access_key_id"], session["secret_access_key"])
+    kept = (200, ["BUFFERING", "RECEIVED", "PERSISTED"])
+    assert put_as(rig, *made, sdk, loose, EMPTY, port=False) == kept
+    assert put_as(rig, *made, sdk, {**loose, "x-amz-security-token": "another"}, EMPTY, port=False) == (403, ["UnrecognizedClientException"])
+    assert put_as(rig, *made, sdk, {"content-type": "application/json"}, EMPTY, port=False) == (403, ["UnrecognizedClientException"])
+    # By name or ARN; the host with its port or without; the hash said in a header or not; curl signs what it does not send.
+    by_arn = {"x-amzn-stream-arn": arn, **{name: value for name, value in base.items() if name != "x-amzn-stream-name"}}
+    for signed in (base, by_arn, {**base, "expect": ""}):
+        for port in (True, False):
+            for payload in (EMPTY, "UNSIGNED-PAYLOAD"):
+                for unsigned in ({}, {"x-amz-content-sha256": payload}):
+                    got = put_as(rig, rig.key, rig.secret, signed, unsigned, payload, port)
+                    assert got == kept, (signed, port, payload, unsigned, got)
+                of_another = {"x-amz-content-sha256": hashlib.sha256(b"x").hexdigest()}
+                assert put_as(rig, rig.key, rig.secret, signed, of_another, payload, port) == (403, ["InvalidSignatureException"])
+    step("PutMedia in each way in which producers sign it")
+
+
 def token(rig: Rig, **wanted) -> dict:
     """By POST /v1/tokens, signed by boto3's own signer."""
     from botocore.auth import SigV4Auth
@@ -206,6 +255,7 @@ def main() -> None:
     dropped(rig)
     damaged(rig, folder)
     signatures(rig)
+    variants(rig)
     policies(rig)
     control(rig)
     print(json.dumps({"event": "done"}), flush=True)

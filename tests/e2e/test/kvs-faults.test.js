@@ -12,6 +12,8 @@ enabled = false
 enabled = true
 max_fragment_ms = 5000
 max_stream_bytes = 60000
+max_total_bytes = 150000
+every_track = true
 
 ${ACCESS}`;
 const it = suite({ server: { config: CONFIG } });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -17,10 +17,17 @@ const run = promisify(execFile);
 const it = suite({ chromium: true, server: { config: CALLS } });
 const { ask } = it;
 
-/** Looks at the folder all the time; tells what was ever new in it. */
+/** Looks at the folder all the time, and lets the kernel tell of files that are gone again; tells what was ever new in it. */
 function watchFolder() {
   const before = JSON.stringify([...files(it.server.data)]);
   const state = { looks: 0, changed: undefined, on: true };
+  const kernel = watch(it.server.data, { recursive: true }, (event, name) => {
+    state.changed ??= { at: Date.now(), now: `${event} ${name}` };
+  });
+  state.end = () => {
+    state.on = false;
+    kernel.close();
+  };
   const look = () => {
     if (!state.on) return;
     state.looks++;
@@ -94,7 +101,7 @@ test("nothing is on the disk before all have agreed, nothing of a pause ever, an
   const { id: botId } = await bot.event("joined");
   const path = `/v1/rooms/${room}/recordings`;
 
-  const watch = watchFolder();
+  const disk = watchFolder();
   const started = await ask(record, "POST", path, { consent: "required", tags: { case: "4711" } });
   assert.equal(started.status, 201, JSON.stringify(started.json));
   const { id } = started.json;
@@ -112,18 +119,18 @@ test("nothing is on the disk before all have agreed, nothing of a pause ever, an
     return who.length === 1 && who[0].participant === ben.id;
   });
   // Everybody but Ben has agreed; two seconds of sound have gone by in the call.
-  const looks = watch.looks;
+  const looks = disk.looks;
   const heard = await ada.evaluate(() => performance.now());
   await until("the watcher has looked often", async () =>
-    watch.looks > looks + 20 && (await ada.evaluate(() => performance.now())) > heard + 2_000);
-  assert.equal(watch.changed, undefined, "something was written before Ben had agreed");
+    disk.looks > looks + 20 && (await ada.evaluate(() => performance.now())) > heard + 2_000);
+  assert.equal(disk.changed, undefined, "something was written before Ben had agreed");
   const agreedAt = Date.now();
   await ben.page.locator("[data-testid=recording-agree]").click();
   await Promise.all([shown(ada, "recording"), shown(ben, "recording")]);
   await ada.screenshot("recording-sign");
-  await until("it is on the disk", () => watch.changed);
-  watch.on = false;
-  assert.ok(watch.changed.at >= agreedAt, "and not before");
+  await until("it is on the disk", () => disk.changed);
+  disk.end();
+  assert.ok(disk.changed.at >= agreedAt, "and not before");
 
   const listed = async () => (await ask(record, "GET", `${path}/${id}/tracks`)).json.tracks;
   const all = await until("the tracks of all three", async () => {

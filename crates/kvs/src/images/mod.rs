@@ -13,10 +13,10 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
+use crate::Kvs;
 use crate::control::{Answer, answer, read};
 use crate::error::KvsError;
 use crate::model::GetImages;
-use crate::{Kvs, now_ms};
 
 use sampling::{Sampling, covering};
 pub(crate) use units::prepared;
@@ -67,7 +67,7 @@ pub(crate) async fn get_images(State(kvs): State<Kvs>, request: Request) -> Answ
         return Err(KvsError::not_implemented("GetImages"));
     };
     let sampling = Sampling::of(&get)?;
-    let (stream, now) = (caller.check(get.stream.find()?)?, now_ms());
+    let (stream, now) = (caller.check(get.stream.find()?)?, kvs.now_ms());
     let found = crate::playback::range(&kvs, &stream, sampling.fragments(), now)?;
     kvs.unlock(&stream, &found).await?;
     let _place = kvs.image_place().await;

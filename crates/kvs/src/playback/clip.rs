@@ -12,7 +12,7 @@ use super::{MediaFault, sending};
 use crate::control::{Answer, read};
 use crate::error::KvsError;
 use crate::model::GetClip;
-use crate::{Kvs, now_ms, time};
+use crate::{Kvs, time};
 
 /// As Amazon has it.
 const MAX_FRAGMENTS: usize = 200;
@@ -21,7 +21,7 @@ const MAX_BYTES: u64 = 100_000_000;
 
 pub(crate) async fn get_clip(State(kvs): State<Kvs>, request: Request) -> Answer {
     let (caller, get): (_, GetClip) = read(&kvs, "GetClip", request).await?;
-    let (stream, now) = (caller.check(get.stream.find()?)?, now_ms());
+    let (stream, now) = (caller.check(get.stream.find()?)?, kvs.now_ms());
     let times = get.clip_fragment_selector.timestamp_range;
     let at = |value, field: &str| {
         time::from_json(value).ok_or_else(|| KvsError::invalid(format!("{field}: not a time.")))

@@ -18,7 +18,7 @@ use super::session::{Session, Wish, url};
 use crate::control::{Answer, answer, read};
 use crate::error::{KvsError, with_request_id};
 use crate::model::GetDash;
-use crate::{Kvs, now_ms, time};
+use crate::{Kvs, time};
 
 /// Periods of one manifest: a producer that connects anew for each fragment has one for each.
 const MAX_PERIODS: usize = 100;
@@ -37,7 +37,7 @@ pub(crate) async fn get_url(State(kvs): State<Kvs>, request: Request) -> Answer 
         tell_numbers: get.display_fragment_number,
     };
     let session = Session::new(&kvs, &stream, &wish)?;
-    let window = session.window(&kvs, now_ms())?;
+    let window = session.window(&kvs, kvs.now_ms())?;
     let last = window.last().ok_or_else(no_fragments)?;
     tracks(&kvs, &session, last).await?;
     let rest = format!("/dash/v1/getDASHManifest.mpd?SessionToken={}", session.token(&kvs));
@@ -57,7 +57,7 @@ pub(crate) struct Asked {
 }
 
 pub(crate) async fn manifest(State(kvs): State<Kvs>, Query(asked): Query<Asked>) -> Answer {
-    let (session, now) = (Session::of(&kvs, &asked.session_token)?, now_ms());
+    let (session, now) = (Session::of(&kvs, &asked.session_token)?, kvs.now_ms());
     let window = session.window(&kvs, now)?;
     let mut periods = Vec::new();
     for run in window.chunk_by(|a, b| a.header == b.header).rev().take(MAX_PERIODS) {

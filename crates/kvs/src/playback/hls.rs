@@ -15,7 +15,7 @@ use super::session::{Mode, Session, Wish, url};
 use crate::control::{Answer, answer, read};
 use crate::error::{KvsError, with_request_id};
 use crate::model::GetHls;
-use crate::{Kvs, now_ms, time};
+use crate::{Kvs, time};
 
 pub(crate) async fn get_url(State(kvs): State<Kvs>, request: Request) -> Answer {
     let (headers, uri) = (request.headers().clone(), request.uri().clone());
@@ -42,7 +42,7 @@ pub(crate) async fn get_url(State(kvs): State<Kvs>, request: Request) -> Answer 
 
 /// The tracks of the newest fragment that there is to play.
 async fn tracks(kvs: &Kvs, session: &Session) -> Result<(Vec<FragmentInfo>, Vec<Rendition>), KvsError> {
-    let window = session.window(kvs, now_ms())?;
+    let window = session.window(kvs, kvs.now_ms())?;
     let last = window.last().ok_or_else(no_fragments)?;
     let header = kvs.store().header(&session.stream()?, last.number).await?.ok_or_else(no_fragments)?;
     let renditions = renditions(&header, Wanted::Any)?;
@@ -99,7 +99,7 @@ pub(super) fn bandwidth(window: &[FragmentInfo]) -> u64 {
 }
 
 pub(crate) async fn media(State(kvs): State<Kvs>, Query(asked): Query<Asked>) -> Answer {
-    let (session, now) = (Session::of(&kvs, &asked.session_token)?, now_ms());
+    let (session, now) = (Session::of(&kvs, &asked.session_token)?, kvs.now_ms());
     let track = asked.track_number.ok_or_else(|| KvsError::invalid("TrackNumber is needed."))?;
     let window = session.window(&kvs, now)?;
     let first = window.first().ok_or_else(no_fragments)?;

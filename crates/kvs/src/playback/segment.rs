@@ -14,9 +14,9 @@ use super::rendition::{Rendition, Wanted, renditions};
 use super::sample::{Sample, samples, ticks};
 use super::session::Session;
 use super::{MediaFault, sending};
+use crate::Kvs;
 use crate::control::Answer;
 use crate::error::{KvsError, with_request_id};
-use crate::{Kvs, now_ms};
 
 /// Each file has one track.
 const TRACK_ID: u32 = 1;
@@ -61,7 +61,7 @@ fn kind(rendition: &Rendition) -> &'static str {
 
 pub(crate) async fn init(State(kvs): State<Kvs>, Query(asked): Query<Asked>) -> Answer {
     let session = Session::of(&kvs, &asked.session_token)?;
-    let number = asked.number(&kvs, &session, now_ms())?;
+    let number = asked.number(&kvs, &session, kvs.now_ms())?;
     let header = kvs.store().header(&session.stream()?, number).await?.ok_or_else(no_fragments)?;
     let rendition = of_track(renditions(&header, Wanted::Any)?, asked.track_number)?;
     let headers = [(header::CONTENT_TYPE, kind(&rendition)), (header::CACHE_CONTROL, MAX_AGE)];
@@ -69,7 +69,7 @@ pub(crate) async fn init(State(kvs): State<Kvs>, Query(asked): Query<Asked>) -> 
 }
 
 pub(crate) async fn media(State(kvs): State<Kvs>, Query(asked): Query<Asked>) -> Answer {
-    let (session, now) = (Session::of(&kvs, &asked.session_token)?, now_ms());
+    let (session, now) = (Session::of(&kvs, &asked.session_token)?, kvs.now_ms());
     let number = asked.number(&kvs, &session, now)?;
     let stream = session.stream()?;
     kvs.unlock_one(&stream, number).await?;

@@ -177,7 +177,7 @@ impl Session {
         let kind = selector.and_then(|s| s.fragment_selector_type.as_deref());
         let clock = kind.map_or(Ok(Clock::Server), clock)?;
         let (start, end) = times(selector.and_then(|s| s.timestamp_range.as_ref()))?;
-        let now = now_ms();
+        let now = kvs.now_ms();
         let (start_ms, end_ms) = match (mode, start, end) {
             (Mode::Live, None, None) => (0, u64::MAX),
             (Mode::Live, ..) => return Err(KvsError::invalid("TimestampRange: not with LIVE.")),
@@ -192,7 +192,7 @@ impl Session {
             start_ms,
             end_ms,
             created_ms: now,
-            expires_ms: now + expires_s * 1000,
+            expires_ms: now_ms() + expires_s * 1000,
             max,
             discontinuity: discontinuity(wish.discontinuity.as_deref())?,
             tell_times: always(wish.tell_times.as_deref(), "DisplayFragmentTimestamp")?,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says by panicking that it failed")]
 
 mod absent;
+mod clock;
 mod control;
 mod images;
 mod keys;

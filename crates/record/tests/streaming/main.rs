@@ -124,6 +124,7 @@ async fn a_voice_is_in_the_stream_from_the_first_word_to_the_last() {
         ("StartTimestamp", &run.start_ms.to_string()),
         ("StopTimestamp", &run.stop_ms.unwrap().to_string()),
         ("StartFragmentNumber", &run.first.to_string()),
+        ("StartPosition", &run.first.to_string()),
         ("StopFragmentNumber", &run.last.unwrap().to_string()),
         ("StopPosition", &run.last.unwrap().to_string()),
     ] {

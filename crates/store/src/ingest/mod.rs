@@ -162,6 +162,11 @@ impl Ingest {
         }
     }
 
+    /// From here on a fragment without a block of each track is a fault.
+    pub(crate) fn want_every_track(&mut self) {
+        self.rules.every_track = true;
+    }
+
     /// What happened, in order; at most what one push brought.
     pub(crate) fn poll(&mut self) -> Option<Event> {
         self.events.pop_front()

@@ -253,11 +253,22 @@ impl Journal {
 
     /// Writes what has come since the last time, and makes it durable. Blocks on the disk.
     pub(crate) fn sync(&self, now_ms: u64) {
+        self.write(Some(now_ms));
+    }
+
+    /// The same between two of these, whenever: what has ended is said to have.
+    pub(crate) fn write_ends(&self) {
+        self.write(None);
+    }
+
+    fn write(&self, now_ms: Option<u64>) {
         let mut disk = self.disk.lock().expect("nothing panics while holding it");
         let (taken, ended) = self.take();
-        let late = now_ms.saturating_sub(disk.synced_ms) > MAX_INTERVAL_MS && !taken.is_empty();
-        self.numbers.late.fetch_add(u64::from(late), Ordering::Relaxed);
-        disk.synced_ms = now_ms;
+        if let Some(now_ms) = now_ms {
+            let late = now_ms.saturating_sub(disk.synced_ms) > MAX_INTERVAL_MS && !taken.is_empty();
+            self.numbers.late.fetch_add(u64::from(late), Ordering::Relaxed);
+            disk.synced_ms = now_ms;
+        }
         let ids: Vec<u64> = taken.iter().map(|taken| taken.id).collect();
         let wrote = disk.write(self.run, taken, &ended);
         self.note(&wrote);

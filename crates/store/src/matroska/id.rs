@@ -98,3 +98,8 @@ pub const TAG_STRING: u32 = 0x4487;
 pub fn is_level_1(id: u32) -> bool {
     matches!(id, SEEK_HEAD | INFO | TRACKS | CLUSTER | CUES | ATTACHMENTS | CHAPTERS | TAGS)
 }
+
+/// Whether the element cannot stand below the segment behind a cluster. What nobody knows can (RFC 8794, section 6.2): it is passed on.
+pub fn is_misplaced_behind_cluster(id: u32) -> bool {
+    matches!(id, EBML | SEGMENT | INFO | TRACKS | TIMECODE | SIMPLE_BLOCK | BLOCK_GROUP | BLOCK)
+}

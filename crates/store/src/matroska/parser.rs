@@ -298,9 +298,7 @@ impl Parser {
             self.fragment = self.offset;
             return self.cluster_start(&head).map(Some);
         }
-        let allowed =
-            matches!(head.id, id::TAGS | id::CUES | id::SEEK_HEAD | id::VOID | id::CRC_32 | id::CHAPTERS);
-        if !allowed {
+        if id::is_misplaced_behind_cluster(head.id) {
             return self.error(0, ParseErrorKind::Misplaced(head.id));
         }
         let total = self.whole(0, &head, self.room(), ParseErrorKind::FragmentTooLarge)?;

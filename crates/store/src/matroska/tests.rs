@@ -87,6 +87,47 @@ fn a_document_comes_back_byte_for_byte_wherever_it_is_cut() {
     assert_eq!(parse(&single).unwrap(), whole);
 }
 
+/// In the segment's head, in clusters of both kinds, behind them: it is passed on as it is, and all else is understood.
+#[test]
+fn what_nobody_knows_is_passed_on() {
+    let [two, four] =
+        [&[0x5a, 0xbc][..], &[0x1a, 0xbc, 0xde, 0xf1]].map(|id| [id, &[0x83, 1, 2, 3]].concat());
+    let head = write::document_head();
+    let mut known = Writer::new();
+    known.binary(id::CLUSTER, &[&cluster(1000, false)[12..], &two].concat());
+    let document = [
+        &head[..],
+        &two,
+        &header()[head.len()..],
+        &four,
+        &known.into_bytes(),
+        &four,
+        &two,
+        &cluster(1004, false),
+        &two,
+        &write::tags(&[("ContactId", "c-2")]),
+    ]
+    .concat();
+    let items = parse(&[&document]).unwrap();
+    assert_eq!(bytes_of(&items), document);
+    for cut in 0..document.len() {
+        let (a, b) = document.split_at(cut);
+        assert_eq!(parse(&[a, b]).unwrap(), items, "cut at {cut}");
+    }
+    let Item::Header { header, .. } = &items[0] else { panic!("{:?}", items[0]) };
+    assert_eq!((header.tracks.len(), header.tag("ContactId")), (2, Some("c-1")));
+    let count = |is: fn(&Item) -> bool| items.iter().filter(|item| is(item)).count();
+    assert_eq!(count(|i| matches!(i, Item::Block { .. })), 4);
+    assert_eq!(count(|i| matches!(i, Item::Other { .. })), 2);
+    assert_eq!(count(|i| matches!(i, Item::Trailing { .. })), 3);
+    // What is known to stand elsewhere is still refused.
+    let behind = [&self::header()[..], &cluster(1000, true)].concat();
+    for misplaced in [write::simple_block(1, 0, &[0; 4]), self::header()[head.len()..].to_vec()] {
+        let refused = parse(&[&behind, &misplaced]);
+        assert!(matches!(refused, Err(ParseError { kind: ParseErrorKind::Misplaced(_), .. })), "{refused:?}");
+    }
+}
+
 #[test]
 fn what_a_document_says_is_understood() {
     let items = parse(&[&document()]).unwrap();

@@ -1,8 +1,9 @@
 //! A folder of this machine as object store: synced writes, one process, no leftovers.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use object_store::local::LocalFileSystem;
 
@@ -68,6 +69,22 @@ fn remove_below(folder: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes what was removed from folders stay removed after a power loss. A folder that is gone itself was removed from the one above.
+pub(super) fn settle(root: &Path, folders: &BTreeSet<String>) -> Result<(), Error> {
+    let there: BTreeSet<_> = folders.iter().map(|folder| nearest(root, &root.join(folder))).collect();
+    for folder in there {
+        let synced = File::open(&folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|e| io("cannot sync", &folder, &e))?;
+    }
+    Ok(())
+}
+
+/// The folder, or the first one above it that is there.
+fn nearest(root: &Path, folder: &Path) -> PathBuf {
+    let there = folder.ancestors().take_while(|above| above.starts_with(root)).find(|above| above.is_dir());
+    there.unwrap_or(root).to_owned()
 }
 
 /// Shows `each` object of a folder, and gives the folders in it. `LocalFileSystem` asks the system several times for each file; this asks once,
@@ -138,6 +155,22 @@ mod tests {
         theirs.sort();
         assert_eq!((ours.len(), ours), (6, theirs));
         assert_eq!(look(root.path(), "v1/none", |_| unreachable!()).unwrap(), [] as [String; 0]);
+    }
+
+    #[test]
+    fn what_is_settled_is_where_something_was_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let below = |path: &str| root.path().join(path);
+        fs::create_dir_all(below("v1/a/f")).unwrap();
+        assert_eq!(nearest(root.path(), &below("v1/a/f")), below("v1/a/f"));
+        assert_eq!(nearest(root.path(), &below("v1/a/f/2026010100")), below("v1/a/f"));
+        assert_eq!(nearest(root.path(), &below("v2/a")), root.path());
+        let folders = |all: &[&str]| all.iter().map(|folder| (*folder).to_owned()).collect();
+        settle(root.path(), &folders(&["v1/a/f/2026010100", "v1/a/f"])).unwrap();
+        fs::remove_dir_all(below("v1")).unwrap();
+        settle(root.path(), &folders(&["v1/a/f"])).unwrap();
+        let gone = below("gone");
+        assert!(settle(&gone, &folders(&["v1"])).is_err());
     }
 
     #[test]

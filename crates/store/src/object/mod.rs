@@ -5,7 +5,7 @@ mod local;
 mod s3;
 mod spool;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -379,6 +379,17 @@ impl Objects {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Makes it last that these were removed: a file system may bring back after a power loss what it was not asked to sync. What a bucket
+    /// has removed it has removed.
+    pub(crate) async fn settle(&self, removed: &[Path]) -> Result<(), Error> {
+        let folder = |path: &Path| path.as_ref().rsplit_once('/').map(|(folder, _)| folder.to_owned());
+        let folders: BTreeSet<String> = removed.iter().filter_map(folder).collect();
+        let spool = self.backend.spool.as_ref().map(spool::Spool::root);
+        let roots: Vec<_> = self.backend.root.iter().cloned().chain(spool.map(ToOwned::to_owned)).collect();
+        let syncing = move || roots.iter().try_for_each(|root| local::settle(root, &folders));
+        tokio::task::spawn_blocking(syncing).await.expect("it does not panic, and the runtime waits for it")
     }
 
     /// All objects below a path, in no order.

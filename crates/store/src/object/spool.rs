@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::path::Path as Folder;
+use std::path::{Path as Folder, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -93,6 +93,7 @@ pub(super) fn is_header(path: &Path) -> bool {
 }
 
 pub(super) struct Spool {
+    root: PathBuf,
     files: LocalFileSystem,
     max_bytes: u64,
     held: Mutex<Held>,
@@ -118,7 +119,13 @@ impl Spool {
 
     fn new(root: &Folder) -> Result<Self, Error> {
         let files = local::open(root)?;
-        Ok(Self { files, max_bytes: 0, held: Mutex::default(), _lock: None })
+        let root = root.to_owned();
+        Ok(Self { root, files, max_bytes: 0, held: Mutex::default(), _lock: None })
+    }
+
+    /// Where it is.
+    pub(super) fn root(&self) -> &Folder {
+        &self.root
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {

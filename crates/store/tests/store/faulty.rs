@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -10,8 +10,8 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 /// What the last write that is let through does.
@@ -39,6 +39,10 @@ pub(crate) struct Faulty {
     pub(crate) lost: Arc<AtomicBool>,
     /// Refuses to write whatever has one of these in its path.
     pub(crate) refused: Arc<Mutex<Vec<String>>>,
+    /// How often a fragment was read.
+    pub(crate) reads: Arc<AtomicU64>,
+    /// So many of the next times it comes with a wrong bit, another one each time.
+    pub(crate) bent: Arc<AtomicI64>,
 }
 
 impl fmt::Display for Faulty {
@@ -66,7 +70,19 @@ impl Faulty {
             refusing: Arc::default(),
             lost: Arc::default(),
             refused: Arc::default(),
+            reads: Arc::default(),
+            bent: Arc::default(),
         }
+    }
+
+    /// A fragment as it comes by a line that changes a bit of it.
+    async fn bend(found: GetResult, which: u64) -> Result<GetResult> {
+        let (meta, range, attributes) = (found.meta.clone(), found.range.clone(), found.attributes.clone());
+        let mut bytes = found.bytes().await?.to_vec();
+        bytes[200] ^= 1 << (which % 8);
+        let payload = futures_util::stream::once(std::future::ready(Ok(bytes.into()))).boxed();
+        let extensions = Default::default();
+        Ok(GetResult { payload: GetResultPayload::Stream(payload), meta, range, attributes, extensions })
     }
 
     /// Counts down; whether the write happens, and whether its answer arrives.
@@ -110,7 +126,13 @@ impl ObjectStore for Faulty {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.alive()?;
-        self.inner.get_opts(location, options).await
+        let found = self.inner.get_opts(location, options).await?;
+        if !location.as_ref().contains("/f/") {
+            return Ok(found);
+        }
+        let which = self.reads.fetch_add(1, Ordering::SeqCst);
+        let bent = self.bent.fetch_sub(1, Ordering::SeqCst) > 0;
+        if bent { Self::bend(found, which).await } else { Ok(found) }
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {

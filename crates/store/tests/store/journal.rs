@@ -12,8 +12,8 @@ use object_store::memory::InMemory;
 
 use crate::faulty::{Cut, Faulty};
 use crate::rig::{
-    HOUR, T0, all_acks, assert_whole, cluster, documents, header, keys, list, media_of, name, new_stream,
-    pcm, produce, read_all,
+    HOUR, T0, all_acks, assert_whole, cluster, documents, header, header_of, keys, list, media_of, name,
+    new_stream, pcm, produce, read_all,
 };
 
 fn backend(root: &Path) -> Backend {
@@ -203,6 +203,27 @@ async fn a_stream_that_keeps_no_more_leaves_the_journal() {
     blocks(&mut session, T0 + 1024, 7..9).await;
     store.sync_journal(T0 + 1600);
     assert!(files(root.path()).is_empty());
+}
+
+/// A contact that was removed is in no journal any more when that is answered: nothing would say after a kill that its fragments had been stored.
+#[tokio::test]
+async fn a_contact_that_was_removed_does_not_come_back() {
+    let root = tempfile::tempdir().unwrap();
+    let (store, session, acks) = call(root.path()).await;
+    let (mut other, _acks) = store.open_session(&name("s"), Timecodes::Absolute, T0).await.unwrap();
+    other.of_a_contact();
+    other.push(&[header_of("contact-2"), cluster(T0 + 1100, 2)].concat(), T0 + 1100).await.unwrap();
+    store.sync_journal(T0 + 1500);
+    session.finish(true, T0 + 2000).await;
+    all_acks(acks).await;
+    let late = store.stats().journal_late;
+    assert_eq!(store.remove_contact("contact-1").await.unwrap(), 2);
+    assert_eq!(store.stats().journal_late, late);
+    let after = killed(root.path());
+    let store = open(after.path()).await;
+    assert_eq!(store.stats().fragments_salvaged, 1, "the other contact's");
+    assert!(store.contact("contact-1", T0 + 2000).is_empty());
+    assert_eq!(list(&store, &name("s"), T0 + 2000).await.len(), 1);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use antiphon_store::key::{KeyError, KeyProvider, LocalKeys, Secret};
 use antiphon_store::{Backend, Config, Depth, Error, NewStream, Start, Store, Timecodes, look};
@@ -10,7 +11,7 @@ use futures_util::future::BoxFuture;
 use object_store::memory::InMemory;
 use tokio::sync::Semaphore;
 
-use crate::rig::{T0, cluster, header, list, name, new_stream, produce, read_all};
+use crate::rig::{T0, cluster, header, list, name, new_stream, persisted, produce, read_all};
 
 /// "far" hangs while it has no leave; "default" is here.
 struct Far {
@@ -92,8 +93,12 @@ fn far(name: &str) -> NewStream {
     NewStream { key: Some("far".into()), ..new_stream(name, 24) }
 }
 
-/// All that others do to streams as a whole.
+/// All that others do to streams as a whole. Who would wait for the key server would wait for ever.
 async fn others_go_on(store: &Store, step: &str) {
+    tokio::time::timeout(Duration::from_secs(60), all_that_others_do(store, step)).await.expect(step);
+}
+
+async fn all_that_others_do(store: &Store, step: &str) {
     store.create_stream(new_stream("other", 24), T0).await.expect(step);
     produce(store, &name("other"), &[T0]).await;
     store.tag(&name("slow"), [("a".into(), step.into())].into(), &[]).await.expect(step);
@@ -136,7 +141,30 @@ async fn a_key_that_hangs_is_in_nobodys_way() {
     assert_eq!(read_all(&store, &name("slow"), Start::Earliest, T0 + 9_000).await.len(), 2);
 }
 
-/// A data key that is not in memory while a fragment waits for it: nobody who waits for that fragment's gate does.
+/// A stream that kept nothing begins to while it is written, so the key that its fragment needs is not in memory: nobody who waits for that
+/// fragment's gate waits for the key server.
+#[tokio::test]
+async fn a_fragment_that_waits_for_its_key_is_in_nobodys_way() {
+    let memory = Arc::new(InMemory::new());
+    let store = open(&memory, Far::new(100)).await;
+    store.create_stream(NewStream { retention_h: 0, ..far("slow") }, T0).await.unwrap();
+    drop(store);
+    let keys = Far::new(0);
+    let store = open(&memory, keys.clone()).await;
+    let (mut session, acks) = store.open_session(&name("slow"), Timecodes::Absolute, T0).await.unwrap();
+    let version = store.describe(&name("slow")).unwrap().version;
+    store.update_retention(&name("slow"), &version, 24, T0).await.unwrap();
+    assert_eq!(keys.asked(), 0);
+    session.push(&[header(), cluster(T0, 16), cluster(T0 + 1_024, 16)].concat(), T0 + 1_024).await.unwrap();
+    while keys.asked() == 0 {
+        tokio::task::yield_now().await;
+    }
+    others_go_on(&store, "while a fragment waits").await;
+    keys.leave.add_permits(100);
+    assert_eq!(session.finish(true, T0 + 4_000).await.kept, 2);
+    assert_eq!(persisted(acks).await.len(), 2);
+}
+
 #[tokio::test]
 async fn what_runs_goes_on_with_the_key_it_has() {
     let (memory, keys) = (Arc::new(InMemory::new()), Far::new(2));

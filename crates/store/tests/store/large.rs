@@ -43,7 +43,9 @@ async fn a_million_fragments_are_found_again() {
             if i % 3600 == 0 {
                 std::fs::create_dir_all(&hour).unwrap();
             }
-            let file = hour.join(format!("{number}.{server_ms:013}.1000.{header}.0"));
+            // Calls of five minutes.
+            let contact = i / 300 + 1;
+            let file = hour.join(format!("{number}.{server_ms:013}.1000.{header}.0.{contact:016x}"));
             std::fs::write(file, [0; OBJECT]).unwrap();
         }
     }

@@ -1,11 +1,13 @@
 //! Reading what is stored: every start, listings, lists of fragments, damage.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use antiphon_store::{Backend, Clock, Depth, Error, FragmentNumber, Range, Start, Store, Timecodes, look};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use crate::faulty::{Cut, Faulty};
 use crate::rig::{
     HOUR, T0, assert_whole, cluster, documents, drain, header, keys, list, media_of, name, new_stream, open,
     persisted, produce, read_all, with_stream,
@@ -216,6 +218,66 @@ async fn what_is_damaged_is_set_aside_and_told_until_its_retention_ends() {
     assert_eq!(list(&store, &name("s"), LATER).await, n, "it is not hidden");
     store.sweep(LATER + 24 * HOUR).await;
     assert!(memory.get(&aside).await.is_err(), "it is kept as long as the others");
+}
+
+/// What came with a wrong bit once is told to who asked, and read once more before it counts as damaged: twice the same bytes, or it was
+/// the way. Two readings are all that it takes.
+#[tokio::test]
+async fn what_was_damaged_on_its_way_stays_where_it_is() {
+    let memory = Arc::new(InMemory::new());
+    let faulty = Faulty::new(memory.clone(), i64::MAX, Cut::Before);
+    let (reads, bent) = (faulty.reads.clone(), faulty.bent.clone());
+    let store = open(Backend::custom(Arc::new(faulty), true), T0).await;
+    store.create_stream(new_stream("s", 24), T0).await.unwrap();
+    let n = produce(&store, &name("s"), &TIMES[..1]).await;
+    let path = path_of(&memory, &n[0].to_string()).await;
+    let read = async |expected: &str, times: u64| {
+        reads.store(0, Ordering::SeqCst);
+        let read = read_all(&store, &name("s"), Start::Earliest, LATER).await;
+        assert_eq!(read[0].tag("AWS_KINESISVIDEO_ERROR_ID"), expected);
+        assert_eq!(reads.load(Ordering::SeqCst), times);
+        read[0].clone()
+    };
+    for wrong in [1, 2] {
+        bent.store(wrong, Ordering::SeqCst);
+        read("4000", 2).await;
+        assert!(memory.get(&path).await.is_ok(), "it lies where it lay");
+        assert_whole(&read("", 1).await, 16);
+    }
+    assert_eq!(store.stats().fragments_damaged, 1, "counted once");
+    // Where it is damaged itself, the second reading finds the same.
+    let mut bytes = memory.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+    bytes[200] ^= 1;
+    memory.put(&path, bytes.into()).await.unwrap();
+    read("4000", 2).await;
+    assert!(memory.get(&path).await.is_err());
+    read("4000", 0).await;
+}
+
+/// The newest fragment of a stream, which a crash may have caught, is looked at by each start.
+#[tokio::test]
+async fn the_newest_fragment_is_looked_at_by_a_start() {
+    let memory = Arc::new(InMemory::new());
+    let backend = || Backend::custom(memory.clone(), true);
+    let store = open(backend(), T0).await;
+    store.create_stream(new_stream("s", 24), T0).await.unwrap();
+    let n = produce(&store, &name("s"), &TIMES).await;
+    drop(store);
+    for number in [&n[1], &n[3]] {
+        let path = path_of(&memory, &number.to_string()).await;
+        let mut bytes = memory.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+        bytes[200] ^= 1;
+        memory.put(&path, bytes.into()).await.unwrap();
+    }
+    let config = antiphon_store::Config::default();
+    let (store, told) = Store::open(backend(), keys(), config, LATER).await.unwrap();
+    assert_eq!(told.len(), 1, "the others are looked at when they are read: {told:?}");
+    assert!(told[0].path.contains(&n[3].to_string()));
+    let aside = path_of(&memory, &n[3].to_string()).await;
+    assert!(aside.as_ref().contains("/q/"), "{aside}");
+    let read = read_all(&store, &name("s"), Start::Earliest, LATER).await;
+    let ids: Vec<_> = read.iter().map(|d| d.tag("AWS_KINESISVIDEO_ERROR_ID")).collect();
+    assert_eq!(ids, ["", "4000", "", "4000"]);
 }
 
 /// A crash between the copy and the removal leaves both: it is told once, and the rest is done when it is read again.

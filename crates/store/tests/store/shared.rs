@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use antiphon_store::{Ack, Backend, Clock, Depth, FragmentNumber, Start, Store, StreamRef, Timecodes, look};
+use futures_util::TryStreamExt;
 use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::rig::{
     T0, assert_whole, cluster, documents, drain, header_of, keys, list, name, new_stream, open, persisted,
@@ -32,12 +34,12 @@ async fn shared(backend: Backend) -> (Store, StreamRef, Vec<FragmentNumber>) {
     (store, name("s"), numbers)
 }
 
-fn only(contact: &str) -> Vec<String> {
-    vec![contact.to_owned()]
+fn only(contact: &str) -> [String; 1] {
+    [contact.to_owned()]
 }
 
 async fn read_of(store: &Store, stream: &StreamRef, contact: &str, start: Start) -> Vec<FragmentNumber> {
-    let mut reader = store.get_media_of(stream, &only(contact), start, LATER).unwrap();
+    let mut reader = store.get_media_of(stream, Some(&only(contact)), start, LATER).unwrap();
     let read = documents(&drain(&mut reader, LATER).await.0);
     read.iter().for_each(|document| assert_eq!((document.tag("ContactId"), document.error()), (contact, "")));
     read.iter().map(super::rig::Document::number).collect()
@@ -58,11 +60,11 @@ async fn is_told_apart(store: &Store, s: &StreamRef, n: &[FragmentNumber]) {
     assert_eq!(read_of(store, s, "b", Start::After(n[0])).await, [n[2], n[4]]);
     assert_eq!(read_of(store, s, "b", Start::At(Clock::Producer, T0 + 10)).await, [n[2], n[4]]);
     assert_eq!(read_of(store, s, "c", Start::Earliest).await, []);
-    let page = store.list_fragments_of(s, &only("a"), None, (2, None), LATER).unwrap();
-    let next = store.list_fragments_of(s, &only("a"), None, (2, page.next.as_deref()), LATER).unwrap();
+    let page = store.list_fragments_of(s, Some(&only("a")), None, (2, None), LATER).unwrap();
+    let next = store.list_fragments_of(s, Some(&only("a")), None, (2, page.next.as_deref()), LATER).unwrap();
     let numbers: Vec<_> = page.fragments.iter().chain(&next.fragments).map(|f| f.number).collect();
     assert_eq!((numbers, next.next), (vec![n[0], n[1], n[3]], None));
-    let mut list = store.get_fragments_of(s, &only("a"), vec![n[4], n[3]], LATER).unwrap();
+    let mut list = store.get_fragments_of(s, Some(&only("a")), vec![n[4], n[3]], LATER).unwrap();
     let mut bytes = Vec::new();
     while let Some(more) = list.next().await {
         bytes.extend_from_slice(&more);
@@ -82,11 +84,36 @@ async fn contacts_of_one_stream_are_told_apart_also_after_a_restart() {
     is_told_apart(&store, &s, &n).await;
 }
 
+/// All objects whose path has this in it.
+async fn paths(objects: &InMemory, part: &str) -> Vec<object_store::path::Path> {
+    let listed: Vec<_> = objects.list(None).map_ok(|meta| meta.location).try_collect().await.unwrap();
+    listed.into_iter().filter(|path| path.as_ref().contains(part)).collect()
+}
+
+/// Whoever renames a fragment in the storage makes it nobody's.
+#[tokio::test]
+async fn what_a_path_says_of_a_contact_is_checked_against_what_was_sealed() {
+    let objects = Arc::new(InMemory::new());
+    let (store, s, n) = shared(Backend::custom(objects.clone(), true)).await;
+    drop(store);
+    let [of_a, of_b] = [n[0], n[2]].map(|number| number.to_string());
+    let (a, b) = (paths(&objects, &of_a).await.remove(0), paths(&objects, &of_b).await.remove(0));
+    let [(_, whose), (fragment, _)] = [&a, &b].map(|path| path.as_ref().rsplit_once('.').unwrap());
+    objects.rename(&b, &format!("{fragment}.{whose}").into()).await.unwrap();
+    let store = open(Backend::custom(objects, true), LATER).await;
+    let mut reader = store.get_media_of(&s, Some(&only("a")), Start::Earliest, LATER).unwrap();
+    let read = documents(&drain(&mut reader, LATER).await.0);
+    let told: Vec<_> = read.iter().map(|d| (d.number(), d.tag("AWS_KINESISVIDEO_ERROR_ID"))).collect();
+    assert_eq!(told, [(n[0], ""), (n[1], ""), (n[2], "4000"), (n[3], "")]);
+}
+
 #[tokio::test]
 async fn removing_a_contact_leaves_the_others_and_no_number_comes_twice() {
     let objects = Arc::new(InMemory::new());
     let (store, s, n) = shared(Backend::custom(objects.clone(), true)).await;
+    assert_eq!(paths(&objects, "/hdr/").await.len(), 2);
     assert_eq!(store.remove_contact("b").await.unwrap(), 2);
+    assert_eq!(paths(&objects, "/hdr/").await.len(), 1, "what stood before its fragments is gone with them");
     assert_eq!(store.remove_contact("b").await.unwrap(), 0);
     assert_eq!(list(&store, &s, LATER).await, [n[0], n[1], n[3]]);
     assert_eq!((stretches(&store, "a"), stretches(&store, "b")), (vec![(n[0], n[3])], vec![]));
@@ -108,10 +135,14 @@ async fn a_fragment_is_given_to_its_contact_when_it_is_certain_whose_it_is() {
     store.create_stream(new_stream("s", 24), T0).await.unwrap();
     let s = name("s");
     let (mut session, mut acks) = store.open_session(&s, Timecodes::Absolute, T0).await.unwrap();
-    let mut a = store.get_media_of(&s, &only("a"), Start::Now, T0).unwrap();
-    let mut b = store.get_media_of(&s, &only("b"), Start::Now, T0).unwrap();
+    let mut a = store.get_media_of(&s, Some(&only("a")), Start::Now, T0).unwrap();
+    let mut b = store.get_media_of(&s, Some(&only("b")), Start::Now, T0).unwrap();
     session.push(&header_of("a"), T0).await.unwrap();
     session.push(&cluster(T0, 16), T0).await.unwrap();
+    // Another producer's fragment is complete before it is, and behind it all the same.
+    let (mut other, mut others) = store.open_session(&s, Timecodes::Absolute, T0).await.unwrap();
+    other.push(&[header_of("b"), cluster(T0 + 500, 2), cluster(T0 + 628, 2)].concat(), T0).await.unwrap();
+    while !matches!(others.recv().await, Some(Ack::Persisted(_))) {}
     for reader in [&mut a, &mut b] {
         assert_eq!(drain(reader, T0).await, (vec![], false));
     }
@@ -120,7 +151,7 @@ async fn a_fragment_is_given_to_its_contact_when_it_is_certain_whose_it_is() {
     while !matches!(acks.recv().await, Some(Ack::Persisted(_))) {}
     assert_eq!(drain(&mut a, T0).await, (vec![], false));
     let read = documents(&drain(&mut b, T0).await.0);
-    assert_eq!(read.len(), 1);
+    assert_eq!(read.iter().map(super::rig::Document::timecode).collect::<Vec<_>>(), [T0, T0 + 500]);
     assert_whole(&read[0], 16);
 }
 
