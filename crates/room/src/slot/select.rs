@@ -177,7 +177,7 @@ impl Select {
         let frame = known.unwrap_or_else(|| Frame {
             rtp_time: packet.rtp_time,
             spatial_id: d.spatial_id,
-            sent: targets.pass(target, d),
+            sent: targets.pass((target, late), d),
             whole_picture: d.temporal_id > layers.temporal,
             top: d.spatial_id == layers.spatial,
             layers,
@@ -379,12 +379,12 @@ impl Targets {
         }
     }
 
-    /// A frame came: whether it is sent for this target.
-    fn pass(&mut self, target: u8, d: &Dependency) -> bool {
+    /// A frame came: whether it is sent for this target. A `late` one begins nothing: what came since may have been left out.
+    fn pass(&mut self, (target, late): (u8, bool), d: &Dependency) -> bool {
         let sent = d.indications.get(target) != Indication::NotPresent && self.left_out.decodable(d);
         for t in 0..self.structure.targets {
             match d.indications.get(t) {
-                Indication::Switch if sent => self.intact |= 1 << t,
+                Indication::Switch if sent && !late => self.intact |= 1 << t,
                 Indication::Switch | Indication::Required if !sent => self.intact &= !(1 << t),
                 _ => {}
             }

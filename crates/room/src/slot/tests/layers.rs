@@ -11,7 +11,7 @@ use antiphon_wire::rtp::dependency::{
 };
 use antiphon_wire::rtp::{Descriptor, Packet};
 
-use super::{feed, video};
+use super::{admit, feed, video};
 use crate::output::Feed;
 use crate::slot::{Outgoing, Slot};
 use crate::testing::{Random, base};
@@ -453,13 +453,6 @@ fn a_layer_that_comes_late_is_judged_as_its_picture_was() {
     slot.want(Some(feed(1, 1)));
     let (late, soon): (Vec<_>, Vec<_>) =
         encoder.encode(true, &mut random).into_iter().partition(|p| p.spatial_id() == 2);
-    let admit = |slot: &mut Slot, packets: &[Arc<Packet>]| {
-        let mut out = Vec::new();
-        for packet in packets {
-            slot.admit(packet, &mut out);
-        }
-        out
-    };
     let out = admit(&mut slot, &soon);
     assert!(out.last().is_some_and(|o| o.marker && o.packet.spatial_id() == 1));
     slot.want(Some(feed(1, 2)));
@@ -468,6 +461,27 @@ fn a_layer_that_comes_late_is_judged_as_its_picture_was() {
         admit(&mut slot, &encoder.encode(key, &mut random));
     }
     assert!(admit(&mut slot, &late).is_empty(), "its picture has ended with the layer below");
+}
+
+/// Found by the simulation's seed 741: one went up to a layer that had been left out since, and the layer below had no marker.
+#[test]
+fn a_key_frame_that_comes_late_begins_nothing() {
+    let mut random = Random(5);
+    let mut encoder = Encoder::new(Mode::Full, Form::Descriptor, 3, 3);
+    let mut slot = video();
+    slot.want(Some(feed(1, 1)));
+    let (late, soon): (Vec<_>, Vec<_>) =
+        encoder.encode(true, &mut random).into_iter().partition(|p| p.spatial_id() == 1);
+    admit(&mut slot, &soon);
+    admit(&mut slot, &encoder.encode(false, &mut random));
+    assert_eq!(admit(&mut slot, &late).len(), late.len());
+    slot.want(Some(feed(1, 2)));
+    for _ in 0..4 {
+        let out = admit(&mut slot, &encoder.encode(false, &mut random));
+        assert!(out.last().is_some_and(|o| o.marker && o.packet.spatial_id() == 1));
+    }
+    let out = admit(&mut slot, &encoder.encode(true, &mut random));
+    assert!(out.last().is_some_and(|o| o.marker && o.packet.spatial_id() == 2));
 }
 
 #[test]
