@@ -246,9 +246,7 @@ async fn what_was_damaged_on_its_way_stays_where_it_is() {
     }
     assert_eq!(store.stats().fragments_damaged, 1, "counted once");
     // Where it is damaged itself, the second reading finds the same.
-    let mut bytes = memory.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
-    bytes[200] ^= 1;
-    memory.put(&path, bytes.into()).await.unwrap();
+    damage(&memory, &path).await;
     read("4000", 2).await;
     assert!(memory.get(&path).await.is_err());
     read("4000", 0).await;
@@ -265,9 +263,7 @@ async fn the_newest_fragment_is_looked_at_by_a_start() {
     drop(store);
     for number in [&n[1], &n[3]] {
         let path = path_of(&memory, &number.to_string()).await;
-        let mut bytes = memory.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
-        bytes[200] ^= 1;
-        memory.put(&path, bytes.into()).await.unwrap();
+        damage(&memory, &path).await;
     }
     let config = antiphon_store::Config::default();
     let (store, told) = Store::open(backend(), keys(), config, LATER).await.unwrap();
@@ -324,6 +320,13 @@ async fn a_check_finds_what_is_missing_and_what_does_not_belong() {
     // Another account in the same place is none of ours.
     let other = antiphon_store::Config { account: "1".into(), ..Default::default() };
     assert_eq!(look(backend(), keys(), &other, Depth::Scrub).await.unwrap().streams, 0);
+}
+
+/// Turns over a bit of a stored object.
+async fn damage(memory: &InMemory, path: &object_store::path::Path) {
+    let mut bytes = memory.get(path).await.unwrap().bytes().await.unwrap().to_vec();
+    bytes[200] ^= 1;
+    memory.put(path, bytes.into()).await.unwrap();
 }
 
 async fn path_of(memory: &InMemory, part: &str) -> object_store::path::Path {
