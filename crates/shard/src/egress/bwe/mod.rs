@@ -26,9 +26,9 @@ use arrival::Groups;
 pub(crate) use history::Name;
 use history::{Arrived, History};
 use loss::Loss;
-use probe::{Probes, Situation};
+use probe::{Measured, Probes, Situation};
 use queue::Queue;
-use rate::Rate;
+use rate::{Rate, UNQUEUED_MIN_BPS};
 use trend::{Trend, Usage};
 
 /// Estimates are kept between what a voice needs (libwebrtc: `kCongestionControllerMinBitrate`) and what no slot wants.
@@ -366,7 +366,7 @@ impl Estimator {
     }
 
     /// From the detector, what arrives and what probes have measured to the rate.
-    fn control(&mut self, now_us: u64, overused: bool, probed: Option<f64>, heard: bool) {
+    fn control(&mut self, now_us: u64, overused: bool, probed: Option<Measured>, heard: bool) {
         let (acked, rtt_us) = (self.acked.bps(), self.rtt());
         if overused || self.loss.is_high() {
             // Ours, not libwebrtc's: the path has changed, so the filter of what arrives may move, too. Without it the
@@ -377,13 +377,10 @@ impl Estimator {
         if probed.is_some() && over {
             self.probes.doubt();
         }
-        match probed.filter(|_| !over) {
+        let queued = self.queue.carried().is_some();
+        let told = probed.filter(|_| !over).and_then(|probed| self.believe(probed, acked, queued));
+        match told {
             Some(bps) => {
-                let floor = match (self.rate.bps(), acked) {
-                    (Some(rate), Some(acked)) => rate.min(acked * PROBE_DROP),
-                    _ => 0.0,
-                };
-                let bps = bps.max(floor).min(MAX_BPS);
                 self.measured = Some((now_us, bps));
                 self.rate.set(now_us, bps);
                 self.loss.probed(bps);
@@ -391,10 +388,25 @@ impl Estimator {
             None if heard => {
                 let usage = if overused { Usage::Over } else { self.trend.usage() };
                 let acked = if usage == Usage::Over { self.carried(now_us) } else { acked };
-                self.rate.update(now_us, usage, acked, rtt_us, self.queue.carried().is_some());
+                self.rate.update(now_us, usage, acked, rtt_us, queued);
             }
             None => {}
         }
+    }
+
+    /// The estimate after a probe, in bits per second; `None`: it tells nothing that was not known.
+    ///
+    /// Ours, not libwebrtc's, which takes each result: a cluster that left slowly, because the server had no time, shows no
+    /// limit; and one that came slowly over a path on which nothing has stood for seconds is a receiver that had none.
+    fn believe(&self, probed: Measured, acked: Option<f64>, queued: bool) -> Option<f64> {
+        let rate = self.rate.bps();
+        let known = rate.unwrap_or(UNQUEUED_MIN_BPS);
+        if !probed.full {
+            return (probed.bps > known).then(|| probed.bps.min(MAX_BPS));
+        }
+        let arrives = rate.zip(acked).map_or(0.0, |(rate, acked)| rate.min(acked * PROBE_DROP));
+        let least = if queued { 0.0 } else { known.min(UNQUEUED_MIN_BPS) };
+        Some(probed.bps.max(arrives).max(least).min(MAX_BPS))
     }
 
     /// What the link carries at least, when it has too much. A probe's own queue is seen just after it, when little else

@@ -63,10 +63,21 @@ struct Active {
     next_us: u64,
 }
 
+/// What a cluster has measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Measured {
+    /// Bits per second.
+    pub(super) bps: f64,
+    /// It arrived more slowly than it left: the path carries no more. Otherwise it carries this at least, and how much more the
+    /// cluster could not tell: a server that had no time sends it slowly.
+    pub(super) full: bool,
+}
+
 /// A cluster whose answers come in.
 #[derive(Debug)]
 struct Cluster {
     id: u16,
+    bps: f64,
     min_bytes: f64,
     bytes: u32,
     packets: u32,
@@ -236,6 +247,7 @@ impl Probes {
         }
         self.clusters.push_back(Cluster {
             id,
+            bps,
             min_bytes: bps * DURATION_S / 8.0 * MIN_ARRIVED,
             bytes: 0,
             packets: 0,
@@ -254,16 +266,17 @@ impl Probes {
         self.queue.clear();
     }
 
-    /// A packet of a cluster has arrived: what it has measured so far, in bits per second.
-    pub(super) fn arrived(&mut self, packet: &Arrived) -> Option<f64> {
-        let measured = self.clusters.iter_mut().find(|c| c.id == packet.cluster)?.add(packet);
-        self.answered |= measured.is_some();
-        measured
+    /// A packet of a cluster has arrived: what it has measured so far.
+    pub(super) fn arrived(&mut self, packet: &Arrived) -> Option<Measured> {
+        let cluster = self.clusters.iter_mut().find(|c| c.id == packet.cluster)?;
+        let measured = cluster.add(packet)?;
+        self.answered |= measured.full || measured.bps >= cluster.bps * THROUGH;
+        Some(measured)
     }
 }
 
 impl Cluster {
-    fn add(&mut self, packet: &Arrived) -> Option<f64> {
+    fn add(&mut self, packet: &Arrived) -> Option<Measured> {
         self.bytes = self.bytes.saturating_add(packet.bytes);
         self.packets += 1;
         self.first_sent_us = self.first_sent_us.min(packet.sent_us);
@@ -279,7 +292,7 @@ impl Cluster {
         if enough { self.result() } else { None }
     }
 
-    fn result(&self) -> Option<f64> {
+    fn result(&self) -> Option<Measured> {
         let sent_us = self.last_sent_us.saturating_sub(self.first_sent_us);
         let arrival_us = u64::try_from(self.last_arrival_us - self.first_arrival_us).ok()?;
         if !(1..=MAX_SPAN_US).contains(&sent_us) || !(1..=MAX_SPAN_US).contains(&arrival_us) {
@@ -292,7 +305,8 @@ impl Cluster {
         if sent <= 0.0 || arrived / sent > MAX_RATIO {
             return None;
         }
-        Some(if arrived < FULL * sent { UTILIZATION * arrived } else { sent.min(arrived) })
+        let full = arrived < FULL * sent;
+        Some(Measured { bps: if full { UTILIZATION * arrived } else { sent.min(arrived) }, full })
     }
 }
 
@@ -396,9 +410,12 @@ mod tests {
             }
             result
         };
-        let close = |got: Option<f64>, bps: f64| (got.unwrap() - bps).abs() < bps * 0.03;
-        assert!(close(measure(8_889, 0), 900_000.0));
-        assert!(close(measure(16_000, 0), 0.95 * 500_000.0));
+        let close = |got: Option<Measured>, bps: f64, full: bool| {
+            let got = got.unwrap();
+            (got.bps - bps).abs() < bps * 0.03 && got.full == full
+        };
+        assert!(close(measure(8_889, 0), 900_000.0, false));
+        assert!(close(measure(16_000, 0), 0.95 * 500_000.0, true));
         assert_eq!(measure(16_000, 2), None, "too little has arrived");
         assert_eq!(measure(2_000, 0), None, "faster than it was sent");
     }

@@ -20,6 +20,10 @@ struct World {
     loss: f64,
     /// The source sends no more than this.
     most_bps: f64,
+    /// A packet of a probe; the server has time for one in so long.
+    probe: (usize, u64),
+    /// The receiver reads what has come each so long.
+    read_us: u64,
     debt_bits: f64,
     free_us: u64,
     random: u64,
@@ -45,6 +49,8 @@ impl World {
             queue_us: 200_000,
             loss: 0.0,
             most_bps: f64::MAX,
+            probe: (PACKET, 0),
+            read_us: 1,
             debt_bits: 0.0,
             free_us: 0,
             random: 7,
@@ -70,15 +76,15 @@ impl World {
         self.estimator.bps().map_or(300_000.0, |bps| bps as f64)
     }
 
-    fn send(&mut self) {
-        self.estimator.sent(self.now_us, PACKET, None);
+    fn send(&mut self, bytes: usize) {
+        self.estimator.sent(self.now_us, bytes, None);
         let begin = self.free_us.max(self.now_us);
         let lost = self.chance() < self.loss || begin - self.now_us > self.queue_us;
         let mut arrival = None;
         if !lost {
-            self.free_us = begin + whole(PACKET as f64 * 8e6 / self.link_bps);
+            self.free_us = begin + whole(bytes as f64 * 8e6 / self.link_bps);
             self.worst_queue_us = self.worst_queue_us.max(begin - self.now_us);
-            arrival = Some(self.free_us + DELAY_US);
+            arrival = Some((self.free_us + DELAY_US).next_multiple_of(self.read_us));
         }
         self.under_way.push_back((self.sent, arrival));
         self.sent += 1;
@@ -89,10 +95,14 @@ impl World {
         self.debt_bits += self.bps().min(self.most_bps) / 1e3;
         while self.debt_bits > 0.0 {
             self.debt_bits -= PACKET as f64 * 8.0;
-            self.send();
+            self.send(PACKET);
         }
-        while self.estimator.probe_is_due(self.now_us) {
-            self.send();
+        let (bytes, each_us) = self.probe;
+        while self.now_us.is_multiple_of(each_us.max(MS)) && self.estimator.probe_is_due(self.now_us) {
+            self.send(bytes);
+            if each_us > 0 {
+                break;
+            }
         }
         if self.now_us - self.answered_us >= FEEDBACK_US {
             self.answer();
@@ -195,6 +205,32 @@ fn an_application_that_sends_little_finds_what_it_could_send() {
     world.link_bps = 5e6;
     world.run(10.0);
     assert!(world.bps() >= 2.3e6, "{}", world.bps());
+}
+
+#[test]
+fn a_machine_without_time_is_no_narrow_line() {
+    // Voices, and probes that leave late: small packets, one at a time. What they measure is the server.
+    let mut world = World::new(5e6);
+    (world.most_bps, world.probe) = (60e3, (300, 16 * MS));
+    for _ in 0..30 {
+        world.run(1.0);
+        assert!(world.bps() >= 300e3, "{} at {}", world.bps(), world.now_us);
+    }
+    // Once it has time, the line is found.
+    world.probe = (300, 0);
+    world.run(6.0);
+    assert!(world.bps() > 2e6, "{}", world.bps());
+    // A receiver that reads each 25 ms.
+    let mut world = World::new(5e6);
+    (world.most_bps, world.read_us) = (60e3, 25 * MS);
+    for _ in 0..30 {
+        world.run(1.0);
+        assert!(world.bps() >= 300e3, "{} at {}", world.bps(), world.now_us);
+    }
+    // A line that is narrow is told as it is.
+    let mut world = World::new(150e3);
+    world.run(5.0);
+    assert!(world.bps() < 180e3, "{}", world.bps());
 }
 
 #[test]
