@@ -166,7 +166,7 @@ impl Estimator {
     pub(crate) fn sent(&mut self, now_us: u64, bytes: usize, name: Name) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.unanswered = self.unanswered.saturating_add(1);
-        let cluster = self.probes.sent(bytes);
+        let cluster = self.probes.sent(now_us, bytes);
         self.history.push(now_us, bytes, cluster, name);
         self.left.add(now_us, bytes);
         if cluster == 0

@@ -199,7 +199,8 @@ impl Probes {
     }
 
     /// The cluster to which a packet that leaves now belongs; 0: none.
-    pub(super) fn sent(&mut self, bytes: u32) -> u16 {
+    pub(super) fn sent(&mut self, now_us: u64, bytes: u32) -> u16 {
+        self.give_up_late(now_us);
         let Some(active) = self.active.as_mut().filter(|_| bytes >= MIN_PACKET_BYTES) else { return 0 };
         active.sent_bytes = active.sent_bytes.saturating_add(bytes);
         active.packets += 1;
@@ -217,9 +218,7 @@ impl Probes {
 
     /// A packet of a cluster is to be sent now, beside what is sent anyway.
     pub(super) fn is_due(&mut self, now_us: u64) -> bool {
-        if self.active.as_ref().is_some_and(|a| now_us.saturating_sub(a.next_us) > MAX_LATE_US) {
-            self.active = None;
-        }
+        self.give_up_late(now_us);
         if self.active.is_none() {
             let Some(bps) = self.queue.pop_front() else { return false };
             self.begin(now_us, bps);
@@ -236,6 +235,13 @@ impl Probes {
         }
         active.next_us = active.begun_us + micros(planned_us);
         false
+    }
+
+    /// Nobody had time for the cluster's next packet. What leaves now is none of it: it would be as slow as that.
+    fn give_up_late(&mut self, now_us: u64) {
+        if self.active.as_ref().is_some_and(|a| now_us.saturating_sub(a.next_us) > MAX_LATE_US) {
+            self.active = None;
+        }
     }
 
     fn begin(&mut self, now_us: u64, bps: f64) {
@@ -328,7 +334,7 @@ mod tests {
         let mut now = begin_us;
         while now < end_us {
             while probes.is_due(now) {
-                sent.push((now, probes.sent(1_000)));
+                sent.push((now, probes.sent(now, 1_000)));
             }
             now = probes.deadline(now).map_or(end_us, |at| at.max(now + 1));
         }
@@ -379,8 +385,9 @@ mod tests {
         let calm = Situation { estimate: Some(3e6), ..CALM };
         probes.consider(5_000_000, calm);
         assert!(probes.is_due(5_000_000));
-        probes.sent(1_000);
+        probes.sent(5_000_000, 1_000);
         // Nobody had time for the rest of it.
+        assert_eq!(probes.sent(5_100_000, 1_000), 0);
         assert!(!probes.is_due(5_100_000));
         probes.consider(5_900_000, calm);
         assert_eq!(probes.deadline(5_900_000), None);

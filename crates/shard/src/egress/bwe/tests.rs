@@ -20,8 +20,10 @@ struct World {
     loss: f64,
     /// The source sends no more than this.
     most_bps: f64,
-    /// A packet of a probe; the server has time for one in so long.
-    probe: (usize, u64),
+    /// Bytes of a packet.
+    packet: usize,
+    /// The server has time to send each so long.
+    send_us: u64,
     /// The receiver reads what has come each so long.
     read_us: u64,
     debt_bits: f64,
@@ -49,7 +51,8 @@ impl World {
             queue_us: 200_000,
             loss: 0.0,
             most_bps: f64::MAX,
-            probe: (PACKET, 0),
+            packet: PACKET,
+            send_us: MS,
             read_us: 1,
             debt_bits: 0.0,
             free_us: 0,
@@ -76,7 +79,8 @@ impl World {
         self.estimator.bps().map_or(300_000.0, |bps| bps as f64)
     }
 
-    fn send(&mut self, bytes: usize) {
+    fn send(&mut self) {
+        let bytes = self.packet;
         self.estimator.sent(self.now_us, bytes, None);
         let begin = self.free_us.max(self.now_us);
         let lost = self.chance() < self.loss || begin - self.now_us > self.queue_us;
@@ -93,16 +97,8 @@ impl World {
     fn tick(&mut self) {
         self.now_us += MS;
         self.debt_bits += self.bps().min(self.most_bps) / 1e3;
-        while self.debt_bits > 0.0 {
-            self.debt_bits -= PACKET as f64 * 8.0;
-            self.send(PACKET);
-        }
-        let (bytes, each_us) = self.probe;
-        while self.now_us.is_multiple_of(each_us.max(MS)) && self.estimator.probe_is_due(self.now_us) {
-            self.send(bytes);
-            if each_us > 0 {
-                break;
-            }
+        if self.now_us.is_multiple_of(self.send_us) {
+            self.send_due();
         }
         if self.now_us - self.answered_us >= FEEDBACK_US {
             self.answer();
@@ -110,6 +106,17 @@ impl World {
         while self.back.front().is_some_and(|(at, _)| *at <= self.now_us) {
             let (_, body) = self.back.pop_front().unwrap();
             self.estimator.feedback(self.now_us, &Feedback::parse(&body).unwrap());
+        }
+    }
+
+    /// The source's packets, and those of a probe.
+    fn send_due(&mut self) {
+        while self.debt_bits > 0.0 {
+            self.debt_bits -= self.packet as f64 * 8.0;
+            self.send();
+        }
+        while self.estimator.probe_is_due(self.now_us) {
+            self.send();
         }
     }
 
@@ -136,7 +143,7 @@ impl World {
             let units = i64::try_from(at / 250).unwrap();
             body.extend(i16::try_from(units - last).unwrap().to_be_bytes());
             last = units;
-            self.arrived_bytes += PACKET;
+            self.arrived_bytes += self.packet;
         }
         self.back.push_back((self.now_us + DELAY_US, body));
     }
@@ -209,15 +216,15 @@ fn an_application_that_sends_little_finds_what_it_could_send() {
 
 #[test]
 fn a_machine_without_time_is_no_narrow_line() {
-    // Voices, and probes that leave late: small packets, one at a time. What they measure is the server.
+    // Small pictures, sent when there is time: a probe is begun, and what leaves next is late.
     let mut world = World::new(5e6);
-    (world.most_bps, world.probe) = (60e3, (300, 16 * MS));
+    (world.most_bps, world.packet, world.send_us) = (70e3, 250, 160 * MS);
     for _ in 0..30 {
         world.run(1.0);
         assert!(world.bps() >= 300e3, "{} at {}", world.bps(), world.now_us);
     }
     // Once it has time, the line is found.
-    world.probe = (300, 0);
+    world.send_us = MS;
     world.run(6.0);
     assert!(world.bps() > 2e6, "{}", world.bps());
     // A receiver that reads each 25 ms.
