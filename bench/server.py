@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import select
+import shutil
 import subprocess
 import tempfile
 import time
@@ -17,13 +18,15 @@ STOP_TIMEOUT_S = 15.0
 
 
 class Server:
-    """`with Server(binary) as server:` gives `server.url`, `server.pid`, `server.token(room)`."""
+    """`with Server(binary) as server:` gives `server.url`, `server.pid`, `server.token(room)`. What it writes goes with it, or
+    stays in `keep`."""
 
-    def __init__(self, binary: Path) -> None:
+    def __init__(self, binary: Path, keep: Path | None = None) -> None:
         self._binary = binary
-        self._folder = tempfile.TemporaryDirectory(prefix="antiphon-bench-")
-        self._data = Path(self._folder.name) / "data"
-        self._log = open(Path(self._folder.name) / "log", "w+")  # noqa: SIM115
+        self._keep = keep is not None
+        self._folder = Path(tempfile.mkdtemp(prefix="antiphon-bench-", dir=keep))
+        self._data = self._folder / "data"
+        self._log = open(self._folder / "log", "w+")  # noqa: SIM115
         command = [str(binary), "serve", "--http", "127.0.0.1:0", "--media", "127.0.0.1:0", "--data", str(self._data)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log, text=True)
         self.pid = self._process.pid
@@ -60,4 +63,5 @@ class Server:
             self._log.seek(0)
             print("-- the server's log, last lines:\n" + "".join(self._log.readlines()[-20:]))
         self._log.close()
-        self._folder.cleanup()
+        if not self._keep:
+            shutil.rmtree(self._folder)

@@ -42,6 +42,9 @@ struct Args {
     /// Hours of retention; 0: nothing is stored
     #[arg(long, default_value_t = 24)]
     retention: u32,
+    /// Delete the streams at the end, one after another
+    #[arg(long)]
+    delete: bool,
 }
 
 /// What all tasks share.
@@ -78,18 +81,36 @@ impl Load {
     /// Asks with a JSON body, and leaves the answer to be read.
     async fn ask(&self, operation: &str, body: &str) -> anyhow::Result<TcpStream> {
         let mut stream = self.connect().await?;
-        let more = format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
+        let length = body.len();
+        let more =
+            format!("connection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n");
         stream.write_all(format!("{}{body}", self.request(operation, &more)).as_bytes()).await?;
         Ok(stream)
     }
 
-    async fn create(&self, name: &str, retention: u32) -> anyhow::Result<()> {
+    /// Asks with a JSON body; gives the whole answer.
+    async fn answer(&self, operation: &str, body: &str) -> anyhow::Result<String> {
+        let mut answer = String::new();
+        self.ask(operation, body).await?.read_to_string(&mut answer).await?;
+        ensure!(answer.starts_with("HTTP/1.1 200"), "{operation}: {answer}");
+        Ok(answer)
+    }
+
+    /// Gives its ARN.
+    async fn create(&self, name: &str, retention: u32) -> anyhow::Result<String> {
         let body = format!("{{\"StreamName\":\"{name}\",\"DataRetentionInHours\":{retention}}}");
-        let mut stream = self.ask("createStream", &body).await?;
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).await?;
-        ensure!(&answer == b"HTTP/1.1 200", "createStream: {}", String::from_utf8_lossy(&answer));
-        Ok(())
+        let answer = self.answer("createStream", &body).await?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("an answer without an end of its head")?;
+        let body: serde_json::Value = serde_json::from_str(body).context("createStream's answer")?;
+        Ok(body["StreamARN"].as_str().context("a stream without an ARN")?.to_owned())
+    }
+
+    /// Gives how many.
+    async fn delete(&self, arns: &[String]) -> anyhow::Result<usize> {
+        for arn in arns {
+            self.answer("deleteStream", &format!("{{\"StreamARN\":\"{arn}\"}}")).await?;
+        }
+        Ok(arns.len())
     }
 }
 
@@ -209,8 +230,9 @@ async fn main() -> anyhow::Result<()> {
     };
     let run = std::process::id();
     let names: Vec<String> = (0..args.sessions).map(|i| format!("load-{run}-{i}")).collect();
+    let mut arns = Vec::new();
     for name in &names {
-        load.create(name, args.retention).await?;
+        arns.push(load.create(name, args.retention).await?);
     }
     load.begin = Instant::now() + Duration::from_secs(1);
     load.end = load.begin + warm_up + Duration::from_secs(args.seconds);
@@ -242,10 +264,11 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     ensure!(!delays.is_empty(), "no block came through");
+    let deleted = if args.delete { load.delete(&arns).await? } else { 0 };
     let cores = before.zip(after).map(|(before, after)| (after - before) / took);
     let mut report = figures(&delays);
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed).into();
-    let more: [(&str, serde_json::Value); 7] = [
+    let more: [(&str, serde_json::Value); 8] = [
         ("sessions", args.sessions.into()),
         ("stalled", args.stalled.into()),
         ("cores", cores.into()),
@@ -253,6 +276,7 @@ async fn main() -> anyhow::Result<()> {
         ("failed", count(&load.failed)),
         ("late", count(&load.late)),
         ("broken", broken.into()),
+        ("deleted", deleted.into()),
     ];
     for (name, value) in more {
         report[name] = value;

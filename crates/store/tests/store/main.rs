@@ -12,6 +12,7 @@ mod lifecycle;
 mod limits;
 mod live;
 mod reading;
+mod removals;
 mod repack;
 mod rewrap;
 mod rig;
