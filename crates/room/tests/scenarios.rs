@@ -340,6 +340,36 @@ fn who_never_stopped_flowing_is_announced_again() {
     back_before_the_other_came(false);
 }
 
+/// One slot; ada is routed to it, then cleo, and only then it is heard that ada's first packet has left; nothing comes of cleo.
+#[test]
+fn a_switch_that_a_newer_route_has_overtaken_is_announced() {
+    let mut call = call();
+    let [ada, cleo, watcher] = ["ada", "cleo", "watcher"].map(|name| {
+        let join = browser(name);
+        call.join(Join { slots: plan(1, 1, false), ..join })
+    });
+    let pin = |name: &str| {
+        let pin = Pin { participant: id(name), source: Source::Camera, max_height: None };
+        Request::Policy { policy: Policy { pins: vec![pin], follow: Follow::None, ..Policy::default() } }
+    };
+    call.prompt = false;
+    call.request(watcher, pin("ada"));
+    call.seen(ada, Source::Camera, 0, VP8);
+    call.seen(cleo, Source::Camera, 0, VP8);
+    let slot = call.pending.iter().find(|p| p.0 == watcher).unwrap().1;
+    call.request(watcher, pin("cleo"));
+    call.room.switched(call.now, watcher, slot, Some(feed(ada, Source::Camera, 0)), 4711);
+    call.drain();
+    assert_eq!(call.in_slot(watcher, "v0"), Some(("ada", Source::Camera)), "she is what is seen");
+    call.request(watcher, pin("ada"));
+    assert_eq!(call.in_slot(watcher, "v0"), Some(("ada", Source::Camera)), "no switch will be told");
+    call.request(watcher, pin("cleo"));
+    call.request(ada, Request::Mute { source: Source::Camera, muted: true });
+    call.room.switched(call.now, watcher, slot, Some(feed(ada, Source::Camera, 0)), 4711);
+    call.drain();
+    assert_eq!(call.in_slot(watcher, "v0"), None, "she is muted");
+}
+
 #[test]
 fn a_lost_connection_resumes_in_the_same_place() {
     let mut call = call();

@@ -72,17 +72,19 @@ impl Room {
         let Some(state) = p.slots.get_mut(usize::from(slot.0)) else { return };
         let feed_track = feed.map(|f| f.track);
         let expected = state.routed.map(|f| f.track);
-        if feed.is_some() && feed_track != expected {
-            return; // Overtaken by a newer route; the switch to that one follows.
-        }
         let old = std::mem::replace(&mut state.flowing, feed);
-        let tell = feed_track != state.told && (feed.is_some() || expected.is_none());
+        // By a newer route. It stands there all the same until the switch to that one, which may take long or never come.
+        let overtaken = feed.is_some() && feed_track != expected;
+        let stands = feed_track.is_some_and(|track| {
+            !overtaken || (expected.is_some() && self.scene.tracks.contains_key(&track))
+        });
+        let tell = feed_track != state.told && (stands || (feed.is_none() && expected.is_none()));
         if old.map(|f| f.track) != feed_track {
             state.since = rtp_time;
         }
         if tell {
             state.told = feed_track;
-            state.last = feed_track.or(state.last);
+            state.last = feed_track.filter(|_| !overtaken).or(state.last);
         }
         if let Some(feed) = feed {
             self.hold(feed);
@@ -191,7 +193,7 @@ impl Room {
             // Nothing will come: the tile is empty now.
             (None, _) => slot.told = None,
             // Back to what has not stopped flowing: no switch will be told.
-            (Some(feed), None) if back => slot.told = Some(feed.track),
+            (Some(feed), _) if back => slot.told = Some(feed.track),
             (Some(_), Some(told)) if !scene.tracks.contains_key(&told) => slot.told = None,
             _ => {}
         }
