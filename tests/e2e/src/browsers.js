@@ -189,7 +189,7 @@ export class Person {
     };
     try {
       await this.until(`a video of ${participant} is there`, ([s, f]) => window.__watch(s, f), [selector, fps], within);
-      return await this.until(`${pictures} pictures of ${participant}`, enough, [selector, pictures], 20_000);
+      return await this.until(`${pictures} pictures of ${participant}`, enough, [selector, pictures], Math.max(within, 20_000));
     } catch (error) {
       throw new Error(`${error.message}\nvideo: ${await this.evaluate(s => window.__account(s), selector)}`);
     }

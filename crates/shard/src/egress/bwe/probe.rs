@@ -47,8 +47,9 @@ const UTILIZATION: f64 = 0.95;
 const MAX_SPAN_US: u64 = 1_000_000;
 /// Clusters whose answers are waited for.
 const MAX_CLUSTERS: usize = 4;
-/// Below this share of what is wanted.
-const FAR_BELOW: f64 = 0.5;
+/// The longest gap in what arrives of a cluster, if its packet came so many times more slowly than the rest, is none of a full
+/// link, which brings each at its own rate, but a receiver that had no time.
+const STALL: f64 = 2.5;
 /// The room raises a layer with so much to spare, so that is looked for.
 const HEADROOM: f64 = 1.25;
 
@@ -87,6 +88,9 @@ struct Cluster {
     first_arrival_us: i64,
     last_arrival_us: i64,
     first_arrival_bytes: u32,
+    longest_gap_us: i64,
+    /// Of the packet that ended it.
+    gap_bytes: u32,
 }
 
 /// What a probe controller must know of the rest.
@@ -164,10 +168,10 @@ impl Probes {
             self.recovery_us = Some(now_us);
             self.enqueue(now_us, [before * AFTER_DROP]);
         }
-        // Ours: what has measured nothing is sent again soon, and so it is far below what is wanted on a path that has shown no
+        // Ours: what has measured nothing is sent again soon, and so it is below what is wanted on a path that has shown no
         // limit.
-        let far_below = estimate.is_some_and(|bps| bps < self.demand * FAR_BELOW) && !situation.queued;
-        let soon = estimate.is_none() || (far_below || !self.answered) && !situation.loses;
+        let below = estimate.is_some_and(|bps| bps < self.demand) && !situation.queued;
+        let soon = estimate.is_none() || (below || !self.answered) && !situation.loses;
         let interval = if soon { WAIT_US } else { INTERVAL_US };
         if quiet(self.last_us, interval) {
             self.enqueue(now_us, [estimate.unwrap_or(START_BPS) * FURTHER]);
@@ -263,6 +267,8 @@ impl Probes {
             first_arrival_us: i64::MAX,
             last_arrival_us: i64::MIN,
             first_arrival_bytes: 0,
+            longest_gap_us: 0,
+            gap_bytes: 0,
         });
     }
 
@@ -292,6 +298,9 @@ impl Cluster {
         if packet.arrival_us < self.first_arrival_us {
             (self.first_arrival_us, self.first_arrival_bytes) = (packet.arrival_us, packet.bytes);
         }
+        if self.packets > 1 && packet.arrival_us - self.last_arrival_us > self.longest_gap_us {
+            (self.longest_gap_us, self.gap_bytes) = (packet.arrival_us - self.last_arrival_us, packet.bytes);
+        }
         self.last_arrival_us = self.last_arrival_us.max(packet.arrival_us);
         let enough = f64::from(self.packets) >= f64::from(MIN_PACKETS) * MIN_ARRIVED
             && f64::from(self.bytes) >= self.min_bytes;
@@ -312,7 +321,19 @@ impl Cluster {
             return None;
         }
         let full = arrived < FULL * sent;
+        if full && self.has_stalled() {
+            return None;
+        }
         Some(Measured { bps: if full { UTILIZATION * arrived } else { sent.min(arrived) }, full })
+    }
+
+    /// Whether most of the time in which it arrived was one gap.
+    fn has_stalled(&self) -> bool {
+        let span_us = self.last_arrival_us - self.first_arrival_us;
+        let rest = self.bytes.saturating_sub(self.first_arrival_bytes).saturating_sub(self.gap_bytes);
+        let rest_us = span_us.saturating_sub(self.longest_gap_us);
+        let (gap, gap_us) = (f64::from(self.gap_bytes), self.longest_gap_us as f64);
+        f64::from(rest) * gap_us > STALL * gap * rest_us as f64
     }
 }
 
@@ -395,28 +416,33 @@ mod tests {
         assert!(run(&mut probes, 6_000_000, 6_100_000).len() > 5);
         probes.consider(10_000_000, calm);
         assert_eq!(probes.deadline(10_000_000), None);
-        // Far below what is wanted it is not waited so long, if no queue was seen.
-        probes.consider(10_000_000, Situation { estimate: Some(1e6), ..CALM });
+        // Below what is wanted it is not waited so long, if no queue was seen.
+        probes.consider(10_000_000, calm);
         assert_eq!(probes.deadline(10_000_000), None);
-        probes.consider(10_000_000, Situation { estimate: Some(1e6), queued: false, ..CALM });
+        probes.consider(10_000_000, Situation { estimate: Some(4e6), queued: false, ..CALM });
+        assert_eq!(probes.deadline(10_000_000), None);
+        probes.consider(10_000_000, Situation { queued: false, ..calm });
         assert!(probes.deadline(10_000_000).is_some());
+    }
+
+    /// The result of a first cluster without its first packets, by when each of the others arrives.
+    fn arrive(lost: i64, at_us: impl Fn(i64) -> i64) -> Option<Measured> {
+        let mut probes = Probes::default();
+        probes.set_demand(4e6);
+        probes.consider(0, CALM);
+        let sent = run(&mut probes, 0, 100_000);
+        let mut result = None;
+        for (i, (at, cluster)) in (0..).zip(sent).filter(|(i, (_, c))| *c == 1 && *i >= lost) {
+            let arrival_us = 1_000_000 + at_us(i);
+            let packet = Arrived { sent_us: at, arrival_us, bytes: 1_000, cluster };
+            result = probes.arrived(&packet).or(result);
+        }
+        result
     }
 
     #[test]
     fn a_full_link_is_measured_by_what_arrives() {
-        let measure = |arrival_gap_us: i64, lost: i64| {
-            let mut probes = Probes::default();
-            probes.set_demand(4e6);
-            probes.consider(0, CALM);
-            let sent = run(&mut probes, 0, 100_000);
-            let mut result = None;
-            for (i, (at, cluster)) in (0..).zip(sent).filter(|(i, (_, c))| *c == 1 && *i >= lost) {
-                let arrival_us = 1_000_000 + i * arrival_gap_us;
-                let packet = Arrived { sent_us: at, arrival_us, bytes: 1_000, cluster };
-                result = probes.arrived(&packet).or(result);
-            }
-            result
-        };
+        let measure = |arrival_gap_us: i64, lost: i64| arrive(lost, |i| i * arrival_gap_us);
         let close = |got: Option<Measured>, bps: f64, full: bool| {
             let got = got.unwrap();
             (got.bps - bps).abs() < bps * 0.03 && got.full == full
@@ -425,6 +451,17 @@ mod tests {
         assert!(close(measure(16_000, 0), 0.95 * 500_000.0, true));
         assert_eq!(measure(16_000, 2), None, "too little has arrived");
         assert_eq!(measure(2_000, 0), None, "faster than it was sent");
+    }
+
+    #[test]
+    fn a_receiver_that_stalled_is_no_full_link() {
+        let after = |begun: i64| move |i: i64| i * 4_000 + if i >= begun { 100_000 } else { 0 };
+        for begun in 1..=4 {
+            assert_eq!(arrive(0, after(begun)), None, "{begun}");
+        }
+        // Each a little late is one.
+        let uneven = |i: i64| i * 16_000 + [0, 4_000, -3_000, 5_000, 0][usize::try_from(i).unwrap()];
+        assert!(arrive(0, uneven).unwrap().full);
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Rate {
     }
 
     /// Takes what the detector says. `acked`: what arrives, in bits per second. `queued`: a queue was seen in the last seconds;
-    /// otherwise an overuse is jitter more likely than a limit, and tells none.
+    /// otherwise an overuse is jitter more likely than a limit, and it only does not grow.
     pub(super) fn update(
         &mut self,
         now_us: u64,
@@ -152,14 +152,14 @@ impl Rate {
             return;
         }
         self.state = match (usage, self.state) {
-            (Usage::Over, _) => State::Decrease,
-            (Usage::Under, _) => State::Hold,
+            (Usage::Over, _) if queued => State::Decrease,
+            (Usage::Over | Usage::Under, _) => State::Hold,
             (Usage::Normal, State::Hold) => State::Increase,
             (Usage::Normal, state) => state,
         };
         match self.state {
             State::Increase => self.increase(now_us, acked, rtt_us),
-            State::Decrease => self.decrease(now_us, acked, queued),
+            State::Decrease => self.decrease(now_us, acked),
             State::Hold => self.changed_us = now_us,
         }
     }
@@ -193,19 +193,14 @@ impl Rate {
         self.changed_us = now_us;
     }
 
-    fn decrease(&mut self, now_us: u64, acked: f64, queued: bool) {
+    fn decrease(&mut self, now_us: u64, acked: f64) {
         self.forget_capacity(|(low, high)| acked < low || acked > high);
         let mut bps = acked * BETA;
-        if !queued {
-            bps = bps.max(UNQUEUED_MIN_BPS);
-        }
         if let Some(current) = self.bps.filter(|current| bps > *current) {
             // The estimate was below what passes: keep to the capacity, if there is one.
             bps = self.capacity.kbps.map_or(current, |k| k * 1e3 * BETA).min(current);
         }
-        if queued {
-            self.capacity.add(acked);
-        }
+        self.capacity.add(acked);
         self.bps = Some(self.bps.map_or(bps, |current| bps.min(current)));
         (self.changed_us, self.decreased_us) = (now_us, now_us);
         self.state = State::Hold;
@@ -260,6 +255,18 @@ mod tests {
         rate.update(2 * SECOND + 200_000, Usage::Normal, Some(1.0e6), 100_000, true);
         let grown = rate.bps().unwrap() - 0.85 * 1.2e6;
         assert!((4_000.0..40_000.0).contains(&grown), "{grown}");
+    }
+
+    #[test]
+    fn overuse_without_a_queue_is_no_limit() {
+        let mut rate = Rate::default();
+        rate.set(0, 2e6);
+        for i in 1..=10 {
+            rate.update(i * SECOND, Usage::Over, Some(3e5), 50_000, false);
+            assert_eq!(rate.bps(), Some(2e6));
+        }
+        rate.update(11 * SECOND, Usage::Over, Some(3e5), 50_000, true);
+        assert_eq!(rate.bps(), Some(0.85 * 3e5));
     }
 
     #[test]
