@@ -405,8 +405,7 @@ impl Estimator {
             return (probed.bps > known).then(|| probed.bps.min(MAX_BPS));
         }
         let arrives = rate.zip(acked).map_or(0.0, |(rate, acked)| rate.min(acked * PROBE_DROP));
-        let least = if queued { 0.0 } else { known.min(UNQUEUED_MIN_BPS) };
-        Some(probed.bps.max(arrives).max(least).min(MAX_BPS))
+        Some(probed.bps.max(arrives).max(known.min(rate::least(queued))).min(MAX_BPS))
     }
 
     /// What the link carries at least, when it has too much. A probe's own queue is seen just after it, when little else

@@ -79,7 +79,6 @@ pub(super) struct Measured {
 struct Cluster {
     id: u16,
     bps: f64,
-    min_bytes: f64,
     bytes: u32,
     packets: u32,
     first_sent_us: u64,
@@ -258,7 +257,6 @@ impl Probes {
         self.clusters.push_back(Cluster {
             id,
             bps,
-            min_bytes: bps * DURATION_S / 8.0 * MIN_ARRIVED,
             bytes: 0,
             packets: 0,
             first_sent_us: u64::MAX,
@@ -303,7 +301,7 @@ impl Cluster {
         }
         self.last_arrival_us = self.last_arrival_us.max(packet.arrival_us);
         let enough = f64::from(self.packets) >= f64::from(MIN_PACKETS) * MIN_ARRIVED
-            && f64::from(self.bytes) >= self.min_bytes;
+            && f64::from(self.bytes) >= self.bps * DURATION_S / 8.0 * MIN_ARRIVED;
         if enough { self.result() } else { None }
     }
 

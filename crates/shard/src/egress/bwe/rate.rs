@@ -26,7 +26,7 @@ const MIN_DEVIATION: f64 = 0.4;
 const MAX_DEVIATION: f64 = 2.5;
 /// A link that has narrowed gives this share of what it carries: its queue is to drain, and it may narrow further.
 const NARROWED: f64 = 0.7;
-/// Nothing takes it below this where no queue was seen: the lowest layers.
+/// Nothing but loss takes it below this where no queue was seen: the lowest layers.
 pub(super) const UNQUEUED_MIN_BPS: f64 = 300_000.0;
 /// Without overuse what has arrived after this time is the first estimate (`kInitializationTime`).
 const FIRST_US: u64 = 5_000_000;
@@ -71,6 +71,11 @@ impl Default for Capacity {
     fn default() -> Self {
         Self::UNKNOWN
     }
+}
+
+/// What the estimate is at least, in bits per second. `queued`: a queue was seen in the last seconds.
+pub(super) fn least(queued: bool) -> f64 {
+    if queued { 0.0 } else { UNQUEUED_MIN_BPS }
 }
 
 /// The delay-based rate.
@@ -143,8 +148,7 @@ impl Rate {
         let first_us = *self.first_us.get_or_insert(now_us);
         if self.bps.is_none() && usage != Usage::Over {
             if self.wants_more && now_us.saturating_sub(first_us) > FIRST_US {
-                let least = if queued { 0.0 } else { UNQUEUED_MIN_BPS };
-                self.set(now_us, acked.max(least));
+                self.set(now_us, acked.max(least(queued)));
             }
             return;
         }
