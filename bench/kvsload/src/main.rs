@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use clap::Parser;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use media::{BLOCK_MS, Stamps, block_pair, cluster, header};
@@ -80,7 +80,10 @@ impl Load {
 
     /// Asks with a JSON body, and leaves the answer to be read.
     async fn ask(&self, operation: &str, body: &str) -> anyhow::Result<TcpStream> {
-        let mut stream = self.connect().await?;
+        self.ask_by(self.connect().await?, operation, body).await
+    }
+
+    async fn ask_by(&self, mut stream: TcpStream, operation: &str, body: &str) -> anyhow::Result<TcpStream> {
         let length = body.len();
         let more =
             format!("connection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n");
@@ -168,6 +171,9 @@ async fn send(body: &mut (impl AsyncWriteExt + Unpin), data: &[u8]) -> anyhow::R
 
 /// Parts of the measured time: the best one's p99 is told too, as a shared machine stalls a core now and then.
 const WINDOWS: u32 = 5;
+/// Of a reader that reads nothing, in bytes: less than a second of a call.
+const STALLED_BUFFER: u32 = 16 << 10;
+const STALLED_SEGMENT: u32 = 1_460;
 /// A block's window, and its delay in microseconds.
 type Delay = (u32, u32);
 
@@ -192,11 +198,15 @@ async fn read(load: Arc<Load>, name: String) -> anyhow::Result<Vec<Delay>> {
     }
 }
 
-/// Opens a reader and reads nothing until the end.
+/// Opens a reader and reads nothing until the end. Its segments and its buffer are small, as beyond a network: of those of loopback
+/// the kernel keeps minutes of a call, and the server would just go on writing.
 async fn stall(load: Arc<Load>, name: String) -> anyhow::Result<Vec<Delay>> {
     let body =
         format!("{{\"StreamName\":\"{name}\",\"StartSelector\":{{\"StartSelectorType\":\"EARLIEST\"}}}}");
-    let _stream = load.ask("getMedia", &body).await?;
+    let socket = TcpSocket::new_v4()?;
+    socket2::SockRef::from(&socket).set_tcp_mss(STALLED_SEGMENT)?;
+    socket.set_recv_buffer_size(STALLED_BUFFER)?;
+    let _stream = load.ask_by(socket.connect(load.address).await?, "getMedia", &body).await?;
     tokio::time::sleep_until(load.end.into()).await;
     Ok(Vec::new())
 }

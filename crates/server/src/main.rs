@@ -8,6 +8,7 @@ mod config;
 mod images;
 mod key;
 mod keyring;
+mod listen;
 mod memory;
 mod run;
 mod store;

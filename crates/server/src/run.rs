@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::cli::CODEC_WORKER;
 use crate::config::{Config, Demo};
+use crate::listen::listen;
 use crate::store::Streams;
 use crate::{key, telemetry, tls, web, webhooks};
 
@@ -40,10 +41,9 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let tls = tls::load(&config.tls)?;
     let decoders = Decoders::with_workers(Launch::this_program(&[CODEC_WORKER]));
     let mut streams = Streams::open(config, decoders.clone()).await?;
-    let listener = TcpListener::bind(config.http)
-        .await
-        .with_context(|| format!("http: cannot listen on {}", config.http))?;
-    let own_port = streams_port(config).await?;
+    let listener =
+        listen(config.http).with_context(|| format!("http: cannot listen on {}", config.http))?;
+    let own_port = streams_port(config)?;
     let shards = Shards::start(config.shard()?)
         .with_context(|| format!("media: cannot open ports from {}", config.media))?;
     let bots = Bots::with_decoders(shards.clone(), config.bot(), decoders);
@@ -106,10 +106,9 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
 }
 
 /// The port that has the stored streams alone, where one is wanted.
-async fn streams_port(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+fn streams_port(config: &Config) -> anyhow::Result<Option<TcpListener>> {
     let Some(address) = config.kvs.own_port()? else { return Ok(None) };
-    let bound = TcpListener::bind(address).await;
-    bound.with_context(|| format!("kvs.http: cannot listen on {address}")).map(Some)
+    listen(address).with_context(|| format!("kvs.http: cannot listen on {address}")).map(Some)
 }
 
 /// The bot that is already there.
