@@ -41,8 +41,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let tls = tls::load(&config.tls)?;
     let decoders = Decoders::with_workers(Launch::this_program(&[CODEC_WORKER]));
     let mut streams = Streams::open(config, decoders.clone()).await?;
-    let listener =
-        listen(config.http).with_context(|| format!("http: cannot listen on {}", config.http))?;
+    let listener = listen(config.http).with_context(|| format!("http: cannot listen on {}", config.http))?;
     let own_port = streams_port(config)?;
     let shards = Shards::start(config.shard()?)
         .with_context(|| format!("media: cannot open ports from {}", config.media))?;
