@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use antiphon_base::{Codec, MediaKind, Source};
-use antiphon_room::SlotId;
 use antiphon_room::slot::Outgoing;
+use antiphon_room::{KeyframeCause, SlotId};
 use antiphon_wire::rtp::Descriptor;
 use antiphon_wire::rtp::dependency::Dependency;
 use str0m::bwe::Bitrate;
@@ -172,8 +172,8 @@ pub(crate) enum Happening {
     DataReady,
     /// Media.
     Media(Box<Ingress>),
-    /// The peer asks for a keyframe in a slot.
-    KeyframeWanted(SlotId),
+    /// A keyframe is needed in a slot.
+    KeyframeWanted(SlotId, KeyframeCause),
     /// The peer tells how much it can receive.
     Bandwidth(u64),
     /// The connection is over.
@@ -183,7 +183,7 @@ pub(crate) enum Happening {
 impl From<Feedback> for Happening {
     fn from(said: Feedback) -> Self {
         match said {
-            Feedback::KeyframeWanted(slot) => Self::KeyframeWanted(slot),
+            Feedback::KeyframeWanted(slot, cause) => Self::KeyframeWanted(slot, cause),
             Feedback::Bandwidth(bps) => Self::Bandwidth(bps),
         }
     }

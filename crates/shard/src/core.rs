@@ -256,12 +256,12 @@ impl Core {
                     peer.flush_topics();
                     self.touch(place);
                 }
-                Happening::KeyframeWanted(slot) => {
+                Happening::KeyframeWanted(slot, cause) => {
                     let (room, closing) = (peer.room, peer.closing.is_some());
                     let slot = peer.slots.get(usize::from(slot.0));
                     let feed = slot.and_then(antiphon_room::slot::Slot::current).filter(|_| !closing);
                     if let Some(feed) = feed {
-                        self.want_keyframe(now, room, feed, KeyframeCause::Repair);
+                        self.want_keyframe(now, room, feed, cause);
                     }
                 }
                 Happening::Bandwidth(bps) => self.tell(now, place, Fact::Bandwidth(bps)),

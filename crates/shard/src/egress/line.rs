@@ -338,6 +338,11 @@ impl Line {
         }
     }
 
+    /// A key frame is to come: what was sent until now is not sent again on a full path.
+    pub(super) fn begin_anew(&mut self) {
+        self.began = self.history.back().map_or(self.began, |newest| newest.seq + 1);
+    }
+
     /// Writes a packet once more, as RTX (RFC 4588, section 4). `None`: it is not remembered, was sent again within
     /// the round trip just now, or, on a `full` path, is of a source that is gone.
     pub(crate) fn write_again(

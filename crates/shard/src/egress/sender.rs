@@ -5,8 +5,8 @@ mod feedback;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use antiphon_room::SlotId;
 use antiphon_room::slot::Outgoing;
+use antiphon_room::{KeyframeCause, SlotId};
 use antiphon_wire::rtcp;
 use rand::Rng;
 
@@ -56,7 +56,7 @@ const REMB_FACTOR: f64 = 2.5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Feedback {
     /// It needs a key frame in a slot.
-    KeyframeWanted(SlotId),
+    KeyframeWanted(SlotId, KeyframeCause),
     /// How much it can receive, in bits per second: as estimated from its transport-wide feedback, or as it tells by REMB
     /// where that was not negotiated.
     Bandwidth(u64),
@@ -292,7 +292,7 @@ impl Sender {
         }
         self.flush_wanted((now, now_us), sealer, path, arena);
         let news = &mut self.news;
-        self.pacer.shed(now_us, |slot| news.push(Feedback::KeyframeWanted(slot)));
+        self.pacer.shed(now_us, |slot| news.push(Feedback::KeyframeWanted(slot, KeyframeCause::Repair)));
         while let Some(packet) = self.pacer.pop(now_us) {
             self.send(now_us, packet, sealer, path, arena);
         }

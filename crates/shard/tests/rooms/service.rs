@@ -23,6 +23,9 @@ const DEPTH: Duration = Duration::from_millis(100);
 /// One that has followed what comes late: of voices, and of pictures where it is the publisher's line that loses.
 const DEEP: Duration = Duration::from_millis(250);
 
+/// Key frames of spatial layers are as large as so many other pictures; libvpx's in real time.
+const USUAL_KEY: usize = 3;
+const LARGE_KEY: usize = 6;
 /// Who cannot decode for so long asks for a key frame.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -210,14 +213,14 @@ fn narrowed(seed: u64) {
 }
 
 /// Of the forms of spatial layers in one stream, one a seed.
-fn layered(seed: u64, conditions: &Conditions) -> Stage {
+fn layered(seed: u64, conditions: &Conditions, key_size: usize) -> Stage {
     let codec = if seed.is_multiple_of(2) { VideoCodec::Vp9 } else { VideoCodec::Av1 };
     let mode = Some(Mode { layers: 3, key_only: seed / 2 % 2 == 1 });
     let mut stage = Stage::of(seed, conditions, Profile { codec, mode, ..Profile::new("anna") });
     let total = LAYERS_BPS.iter().sum();
     // As many in one stream as by rid, in three temporal layers.
     stage.start(20, [total; 3], Some(0));
-    stage.world.clients[stage.anna].senders.iter_mut().for_each(|sender| sender.key_size = 3);
+    stage.world.clients[stage.anna].senders.iter_mut().for_each(|sender| sender.key_size = key_size);
     stage
 }
 
@@ -235,17 +238,30 @@ fn spatial_layers_whose_lowest_picture_the_drop_tears() {
 }
 
 fn layers_drop(seed: u64, longest_ms: u64) {
-    let mut stage = layered(seed, &line(2_500_000));
+    let mut stage = layered(seed, &line(2_500_000), USUAL_KEY);
     let dropped = stage.drops(seed, 2_500_000);
     // Where upper layers do not build on lower ones, the highest is sent alone, where a descriptor tells it.
     assert!(dropped.steady > 1_300_000.0, "{dropped:?}");
     stage.assert_bridged(&dropped, longest_ms);
 }
 
+/// Each key frame takes 250 ms of the wide line, and its lowest layer 150 of the narrow one: some drops find one under way.
+#[test]
+fn spatial_layers_with_large_key_frames() {
+    holds(176..200, |seed| {
+        let mut stage = layered(seed, &line(2_500_000), LARGE_KEY);
+        let dropped = stage.drops(seed, 2_500_000);
+        assert!(dropped.adapted <= 450_000.0, "{dropped:?}");
+        assert!(dropped.freezes.longest <= Duration::from_millis(1_100), "{dropped:?}");
+        assert!(dropped.back >= 0.9 * dropped.steady, "{dropped:?}");
+        stage.only_ben_noticed(dropped.before);
+    });
+}
+
 #[test]
 fn spatial_layers_with_ten_percent_of_loss() {
     holds(180..188, |seed| {
-        let mut stage = layered(seed, &lossy(0.1));
+        let mut stage = layered(seed, &lossy(0.1), USUAL_KEY);
         stage.world.run(3 * SECOND);
         let from = stage.world.now;
         stage.world.run(30 * SECOND);

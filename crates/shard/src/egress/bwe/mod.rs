@@ -312,10 +312,12 @@ impl Estimator {
         }
         self.measure_round_trip(now_us, &report.arrived);
         let before = self.trend.usage();
-        let (mut overused, mut probed) = (false, None);
+        let (mut overused, mut probed, mut narrowed) = (false, None, None);
         for packet in &report.arrived {
             self.acked.add(packet, self.alr.is_limited());
             self.queue.add(packet);
+            // What comes behind packets that a full queue has dropped hides how those before them waited longer and longer.
+            narrowed = narrowed.or_else(|| self.estimate().and_then(|bps| self.queue.narrowed(bps)));
             if let Some(delta) = self.groups.add(now_us, packet) {
                 self.trend.add(packet.arrival_us, delta);
                 overused |= self.trend.usage() == Usage::Over;
@@ -324,7 +326,6 @@ impl Estimator {
                 probed = self.probes.arrived(packet).or(probed);
             }
         }
-        let narrowed = self.estimate().and_then(|bps| self.queue.narrowed(bps));
         match narrowed {
             Some(bps) => {
                 self.narrowed_us = Some(self.queue.waited_us().min(MAX_HOLD_US));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use antiphon_room::SlotId;
+use antiphon_room::{KeyframeCause, SlotId};
 use antiphon_wire::rtcp::{self, Message, transport};
 
 use super::{Feedback, Line, MAX_QUEUE, Sender, UNLIMITED_BPS};
@@ -69,7 +69,7 @@ impl Sender {
             Message::KeyframeRequest { media } => {
                 if let Some(slot) = self.line_of(*media).and_then(|p| u16::try_from(p).ok()) {
                     self.counters.keyframes_requested += 1;
-                    feedback.push(Feedback::KeyframeWanted(SlotId(slot)));
+                    feedback.push(Feedback::KeyframeWanted(SlotId(slot), KeyframeCause::Repair));
                 }
             }
             Message::MaxBitrate { bps } if self.estimator.is_none() => {
@@ -114,7 +114,8 @@ impl Sender {
         for (slot, line) in (0u16..).zip(&mut self.lines) {
             if lately(line) {
                 line.upper_us = None;
-                self.news.push(Feedback::KeyframeWanted(SlotId(slot)));
+                line.begin_anew();
+                self.news.push(Feedback::KeyframeWanted(SlotId(slot), KeyframeCause::Start));
             }
         }
     }
