@@ -97,7 +97,8 @@ test("a caller's camera is in the stream with its voice, through hold and anothe
   // Voice and picture are one clock's: a word stands as far behind its being said as the pictures around it behind theirs.
   const late = read.onset - said;
   const around = behind.filter(([at]) => Math.abs(at - read.onset) < 2_000);
-  assert.ok(late >= 0 && late < 1_000 && Math.abs(usual(behind)) < 1_000, `sound ${late} ms, pictures ${usual(behind)} ms`);
+  // A page without time for its sound has a clock that is a little behind.
+  assert.ok(late > -150 && late < 1_000 && Math.abs(usual(behind)) < 1_000, `sound ${late} ms, pictures ${usual(behind)} ms`);
   assert.ok(Math.abs(late - usual(around)) < 250, `sound ${late} ms, pictures ${usual(around)} ms`);
 
   const { images, clip } = await reader.event("archive");
