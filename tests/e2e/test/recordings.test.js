@@ -392,7 +392,8 @@ for (const [what, codec, encodings, decoders = [undefined]] of [
       const probed = await probe((await fetched(record, `${path}/${json.id}/tracks/${track.track}.${ending}`)).bytes, name);
       assert.equal(probed.codec, codec.toLowerCase());
       assert.match(probed.first, /^K/);
-      assert.ok(probed.times.every((time, i) => i === 0 || time > probed.times[i - 1]), `${name}: in order`);
+      const back = probed.times.findIndex((time, i) => i > 0 && time <= probed.times[i - 1]);
+      assert.equal(back, -1, `${name}: in order, not ${probed.times.slice(Math.max(0, back - 3), back + 3)}`);
       const decoded = await Promise.all(decoders.map(decoder => pictures(name, decoder)));
       assert.ok(decoded.every(other => JSON.stringify(other) === JSON.stringify(decoded[0])), "each decoder shows the same, bit by bit");
       for (const [i, decoder] of decoders.entries()) {
