@@ -19,7 +19,7 @@ impl Axis {
         Self { clock_hz: u64::from(clock_hz.max(1)), base: None, last_ms: 0 }
     }
 
-    /// Milliseconds since 1970; never before the frame before.
+    /// Milliseconds since 1970; later than the frame before, also where a clock goes back: players drop what has the time of another.
     pub(crate) fn place(&mut self, rtp_time: u64, capture_us: u64) -> u64 {
         let predicted = self.base.and_then(|(rtp, us)| {
             let ticks = rtp_time.checked_sub(rtp)?;
@@ -33,7 +33,7 @@ impl Axis {
             None => capture_us,
         };
         self.base = Some((rtp_time, at_us));
-        self.last_ms = self.last_ms.max(at_us / 1_000);
+        self.last_ms = (self.last_ms + 1).max(at_us / 1_000);
         self.last_ms
     }
 }
@@ -56,6 +56,6 @@ mod tests {
         assert!(jumped - last > 1_900);
         // A new connection begins somewhere else in RTP time; and nothing goes back.
         assert_eq!(axis.place(7, 1_013_000_000), 1_013_000);
-        assert_eq!(axis.place(960, 900_000_000), 1_013_000);
+        assert_eq!(axis.place(960, 900_000_000), 1_013_001);
     }
 }

@@ -21,6 +21,10 @@ function goesForward(seen) {
   assert.ok(seen.unreadable <= seen.pictures * 0.1, text);
 }
 
+/** Freezes by libwebrtc's measure, a picture 150 ms later than usual: once the rate is halved one that is 85 ms late counts, which a busy
+ * machine is now and then. A layer that is wrong freezes until the next key frame, again and again. */
+const FREEZES = 1;
+
 /** Half the frame rate is asked for, and comes, while the other one gets all. */
 async function halvesTheRate(all, some) {
   const before = await videoStats(some);
@@ -31,7 +35,7 @@ async function halvesTheRate(all, some) {
     const [lot, few] = [await videoStats(all), await videoStats(some)];
     return (few.decoded - second.decoded) * 10 <= (lot.decoded - first.decoded) * 7 && few.decoded > second.decoded + 5;
   });
-  assert.equal((await videoStats(some)).freezes, before.freezes);
+  assert.ok((await videoStats(some)).freezes <= before.freezes + FREEZES);
 }
 
 for (const [name, mode] of [
@@ -67,6 +71,6 @@ for (const [name, mode] of [
     const second = await videoStats(some);
     const text = JSON.stringify({ before, second });
     assert.ok(second.decoded > before.decoded + 40, text);
-    assert.equal(second.freezes, before.freezes, text);
+    assert.ok(second.freezes <= before.freezes + FREEZES, text);
   });
 }
