@@ -121,13 +121,13 @@ for (const source of ["camera", "screen"]) {
   });
 }
 
-test("a bot gets the layer of the height it asks for, live", { timeout: 90_000 }, async () => {
+test("a bot gets the layer of the height it asks for, live", { timeout: 180_000 }, async () => {
   const room = it.room();
   await it.join(it.chromium, room, "Ada", { fake: { width: 1280, height: 720, fps: 10 } });
   const heights = [180, 720, 360, 180];
-  const eye = await it.python("layers.py", room, "--who", "Ada", "--seconds", 20, "--heights", ...heights);
+  const eye = await it.python("layers.py", room, "--who", "Ada", "--seconds", 40, "--heights", ...heights);
   for (const asked of heights) {
-    const layer = await eye.event("layer", 25_000);
+    const layer = await eye.event("layer", 45_000);
     const text = JSON.stringify(layer);
     assert.equal(layer.asked, asked, text);
     assert.deepEqual(layer.source, [(asked * 16) / 9, asked], text);
