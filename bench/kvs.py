@@ -54,9 +54,10 @@ class Load:
         server, args = self._server, self._args
         command = [str(args.binaries / "kvsload"), "--url", f"{server.url}/kvs", "--token", self._token, "--pid", str(server.pid)]
         command += ["--sessions", str(args.sessions), "--seconds", str(int(args.seconds)), "--retention", str(args.retention), *more]
-        stolen, all_ticks = ticks()
+        before = ticks()
         figures = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-        figures["stolen"] = (ticks()[0] - stolen) / max(1, ticks()[1] - all_ticks)
+        stolen, passed = (now - then for now, then in zip(ticks(), before, strict=True))
+        figures["stolen"] = stolen / max(1, passed)
         with urllib.request.urlopen(f"{server.url}/metrics", timeout=10) as response:
             figures["journal"] = dict(re.findall(r"^antiphon_store_journal_(\w+?)(?:_total)? (\d+)$", response.read().decode(), re.MULTILINE))
         return figures
@@ -111,8 +112,7 @@ def main() -> int:
     else:
         with tempfile.TemporaryDirectory(prefix="antiphon-bench-") as folder:
             plain, stalled = runs(args, Path(folder))
-    # As everywhere in the bench: a hypervisor that stops a core for 100 ms is the whole p99 of what else runs.
-    good = plain["best_window_p99_ms"] < MAX_P99_MS and plain["cores"] <= MAX_CORES
+    good = plain["p99_ms"] < MAX_P99_MS and plain["cores"] <= MAX_CORES
     quiet = plain["best_window_p99_ms"]
     unchanged = stalled["best_window_p99_ms"] < max(MAX_RATIO * quiet, quiet + MAX_MORE_MS)
     print(f"  {'meets' if good else 'MISSES'} p99 < {MAX_P99_MS:.0f} ms at {MAX_CORES:.0f} core; stalled readers change "
