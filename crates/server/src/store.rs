@@ -255,7 +255,9 @@ impl Streams {
             }
             None => {
                 let folder = folder(&config.data);
-                Backend::local(&folder).with_context(|| format!("store: {}", folder.display()))?
+                let local = Backend::local(&folder);
+                let local = local.with_context(|| format!("store: {}", folder.display()))?;
+                local.with_group_sync(config.store.group_sync_from)
             }
         };
         let backend = backend.with_journal(&journal(&config.data));

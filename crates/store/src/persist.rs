@@ -14,11 +14,14 @@ use crate::ingest::{FaultKind, Sealed};
 use crate::layout::{Flags, HeaderId};
 use crate::news::{Persisted, Teller};
 use crate::number::FragmentNumber;
-use crate::object::Created;
+use crate::object::{Created, Haste};
 use crate::sealed::{self, Plain};
 use crate::session::{Ack, AckSender, Finished, Job};
 use crate::store::Inner;
 use crate::stream::Stream;
+
+/// Fragments of a session that come no more often wait for nobody; those of a call come once a second.
+const RARE_MS: u64 = 500;
 
 /// A complete fragment.
 pub(crate) struct Fragment<'a> {
@@ -46,6 +49,7 @@ pub(crate) async fn run(
     acks: AckSender,
 ) -> Finished {
     let mut finished = Finished { first: None, last: None, kept: 0, failed: 0 };
+    let mut last_ms: Option<u64> = None;
     while let Some(job) = jobs.recv().await {
         let (of, now_ms) = (job.of, job.now_ms);
         let fragment = Fragment {
@@ -55,7 +59,10 @@ pub(crate) async fn run(
             header: &job.header.bytes,
             sealed: &job.sealed,
         };
-        let result = store(&inner, &stream, &fragment, Teller::tell).await;
+        // A producer that sends what it has had for long would be held up by each of its many fragments.
+        let rare = last_ms.replace(now_ms).is_none_or(|last| now_ms >= last + RARE_MS);
+        let haste = if rare && jobs.is_empty() { Haste::Patient } else { Haste::Urgent };
+        let result = store(&inner, &stream, &fragment, haste, Teller::tell).await;
         inner.objects.note(result.as_ref().map(|_| ()), now_ms);
         match result {
             Ok(kept) => {
@@ -84,6 +91,7 @@ pub(crate) async fn store(
     inner: &Arc<Inner>,
     stream: &Arc<Stream>,
     fragment: &Fragment<'_>,
+    haste: Haste,
     tell: impl Fn(&Teller, &dyn Fn() -> Persisted),
 ) -> Result<Kept, Error> {
     if !retained(stream)? {
@@ -121,7 +129,7 @@ pub(crate) async fn store(
     let plain = Plain { uid: stream.uid, entry: &entry, contact, media };
     let object = sealed::seal_fragment(&key, key_id, &plain);
     let path = inner.layout.fragment(stream.uid, &entry);
-    if inner.objects.create_media(&path, object.into()).await? == Created::Exists {
+    if inner.objects.create_media(&path, object.into(), haste).await? == Created::Exists {
         let message = format!("{path} is there already");
         return Err(Error::Storage { fault: StorageFault::Unavailable, message });
     }
@@ -187,7 +195,7 @@ async fn header(
     let path = inner.layout.header(stream.uid, id);
     let object = sealed::seal_small(key, key_id, &path, bytes);
     // One that exists was sealed from the same bytes, with another nonce.
-    inner.objects.create_media(&path, object.into()).await?;
+    inner.objects.create_media(&path, object.into(), Haste::Urgent).await?;
     stream.state().cache_header(id, bytes.clone());
     Ok(id)
 }

@@ -43,6 +43,9 @@ pub enum Step {
     End,
 }
 
+/// Of pieces that are handed out as one: some blocks of sound.
+const MAX_JOINED_BYTES: usize = 16 << 10;
+
 enum Cursor {
     Seek(Clock, u64),
     After(FragmentNumber),
@@ -104,7 +107,7 @@ impl Reader {
     /// cannot fail.
     pub async fn next(&mut self, now_ms: u64) -> Step {
         loop {
-            if let Some(bytes) = self.out.pop_front() {
+            if let Some(bytes) = self.joined() {
                 return Step::Bytes(bytes);
             }
             // Before looking: what changes from here on wakes us again.
@@ -117,6 +120,19 @@ impl Reader {
             if !more {
                 return Step::Wait;
             }
+        }
+    }
+
+    /// The pieces that are ready, as far as they are small: copying them is cheaper than one write each.
+    fn joined(&mut self) -> Option<Bytes> {
+        let mut bytes = 0;
+        let fit = self.out.iter().take_while(|piece| {
+            bytes += piece.len();
+            bytes <= MAX_JOINED_BYTES
+        });
+        match fit.count() {
+            0 | 1 => self.out.pop_front(),
+            many => Some(self.out.drain(..many).collect::<Vec<_>>().concat().into()),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::ingest::Ingest;
 use crate::journal::{Begin, Found, Left, Scan};
 use crate::layout::Flags;
 use crate::news::Teller;
+use crate::object::Haste;
 use crate::persist::{self, Fragment, Kept};
 use crate::recover::Problem;
 use crate::store::Inner;
@@ -83,7 +84,7 @@ async fn lane(inner: &Arc<Inner>, scan: &Arc<Scan>, which: usize, now_ms: u64) -
         header: &begin.header,
         sealed: &sealed,
     };
-    let kept = persist::store(inner, &stream, &fragment, Teller::tell_early).await;
+    let kept = persist::store(inner, &stream, &fragment, Haste::Urgent, Teller::tell_early).await;
     stream.wake();
     kept.map(|kept| matches!(kept, Kept::Stored))
 }

@@ -62,9 +62,9 @@ def pcm_of(timecode: int) -> bytes:
     return random.Random(timecode).randbytes(BLOCKS * BLOCK)
 
 
-def produce(rig: Rig, first: int, promised: dict[str, int], stop: threading.Event) -> None:
+def produce(rig: Rig, first: int, promised: dict[str, int], stop: threading.Event, stream: str = "s", pause_s: float = 0.005) -> None:
     """Sends fragments until the connection breaks; notes what was promised meanwhile."""
-    producer = rig.producer("s")
+    producer = rig.producer(stream)
     producer.send(header("c"))
     response = producer.response()
 
@@ -84,7 +84,7 @@ def produce(rig: Rig, first: int, promised: dict[str, int], stop: threading.Even
         while not stop.is_set():
             producer.send(cluster(timecode, pcm_of(timecode)))
             timecode += BLOCKS * 64
-            time.sleep(0.005)
+            time.sleep(pause_s)
     except OSError:
         pass
     listener.join()
@@ -160,27 +160,27 @@ class Call:
         return len(blocks), (killed - lost) * 1000
 
 
-def check_listed(rig: Rig, promised: dict[str, int]) -> None:
-    client = rig.data("kinesis-video-archived-media", "s", "LIST_FRAGMENTS")
-    pages = client.get_paginator("list_fragments").paginate(StreamName="s", MaxResults=1000)
+def check_listed(rig: Rig, promised: dict[str, int], stream: str = "s") -> None:
+    client = rig.data("kinesis-video-archived-media", stream, "LIST_FRAGMENTS")
+    pages = client.get_paginator("list_fragments").paginate(StreamName=stream, MaxResults=1000)
     lost = promised.keys() - {f["FragmentNumber"] for page in pages for f in page["Fragments"]}
     assert not lost, f"{len(lost)} of {len(promised)} promised fragments are lost"
 
 
-def check_read(rig: Rig, promised: dict[str, int]) -> None:
-    client = rig.data("kinesis-video-archived-media", "s", "GET_MEDIA_FOR_FRAGMENT_LIST")
+def check_read(rig: Rig, promised: dict[str, int], stream: str = "s") -> None:
+    client = rig.data("kinesis-video-archived-media", stream, "GET_MEDIA_FOR_FRAGMENT_LIST")
     numbers = sorted(promised)
     for i in range(0, len(numbers), 500):
         some = numbers[i : i + 500]
-        payload = client.get_media_for_fragment_list(StreamName="s", Fragments=some)["Payload"].read()
+        payload = client.get_media_for_fragment_list(StreamName=stream, Fragments=some)["Payload"].read()
         documents, pcm = parse(payload)
         assert [d["AWS_KINESISVIDEO_FRAGMENT_NUMBER"] for d in documents] == some
         assert pcm == b"".join(pcm_of(promised[n]) for n in some), "what comes back is not what was sent"
 
 
-def check(rig: Rig, promised: dict[str, int]) -> None:
-    check_listed(rig, promised)
-    check_read(rig, promised)
+def check(rig: Rig, promised: dict[str, int], stream: str = "s") -> None:
+    check_listed(rig, promised, stream)
+    check_read(rig, promised, stream)
 
 
 def main() -> None:

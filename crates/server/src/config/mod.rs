@@ -230,6 +230,8 @@ pub(crate) struct Store {
     pub(crate) tail_flush: bool,
     pub(crate) journal: antiphon_store::Journaled,
     pub(crate) journal_bytes: u64,
+    /// 0: never.
+    pub(crate) group_sync_from: u32,
     /// 0: as long as they like.
     pub(crate) max_connection_s: u64,
     pub(crate) default_key: String,
@@ -638,6 +640,7 @@ impl Default for Store {
             tail_flush: store.tail_flush,
             journal: store.journal,
             journal_bytes: store.max_journal_bytes,
+            group_sync_from: 100,
             max_connection_s: 0,
             default_key: "default".into(),
             keys: Vec::new(),

@@ -18,13 +18,18 @@ const OBJECTS: &str = "v1";
 /// The operating system's lock on the folder: it goes with the process, however that ends.
 pub(super) struct Lock(#[expect(dead_code, reason = "held, not used")] File);
 
-fn io(what: &str, path: &Path, e: &std::io::Error) -> Error {
+pub(super) fn io(what: &str, path: &Path, e: &std::io::Error) -> Error {
     let fault = match e.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StorageFault::Full,
         std::io::ErrorKind::PermissionDenied => StorageFault::Refused,
         _ => StorageFault::Unavailable,
     };
     Error::Storage { fault, message: format!("{what} {}: {e}", path.display()) }
+}
+
+/// The process ends, and what was asked was not done.
+pub(super) fn stopped() -> Error {
+    Error::Storage { fault: StorageFault::Unavailable, message: "the process ends".into() }
 }
 
 impl Lock {
@@ -53,6 +58,13 @@ pub(super) fn remove_staging(root: &Path) -> Result<(), Error> {
         remove_below(&objects).map_err(|e| io("cannot clean", &objects, &e))?;
     }
     Ok(())
+}
+
+/// Where an object is staged. `LocalFileSystem` counts from 1 for each name, so ours have a digit more than it ever needs.
+pub(super) fn staging(place: &Path, number: u64) -> PathBuf {
+    let mut name = place.as_os_str().to_owned();
+    name.push(format!("#0{number}"));
+    name.into()
 }
 
 fn remove_below(folder: &Path) -> std::io::Result<()> {

@@ -1,12 +1,14 @@
 //! The storage below: an object store, with what the rules of a crash need from it.
 
 mod drain;
+mod group;
 mod local;
 mod s3;
 mod spool;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -34,6 +36,7 @@ pub struct Backend {
     _lock: Option<local::Lock>,
     spool: Option<spool::Spool>,
     journal: Option<JournalFolder>,
+    group: Option<Arc<group::Group>>,
 }
 
 /// Where a journal lies, on this machine wherever the objects are.
@@ -81,7 +84,7 @@ impl Backend {
     /// Any other object store. `conditional`: it takes `PutMode::Update`. It must take `PutMode::Create`, and what it has
     /// acknowledged must last.
     pub fn custom(store: Arc<dyn ObjectStore>, conditional: bool) -> Self {
-        Self { store, root: None, conditional, _lock: None, spool: None, journal: None }
+        Self { store, root: None, conditional, _lock: None, spool: None, journal: None, group: None }
     }
 
     /// With a folder of this machine for what is not stored yet, beside the objects. One that cannot be had is told by a metric
@@ -104,6 +107,19 @@ impl Backend {
     pub fn with_spool(mut self, root: &std::path::Path, max_bytes: u64) -> Result<Self, Error> {
         self.spool = Some(spool::Spool::open(root, max_bytes)?);
         Ok(self)
+    }
+
+    /// From so many fragments a second on, a folder's are made durable many at a time, by syncs of the whole file system, where that is one that
+    /// can be relied on for this; 0: never. What is acknowledged is as durable as by itself, up to a tenth of a second later.
+    #[must_use]
+    pub fn with_group_sync(mut self, from: u32) -> Self {
+        if let Some(root) = self.root.as_ref().filter(|_| from > 0) {
+            self.group = group::Group::open(root, from).unwrap_or_else(|error| {
+                tracing::warn!(%error, "fragments are synced one by one");
+                None
+            });
+        }
+        self
     }
 
     /// With such a folder to look at only, if it is there.
@@ -173,6 +189,12 @@ pub struct Health {
     pub spool_max_bytes: u64,
     /// Objects in it that the store has refused again and again while it took others.
     pub set_aside: u64,
+    /// Fragments that were made durable with others, since the start.
+    pub grouped: u64,
+    /// Syncs of the whole file system for these.
+    pub group_syncs: u64,
+    /// Such syncs that failed.
+    pub group_failures: u64,
 }
 
 /// What emptying the spool did.
@@ -182,6 +204,15 @@ pub struct Drained {
     pub moved: u64,
     /// Objects that still wait.
     pub left: u64,
+}
+
+/// Whether somebody waits for a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// Others wait behind it.
+    Urgent,
+    /// A tenth of a second is nothing to whoever waits for it.
+    Patient,
 }
 
 /// What became of a write that may not replace anything.
@@ -254,6 +285,10 @@ impl Objects {
         let spool = self.backend.spool.as_ref();
         let (spooled, spooled_bytes) = spool.map(spool::Spool::fill).unwrap_or_default();
         let away = spool.and_then(spool::Spool::away);
+        let group = |which: fn(&group::Numbers) -> &AtomicU64| {
+            let group = self.backend.group.as_ref();
+            group.map_or(0, |group| which(&group.numbers).load(Ordering::Relaxed))
+        };
         Health {
             fault,
             since_ms,
@@ -264,6 +299,9 @@ impl Objects {
             spooled_bytes,
             spool_max_bytes: spool.map_or(0, spool::Spool::max_bytes),
             set_aside: spool.map_or(0, spool::Spool::count_set_aside),
+            grouped: group(|numbers| &numbers.fragments),
+            group_syncs: group(|numbers| &numbers.syncs),
+            group_failures: group(|numbers| &numbers.failures),
         }
     }
 
@@ -313,8 +351,13 @@ impl Objects {
 
     /// Writes a part of a stream's media, which must not be there yet: into the store, or into the spool while that is away. One that
     /// refuses us is away as well: credentials expire in the middle of calls, and what is said meanwhile has a place here.
-    pub(crate) async fn create_media(&self, path: &Path, bytes: Bytes) -> Result<Created, Error> {
-        let Some(spool) = &self.backend.spool else { return self.create(path, bytes).await };
+    pub(crate) async fn create_media(
+        &self,
+        path: &Path,
+        bytes: Bytes,
+        haste: Haste,
+    ) -> Result<Created, Error> {
+        let Some(spool) = &self.backend.spool else { return self.create_here(path, bytes, haste).await };
         let failed = if spool.away().is_some() || spool.lacks_header(path) {
             None
         } else {
@@ -335,6 +378,19 @@ impl Objects {
         }
         let full = || Error::Storage { fault: StorageFault::Full, message: "the spool is full".into() };
         Err(failed.unwrap_or_else(full))
+    }
+
+    /// The same without a spool: with others, where many come.
+    async fn create_here(&self, path: &Path, bytes: Bytes, haste: Haste) -> Result<Created, Error> {
+        let group = self.backend.group.as_ref();
+        if let Some(group) = group.filter(|group| group.takes() && haste == Haste::Patient) {
+            match group.create(path, bytes.clone()).await {
+                group::Outcome::Durable => return Ok(Created::Yes),
+                group::Outcome::Nothing => {}
+                group::Outcome::Failed(error) => return Err(error),
+            }
+        }
+        self.create(path, bytes).await
     }
 
     /// Writes what must not be there yet. What is there with the same bytes was written by an attempt whose answer got lost.

@@ -1,0 +1,400 @@
+//! Many fragments made durable at once. A file of its own costs two syncs, some five hundred microseconds of a core, however small it is; a
+//! server that stores hundreds each second asks for the whole file system instead, twenty times a second (syncfs(2)).
+//!
+//! A fragment is written under a name that is no object's, and gets its own after a sync that came behind its bytes; it counts after
+//! one more, which came behind its name. So a power loss leaves what it leaves of a single one: all of it under its name, or nothing.
+//! Where few fragments come, where such a sync takes long (others write much to the same file system, and it waits for that too), or where
+//! one fails, each is synced by itself.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::sys::statfs::{self, FsType};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::local;
+use crate::error::Error;
+
+/// How long fragments are gathered for a sync. One waits for two of them.
+const GATHER: Duration = Duration::from_millis(40);
+/// A sync that takes longer has waited for what others write.
+const SLOW: Duration = Duration::from_secs(1);
+/// After a slow one, or one that failed, for so long each fragment is synced by itself.
+const PAUSE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+/// Since Linux 5.8 syncfs(2) tells of writes that failed.
+const LINUX: (u32, u32) = (5, 8);
+/// File systems whose syncfs(2) writes data and names, and then tells the disk to keep them. (Not among them: overlays, which tell no
+/// errors, and what is mounted from elsewhere.)
+const SYSTEMS: [FsType; 4] =
+    [statfs::EXT4_SUPER_MAGIC, statfs::XFS_SUPER_MAGIC, statfs::BTRFS_SUPER_MAGIC, statfs::TMPFS_MAGIC];
+
+/// Makes durable all that was written to a file system, names and bytes.
+type Sync = Box<dyn Fn() -> io::Result<()> + Send + std::marker::Sync>;
+
+/// What became of a fragment.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It is durable.
+    Durable,
+    /// Nothing of it is there: it has to be written in another way, which finds out what is wrong.
+    Nothing,
+    /// Something of it may be there.
+    Failed(Error),
+}
+
+/// A fragment that was written, not under its name yet, or not durably.
+struct Waiting {
+    staged: PathBuf,
+    place: PathBuf,
+    answer: oneshot::Sender<Outcome>,
+}
+
+impl Waiting {
+    fn answer(self, outcome: Outcome) {
+        // Nobody waits who was stopped meanwhile.
+        _ = self.answer.send(outcome);
+    }
+
+    /// Takes it back from where it is.
+    fn withdraw(self, named: bool) {
+        let from = if named { &self.place } else { &self.staged };
+        let outcome = match fs::remove_file(from) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Outcome::Failed(local::io("cannot remove", from, &e))
+            }
+            _ => Outcome::Nothing,
+        };
+        self.answer(outcome);
+    }
+}
+
+/// How many fragments came in a second.
+#[derive(Debug)]
+struct Rate {
+    since: Instant,
+    count: u32,
+    /// In the second before.
+    before: u32,
+}
+
+impl Rate {
+    /// One more; the larger of this second's number and the last's.
+    fn count(&mut self, now: Instant) -> u32 {
+        let passed = now - self.since;
+        if passed >= SECOND {
+            self.before = if passed < 2 * SECOND { self.count } else { 0 };
+            (self.since, self.count) = (now, 0);
+        }
+        self.count += 1;
+        self.count.max(self.before)
+    }
+}
+
+struct Shared {
+    rate: Rate,
+    /// Until then each is synced by itself.
+    pause: Option<Instant>,
+    /// Whether somebody syncs.
+    running: bool,
+    staged: Vec<Waiting>,
+}
+
+/// Numbers for metrics.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    pub(super) fragments: AtomicU64,
+    pub(super) syncs: AtomicU64,
+    pub(super) failures: AtomicU64,
+}
+
+/// The fragments of one folder.
+pub(super) struct Group {
+    root: PathBuf,
+    sync: Sync,
+    /// Fragments a second from which they are synced together.
+    from: u32,
+    names: AtomicU64,
+    shared: Mutex<Shared>,
+    pub(super) numbers: Numbers,
+}
+
+impl Group {
+    /// For a folder whose file system can do it.
+    pub(super) fn open(root: &Path, from: u32) -> io::Result<Option<Arc<Self>>> {
+        let folder = File::open(root)?;
+        let system = statfs::fstatfs(&folder)?.filesystem_type();
+        if !SYSTEMS.contains(&system) || !tells_errors(&fs::read_to_string("/proc/sys/kernel/osrelease")?) {
+            return Ok(None);
+        }
+        // The same descriptor each time: it is told what has failed since the last.
+        let sync = move || nix::unistd::syncfs(&folder).map_err(io::Error::from);
+        Ok(Some(Arc::new(Self::new(root, from, Box::new(sync)))))
+    }
+
+    fn new(root: &Path, from: u32, sync: Sync) -> Self {
+        let rate = Rate { since: Instant::now(), count: 0, before: 0 };
+        let shared = Mutex::new(Shared { rate, pause: None, running: false, staged: Vec::new() });
+        let (root, names, numbers) = (root.to_owned(), AtomicU64::new(0), Numbers::default());
+        Self { root, sync, from, names, shared, numbers }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().expect("nothing panics while holding it")
+    }
+
+    /// Counts a fragment that is to be stored; whether it is to go through [`Self::create`].
+    pub(super) fn takes(&self) -> bool {
+        let (now, mut shared) = (Instant::now(), self.shared());
+        let many = shared.rate.count(now) >= self.from;
+        many && shared.pause.is_none_or(|until| now >= until)
+    }
+
+    /// Stores what must not be there yet.
+    pub(super) async fn create(self: &Arc<Self>, path: &object_store::path::Path, bytes: Bytes) -> Outcome {
+        let place = self.root.join(path.as_ref());
+        let name = self.names.fetch_add(1, Ordering::Relaxed);
+        let staged = local::staging(&place, name);
+        let writing = staged.clone();
+        let wrote = tokio::task::spawn_blocking(move || stage(&writing, &bytes)).await;
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { staged, place, answer };
+        match wrote {
+            Ok(Ok(())) => self.wait(waiting),
+            _ => waiting.withdraw(false),
+        }
+        answered.await.unwrap_or_else(|_| Outcome::Failed(local::stopped()))
+    }
+
+    fn wait(self: &Arc<Self>, waiting: Waiting) {
+        let mut shared = self.shared();
+        shared.staged.push(waiting);
+        if !std::mem::replace(&mut shared.running, true) {
+            drop(tokio::spawn(self.clone().run()));
+        }
+    }
+
+    /// Syncs until nothing waits.
+    async fn run(self: Arc<Self>) {
+        let mut named = Vec::new();
+        loop {
+            tokio::time::sleep(GATHER).await;
+            let staged = {
+                let mut shared = self.shared();
+                if shared.staged.is_empty() && named.is_empty() {
+                    shared.running = false;
+                    return;
+                }
+                std::mem::take(&mut shared.staged)
+            };
+            let group = self.clone();
+            let round = tokio::task::spawn_blocking(move || group.round(staged, named));
+            // It does not panic; it is not begun where the runtime ends.
+            let Ok(now) = round.await else { return };
+            named = now;
+        }
+    }
+
+    /// One sync: it makes the bytes of `staged` durable and the names of `named`. Gives those that got their names. Blocks on the disk.
+    fn round(&self, staged: Vec<Waiting>, named: Vec<Waiting>) -> Vec<Waiting> {
+        let since = Instant::now();
+        let synced = (self.sync)();
+        self.numbers.syncs.fetch_add(1, Ordering::Relaxed);
+        let took = since.elapsed();
+        if took > SLOW {
+            tracing::info!(
+                ?took,
+                "a sync of the whole file system was slow: fragments are synced one by one for a minute"
+            );
+            self.shared().pause = Some(since + took + PAUSE);
+        }
+        if let Err(error) = synced {
+            self.failed(&error, staged, named);
+            return Vec::new();
+        }
+        self.numbers.fragments.fetch_add(named.len() as u64, Ordering::Relaxed);
+        named.into_iter().for_each(|waiting| waiting.answer(Outcome::Durable));
+        staged.into_iter().filter_map(name).collect()
+    }
+
+    /// Which files it was is not known: all of them are taken back, and whoever wrote them writes them again, each with its own sync.
+    fn failed(&self, error: &io::Error, staged: Vec<Waiting>, named: Vec<Waiting>) {
+        tracing::error!(%error, "a sync of the whole file system failed: fragments are synced one by one for a minute");
+        self.numbers.failures.fetch_add(1, Ordering::Relaxed);
+        self.shared().pause = Some(Instant::now() + PAUSE);
+        let places = staged.iter().chain(&named).map(|waiting| waiting.place.as_path());
+        // Folders that were made for them are to last, too; where they do not, the next sync of a file in them says so.
+        let folders: BTreeSet<_> = places.flat_map(|place| place.ancestors().skip(1)).collect();
+        for folder in folders.into_iter().filter(|folder| folder.starts_with(&self.root)) {
+            _ = File::open(folder).and_then(|folder| folder.sync_all());
+        }
+        staged.into_iter().for_each(|waiting| waiting.withdraw(false));
+        named.into_iter().for_each(|waiting| waiting.withdraw(true));
+    }
+}
+
+/// Whether a kernel's syncfs(2) does.
+fn tells_errors(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    numbers.next().zip(numbers.next()).is_some_and(|version| version >= LINUX)
+}
+
+/// Writes a file that is no object yet, and not durable.
+fn stage(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let make = || OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
+    let file = match make() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(path.parent().unwrap_or(path))?;
+            make()
+        }
+        made => made,
+    };
+    file?.write_all(bytes)
+}
+
+/// Gives it its name, which must not be there yet.
+fn name(waiting: Waiting) -> Option<Waiting> {
+    let named = renameat2(AT_FDCWD, &waiting.staged, AT_FDCWD, &waiting.place, RenameFlags::RENAME_NOREPLACE);
+    if named.is_err() {
+        waiting.withdraw(false);
+        return None;
+    }
+    Some(waiting)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// What a folder has: names of objects, and how many are staged.
+    fn look(root: &Path) -> (BTreeSet<String>, usize) {
+        let (mut names, mut staged) = (BTreeSet::new(), 0);
+        for file in fs::read_dir(root.join("v1/a")).into_iter().flatten() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            match name.split_once('#') {
+                Some(_) => staged += 1,
+                None => drop(names.insert(name)),
+            }
+        }
+        (names, staged)
+    }
+
+    /// A group whose syncs are seen and can fail.
+    struct Seen {
+        group: Arc<Group>,
+        root: tempfile::TempDir,
+        /// What each sync found.
+        syncs: Arc<Mutex<Vec<(BTreeSet<String>, usize)>>>,
+        /// Whether the next ones fail; those behind do not.
+        fails: Arc<Mutex<VecDeque<bool>>>,
+    }
+
+    fn seen() -> Seen {
+        let root = tempfile::tempdir().unwrap();
+        let (syncs, fails) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<Mutex<VecDeque<_>>>::default());
+        let (folder, log, failing) = (root.path().to_owned(), syncs.clone(), fails.clone());
+        let sync = move || {
+            log.lock().unwrap().push(look(&folder));
+            let fails = failing.lock().unwrap().pop_front().unwrap_or_default();
+            if fails { Err(io::Error::other("as asked")) } else { Ok(()) }
+        };
+        let group = Arc::new(Group::new(root.path(), 1, Box::new(sync)));
+        Seen { group, root, syncs, fails }
+    }
+
+    fn path(name: &str) -> object_store::path::Path {
+        format!("v1/a/{name}").into()
+    }
+
+    #[tokio::test]
+    async fn bytes_before_names_and_names_before_answers() {
+        let seen = seen();
+        let names = ["a", "b", "c"];
+        let creating = names.map(|name| {
+            let group = seen.group.clone();
+            tokio::spawn(async move { group.create(&path(name), Bytes::from(name)).await })
+        });
+        for created in creating {
+            assert!(matches!(created.await.unwrap(), Outcome::Durable));
+        }
+        let all: BTreeSet<_> = names.map(str::to_owned).into();
+        assert_eq!(look(seen.root.path()), (all.clone(), 0));
+        let syncs = seen.syncs.lock().unwrap().clone();
+        assert!(syncs.len() >= 2 && syncs[0].0.is_empty() && syncs[0].1 > 0, "{syncs:?}");
+        assert_eq!(syncs.last(), Some(&(all, 0)), "the last sync came behind the last name");
+        for pair in syncs.windows(2) {
+            // What has a name now had its bytes in the sync before.
+            assert_eq!(pair[1].0.len(), pair[0].0.len() + pair[0].1);
+        }
+        assert_eq!(fs::read(seen.root.path().join("v1/a/b")).unwrap(), b"b");
+        assert_eq!(seen.group.numbers.fragments.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_there_is_not_replaced() {
+        let seen = seen();
+        assert!(matches!(seen.group.create(&path("x"), Bytes::from("1")).await, Outcome::Durable));
+        assert!(matches!(seen.group.create(&path("x"), Bytes::from("2")).await, Outcome::Nothing));
+        assert_eq!(fs::read(seen.root.path().join("v1/a/x")).unwrap(), b"1");
+        assert_eq!(look(seen.root.path()).1, 0);
+        // Where it cannot be written at all.
+        fs::write(seen.root.path().join("v1/file"), "").unwrap();
+        let outcome = seen.group.create(&"v1/file/x".into(), Bytes::from("3")).await;
+        assert!(matches!(outcome, Outcome::Failed(_) | Outcome::Nothing), "{outcome:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sync_that_fails_leaves_nothing_and_is_not_tried_again_at_once() {
+        let seen = seen();
+        assert!(seen.group.takes());
+        seen.fails.lock().unwrap().push_back(true);
+        assert!(matches!(seen.group.create(&path("x"), Bytes::from("1")).await, Outcome::Nothing));
+        assert_eq!(look(seen.root.path()), (BTreeSet::new(), 0));
+        assert!(!seen.group.takes());
+        tokio::time::advance(PAUSE).await;
+        assert!(seen.group.takes());
+        // The second sync of a fragment: it has its name, and loses it.
+        seen.fails.lock().unwrap().extend([false, true]);
+        assert!(matches!(seen.group.create(&path("y"), Bytes::from("2")).await, Outcome::Nothing));
+        assert_eq!(seen.syncs.lock().unwrap().last().unwrap().0, BTreeSet::from(["y".to_owned()]));
+        assert_eq!(look(seen.root.path()), (BTreeSet::new(), 0));
+        assert_eq!(seen.group.numbers.failures.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_are_synced_one_by_one() {
+        let root = tempfile::tempdir().unwrap();
+        let group = Group::new(root.path(), 100, Box::new(|| Ok(())));
+        let taken = |count: u32| (0..count).filter(|_| group.takes()).count();
+        assert_eq!(taken(120), 21);
+        tokio::time::advance(SECOND).await;
+        assert_eq!(taken(50), 50, "there were many in the second before");
+        tokio::time::advance(SECOND).await;
+        assert_eq!(taken(50), 0);
+        tokio::time::advance(5 * SECOND).await;
+        assert_eq!(taken(100), 1);
+        tokio::time::advance(5 * SECOND).await;
+        assert_eq!(taken(1), 0);
+    }
+
+    #[test]
+    fn kernels_and_file_systems() {
+        for (release, tells) in
+            [("5.8.0", true), ("6.1.0-13-amd64", true), ("5.7.19", false), ("4.19", false), ("x", false)]
+        {
+            assert_eq!(tells_errors(release), tells, "{release}");
+        }
+        assert!(Group::open(Path::new("/proc"), 1).unwrap().is_none());
+    }
+}
