@@ -21,7 +21,7 @@ STREAMS = [f"s{i}" for i in range(24)]
 PAUSE_S = 0.55
 # On a disk: a file system in memory has nothing to sync.
 FOLDER = "/var/tmp"
-SYSTEMS = ("ext2/ext3", "xfs", "btrfs", "tmpfs")
+SYSTEMS = ("ext2/ext3", "xfs", "tmpfs")
 
 
 def one(server: Server, first: int, promised: dict[str, dict[str, int]], alive_s: float) -> tuple[int, int]:
