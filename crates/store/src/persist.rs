@@ -20,7 +20,7 @@ use crate::session::{Ack, AckSender, Finished, Job};
 use crate::store::Inner;
 use crate::stream::Stream;
 
-/// Fragments of a session that come no more often wait for nobody; those of a call come once a second.
+/// Behind fragments of a session that come no more often nothing waits; those of a call come once a second.
 const RARE_MS: u64 = 500;
 
 /// A complete fragment.
@@ -59,9 +59,10 @@ pub(crate) async fn run(
             header: &job.header.bytes,
             sealed: &job.sealed,
         };
-        // A producer that sends what it has had for long would be held up by each of its many fragments.
+        // A producer that sends what it has had for long would be held up by each of its many fragments; at its end somebody waits.
         let rare = last_ms.replace(now_ms).is_none_or(|last| now_ms >= last + RARE_MS);
-        let haste = if rare && jobs.is_empty() { Haste::Patient } else { Haste::Urgent };
+        let alone = jobs.is_empty() && !jobs.is_closed();
+        let haste = if rare && alone { Haste::Patient } else { Haste::Urgent };
         let result = store(&inner, &stream, &fragment, haste, Teller::tell).await;
         inner.objects.note(result.as_ref().map(|_| ()), now_ms);
         match result {
@@ -198,4 +199,69 @@ async fn header(
     inner.objects.create_media(&path, object.into(), Haste::Urgent).await?;
     stream.state().cache_header(id, bytes.clone());
     Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::Timecodes;
+    use crate::key::{LocalKeys, Secret};
+    use crate::matroska::write::{PcmLabel, PcmTrack, cluster_start, pcm_header, simple_block};
+    use crate::record::Record;
+    use crate::{Backend, Config, NewStream, Store, StreamRef};
+
+    fn pcm(timecode: u64) -> Vec<u8> {
+        [cluster_start(timecode), simple_block(1, 0, &[1; 1024])].concat()
+    }
+
+    fn head() -> Vec<u8> {
+        let track = PcmTrack { number: 1, name: "v".into(), rate_hz: 8_000, label: PcmLabel::Pcm };
+        pcm_header("t", &[track], &[])
+    }
+
+    async fn store(backend: Backend) -> (Store, StreamRef) {
+        let keys = Arc::new(LocalKeys::new("default", Secret([7; 32])));
+        let (store, _) = Store::open(backend, keys, Config::default(), 1_000).await.unwrap();
+        let new = NewStream { name: "s".into(), retention_h: 24, ..NewStream::default() };
+        store.create_stream(new, 1_000).await.unwrap();
+        (store, StreamRef::Name("s".into()))
+    }
+
+    #[tokio::test]
+    async fn those_that_come_rarely_wait_for_others() {
+        let root = tempfile::tempdir().unwrap();
+        let (store, name) = store(crate::object::Objects::grouped(root.path())).await;
+        let (mut session, mut acks) = store.open_session(&name, Timecodes::Absolute, 1_000).await.unwrap();
+        session.push(&head(), 1_000).await.unwrap();
+        let mut grouped = Vec::new();
+        for now_ms in [1_000, 2_000, 2_100, 2_599, 3_099, 3_600] {
+            session.push(&pcm(now_ms), now_ms).await.unwrap();
+            session.flush(now_ms).await.unwrap();
+            while !matches!(acks.recv().await.unwrap(), Ack::Persisted(_)) {}
+            grouped.push(store.health().grouped);
+        }
+        assert_eq!(grouped, [1, 2, 2, 2, 3, 4]);
+        // What is behind others, whenever it comes.
+        let late = [pcm(9_000), pcm(9_064), pcm(9_128)].concat();
+        session.push(&late, 9_000).await.unwrap();
+        assert_eq!(session.finish(true, 9_000).await.kept, 9);
+        assert!(store.health().grouped <= 5);
+    }
+
+    #[tokio::test]
+    async fn a_data_key_that_has_sealed_enough_is_replaced() {
+        let (store, name) = store(Backend::memory()).await;
+        let stream = store.0.find(&name).unwrap();
+        let Record { dek: first, dek_since: since, .. } = stream.state().record.clone();
+        stream.state().next_counter = since + MAX_SEALS - 1;
+        let mut keys_of = Vec::new();
+        for i in 0..2 {
+            let (mut session, _acks) = store.open_session(&name, Timecodes::Absolute, 1_000).await.unwrap();
+            session.push(&[head(), pcm(1_000 + i * 64)].concat(), 1_000).await.unwrap();
+            assert_eq!(session.finish(true, 1_000).await.kept, 1);
+            keys_of.push(stream.state().record.dek);
+        }
+        assert_eq!(keys_of, [first, first + 1], "the last that it may seal, and the first that it may not");
+        assert_eq!(stream.state().record.dek_since, since + MAX_SEALS + 1);
+    }
 }

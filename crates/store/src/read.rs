@@ -107,7 +107,7 @@ impl Reader {
     /// cannot fail.
     pub async fn next(&mut self, now_ms: u64) -> Step {
         loop {
-            if let Some(bytes) = self.joined() {
+            if let Some(bytes) = joined(&mut self.out) {
                 return Step::Bytes(bytes);
             }
             // Before looking: what changes from here on wakes us again.
@@ -120,19 +120,6 @@ impl Reader {
             if !more {
                 return Step::Wait;
             }
-        }
-    }
-
-    /// The pieces that are ready, as far as they are small: copying them is cheaper than one write each.
-    fn joined(&mut self) -> Option<Bytes> {
-        let mut bytes = 0;
-        let fit = self.out.iter().take_while(|piece| {
-            bytes += piece.len();
-            bytes <= MAX_JOINED_BYTES
-        });
-        match fit.count() {
-            0 | 1 => self.out.pop_front(),
-            many => Some(self.out.drain(..many).collect::<Vec<_>>().concat().into()),
         }
     }
 
@@ -286,6 +273,19 @@ impl Drop for Reader {
     }
 }
 
+/// The pieces that are ready, as far as they are small: copying them is cheaper than one write each.
+fn joined(out: &mut VecDeque<Bytes>) -> Option<Bytes> {
+    let mut bytes = 0;
+    let fit = out.iter().take_while(|piece| {
+        bytes += piece.len();
+        bytes <= MAX_JOINED_BYTES
+    });
+    match fit.count() {
+        0 | 1 => out.pop_front(),
+        many => Some(out.drain(..many).collect::<Vec<_>>().concat().into()),
+    }
+}
+
 fn cursor(state: &State, start: Start, now_ms: u64) -> Cursor {
     match start {
         Start::Earliest => Cursor::After(FragmentNumber::MIN),
@@ -313,4 +313,21 @@ pub(crate) async fn read(inner: &Inner, stream: &Stream, entry: &Entry) -> Resul
     let opened = inner.fragment(stream, entry).await?;
     let header = inner.header(stream, entry.header).await?;
     Ok([header, document::opening(entry.number, entry.producer_ms), opened.media])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pieces_are_one_and_large_ones_are_not_copied() {
+        let large = Bytes::from(vec![9; MAX_JOINED_BYTES]);
+        let mut out: VecDeque<Bytes> = [&b"1"[..], b"22", b"", b"333"].map(Bytes::from_static).into();
+        out.extend([large.clone(), Bytes::from_static(b"4"), Bytes::from_static(b"5")]);
+        assert_eq!(joined(&mut out).unwrap(), "122333");
+        let same = joined(&mut out).unwrap();
+        assert!(same.as_ptr() == large.as_ptr() && same.len() == large.len());
+        assert_eq!(joined(&mut out).unwrap(), "45");
+        assert_eq!(joined(&mut out), None);
+    }
 }

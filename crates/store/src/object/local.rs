@@ -47,6 +47,11 @@ impl Lock {
     }
 }
 
+/// A regular file of the folder.
+pub(super) fn lock_file(root: &Path) -> std::io::Result<File> {
+    File::open(root.join(LOCK_FILE))
+}
+
 pub(super) fn open(root: &Path) -> Result<LocalFileSystem, Error> {
     Ok(LocalFileSystem::new_with_prefix(root)?.with_fsync(true).with_automatic_cleanup(true))
 }
@@ -183,6 +188,14 @@ mod tests {
         settle(root.path(), &folders(&["v1/a/f"])).unwrap();
         let gone = below("gone");
         assert!(settle(&gone, &folders(&["v1"])).is_err());
+    }
+
+    /// No kill shows it: what was not synced outlasts a process.
+    #[test]
+    fn what_is_written_one_by_one_is_synced() {
+        let root = tempfile::tempdir().unwrap();
+        let said = format!("{:?}", open(root.path()).unwrap());
+        assert!(said.contains("fsync: true"), "{said}");
     }
 
     #[test]

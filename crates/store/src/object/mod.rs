@@ -110,11 +110,12 @@ impl Backend {
     }
 
     /// From so many fragments a second on, a folder's are made durable many at a time, by syncs of the whole file system, where that is one that
-    /// can be relied on for this; 0: never. What is acknowledged is as durable as by itself, up to a tenth of a second later.
+    /// can be relied on for this; 0: never. What is acknowledged is as durable as by itself, two syncs and some 80 ms later.
     #[must_use]
     pub fn with_group_sync(mut self, from: u32) -> Self {
         if let Some(root) = self.root.as_ref().filter(|_| from > 0) {
-            self.group = group::Group::open(root, from).unwrap_or_else(|error| {
+            let opened = local::lock_file(root).and_then(|file| group::Group::open(root, file, from));
+            self.group = opened.unwrap_or_else(|error| {
                 tracing::warn!(%error, "fragments are synced one by one");
                 None
             });
@@ -206,12 +207,12 @@ pub struct Drained {
     pub left: u64,
 }
 
-/// Whether somebody waits for a write.
+/// Whether a write may wait for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Haste {
-    /// Others wait behind it.
+    /// It may not: more waits behind it.
     Urgent,
-    /// A tenth of a second is nothing to whoever waits for it.
+    /// It may, for a tenth of a second or so.
     Patient,
 }
 
@@ -380,10 +381,17 @@ impl Objects {
         Err(failed.unwrap_or_else(full))
     }
 
+    /// Groups whose syncs a test knows.
+    #[cfg(test)]
+    pub(crate) fn grouped(root: &std::path::Path) -> Backend {
+        let group = group::Group::new(root, 1, Box::new(|| Ok(())));
+        Backend { group: Some(Arc::new(group)), ..Backend::local(root).expect("a folder of a test") }
+    }
+
     /// The same without a spool: with others, where many come.
     async fn create_here(&self, path: &Path, bytes: Bytes, haste: Haste) -> Result<Created, Error> {
         let group = self.backend.group.as_ref();
-        if let Some(group) = group.filter(|group| group.takes() && haste == Haste::Patient) {
+        if let Some(group) = group.filter(|group| haste == Haste::Patient && group.takes()) {
             match group.create(path, bytes.clone()).await {
                 group::Outcome::Durable => return Ok(Created::Yes),
                 group::Outcome::Nothing => {}
@@ -489,5 +497,24 @@ impl Objects {
         let mut all = self.backend.gather(prefix, once).await?;
         all.push(first);
         Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_made_durable_with_others_is_by_itself() {
+        let root = tempfile::tempdir().unwrap();
+        let fails = || Err(std::io::Error::other("as asked"));
+        let group = Arc::new(group::Group::new(root.path(), 1, Box::new(fails)));
+        let backend = Backend { group: Some(group), ..Backend::local(root.path()).unwrap() };
+        let (objects, path) = (Objects::new(backend), Path::from("v1/a/x"));
+        let create = |bytes: &'static str| objects.create_media(&path, bytes.into(), Haste::Patient);
+        assert_eq!(create("1").await.unwrap(), Created::Yes);
+        assert_eq!((objects.health().grouped, objects.health().group_failures), (0, 1));
+        assert_eq!(objects.get(&path).await.unwrap().unwrap().0, "1");
+        assert_eq!(create("2").await.unwrap(), Created::Exists);
     }
 }
