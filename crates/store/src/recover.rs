@@ -164,6 +164,7 @@ async fn fill(
     let newest = {
         let mut state = stream.state();
         state.index = Index::of(folder.fragments);
+        state.headers_due = folder.headers.iter().any(|id| !state.index.uses_header(*id));
         inner.counters.found(state.index.bytes());
         let newest = state.index.last().copied();
         if let Some(last) = newest {

@@ -41,6 +41,8 @@ pub(crate) struct State {
     /// Open, waiting to be stored, or, without retention, all there is.
     pub(crate) live: BTreeMap<FragmentNumber, Arc<LiveFragment>>,
     pub(crate) headers: HashMap<HeaderId, Bytes>,
+    /// There may be headers in the storage that no fragment needs.
+    pub(crate) headers_due: bool,
     pub(crate) places: Places,
     pub(crate) readers: usize,
     /// Where each reader is, by the server's clock.
@@ -76,6 +78,7 @@ impl State {
             index: Index::default(),
             live: BTreeMap::new(),
             headers: HashMap::new(),
+            headers_due: false,
             places: Places::default(),
             readers: 0,
             positions: HashMap::new(),

@@ -66,13 +66,17 @@ pub(crate) async fn expire(inner: &Inner, stream: &Stream, now_ms: u64) -> Resul
             }
         };
         let Some(entry) = entry else { break };
+        if let Err(error) = inner.objects.delete(&inner.layout.fragment(stream.uid, &entry)).await {
+            // The next sweep finds it again; readers look at its time themselves.
+            stream.state().index.insert(entry);
+            return Err(error);
+        }
         inner.counters.removed(entry.size.into());
         inner.counters.expired();
-        // If this fails the object is found again when the store is opened next, and removed then.
-        inner.objects.delete(&inner.layout.fragment(stream.uid, &entry)).await?;
+        stream.state().headers_due = true;
         removed += 1;
     }
-    if removed > 0 {
+    if stream.state().headers_due {
         headers(inner, stream).await?;
     }
     Ok(removed)
@@ -97,6 +101,8 @@ impl Inner {
 pub(crate) async fn headers(inner: &Inner, stream: &Stream) -> Result<(), Error> {
     // A session whose fragment is being stored may be about to need one.
     let _gate = stream.gate.write().await;
+    // What fails here the next sweep does.
+    stream.state().headers_due = true;
     let folder = object_store::path::Path::from(format!("{}/hdr", inner.layout.stream(stream.uid)));
     for object in inner.objects.list(&folder).await? {
         if let Kind::Header(_, id) = inner.layout.kind(&object.path)
@@ -105,5 +111,6 @@ pub(crate) async fn headers(inner: &Inner, stream: &Stream) -> Result<(), Error>
             inner.objects.delete(&object.path).await?;
         }
     }
+    stream.state().headers_due = false;
     Ok(())
 }

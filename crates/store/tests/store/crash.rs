@@ -1,6 +1,7 @@
 //! The storage stops at every single write, before it happens and after; then the store is opened again.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use antiphon_store::{Backend, Config, Depth, FragmentNumber, Status, Store, Timecodes, look};
 use object_store::memory::InMemory;
@@ -151,18 +152,30 @@ async fn whatever_was_promised_is_there_after_a_cut_at_any_write() {
 #[tokio::test]
 async fn a_deleted_stream_that_reappears_cannot_be_read() {
     let memory = Arc::new(InMemory::new());
-    let store = open(Backend::custom(memory.clone(), true), T0).await;
+    let faulty = Faulty::new(memory.clone(), i64::MAX, Cut::Before);
+    let left = faulty.left.clone();
+    let store = open(Backend::custom(Arc::new(faulty), true), T0).await;
     store.create_stream(new_stream("s", 24), T0).await.unwrap();
     let numbers = crate::rig::produce(&store, &name("s"), &[T0]).await;
     assert_eq!(numbers.len(), 1);
     let before = snapshot(&memory).await;
-    store.delete_stream(&name("s"), None).await.unwrap();
-    assert_eq!(snapshot(&memory).await.len(), 1, "only the account's key is left");
+    // Cut off behind the record that says so, and what comes next: a key that can be used no more, while all it sealed is there.
+    left.store(2, Ordering::SeqCst);
+    assert!(store.delete_stream(&name("s"), None).await.is_err());
     drop(store);
+    let of = |all: &[(object_store::path::Path, bytes::Bytes)], part: &str| {
+        let found = all.iter().find(|(path, _)| path.as_ref().contains(part));
+        found.map(|(_, bytes)| bytes.clone()).unwrap()
+    };
+    let cut_off = snapshot(&memory).await;
+    assert_eq!((cut_off.len(), of(&cut_off, "/f/")), (before.len(), of(&before, "/f/")));
+    let destroyed = of(&cut_off, "/dek/");
+    assert_ne!(destroyed, of(&before, "/dek/"));
+    drop(open(Backend::custom(memory.clone(), true), T0).await);
+    assert_eq!(snapshot(&memory).await.len(), 1, "only the account's key is left");
     // All objects are back as they were, but for the destroyed key: its overwrite was synced.
     for (path, bytes) in before {
-        let key = path.as_ref().contains("/dek/");
-        let bytes = if key { bytes::Bytes::from_static(b"{\"key\":\"\",\"wrapped\":\"\"}") } else { bytes };
+        let bytes = if path.as_ref().contains("/dek/") { destroyed.clone() } else { bytes };
         object_store::ObjectStoreExt::put(&*memory, &path, bytes.into()).await.unwrap();
     }
     let backend = || Backend::custom(memory.clone(), true);

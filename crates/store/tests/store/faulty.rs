@@ -27,7 +27,7 @@ pub(crate) enum Cut {
 pub(crate) struct Faulty {
     inner: Arc<dyn ObjectStore>,
     /// Writes that still succeed.
-    left: Arc<AtomicI64>,
+    pub(crate) left: Arc<AtomicI64>,
     cut: Cut,
     /// Refuses writes as a full disk does.
     pub(crate) full: Arc<AtomicBool>,
@@ -142,10 +142,14 @@ impl ObjectStore for Faulty {
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let (inner, left, cut) = (self.inner.clone(), self.left.clone(), self.cut);
+        let away = self.away.clone();
         let delete = move |path: Result<Path>| {
-            let (inner, left) = (inner.clone(), left.clone());
+            let (inner, left, away) = (inner.clone(), left.clone(), away.clone());
             async move {
                 let path = path?;
+                if away.load(Ordering::SeqCst) {
+                    return Err(dead());
+                }
                 let (happens, answers) = Self::write(&left, cut);
                 if happens {
                     let one = futures_util::stream::once(std::future::ready(Ok(path.clone()))).boxed();

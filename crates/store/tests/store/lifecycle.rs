@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use antiphon_store::{Arn, Backend, Config, Depth, Error, Limit, Start, Store, StreamRef, Timecodes, look};
+use futures_util::TryStreamExt;
 use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::faulty::{Cut, Faulty};
 use crate::rig::{
@@ -144,6 +146,37 @@ async fn retention_ends_for_readers_at_once_and_for_the_storage_at_the_sweep() {
         1,
         "its header is there again"
     );
+}
+
+#[tokio::test]
+async fn what_a_sweep_could_not_remove_the_next_one_does() {
+    let memory = Arc::new(InMemory::new());
+    let faulty = Faulty::new(memory.clone(), i64::MAX, Cut::Before);
+    let away = faulty.away.clone();
+    let store = open(Backend::custom(Arc::new(faulty), true), T0).await;
+    store.create_stream(new_stream("s", 1), T0).await.unwrap();
+    // The last one stays: a sweep that removes it writes down the numbers first.
+    produce(&store, &name("s"), &[T0, T0 + HOUR]).await;
+    let objects = async || memory.list(None).try_collect::<Vec<_>>().await.unwrap().len();
+    let before = objects().await;
+    away.store(true, Ordering::SeqCst);
+    let swept = store.sweep(T0 + HOUR).await;
+    assert_eq!((swept.fragments, swept.failed, objects().await), (0, 1, before));
+    assert_eq!((store.stats().fragments, store.stats().fragments_expired), (2, 0));
+    assert_eq!(list(&store, &name("s"), T0 + HOUR).await.len(), 1, "nobody reads it meanwhile");
+    away.store(false, Ordering::SeqCst);
+    assert_eq!(store.sweep(T0 + HOUR).await.fragments, 1);
+    assert_eq!((store.stats().fragments, objects().await), (1, before - 1));
+    // A header that was left by a sweep that was cut off, of a stream that is opened later.
+    drop(store);
+    let header = memory.list(None).try_collect::<Vec<_>>().await.unwrap();
+    let header = header.into_iter().find(|meta| meta.location.as_ref().contains("/hdr/")).unwrap().location;
+    let stale =
+        object_store::path::Path::from(format!("{}0000", &header.as_ref()[..header.as_ref().len() - 4]));
+    memory.copy(&header, &stale).await.unwrap();
+    let store = open(Backend::custom(memory.clone(), true), T0 + HOUR).await;
+    assert_eq!(store.sweep(T0 + HOUR).await.failed, 0);
+    assert!(memory.head(&stale).await.is_err() && memory.head(&header).await.is_ok());
 }
 
 #[tokio::test]
