@@ -1,9 +1,10 @@
 //! What every handler can reach, and the table of routes.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use antiphon_base::{ErrorKind, RoomName};
 use antiphon_bot::Bots;
@@ -11,10 +12,13 @@ use antiphon_kvs::Kvs;
 use antiphon_record::Recorder;
 use antiphon_shard::Shards;
 use axum::Router;
+use axum::body::Body;
 use axum::handler::Handler;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::{get, post};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::admission::{Buckets, network};
@@ -33,6 +37,8 @@ use crate::{
 
 /// Where the Kinesis Video Streams API is on the main port.
 const KVS_PREFIX: &str = "/kvs";
+/// How long who reads a file of something stored may take nothing: a browser's player, whose memory is full, or that is paused.
+const FILE_PATIENCE: Duration = Duration::from_secs(600);
 
 /// The HTTP side of a node. Cloning it is a reference count.
 #[derive(Clone)]
@@ -102,6 +108,14 @@ impl App {
             kvs: parts.kvs,
             recorder: parts.recorder,
         }))
+    }
+
+    /// An answer of what a stream's reader gives, which goes on for as long as it is `live`. Who does not take it loses it, and the reader's place.
+    pub(crate) fn reading(&self, live: bool, pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+        match &self.0.kvs {
+            Some(kvs) => kvs.body(if live { kvs.reader_timeout() } else { FILE_PATIENCE }, pieces),
+            None => Body::from_stream(pieces.map(Ok::<_, Infallible>)),
+        }
     }
 
     /// From now on `/readyz` says no and joins are refused; what is there goes on.

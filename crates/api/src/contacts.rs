@@ -11,7 +11,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bytes::Bytes;
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -295,9 +294,9 @@ async fn wav(
     let length = wav.len();
     let body = stream::unfold(wav, |mut wav: Wav| async move {
         let bytes = wav.next().await?;
-        Some((Ok::<Bytes, std::convert::Infallible>(bytes), wav))
+        Some((bytes, wav))
     });
-    let mut response = Response::new(Body::from_stream(body));
+    let mut response = Response::new(app.reading(follow, body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("audio/wav"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

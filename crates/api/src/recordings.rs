@@ -9,7 +9,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use bytes::Bytes;
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -149,9 +148,9 @@ async fn track(
     let media_type = file.media_type();
     let body = stream::unfold(file, |mut file| async move {
         let bytes = file.next().await?;
-        Some((Ok::<Bytes, std::convert::Infallible>(bytes), file))
+        Some((bytes, file))
     });
-    Ok(response(media_type, Body::from_stream(body)))
+    Ok(response(media_type, app.reading(follow, body)))
 }
 
 /// `GET .../timeline`.
@@ -163,9 +162,9 @@ async fn timeline(
     let file = recordings(&app, &access)?.timeline(&access.room, &id)?;
     let body = stream::unfold(file, |mut file| async move {
         let bytes = file.next().await?;
-        Some((Ok::<Bytes, std::convert::Infallible>(bytes), file))
+        Some((bytes, file))
     });
-    Ok(response("application/json", Body::from_stream(body)))
+    Ok(response("application/json", app.reading(false, body)))
 }
 
 fn response(media_type: &'static str, body: Body) -> Response {

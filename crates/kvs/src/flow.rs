@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -19,11 +20,15 @@ enum Piece {
     End,
 }
 
-/// A body of these pieces, made no faster than it is read. When a reader has taken nothing for `reader_timeout` although something was
+/// A body of these pieces, made no faster than it is read. When a reader has taken nothing for as long as `patience` although something was
 /// there, `pieces` is dropped, and the body ends with an error, so that nobody takes what came for all there is.
-pub(crate) fn body(kvs: &Kvs, pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+pub(crate) fn body(
+    kvs: &Kvs,
+    patience: Duration,
+    pieces: impl Stream<Item = Bytes> + Send + 'static,
+) -> Body {
     let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(pump(kvs.clone(), pieces, sender));
+    tokio::spawn(pump(kvs.clone(), patience, pieces, sender));
     let out = stream::unfold(Some(receiver), |receiver| async move {
         let mut receiver = receiver?;
         match receiver.recv().await {
@@ -35,7 +40,7 @@ pub(crate) fn body(kvs: &Kvs, pieces: impl Stream<Item = Bytes> + Send + 'static
     Body::from_stream(out)
 }
 
-async fn pump(kvs: Kvs, pieces: impl Stream<Item = Bytes>, sender: mpsc::Sender<Piece>) {
+async fn pump(kvs: Kvs, patience: Duration, pieces: impl Stream<Item = Bytes>, sender: mpsc::Sender<Piece>) {
     let mut pieces = pin!(pieces);
     loop {
         let mut bytes = tokio::select! {
@@ -43,7 +48,7 @@ async fn pump(kvs: Kvs, pieces: impl Stream<Item = Bytes>, sender: mpsc::Sender<
                 Some(bytes) => bytes,
                 None => {
                     // Nobody waits for it any more, or somebody reads it.
-                    let _ = tokio::time::timeout(kvs.config().reader_timeout, sender.send(Piece::End)).await;
+                    let _ = tokio::time::timeout(patience, sender.send(Piece::End)).await;
                     return;
                 }
             },
@@ -51,7 +56,7 @@ async fn pump(kvs: Kvs, pieces: impl Stream<Item = Bytes>, sender: mpsc::Sender<
         };
         while !bytes.is_empty() {
             let piece = Piece::Bytes(bytes.split_to(bytes.len().min(PIECE)));
-            match tokio::time::timeout(kvs.config().reader_timeout, sender.send(piece)).await {
+            match tokio::time::timeout(patience, sender.send(piece)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return,
                 Err(_) => {

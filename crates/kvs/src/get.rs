@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::control::{Answer, answer, read, with_token};
 use crate::error::{KvsError, with_request_id};
 use crate::model::{FragmentOut, GetMedia, GetMediaForFragmentList, ListFragments, StartSelector};
-use crate::{Kvs, flow, time};
+use crate::{Kvs, time};
 
 /// Not verified against Amazon; clients ignore it.
 const CONTENT_TYPE: &str = "video/webm";
@@ -29,7 +29,7 @@ pub(crate) async fn get_media(State(kvs): State<Kvs>, request: Request) -> Answe
         let bytes = next(&kvs, &mut reader).await?;
         Some((bytes, (kvs, reader)))
     });
-    Ok(media(flow::body(&kvs, body)))
+    Ok(media(kvs.body(kvs.reader_timeout(), body)))
 }
 
 fn media(body: Body) -> Response {
@@ -115,5 +115,5 @@ pub(crate) async fn get_media_for_fragment_list(State(kvs): State<Kvs>, request:
         let bytes = list.next().await?;
         Some((bytes, list))
     });
-    Ok(media(flow::body(&kvs, body)))
+    Ok(media(kvs.body(kvs.reader_timeout(), body)))
 }

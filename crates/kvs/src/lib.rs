@@ -31,8 +31,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use antiphon_store::{Error, FragmentInfo, FragmentNumber, Store, StreamRef};
 use axum::Router;
+use axum::body::Body;
 use axum::middleware;
 use axum::routing::{any, post};
+use bytes::Bytes;
+use futures_util::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 pub use access::{Key, Policy};
@@ -296,6 +299,17 @@ impl Kvs {
     /// Images that were made, and that could not be.
     pub(crate) fn images(&self) -> (u64, u64) {
         (self.0.images_made.load(Ordering::Relaxed), self.0.images_failed.load(Ordering::Relaxed))
+    }
+
+    /// An answer of what a stream's reader gives, here and in APIs beside this one: who takes nothing for as long as `patience` although
+    /// something is there loses it, the reader's place is free, and it is counted. Needs a tokio runtime.
+    pub fn body(&self, patience: Duration, pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+        flow::body(self, patience, pieces)
+    }
+
+    /// For how long a reader of what is live may take nothing.
+    pub fn reader_timeout(&self) -> Duration {
+        self.0.config.reader_timeout
     }
 
     /// Answers that were given up because nobody read them.
