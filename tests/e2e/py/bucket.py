@@ -44,6 +44,9 @@ class Bucket(Moto):
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
         return [o["Key"] for page in pages for o in page.get("Contents", [])]
 
+    def objects(self) -> dict[str, bytes]:
+        return {key: self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in self.keys()}
+
 
 def settings(url: str, **more: str) -> dict[str, str]:
     """The variables of a server whose streams are in the bucket behind `url`."""

@@ -51,6 +51,14 @@ def scrub(binary: str, data: str, variables: dict[str, str]) -> str:
     return done.stdout
 
 
+def tells_nothing(files: dict[str, bytes], pcm: bytes) -> None:
+    """Neither names nor contents have the contact, or what was said."""
+    assert len(files) > 5, files.keys()
+    for secret in (b"contact-1", pcm[:32], pcm[700:732]):
+        found = [name for name, content in files.items() if secret in content or secret in name.encode()]
+        assert not found, (secret, found)
+
+
 def store_all(rig: Rig, times: list[int]) -> None:
     producer = rig.producer("s")
     producer.send(header("contact-1"))
@@ -76,6 +84,7 @@ def plain(binary: str, bucket: Bucket, data: str, other_data: str) -> dict:
     pcm = b"".join(pcm_of(timecode) for timecode in times)
     store_all(server.rig, times)
     assert earliest(server.rig) == pcm
+    tells_nothing(bucket.objects(), pcm_of(times[7]))
     assert not (Path(data) / "store").exists(), "the streams are in the bucket, not in the folder"
     server.kill()
     server = start(binary, data, variables)
@@ -219,6 +228,8 @@ def faults(binary: str, bucket: Bucket, data: str, other_data: str) -> dict:
     again.join()
     spooled = len(list((Path(data) / "spool").glob("v1/*/*/f/*/*")))
     assert spooled > 5, spooled
+    folder = Path(data) / "spool"
+    tells_nothing({str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}, pcm_of(again.sent[-2]))
     promised.update(again.promised)
     line.mode = "good"
     server = start(binary, data, variables)

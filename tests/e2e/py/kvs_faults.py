@@ -102,7 +102,10 @@ def full(rig: Rig) -> None:
     acks = lines(producer.response())
     assert errors(acks) == [(5001, "ARCHIVAL_ERROR")] * kinds(acks).count("ERROR") and 1 <= kinds(acks).count("ERROR") <= 3, acks
     assert kinds(acks).count("RECEIVED") == 4 and kinds(acks).count("PERSISTED") == 4 - kinds(acks).count("ERROR"), acks
-    step("5001: what finds no room is told, fragment by fragment")
+    text = urllib.request.urlopen(rig.url.removesuffix("/kvs") + "/metrics", timeout=10).read().decode()
+    counted = int(re.search(r"^antiphon_store_failed_quota_total (\d+)$", text, re.MULTILINE)[1])
+    assert counted == kinds(acks).count("ERROR"), counted
+    step("5001: what finds no room is told, fragment by fragment, and counted")
 
 
 def pushed_out(rig: Rig) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -33,6 +34,21 @@ def own_mounts(folder: str) -> None:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
+class Live:
+    """Reads the stream live, beside what is stored of it."""
+
+    def __init__(self, rig):
+        self.rig, self.got = rig, b""
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+
+    def read(self) -> None:
+        media = self.rig.data("kinesis-video-media", "s", "GET_MEDIA")
+        payload = media.get_media(StreamName="s", StartSelector={"StartSelectorType": "EARLIEST"})["Payload"]
+        while part := payload.read(4096):
+            self.got += part
+
+
 def run(binary: str, data: str) -> dict:
     server = Server(binary, data)
     server.rig.control.create_stream(StreamName="s", DataRetentionInHours=24)
@@ -41,6 +57,7 @@ def run(binary: str, data: str) -> dict:
     response = producer.response()
     promised: dict[str, int] = {}
     refused = later = 0
+    live = Live(server.rig)
     timecode = int(time.time() * 1000) - 3_600_000
     filler = Path(data) / "filler"
 
@@ -54,7 +71,12 @@ def run(binary: str, data: str) -> dict:
             if ack["EventType"] in ("PERSISTED", "ERROR"):
                 return ack
 
-    producer.send(cluster(timecode - 256, pcm_of(timecode - 256)))
+    first = timecode - 256
+    producer.send(cluster(first, pcm_of(first)))
+    deadline = time.time() + 60
+    while not live.got:
+        assert time.time() < deadline, "nothing comes to the live reader"
+        time.sleep(0.01)
     deadline = time.time() + 60
     while refused < 5:
         assert time.time() < deadline, f"{len(promised)} promised, and the disk is not full"
@@ -71,6 +93,7 @@ def run(binary: str, data: str) -> dict:
     metrics = server.metrics()
     assert metrics["store_failing"] == 1 and metrics["store_failed_full_total"] >= 5, metrics
     filler.unlink()
+    sent = timecode
     while later < 5:
         ack = fragment()
         assert ack["EventType"] == "PERSISTED", ack
@@ -79,6 +102,11 @@ def run(binary: str, data: str) -> dict:
     assert server.metrics()["store_failing"] == 0
     producer.end()
     response.read()
+    live.thread.join(30)
+    # Each fragment was seen, those that found no room too.
+    seen = parse(live.got)[1]
+    for at in range(first, timecode - 256, 256):
+        assert pcm_of(at) in seen, f"the live reader has not seen {at}, of {first} to {timecode}; the disk had room again at {sent}"
     numbers = sorted(promised)
     client = server.rig.data("kinesis-video-archived-media", "s", "LIST_FRAGMENTS")
     for again in (False, True):

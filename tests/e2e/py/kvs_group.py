@@ -1,6 +1,7 @@
 """Kills a server with SIGKILL while fragments of many streams are made durable together: `kvs_group.py BINARY KILLS [SEED]`.
 
-After each start everything that was acknowledged as PERSISTED is listed and comes back byte for byte, and nothing that was cut off lies about.
+After each start everything that was acknowledged as PERSISTED is listed and comes back byte for byte, and nothing that was cut off lies about. (A kill
+leaves what was not synced: the order of syncs, names and acknowledgements is for the unit tests.)
 Prints `{"event": "done", "kills": n, "persisted": n, "grouped": n, "syncs": n}`, or `{"event": "done", "cannot": reason}` on a file
 system where each is synced by itself.
 """
@@ -19,9 +20,9 @@ from kvs_kill import Server, check, produce
 STREAMS = [f"s{i}" for i in range(24)]
 # As rarely as fragments come that may wait for others.
 PAUSE_S = 0.55
-# On a disk: a file system in memory has nothing to sync.
+# A file system in memory is not synced so.
 FOLDER = "/var/tmp"
-SYSTEMS = ("ext2/ext3", "xfs", "tmpfs")
+SYSTEMS = ("ext2/ext3", "xfs")
 
 
 def one(server: Server, first: int, promised: dict[str, dict[str, int]], alive_s: float) -> tuple[int, int]:

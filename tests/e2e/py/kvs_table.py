@@ -13,6 +13,7 @@ import urllib.parse
 from pathlib import Path
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from kvs import BLOCK, EMPTY, REGION, Rig, authorization, cluster, element, header, lines, parse, refused, stamp_of, step
 
@@ -26,6 +27,16 @@ def bare(rig: Rig, path: str, headers: dict, body: str = "{}", query: str = "") 
     message = json.loads(response.read())["Message"]
     assert message and response.getheader("x-amzn-RequestId"), (path, message)
     return response.status, response.getheader("x-amzn-ErrorType").split(":")[0]
+
+
+def named(rig: Rig, path: str, headers: dict) -> str:
+    """What an operation says to an empty body; "": it was good."""
+    url = urllib.parse.urlsplit(rig.url)
+    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=10)
+    connection.request("POST", f"{url.path}/{path}", "{}", {"Content-Type": "application/json", **headers})
+    response = connection.getresponse()
+    assert response.status < 500 or response.status == 501, (path, response.status)
+    return (response.getheader("x-amzn-ErrorType") or "").split(":")[0]
 
 
 def connection_ends(rig: Rig) -> None:
@@ -245,6 +256,14 @@ def control(rig: Rig) -> None:
         got = bare(rig, path, bearer, body)
         assert got == (status, exception), (path, got)
     step("each refusal of the control plane that other programs do not meet")
+    models = botocore.session.get_session()
+    services = [name for name in models.get_available_services() if name.startswith("kinesis-video") or name == "kinesisvideo"]
+    operations = [models.get_service_model(service).operation_model(name).http for service in services for name in models.get_service_model(service).operation_names]
+    paths = sorted(http["requestUri"].removeprefix("/") for http in operations if http["method"] == "POST")
+    assert len(services) == 5 and len(paths) == len(operations) > 40, (services, len(paths))
+    unknown = [path for path in paths if named(rig, path, bearer) == "UnknownOperationException"]
+    assert not unknown, unknown
+    step(f"all {len(paths)} operations that botocore knows are known")
 
 
 def main() -> None:

@@ -114,6 +114,42 @@ def faults(rig: Rig) -> None:
     step(f"{len(FAULTS)} error ids of PutMedia, each by a document that has it")
 
 
+def nested(idents: bytes, ident: bytes, depth: int) -> bytes:
+    """Elements one within another, below some others."""
+    each = len(ident) + 4
+    inner = b"".join(ident + ((depth - 1 - i) * each | 1 << 28).to_bytes(4, "big") for i in range(depth))
+    return element(idents, inner)
+
+
+def bombs(rig: Rig) -> None:
+    """Elements within elements, thousands deep, and hundreds of thousands of empty ones: answered at once, and nobody else notices."""
+    now, head, start = int(time.time() * 1000), header("c"), time.monotonic()
+    info = head.index(b"\x15\x49\xa9\x66")
+    documents = {
+        "tags": head[:info] + nested(b"\x12\x54\xc3\x67", b"\x67\xc8", 20_000) + head[info:] + cluster(now, bytes(1024)),
+        "tracks": head[:info] + nested(b"\x16\x54\xae\x6b", b"\xae", 20_000) + head[info:] + cluster(now, bytes(1024)),
+        "blocks": head + cluster(now, bytes(1024)) + nested(b"\xa0", b"\xa0", 20_000),
+        "clusters": head + element(b"\x1f\x43\xb6\x75", b"\xe7\x81\x00" + nested(b"\x1f\x43\xb6\x75", b"\x1f\x43\xb6\x75", 20_000)),
+        "unknown": head + b"\x1f\x43\xb6\x75\x01" * 20_000,
+        "void": head[:info] + b"\xec\x80" * 500_000 + head[info:],
+    }
+    for name, data in documents.items():
+        producer = rig.producer("faults")
+        try:
+            producer.send(data)
+            producer.end()
+        except OSError:
+            pass  # It was refused before it was all there.
+        said = {a["EventType"] for a in lines(producer.response())}
+        print(json.dumps({"event": "bomb", "name": name, "said": sorted(said)}), flush=True)
+    assert time.monotonic() - start < 30, f"{time.monotonic() - start:.1f} s"
+    producer = rig.producer("faults")
+    producer.send(head + cluster(now + 5000, bytes(1024)))
+    producer.end()
+    assert [a["EventType"] for a in lines(producer.response())] == ["BUFFERING", "RECEIVED", "PERSISTED"]
+    step(f"{len(documents)} documents that are nested, or many, beyond measure")
+
+
 def no_acks(rig: Rig) -> None:
     """A producer that wants no acknowledgements gets none."""
     producer = Producer(rig.url, rig.key, rig.secret, "faults", more={"x-amzn-fragment-acknowledgment-required": "0"})
@@ -144,6 +180,7 @@ def main() -> None:
     assert count == len(persisted), (count, len(persisted))
     step(f"ffprobe, ffmpeg: PCM of {count} documents identical; mkvinfo, mkvmerge: {most or count} of them")
     faults(rig)
+    bombs(rig)
     no_acks(rig)
     refused("InvalidArgumentException", 400, media.get_media, StreamName="tools", StartSelector={"StartSelectorType": "CONTINUATION_TOKEN", "ContinuationToken": "x"})
     print(json.dumps({"event": "done", "fragments": count, "took_s": round(took, 1)}), flush=True)

@@ -28,9 +28,9 @@ test("what was acknowledged is there after kill -9", { timeout: KILLS * 12_000 }
   await program.stop();
 });
 
-test("what was made durable with others is there after kill -9", { timeout: 120_000 }, async t => {
+test("what was made durable with others is there after kill -9", { timeout: KILLS * 2_400 }, async t => {
   const program = new Program("kvs_group.py", [it.server.binary, Math.ceil(KILLS / 6)]);
-  const { cannot, kills, persisted, grouped, syncs } = await program.event("done", 110_000);
+  const { cannot, kills, persisted, grouped, syncs } = await program.event("done", KILLS * 2_200);
   await program.stop();
   if (cannot) return t.skip(cannot);
   assert.ok(kills > 0 && persisted > 0 && grouped > 0, `${persisted} persisted, ${grouped} of them with others`);

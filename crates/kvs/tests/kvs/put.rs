@@ -1,9 +1,12 @@
 //! PutMedia as producers live: silent, vanished and back again, too long, byte by byte; and readers that do not read. Time is virtual.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use antiphon_kvs::Config;
+use antiphon_kvs::{Config, Kvs, TimeOfDay};
+use antiphon_store::key::{LocalKeys, Secret};
 use antiphon_store::matroska::write::{PcmLabel, PcmTrack, cluster_start, pcm_header, simple_block};
+use antiphon_store::{Backend, Store};
 use axum::body::Body;
 use axum::http::Request;
 use bytes::Bytes;
@@ -13,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use crate::rig::Rig;
+use crate::rig::{Rig, now_ms};
 
 const T0: u64 = 1_700_000_000_000;
 
@@ -89,6 +92,55 @@ async fn a_silent_producer_is_told_that_it_is_idle_and_ended_after_half_a_minute
     let acks = producer.acks().await;
     assert_eq!(acks, ["BUFFERING", "IDLE", "IDLE", "IDLE", "RECEIVED", "PERSISTED"]);
     assert_eq!(began.elapsed().as_secs(), 30);
+}
+
+/// By not reading what it sends: TCP does the rest.
+#[tokio::test(start_paused = true)]
+async fn a_producer_beyond_its_rate_is_let_wait_and_loses_nothing() {
+    let keys = Arc::new(LocalKeys::new("default", Secret([7; 32])));
+    let limited =
+        antiphon_store::Config { max_stream_bytes_per_s: 10_000, ..antiphon_store::Config::default() };
+    let (store, _) = Store::open(Backend::memory(), keys, limited, now_ms()).await.unwrap();
+    // A time that goes as the virtual one does.
+    let (began, epoch_ms) = (tokio::time::Instant::now(), now_ms());
+    let time = TimeOfDay::new(move || epoch_ms + u64::try_from(began.elapsed().as_millis()).unwrap());
+    let rig = Rig::of(store, Config { time, ..Config::default() });
+    rig.create("s", 24).await;
+    let mut producer = Producer::connect(&rig, &rig.token).await.unwrap();
+    producer.send(header());
+    for i in 0..5 {
+        producer.send(cluster(i * 1000, 20_000));
+    }
+    producer.sender = mpsc::unbounded_channel().0;
+    let acks = producer.acks().await;
+    assert_eq!(acks.iter().filter(|ack| *ack == "PERSISTED").count(), 5, "{acks:?}");
+    // 100,000 bytes, of which a second's worth at once; behind the last nobody waits.
+    assert_eq!(began.elapsed().as_secs(), 9);
+    assert!(rig.store.stats().throttled_ms >= 7_000, "{}", rig.store.stats().throttled_ms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_reads_gives_back_what_it_holds() {
+    let rig = rig(Config::default()).await;
+    let kvs = Kvs::new(rig.store.clone(), rig.tokens.clone(), Config::default());
+    let held = Arc::new(());
+    let pieces = stream::unfold(held.clone(), |held| async { Some((Bytes::from_static(b"piece"), held)) });
+    let mut answer = kvs.body(Duration::from_secs(600), pieces);
+    assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), "piece");
+    tokio::time::sleep(Duration::from_secs(599)).await;
+    assert_eq!(Arc::strong_count(&held), 2);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(Arc::strong_count(&held), 1);
+    while let Some(Ok(_)) = answer.frame().await {}
+    // Who goes on reading loses nothing, however slowly.
+    let few = stream::iter((0..4).map(|i| Bytes::from(vec![i; 3])));
+    let mut answer = kvs.body(Duration::from_secs(600), few);
+    let mut read = Vec::new();
+    while let Some(piece) = answer.frame().await {
+        read.extend(piece.unwrap().into_data().unwrap());
+        tokio::time::sleep(Duration::from_secs(599)).await;
+    }
+    assert_eq!(read, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,10 +2,12 @@
 
 use antiphon_base::ErrorKind;
 use antiphon_record::wav::Wanted;
-use antiphon_record::{Options, Recorder, RetentionUnit, Settings, Source};
-use antiphon_store::{Backend, Config, StreamRef};
+use antiphon_record::{Limits, Options, Recorder, RetentionUnit, Settings, Source};
+use antiphon_store::{Backend, Config, FragmentNumber, StreamRef};
 
+use crate::film;
 use crate::hall::{Hall, Speaker, contact, entered, files, limits, on, rig, seconds, store};
+use crate::{heard, presence, sound};
 
 #[tokio::test(start_paused = true)]
 async fn starts_that_cannot_be_are_told_why() {
@@ -38,6 +40,22 @@ async fn starts_that_cannot_be_are_told_why() {
     assert_eq!(recorder.set_settings(bad).await.unwrap_err().kind(), ErrorKind::BadRequest);
     let options = Options { sample_rate: 1, ..Options::default() };
     assert_eq!(recorder.start(&contact("c1"), options).await.unwrap_err().kind(), ErrorKind::BadRequest);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_at_once_by_default_with_a_warning_before() {
+    let hall = Hall::new();
+    let store = store(Backend::memory(), Config::default()).await;
+    let recorder = Recorder::new(store, hall.clone(), on(), Limits::default());
+    for i in 1..=101 {
+        let name = format!("p{i}");
+        hall.join("r", &name, i);
+        entered(&recorder, "r", &name, Some(&contact(&name)));
+        let started = recorder.start(&contact(&name), Options::default()).await.map_err(|e| e.kind());
+        assert_eq!(started.err(), (i > 100).then_some(ErrorKind::AtLimit), "{i}");
+        assert_eq!(recorder.metrics().is_near_limit(), i >= 90, "{i}");
+    }
+    assert_eq!(recorder.metrics().streamed, 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,6 +155,41 @@ async fn a_key_that_is_not_there_is_told_and_leaves_nothing() {
     assert_eq!((recorder.metrics().streamed, recorder.metrics().failed), (0, 1));
     recorder.set_settings(on()).await.unwrap();
     recorder.start(&contact("c"), Options::default()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn retention_is_a_number_and_a_unit() {
+    let (hall, store, recorder) = rig().await;
+    for (unit, hours, id) in [(RetentionUnit::Days, 720, "days"), (RetentionUnit::Hours, 30, "hours")] {
+        recorder.set_settings(Settings { retention: 30, retention_unit: unit, ..on() }).await.unwrap();
+        hall.join("r", id, hours);
+        entered(&recorder, "r", id, Some(&contact(id)));
+        let started = recorder.start(&contact(id), Options::default()).await.unwrap();
+        let kept = store.describe(&StreamRef::Name(started.stream.name)).unwrap().retention_h;
+        assert_eq!(kept, hours, "{id}");
+    }
+}
+
+/// What some programs of contact centres look for, whatever it is that follows.
+#[tokio::test(start_paused = true)]
+async fn the_label_that_strict_programs_want_is_on_the_same_sound() {
+    let (hall, store, recorder) = rig().await;
+    recorder.set_settings(Settings { connect_strict_codec: true, ..on() }).await.unwrap();
+    hall.join("r", "ada", 1);
+    entered(&recorder, "r", "ada", Some(&contact("c")));
+    recorder.start(&contact("c"), Options::default()).await.unwrap();
+    Speaker::new(&hall, 1, 440.0).speak("r", seconds(2)).await;
+    let stopped = recorder.stop(&contact("c")).await.unwrap();
+    let documents = film::read(&store, &stopped.stream.name, FragmentNumber::MIN, &hall).await;
+    for document in &documents {
+        let track = &document.header.tracks[0];
+        assert_eq!((&*track.codec, &*track.codec_private), ("A_AAC", &[0x11, 0x90][..]));
+        assert_eq!((track.rate_hz, track.bits), (0.0, 0), "no Audio element");
+    }
+    let bytes: usize = documents.iter().flat_map(|d| &d.blocks).map(|block| block.data.len()).sum();
+    assert!(bytes >= 2 * 1_900 * 8, "{bytes} bytes of two seconds of PCM");
+    let tenths = heard(&sound(&recorder, "c", Wanted::From).await.0[0], 8_000);
+    assert!(presence(&tenths, 440).0 >= 18, "{tenths:?}");
 }
 
 #[tokio::test(start_paused = true)]
