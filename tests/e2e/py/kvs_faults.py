@@ -93,6 +93,11 @@ def deleted(rig: Rig) -> None:
     step("4507: the stream was deleted under its producer")
 
 
+def metric(rig: Rig, name: str) -> int:
+    text = urllib.request.urlopen(rig.url.removesuffix("/kvs") + "/metrics", timeout=10).read().decode()
+    return int(re.search(rf"^antiphon_store_{name} (\d+)$", text, re.MULTILINE)[1])
+
+
 def full(rig: Rig) -> None:
     """A quota: the fragment finds no room, and the session goes on."""
     now = int(time.time() * 1000)
@@ -102,9 +107,7 @@ def full(rig: Rig) -> None:
     acks = lines(producer.response())
     assert errors(acks) == [(5001, "ARCHIVAL_ERROR")] * kinds(acks).count("ERROR") and 1 <= kinds(acks).count("ERROR") <= 3, acks
     assert kinds(acks).count("RECEIVED") == 4 and kinds(acks).count("PERSISTED") == 4 - kinds(acks).count("ERROR"), acks
-    text = urllib.request.urlopen(rig.url.removesuffix("/kvs") + "/metrics", timeout=10).read().decode()
-    counted = int(re.search(r"^antiphon_store_failed_quota_total (\d+)$", text, re.MULTILINE)[1])
-    assert counted == kinds(acks).count("ERROR"), counted
+    assert metric(rig, "failed_quota_total") == kinds(acks).count("ERROR")
     step("5001: what finds no room is told, fragment by fragment, and counted")
 
 
@@ -132,8 +135,7 @@ def whole_store_full(rig: Rig) -> None:
         rig.control.create_stream(StreamName=name, DataRetentionInHours=1)
     empty = cluster(now, b"") + element(b"\xa3", b"\x81\x00\x00\x80")
     for name, most in ((names[0], 50_000), (names[1], 60_000)):
-        text = urllib.request.urlopen(rig.url.removesuffix("/kvs") + "/metrics", timeout=10).read().decode()
-        free = TOTAL - int(re.search(r"^antiphon_store_bytes (\d+)$", text, re.MULTILINE)[1])
+        free = TOTAL - metric(rig, "bytes")
         size = min(free, most)
         producer = rig.producer(name)
         producer.send(header("c") + cluster(now, b"") + element(b"\xa3", b"\x81\x00\x00\x80" + bytes(size - len(empty))))

@@ -18,12 +18,17 @@ from botocore.config import Config
 from kvs import BLOCK, EMPTY, REGION, Rig, authorization, cluster, element, header, lines, parse, refused, stamp_of, step
 
 
-def bare(rig: Rig, path: str, headers: dict, body: str = "{}", query: str = "") -> tuple[int, str]:
-    """A request as it is written here; gives the status and the exception."""
+def post(rig: Rig, path: str, headers: dict, body: str = "{}") -> http.client.HTTPResponse:
+    """A request as it is written here."""
     url = urllib.parse.urlsplit(rig.url)
     connection = http.client.HTTPConnection(url.hostname, url.port, timeout=10)
-    connection.request("POST", f"{url.path}/{path}{query}", body, {"Content-Type": "application/json", **headers})
-    response = connection.getresponse()
+    connection.request("POST", f"{url.path}/{path}", body, {"Content-Type": "application/json", **headers})
+    return connection.getresponse()
+
+
+def bare(rig: Rig, path: str, headers: dict, body: str = "{}", query: str = "") -> tuple[int, str]:
+    """One that is refused; gives the status and the exception."""
+    response = post(rig, path + query, headers, body)
     message = json.loads(response.read())["Message"]
     assert message and response.getheader("x-amzn-RequestId"), (path, message)
     return response.status, response.getheader("x-amzn-ErrorType").split(":")[0]
@@ -31,10 +36,7 @@ def bare(rig: Rig, path: str, headers: dict, body: str = "{}", query: str = "") 
 
 def named(rig: Rig, path: str, headers: dict) -> str:
     """What an operation says to an empty body; "": it was good."""
-    url = urllib.parse.urlsplit(rig.url)
-    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=10)
-    connection.request("POST", f"{url.path}/{path}", "{}", {"Content-Type": "application/json", **headers})
-    response = connection.getresponse()
+    response = post(rig, path, headers)
     assert response.status < 500 or response.status == 501, (path, response.status)
     return (response.getheader("x-amzn-ErrorType") or "").split(":")[0]
 

@@ -108,8 +108,6 @@ struct Shared {
     running: bool,
     /// Since when the sync that is under way is.
     syncing: Option<Instant>,
-    /// Syncs that failed.
-    failures: u64,
     /// Sessions store one fragment after another: one of each at most.
     staged: Vec<Waiting>,
 }
@@ -119,6 +117,7 @@ struct Shared {
 pub(super) struct Numbers {
     pub(super) fragments: AtomicU64,
     pub(super) syncs: AtomicU64,
+    /// Grows under the lock of what is staged only.
     pub(super) failures: AtomicU64,
 }
 
@@ -162,14 +161,18 @@ impl Group {
 
     pub(super) fn new(root: &Path, from: u32, sync: Sync) -> Self {
         let rate = Rate { since: Instant::now(), count: 0, before: 0 };
-        let shared =
-            Shared { rate, pause: None, running: false, syncing: None, failures: 0, staged: Vec::new() };
+        let shared = Shared { rate, pause: None, running: false, syncing: None, staged: Vec::new() };
         let (root, names, numbers) = (root.to_owned(), AtomicU64::new(0), Numbers::default());
         Self { root, sync, from, names, shared: Mutex::new(shared), numbers }
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().expect("nothing panics while holding it")
+    }
+
+    /// Syncs that failed.
+    fn failures(&self) -> u64 {
+        self.numbers.failures.load(Ordering::Relaxed)
     }
 
     /// Counts a fragment that may wait; whether it is to go through [`Self::create`].
@@ -185,8 +188,7 @@ impl Group {
         let place = self.root.join(path.as_ref());
         let staged = local::staging(&place, self.names.fetch_add(1, Ordering::Relaxed));
         let (answer, answered) = oneshot::channel();
-        let failures = self.shared().failures;
-        let waiting = Waiting { staged: staged.clone(), place, failures, answer };
+        let waiting = Waiting { staged: staged.clone(), place, failures: self.failures(), answer };
         match tokio::task::spawn_blocking(move || stage(&staged, &bytes)).await {
             Ok(Ok(())) => self.wait(waiting),
             _ => waiting.withdraw(),
@@ -197,7 +199,7 @@ impl Group {
     fn wait(self: &Arc<Self>, waiting: Waiting) {
         let mut shared = self.shared();
         // Of a sync that failed since it was begun nobody knows whether it was about this one, and the next will not say it again.
-        if waiting.failures != shared.failures {
+        if waiting.failures != self.failures() {
             drop(shared);
             return waiting.withdraw();
         }
@@ -263,10 +265,9 @@ impl Group {
     /// again, each with its own sync.
     fn failed(&self, error: &io::Error, staged: Vec<Waiting>, named: Vec<Waiting>) {
         tracing::error!(%error, "a sync of the whole file system failed: fragments are synced one by one for a minute");
-        self.numbers.failures.fetch_add(1, Ordering::Relaxed);
         let later = {
             let mut shared = self.shared();
-            shared.failures += 1;
+            self.numbers.failures.fetch_add(1, Ordering::Relaxed);
             shared.pause = Some(Instant::now() + PAUSE);
             std::mem::take(&mut shared.staged)
         };
@@ -454,7 +455,7 @@ mod tests {
         let place = seen.root.path().join("v1/a/late");
         let staged = local::staging(&place, 7);
         stage(&staged, b"x").unwrap();
-        let late = Waiting { staged, place, failures: seen.group.shared().failures, answer };
+        let late = Waiting { staged, place, failures: seen.group.failures(), answer };
         seen.fails.lock().unwrap().push_back(true);
         assert!(matches!(seen.group.create(&path("x"), Bytes::from("1")).await, Outcome::Nothing));
         seen.group.wait(late);
