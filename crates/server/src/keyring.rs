@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use antiphon_store::Keyring;
 use antiphon_store::key::{LocalKeys, Secret};
-use antiphon_store::kms::{Kms, is_key_id};
+use antiphon_store::key_server::kms::{Kms, is_key_id};
+use antiphon_store::key_server::vault::{Vault, is_key_name};
+use antiphon_store::{Keyring, There};
 use anyhow::{Context, bail, ensure};
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 
@@ -41,27 +42,39 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
     let Store { keys, default_key, .. } = &config.store;
     ensure!(keys.len() <= MAX_KEYS, "store.keys: at most {MAX_KEYS}");
     let mut seen = BTreeSet::new();
-    for StoreKey { name, version, secret, kms } in keys {
+    for key @ StoreKey { name, version, .. } in keys {
         let good = (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
         ensure!(good, "store.keys: a name has 1 to {MAX_NAME_BYTES} visible ASCII characters");
         ensure!(*version > 0, "store.keys: {name}: versions begin at 1");
         ensure!(seen.insert((name, version)), "store.keys: version {version} of {name} is there twice");
-        ensure!(secret.is_empty() != kms.is_empty(), "store.keys: {name}: either secret or kms");
-        if kms.is_empty() {
-            source(secret).with_context(|| format!("store.keys: {name}"))?;
-        } else {
-            ensure!(is_key_id(kms), "store.keys: {name}: kms: an id, an alias (alias/NAME) or an ARN");
-            check_region(kms, &config.kms.region).with_context(|| format!("store.keys: {name}"))?;
-        }
+        check_place(key, &config.kms.region).with_context(|| format!("store.keys: {name}"))?;
     }
     if keys.iter().any(|key| !key.kms.is_empty()) {
         config.kms.settings().check().map_err(|e| anyhow::anyhow!("kms: {e}"))?;
+    }
+    if keys.iter().any(|key| !key.vault.is_empty()) {
+        config.vault.settings().check().map_err(|e| anyhow::anyhow!("vault: {e}"))?;
     }
     let known = |name: &str| name == OWN || keys.iter().any(|key| key.name == name);
     ensure!(known(default_key), "store.default_key: no key {default_key:?} in store.keys");
     let wanted = &config.media_streaming.key;
     ensure!(wanted.is_empty() || known(wanted), "media_streaming.key: no key {wanted:?} in store.keys");
     Ok(())
+}
+
+/// Whether it says where the key is, and that can be.
+fn check_place(StoreKey { secret, kms, vault, .. }: &StoreKey, region: &str) -> anyhow::Result<()> {
+    let given = [secret, kms, vault].into_iter().filter(|place| !place.is_empty());
+    ensure!(given.count() == 1, "either secret, kms or vault");
+    if !kms.is_empty() {
+        ensure!(is_key_id(kms), "kms: an id, an alias (alias/NAME) or an ARN");
+        return check_region(kms, region);
+    }
+    if !vault.is_empty() {
+        ensure!(is_key_name(vault), "vault: the name of a key of the transit engine");
+        return Ok(());
+    }
+    source(secret).map(drop)
 }
 
 /// A key server knows the keys of its region only.
@@ -79,10 +92,24 @@ pub(crate) fn open(config: &Config, make: bool) -> anyhow::Result<Keyring> {
     if given.iter().any(|key| !key.kms.is_empty()) {
         keys = keys.with_kms(Kms::new(&config.kms.settings()).context("kms")?);
     }
-    for StoreKey { name, version, kms, .. } in given.iter().filter(|key| !key.kms.is_empty()) {
-        keys = keys.with_kms_key(name, *version, kms);
+    if given.iter().any(|key| !key.vault.is_empty()) {
+        keys = keys.with_vault(Vault::new(&config.vault.settings()).context("vault")?);
+    }
+    for key in given {
+        if let Some(there) = there(key) {
+            keys = keys.with_key(&key.name, key.version, there);
+        }
     }
     Ok(keys)
+}
+
+/// On which server a key is, if it is on one.
+fn there(StoreKey { kms, vault, .. }: &StoreKey) -> Option<There> {
+    match (kms.is_empty(), vault.is_empty()) {
+        (false, _) => Some(There::Kms(kms.clone())),
+        (true, false) => Some(There::Vault(vault.clone())),
+        (true, true) => None,
+    }
 }
 
 /// Those that are in files and variables.
@@ -90,7 +117,7 @@ fn local(config: &Config, make: bool) -> anyhow::Result<LocalKeys> {
     let Store { keys: given, default_key, .. } = &config.store;
     let mut keys = LocalKeys::by_default(default_key);
     let mut secrets = BTreeSet::new();
-    for StoreKey { name, version, secret, .. } in given.iter().filter(|key| key.kms.is_empty()) {
+    for StoreKey { name, version, secret, .. } in given.iter().filter(|key| there(key).is_none()) {
         let context = || format!("store.keys: version {version} of {name}");
         let secret = read(secret).with_context(context)?;
         ensure!(secrets.insert(secret), "store.keys: version {version} of {name} is the same as another key");
@@ -165,7 +192,7 @@ mod tests {
             name: name.into(),
             version,
             secret: format!("file:{}", path.display()),
-            kms: String::new(),
+            ..StoreKey::default()
         }
     }
 
@@ -218,8 +245,8 @@ mod tests {
         let there = |version, kms: &str| StoreKey {
             name: OWN.into(),
             version,
-            secret: String::new(),
             kms: kms.into(),
+            ..StoreKey::default()
         };
         let mut config = config(&data, vec![there(2, "alias/antiphon")], OWN);
         (config.kms.access_key_id, config.kms.secret_access_key) = ("id".into(), "hunter2".into());

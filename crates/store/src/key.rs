@@ -77,6 +77,17 @@ pub struct KeyServer {
     pub failures: u64,
 }
 
+impl KeyServer {
+    /// Of two servers: what they do together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            away: self.away || other.away,
+            calls: self.calls + other.calls,
+            failures: self.failures + other.failures,
+        }
+    }
+}
+
 /// Wraps data keys with named keys that it alone holds. `of` says whose a data key is (the path of its object): a provider that can makes
 /// it part of what is wrapped, so that this opens nowhere else.
 pub trait KeyProvider: Send + Sync + 'static {
@@ -108,7 +119,7 @@ pub trait KeyProvider: Send + Sync + 'static {
         false
     }
 
-    /// How the server with the keys does, if there is one.
+    /// How the server with the keys does, if there is one; of two, both together.
     fn server(&self) -> Option<KeyServer> {
         None
     }

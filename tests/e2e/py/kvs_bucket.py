@@ -6,6 +6,7 @@ server is killed in the dark: all that was PERSISTED comes back byte for byte, a
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def until(what: str, look: Callable[[], bool], seconds: float = 40) -> None:
 
 def store_says(what: str, binary: str, data: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """`antiphon store WHAT`, beside a server or without."""
-    env = {f"ANTIPHON_{k}": v for k, v in {"STORE_ENABLED": "true", **variables}.items()}
+    env = {**os.environ, **{f"ANTIPHON_{k}": v for k, v in {"STORE_ENABLED": "true", **variables}.items()}}
     return subprocess.run([binary, "store", what, "--data", data], capture_output=True, text=True, env=env)
 
 

@@ -11,147 +11,23 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from botocore.exceptions import ClientError
 from key_server import SECRET, KeyServer
-from kvs import Rig, cluster, header, lines, parse, step
-from kvs_bucket import Producing, store_says, until
-from kvs_kill import BLOCKS, Server, pcm_of
-
-FIRST = int(time.time() * 1000) - 3_600_000
-CODES = {4500: "ACCESS_DENIED", 4501: "DISABLED", 4502: "VALIDATION_ERROR", 4503: "UNAVAILABLE", 4504: "INVALID_USAGE", 4505: "INVALID_STATE", 4506: "NOT_FOUND"}
-
-
-def inline(keys: list[tuple[str, int, str]]) -> str:
-    return "[" + ", ".join(f'{{ name = "{name}", version = {version}, kms = "{kms}" }}' for name, version, kms in keys) + "]"
-
-
-class Antiphon:
-    """A server of which each start is another one, on the same folder."""
-
-    def __init__(self, binary: str, data: str, keys: KeyServer):
-        self.binary, self.data, self.keys, self.server = binary, data, keys, None
-        self.logs = ""
-
-    def start(self, given: list[tuple[str, int, str]]) -> Rig:
-        self.stop()
-        # Answers of GetMedia end when all is read, not three seconds later.
-        self.variables = {"STORE_KEYS": inline(given), "STORE_IDLE_CLOSE_MS": "50", **self.keys.settings()}
-        self.server = Server(self.binary, self.data, more=self.variables)
-        return self.server.rig
-
-    def stop(self) -> None:
-        if self.server:
-            self.server.kill()
-            self.server.log.seek(0)
-            self.logs += self.server.log.read()
-            self.server = None
-
-    def says(self, what: str) -> str:
-        """`antiphon store WHAT`, which has to find all well."""
-        done = store_says(what, self.binary, self.data, self.variables)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def post(self, path: str) -> dict:
-        token = subprocess.run([self.binary, "store", "token", "--data", self.data], capture_output=True, text=True, check=True)
-        headers = {"Authorization": f"Bearer {json.loads(token.stdout)['token']}"}
-        request = urllib.request.Request(self.server.url + path, b"{}", headers, method="POST")
-        return json.loads(urllib.request.urlopen(request, timeout=30).read() or b"{}")
-
-    def metric(self, name: str) -> float:
-        return self.server.metrics()[f"store_key_server_{name}"]
-
-
-class Written:
-    """What each stream has."""
-
-    def __init__(self) -> None:
-        self.times: dict[str, list[int]] = {}
-
-    def put(self, rig: Rig, stream: str, count: int = 3) -> None:
-        times = self.times.setdefault(stream, [])
-        new = [(times[-1] if times else FIRST) + (i + 1) * BLOCKS * 64 for i in range(count)]
-        acks = put(rig, stream, new)
-        assert [a["FragmentTimecode"] for a in acks if a["EventType"] == "PERSISTED"] == new, (stream, acks)
-        times += new
-
-    def all_there(self, rig: Rig, *streams: str) -> None:
-        for stream in streams or self.times:
-            documents, pcm = read(rig, stream)
-            assert pcm == b"".join(pcm_of(timecode) for timecode in self.times[stream]), (stream, documents[-1])
-
-
-def put(rig: Rig, stream: str, times: list[int]) -> list[dict]:
-    producer = rig.producer(stream)
-    try:
-        producer.send(header("c") + b"".join(cluster(timecode, pcm_of(timecode)) for timecode in times))
-        producer.end()
-    except OSError:
-        pass  # It was refused before all was sent.
-    response = producer.response()
-    assert response.status == 200, (response.status, response.read())
-    return lines(response)
-
-
-def read(rig: Rig, stream: str) -> tuple[list[dict], bytes]:
-    media = rig.data("kinesis-video-media", stream, "GET_MEDIA")
-    return parse(media.get_media(StreamName=stream, StartSelector={"StartSelectorType": "EARLIEST"})["Payload"].read())
-
-
-def fails(rig: Rig, stream: str, number: int) -> None:
-    """What producers and readers of a stream are told."""
-    code = f"KMS_KEY_{CODES[number]}"
-    acks = put(rig, stream, [FIRST + 3_000_000])
-    assert acks == [{"EventType": "ERROR", "ErrorId": number, "ErrorCode": code}], acks
-    told = [(d["AWS_KINESISVIDEO_ERROR_ID"], d["AWS_KINESISVIDEO_ERROR_CODE"]) for d in read(rig, stream)[0]]
-    assert told == [(str(number), code)], told
-    archive = rig.data("kinesis-video-archived-media", stream, "LIST_FRAGMENTS")
-    # What is known without the key is told as ever.
-    fragments = [f["FragmentNumber"] for f in archive.list_fragments(StreamName=stream)["Fragments"]]
-    listed = parse(archive.get_media_for_fragment_list(StreamName=stream, Fragments=fragments[:2])["Payload"].read())[0]
-    assert [d["AWS_KINESISVIDEO_ERROR_ID"] for d in listed] == [str(number)] * 2, listed
-    whole = {"FragmentSelectorType": "SERVER_TIMESTAMP", "TimestampRange": {"StartTimestamp": time.time() - 7200, "EndTimestamp": time.time() + 60}}
-    says(number, archive.get_clip, StreamName=stream, ClipFragmentSelector=whole)
-    says(number, archive.get_hls_streaming_session_url, StreamName=stream, PlaybackMode="ON_DEMAND", HLSFragmentSelector=whole)
-
-
-def says(number: int, call: Callable, **arguments: object) -> None:
-    """An exception with the key's error in its message."""
-    try:
-        call(**arguments)
-    except ClientError as e:
-        told = (e.response["Error"]["Code"], e.response["ResponseMetadata"]["HTTPStatusCode"])
-        assert told == (("ServiceUnavailable", 503) if number == 4503 else ("InvalidArgumentException", 400)), e
-        assert f"{number} KMS_KEY_{CODES[number]}: " in str(e), e
-    else:
-        raise AssertionError(f"{number} was expected")
-
-
-@contextmanager
-def quickly(seconds: float, what: str) -> Iterator[None]:
-    began = time.monotonic()
-    yield
-    took = time.monotonic() - began
-    assert took <= seconds, f"{what}: {took:.1f} s"
+from kvs import header, lines, step
+from kvs_bucket import Producing, until
+from master_keys import CODES, FIRST, Antiphon, Written, fails, nowhere, put, quickly, says, wrapped
 
 
 def bound(keys: KeyServer, data: str) -> None:
     """Each data key was wrapped for its own object, and opens as such only."""
-    found = list(Path(data).glob("store/v1/*/*/dek/*"))
-    there = {str(path.relative_to(Path(data) / "store")): json.loads(path.read_text()) for path in found}
-    wrapped = {path: bytes.fromhex(k["wrapped"]) for path, k in there.items() if k["key"] != "default"}
+    blobs = wrapped(data)
     asked = {ask["EncryptionContext"]["antiphon:object"] for what, ask in keys.asked if what == "Encrypt"}
-    assert len(wrapped) == 2 and wrapped.keys() <= asked, (wrapped.keys(), asked)
-    (one, blob), (other, _) = wrapped.items()
-    blob = blob[8:]
-    plain = keys.kms.decrypt(CiphertextBlob=blob, EncryptionContext={"antiphon:object": one})["Plaintext"]
-    assert len(plain) == 32 and not any(plain in path.read_bytes() for path in Path(data).rglob("*") if path.is_file())
+    assert len(blobs) == 2 and blobs.keys() <= asked, (blobs.keys(), asked)
+    (one, blob), (other, _) = blobs.items()
+    nowhere(data, keys.kms.decrypt(CiphertextBlob=blob, EncryptionContext={"antiphon:object": one})["Plaintext"])
     try:
         keys.kms.decrypt(CiphertextBlob=blob, EncryptionContext={"antiphon:object": other})
     except keys.kms.exceptions.InvalidCiphertextException:
@@ -290,7 +166,7 @@ def main() -> None:
     result = {}
     with tempfile.TemporaryDirectory() as data:
         keys = KeyServer()
-        antiphon = Antiphon(sys.argv[1], data, keys)
+        antiphon = Antiphon(sys.argv[1], data, "kms", keys.settings())
         try:
             arn, other = keys.new(), keys.new()
             keys.kms.create_alias(AliasName="alias/antiphon", TargetKeyId=arn)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use antiphon_store::kms;
+use antiphon_store::key_server::kms;
 use serde::{Deserialize, Serialize};
 
 /// A server that speaks the API of AWS KMS; see `default.toml`.

@@ -4,6 +4,7 @@
 mod kms;
 mod resolve;
 mod s3;
+mod vault;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use kms::Kms;
 pub(crate) use resolve::load;
 pub(crate) use s3::S3;
+pub(crate) use vault::Vault;
 
 /// What `antiphon config print-default` prints.
 pub(crate) const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -45,6 +47,7 @@ pub(crate) struct Config {
     pub(crate) store: Store,
     pub(crate) s3: S3,
     pub(crate) kms: Kms,
+    pub(crate) vault: Vault,
     pub(crate) kvs: Kvs,
     pub(crate) media_streaming: MediaStreaming,
     pub(crate) recording: Recording,
@@ -238,25 +241,30 @@ pub(crate) struct Store {
     pub(crate) keys: Vec<StoreKey>,
 }
 
-/// A version of a master key; see `default.toml`.
+/// A version of a master key; see `default.toml`. One of `secret`, `kms` and `vault` says where it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct StoreKey {
     pub(crate) name: String,
     /// From 1 on; the highest wraps.
-    #[serde(default = "StoreKey::first")]
     pub(crate) version: u32,
-    /// `file:PATH` or `env:NAME`; or else `kms`.
-    #[serde(default)]
+    /// `file:PATH` or `env:NAME`.
     pub(crate) secret: String,
     /// What the key server calls it.
-    #[serde(default)]
     pub(crate) kms: String,
+    /// What the Vault calls it.
+    pub(crate) vault: String,
 }
 
-impl StoreKey {
-    fn first() -> u32 {
-        1
+impl Default for StoreKey {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            version: 1,
+            secret: String::new(),
+            kms: String::new(),
+            vault: String::new(),
+        }
     }
 }
 
@@ -508,6 +516,7 @@ impl Default for Config {
             store: Store::default(),
             s3: S3::default(),
             kms: Kms::default(),
+            vault: Vault::default(),
             kvs: Kvs::default(),
             media_streaming: MediaStreaming::default(),
             recording: Recording::default(),

@@ -139,6 +139,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
         ("kvs.skew_s", config.kvs.skew_s),
         ("s3.timeout_s", config.s3.timeout_s),
         ("kms.timeout_s", config.kms.timeout_s),
+        ("vault.timeout_s", config.vault.timeout_s),
         ("webhooks.interval_s", config.webhooks.interval_s),
         ("webhooks.give_up_s", config.webhooks.give_up_s),
     ];
@@ -353,8 +354,19 @@ mod tests {
                 "[store]\nkeys = [{ name = 'a', secret = 'env:A' }, { name = 'a', secret = 'env:B' }]",
                 "version 1 of a is there twice",
             ),
-            ("[store]\nkeys = [{ name = 'a' }]", "either secret or kms"),
-            ("[store]\nkeys = [{ name = 'a', secret = 'env:A', kms = 'alias/a' }]", "either secret or kms"),
+            ("[store]\nkeys = [{ name = 'a' }]", "either secret, kms or vault"),
+            ("[store]\nkeys = [{ secret = 'env:A' }]", "a name has 1 to"),
+            (
+                "[store]\nkeys = [{ name = 'a', secret = 'env:A', kms = 'alias/a' }]",
+                "either secret, kms or vault",
+            ),
+            ("[store]\nkeys = [{ name = 'a', vault = 'a', kms = 'alias/a' }]", "either secret, kms or vault"),
+            ("[store]\nkeys = [{ name = 'a', vault = '../a' }]", "the name of a key of the transit engine"),
+            ("[store]\nkeys = [{ name = 'a', vault = 'a' }]", "vault: set either token or token_file"),
+            (
+                "[store]\nkeys = [{ name = 'a', vault = 'a' }]\n[vault]\ntoken = 't'\naddress = 'http://127.0.0.1:1'",
+                "vault: address: https://, or allow_http",
+            ),
             ("[store]\nkeys = [{ name = 'a', kms = 'a key' }]", "an id, an alias"),
             ("[store]\nkeys = [{ name = 'a', kms = 'alias/a' }]", "kms: set both"),
             ("[store]\nkeys = [{ name = 'a', kms = 'arn:aws:kms:eu-west-1:1:key/2' }]", "eu-west-1"),
@@ -369,6 +381,7 @@ mod tests {
                 "kms: endpoint",
             ),
             ("[kms]\ntimeout_s = 0", "kms.timeout_s"),
+            ("[vault]\ntimeout_s = 0", "vault.timeout_s"),
         ] {
             refused(file, part);
         }

@@ -1,14 +1,19 @@
 //! Calls against a server that is a function: time is virtual.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use object_store::client::{HttpError, HttpErrorKind, HttpService};
 
+use tokio::time::Instant;
+
+use super::super::caller::{MAX_ANSWER, MAX_UNDER_WAY};
+use super::super::patience::PAUSE;
 use super::*;
 use crate::key::{KeyProvider, LocalKeys};
-use crate::keyring::Keyring;
+use crate::keyring::{Keyring, There};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 const OF: &str = "v1/000000000000/ab/dek/0";
@@ -191,7 +196,7 @@ async fn one_that_hangs_is_waited_for_once_and_then_left_alone() {
     seen.will(&[Does::Hang]);
     let (done, time) = took(kms.decrypt("a", OF, &[0; 80])).await;
     assert_eq!((done, seen.count()), (Err(KeyError::Unavailable), 3));
-    assert!(time >= TIMEOUT * 3 && time <= kms.longest(), "{time:?}");
+    assert!(time >= TIMEOUT * 3 && time <= kms.caller.longest(), "{time:?}");
     // A thousand keys later nothing was waited for.
     let (_, time) = took(async {
         for _ in 0..1000 {
@@ -202,7 +207,7 @@ async fn one_that_hangs_is_waited_for_once_and_then_left_alone() {
     assert_eq!((time, seen.count(), kms.health().away), (Duration::ZERO, 3, true));
     // It is back: the first who asks after the pause sees it.
     seen.will(&[Does::Well]);
-    tokio::time::advance(patience::PAUSE).await;
+    tokio::time::advance(PAUSE).await;
     assert!(kms.encrypt("a", OF, &secret()).await.is_ok() && !kms.health().away);
 }
 
@@ -212,12 +217,12 @@ async fn a_caller_that_goes_away_takes_nothing_with_it() {
     let (kms, seen) = kms();
     seen.will(&[Does::Hang]);
     assert!(kms.encrypt("a", OF, &secret()).await.is_err());
-    tokio::time::advance(patience::PAUSE).await;
+    tokio::time::advance(PAUSE).await;
     drop(tokio::time::timeout(Duration::from_millis(1), kms.encrypt("a", OF, &secret())).await);
     assert_eq!((seen.count(), seen.under_way.load(Ordering::Relaxed)), (4, 0));
     seen.will(&[Does::Well]);
     assert!(kms.encrypt("a", OF, &secret()).await.is_err(), "one is asking, as far as is known");
-    tokio::time::advance(kms.longest()).await;
+    tokio::time::advance(kms.caller.longest()).await;
     assert!(kms.encrypt("a", OF, &secret()).await.is_ok());
 }
 
@@ -234,7 +239,7 @@ async fn calls_under_way_are_bounded_and_who_waits_does_so_for_a_bounded_time() 
     for call in done {
         let (result, time) = call.unwrap();
         assert_eq!(result, Err(KeyError::Unavailable));
-        assert!(time <= kms.longest(), "{time:?}");
+        assert!(time <= kms.caller.longest(), "{time:?}");
     }
     assert_eq!((seen.most.load(Ordering::Relaxed), seen.count()), (MAX_UNDER_WAY as u64, 3 * MAX_UNDER_WAY));
 }
@@ -245,7 +250,11 @@ async fn a_local_key_moves_to_the_server_and_back() {
     let local = || LocalKeys::new("default", Secret([1; 32])).with_version("default", 3, Secret([3; 32]));
     let before = Keyring::new(LocalKeys::new("default", Secret([1; 32])));
     let there = Keyring::new(LocalKeys::new("default", Secret([1; 32])));
-    let there = there.with_kms(kms).with_kms_key("default", 2, "alias/a").with_kms_key("own", 1, "alias/b");
+    let there = there.with_kms(kms).with_key("default", 2, There::Kms("alias/a".into())).with_key(
+        "own",
+        1,
+        There::Kms("alias/b".into()),
+    );
     let one = before.wrap("default", OF, &secret()).await.unwrap();
     assert!(before.is_newest("default", &one) && !there.is_newest("default", &one));
     assert_eq!((before.asks("default"), there.asks("default"), there.asks("nobody")), (false, true, false));

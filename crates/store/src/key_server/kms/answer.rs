@@ -2,18 +2,8 @@
 
 use serde::Deserialize;
 
+use super::super::caller::Failure;
 use crate::key::KeyError;
-
-/// Why a request was not answered with what it asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// It will not, and the next time neither.
-    Refused(KeyError),
-    /// It answers that it cannot now: asked too often, or an error of its own.
-    Busy,
-    /// No answer of a key server.
-    Silent,
-}
 
 #[derive(Deserialize)]
 struct Body {
@@ -21,20 +11,18 @@ struct Body {
     kind: String,
 }
 
-impl Failure {
-    /// Of an answer whose status is not 200.
-    pub(super) fn of(status: u16, header: Option<&str>, body: &[u8]) -> Self {
-        let body = serde_json::from_slice::<Body>(body).ok().map(|body| body.kind);
-        let named = body.as_deref().or(header).map(name);
-        match (named.and_then(known), status) {
-            (Some(failure), _) => failure,
-            (None, 401 | 403) => Self::Refused(KeyError::AccessDenied),
-            (None, 429) => Self::Busy,
-            // One that is named is the server's own; else who knows who answers in its place.
-            (None, 500..) if named.is_some() => Self::Busy,
-            (None, 400..=499) if named.is_some() => Self::Refused(KeyError::Validation),
-            (None, _) => Self::Silent,
-        }
+/// Of an answer whose status is not 200.
+pub(super) fn failure(status: u16, header: Option<&str>, body: &[u8]) -> Failure {
+    let body = serde_json::from_slice::<Body>(body).ok().map(|body| body.kind);
+    let named = body.as_deref().or(header).map(name);
+    match (named.and_then(known), status) {
+        (Some(failure), _) => failure,
+        (None, 401 | 403) => Failure::Refused(KeyError::AccessDenied),
+        (None, 429) => Failure::Busy,
+        // One that is named is the server's own; else who knows who answers in its place.
+        (None, 500..) if named.is_some() => Failure::Busy,
+        (None, 400..=499) if named.is_some() => Failure::Refused(KeyError::Validation),
+        (None, _) => Failure::Silent,
     }
 }
 
@@ -106,11 +94,11 @@ mod tests {
         ] {
             for text in [kind.to_owned(), format!("com.amazonaws.kms#{kind}"), format!("{kind}:http://a/")] {
                 let body = serde_json::json!({ "__type": text, "message": "m" }).to_string();
-                let Failure::Refused(error) = Failure::of(status, None, body.as_bytes()) else {
+                let Failure::Refused(error) = failure(status, None, body.as_bytes()) else {
                     panic!("{text}")
                 };
                 assert_eq!(error.id(), id, "{text}");
-                assert_eq!(Failure::of(status, Some(&text), b"<html>"), Failure::Refused(error), "{text}");
+                assert_eq!(failure(status, Some(&text), b"<html>"), Failure::Refused(error), "{text}");
             }
         }
     }
@@ -118,7 +106,7 @@ mod tests {
     #[test]
     fn what_may_pass_is_no_refusal() {
         let named =
-            |status, kind: &str| Failure::of(status, None, format!("{{\"__type\":\"{kind}\"}}").as_bytes());
+            |status, kind: &str| failure(status, None, format!("{{\"__type\":\"{kind}\"}}").as_bytes());
         for (status, kind) in [
             (400, "ThrottlingException"),
             (400, "LimitExceededException"),
@@ -138,7 +126,7 @@ mod tests {
             (301, Failure::Silent),
             (204, Failure::Silent),
         ] {
-            assert_eq!(Failure::of(status, None, b"<html>"), expected, "{status}");
+            assert_eq!(failure(status, None, b"<html>"), expected, "{status}");
         }
     }
 }

@@ -1,0 +1,43 @@
+//! Servers with master keys that never leave them: they encrypt and decrypt data keys.
+//!
+//! Requests are sent by what the buckets use already. Each call is bounded: how long, how often, and how many at a time; while a server is
+//! away calls fail at once, so that who goes through many keys does not wait for each.
+
+mod caller;
+pub mod kms;
+mod patience;
+pub mod vault;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Bytes of what a server made of a data key, at most: Amazon's bound. Amazon's are about 180, a Vault's about 90.
+const MAX_BLOB_BYTES: usize = 6144;
+
+/// The base URL of a server without a `/` at its end: `https://HOST[:PORT]`, or with `http` where that will do.
+fn base_url(text: &str, allow_http: bool) -> Result<&str, String> {
+    let base = text.trim_end_matches('/');
+    let host = match base.split_once("://") {
+        Some(("https", host)) => host,
+        Some(("http", host)) if allow_http => host,
+        Some(("http", _)) => return Err("https://, or allow_http".into()),
+        _ => return Err("https://HOST[:PORT]".into()),
+    };
+    if is_authority(host) { Ok(base) } else { Err("a host and a port, nothing behind them".into()) }
+}
+
+/// Whether that is a host, with or without a port: what signs does not bear anything else.
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (text, "443"),
+    };
+    let good = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(ip) => ip.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            let label = |l: &str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            let number = host.rsplit('.').next().is_some_and(|l| l.starts_with(|c: char| c.is_ascii_digit()));
+            host.split('.').all(label) && (!number || host.parse::<Ipv4Addr>().is_ok())
+        }
+    };
+    good && port.parse::<u16>().is_ok()
+}

@@ -1,0 +1,259 @@
+//! A key server that speaks the API of Vault's transit secrets engine (`encrypt`, `decrypt`): HashiCorp's Vault, or OpenBao.
+//! <https://openbao.org/api-docs/secret/transit/>
+//!
+//! A key is bound to its object by `associated_data`; `context` says the same for keys that derive one for each context, and is
+//! overlooked by others.
+
+mod answer;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use data_encoding::BASE64;
+use object_store::HeaderValue;
+use object_store::client::{HttpClient, HttpRequest, HttpResponse};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+
+use super::caller::{Ask, Caller, Failure, client};
+use super::{MAX_BLOB_BYTES, base_url};
+use crate::error::Error;
+use crate::key::{KEY_BYTES, KeyError, KeyServer, Secret};
+
+/// How every ciphertext of the engine begins; its own number of the key's version follows.
+const PREFIX: &str = "vault:v";
+/// As long as a name of ours may be.
+const MAX_NAME_BYTES: usize = 128;
+/// A service token has about 100 bytes, a batch token some hundred.
+const MAX_TOKEN_BYTES: usize = 8192;
+
+/// Where the server is and who we are there.
+#[derive(Clone)]
+pub struct Config {
+    /// Base URL, as in `VAULT_ADDR`.
+    pub address: String,
+    /// Where the engine is mounted: `transit`.
+    pub mount: String,
+    /// The namespace that the mount is in; empty: the root.
+    pub namespace: String,
+    /// The token; empty: it is in the file.
+    pub token: String,
+    /// A file with the token, read for each call: who renews the token replaces the file. Empty: there is none.
+    pub token_file: PathBuf,
+    /// Whether plain HTTP will do, for a server in the same network. Data keys and the token pass in it.
+    pub allow_http: bool,
+    /// How long one request may take. A call has up to three.
+    pub timeout: Duration,
+}
+
+impl Config {
+    /// Whether it can be, without asking the server or reading the file.
+    ///
+    /// # Errors
+    /// What cannot, by its name.
+    pub fn check(&self) -> Result<(), String> {
+        if self.token.is_empty() == self.token_file.as_os_str().is_empty() {
+            return Err("set either token or token_file".into());
+        }
+        if !self.token.is_empty() && token(self.token.as_bytes()).is_none() {
+            return Err("token: visible ASCII characters".into());
+        }
+        for (what, path) in [("mount", &self.mount), ("namespace", &self.namespace)] {
+            let empty = path.is_empty() && what == "namespace";
+            if !empty && !path.split('/').all(is_key_name) {
+                return Err(format!("{what}: letters, digits, _, - and ., with / between names"));
+            }
+        }
+        base_url(&self.address, self.allow_http).map(drop).map_err(|e| format!("address: {e}"))
+    }
+}
+
+/// Whether a text can name a key there (or a part of a path).
+pub fn is_key_name(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let bytes = text.as_bytes();
+    let ends = bytes.first().zip(bytes.last()).is_some_and(|(first, last)| word(*first) && word(*last));
+    let rest = bytes.iter().all(|b| word(*b) || b"-.".contains(b));
+    ends && rest && bytes.len() <= MAX_NAME_BYTES && !text.contains("..")
+}
+
+/// What a token is sent as: never printed.
+fn token(text: &[u8]) -> Option<HeaderValue> {
+    let text = text.trim_ascii();
+    let good = (1..=MAX_TOKEN_BYTES).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic);
+    let mut value = HeaderValue::from_bytes(text).ok().filter(|_| good)?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Who we are there.
+enum Token {
+    Fixed(HeaderValue),
+    File(PathBuf),
+}
+
+/// A Vault.
+pub struct Vault {
+    /// Up to and with the mount.
+    url: String,
+    namespace: Option<HeaderValue>,
+    token: Token,
+    /// Whether the log has that the file cannot be read.
+    told: AtomicBool,
+    caller: Caller,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Vault({})", self.url)
+    }
+}
+
+/// One call: the path behind the mount and its arguments.
+struct Call<'a> {
+    vault: &'a Vault,
+    token: HeaderValue,
+    path: String,
+    body: Bytes,
+}
+
+impl Ask for Call<'_> {
+    fn request(&self) -> Option<HttpRequest> {
+        let mut request = HttpRequest::new(self.body.clone().into());
+        *request.method_mut() = "POST".parse().ok()?;
+        *request.uri_mut() = format!("{}/{}", self.vault.url, self.path).parse().ok()?;
+        let headers = request.headers_mut();
+        headers.insert("content-type", HeaderValue::from_static("application/json"));
+        // A Vault Agent between us and the server takes nothing without it.
+        headers.insert("x-vault-request", HeaderValue::from_static("true"));
+        headers.insert("x-vault-token", self.token.clone());
+        if let Some(namespace) = &self.vault.namespace {
+            headers.insert("x-vault-namespace", namespace.clone());
+        }
+        Some(request)
+    }
+
+    fn failure(&self, answer: &HttpResponse, body: &[u8]) -> Failure {
+        answer::failure(answer.status().as_u16(), body)
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer<T> {
+    data: T,
+}
+
+#[derive(Deserialize)]
+struct Encrypted {
+    ciphertext: String,
+}
+
+#[derive(Deserialize)]
+struct Decrypted {
+    plaintext: String,
+}
+
+impl Vault {
+    /// Does not connect yet, nor read the token's file.
+    ///
+    /// # Errors
+    /// The configuration cannot be.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        Self::with_client(config, client(config.timeout, config.allow_http)?)
+    }
+
+    fn with_client(config: &Config, client: HttpClient) -> Result<Self, Error> {
+        config.check().map_err(Error::InvalidArgument)?;
+        let base = base_url(&config.address, config.allow_http).map_err(Error::InvalidArgument)?;
+        let namespace = Some(&config.namespace).filter(|name| !name.is_empty());
+        let fixed = token(config.token.as_bytes()).map(Token::Fixed);
+        Ok(Self {
+            url: format!("{base}/v1/{}", config.mount),
+            namespace: namespace.and_then(|name| HeaderValue::from_str(name).ok()),
+            token: fixed.unwrap_or_else(|| Token::File(config.token_file.clone())),
+            told: AtomicBool::new(false),
+            caller: Caller::new("vault", client, config.timeout),
+        })
+    }
+
+    /// Has a key encrypt a data key. `of` is part of it: nothing else opens under another one.
+    pub(crate) async fn encrypt(&self, name: &str, of: &str, secret: &Secret) -> Result<Vec<u8>, KeyError> {
+        let ask = bound(of, json!({ "plaintext": BASE64.encode(&secret.0) }));
+        self.call("encrypt", name, &ask, |answer: Encrypted| {
+            let text = answer.ciphertext;
+            let fits = text.starts_with(PREFIX) && text.len() <= MAX_BLOB_BYTES;
+            if fits { Ok(text.into_bytes()) } else { Err(KeyError::Validation) }
+        })
+        .await
+    }
+
+    /// Has that key decrypt it again.
+    pub(crate) async fn decrypt(&self, name: &str, of: &str, blob: &[u8]) -> Result<Secret, KeyError> {
+        let text = str::from_utf8(blob).map_err(|_| KeyError::Validation)?;
+        let ask = bound(of, json!({ "ciphertext": text }));
+        self.call("decrypt", name, &ask, |answer: Decrypted| {
+            let plain = BASE64.decode(answer.plaintext.as_bytes()).map_err(|_| KeyError::Unavailable)?;
+            Ok(Secret(<[u8; KEY_BYTES]>::try_from(plain).map_err(|_| KeyError::Validation)?))
+        })
+        .await
+    }
+
+    /// How it does.
+    pub(crate) fn health(&self) -> KeyServer {
+        self.caller.health()
+    }
+
+    async fn call<T: DeserializeOwned, R>(
+        &self,
+        what: &str,
+        name: &str,
+        ask: &Value,
+        read: impl FnOnce(T) -> Result<R, KeyError>,
+    ) -> Result<R, KeyError> {
+        let token = self.token().await.ok_or(KeyError::AccessDenied)?;
+        let call = Call { vault: self, token, path: format!("{what}/{name}"), body: ask.to_string().into() };
+        self.caller.call(&call, |answer: Answer<T>| read(answer.data)).await
+    }
+
+    async fn token(&self) -> Option<HeaderValue> {
+        let path = match &self.token {
+            Token::Fixed(token) => return Some(token.clone()),
+            Token::File(path) => path,
+        };
+        let read = read(path).await.and_then(|text| token(&text).ok_or_else(|| "no token is in it".into()));
+        match read {
+            Ok(token) => {
+                self.told.store(false, Ordering::Relaxed);
+                Some(token)
+            }
+            Err(error) => {
+                if !self.told.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(path = %path.display(), error, "the key server's token cannot be read");
+                }
+                None
+            }
+        }
+    }
+}
+
+/// The arguments of both operations, for one object of the store.
+fn bound(of: &str, mut ask: Value) -> Value {
+    let of = BASE64.encode(of.as_bytes());
+    (ask["associated_data"], ask["context"]) = (of.clone().into(), of.into());
+    ask
+}
+
+/// No more than a token has: whatever the file is.
+async fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let file = tokio::fs::File::open(path).await.map_err(|e| e.to_string())?;
+    let mut text = Vec::new();
+    let most = MAX_TOKEN_BYTES as u64 + 1;
+    file.take(most).read_to_end(&mut text).await.map_err(|e| e.to_string())?;
+    Ok(text)
+}

@@ -1,0 +1,193 @@
+//! What requests look like, against a server that is a function. `tests/e2e` has a real one.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use object_store::client::{HttpError, HttpService};
+
+use super::*;
+use crate::key::{KeyProvider, LocalKeys};
+use crate::keyring::{Keyring, There};
+
+const OF: &str = "v1/000000000000/ab/dek/0";
+
+type Seen = Arc<Mutex<Vec<HttpRequest>>>;
+
+/// Gives each answer in turn, and keeps what it was asked.
+#[derive(Debug)]
+struct Fake {
+    seen: Seen,
+    answers: Mutex<Vec<(u16, String)>>,
+}
+
+#[async_trait]
+impl HttpService for Fake {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        self.seen.lock().unwrap().push(request);
+        let (status, body) = self.answers.lock().unwrap().remove(0);
+        let mut answer = HttpResponse::new(body.into());
+        *answer.status_mut() = status.try_into().unwrap();
+        Ok(answer)
+    }
+}
+
+fn config() -> Config {
+    Config {
+        address: "https://vault.example:8200/".into(),
+        mount: "team/transit".into(),
+        namespace: String::new(),
+        token: "hvs.hunter2".into(),
+        token_file: PathBuf::new(),
+        allow_http: false,
+        timeout: Duration::from_secs(3),
+    }
+}
+
+fn vault(config: &Config, answers: &[(u16, &str)]) -> (Vault, Seen) {
+    let seen = Seen::default();
+    let answers = answers.iter().map(|(status, body)| (*status, (*body).to_owned())).collect();
+    let fake = Fake { seen: seen.clone(), answers: Mutex::new(answers) };
+    (Vault::with_client(config, HttpClient::new(fake)).unwrap(), seen)
+}
+
+fn asked(request: &HttpRequest) -> (String, Value) {
+    (request.uri().to_string(), serde_json::from_slice(request.body().as_bytes().unwrap()).unwrap())
+}
+
+#[tokio::test]
+async fn a_data_key_is_sent_with_whose_it_is() {
+    let plain = BASE64.encode(&[7; KEY_BYTES]);
+    let decrypted = json!({ "data": { "plaintext": plain } }).to_string();
+    let config = Config { namespace: "media/eu".into(), ..config() };
+    let encrypted = r#"{"data":{"ciphertext":"vault:v1:AAAA","key_version":1}}"#;
+    let (vault, seen) = vault(&config, &[(200, encrypted), (200, &decrypted)]);
+    let blob = vault.encrypt("tenant", OF, &Secret([7; KEY_BYTES])).await.unwrap();
+    assert_eq!(blob, b"vault:v1:AAAA");
+    assert_eq!(vault.decrypt("tenant", OF, &blob).await, Ok(Secret([7; KEY_BYTES])));
+    let of = BASE64.encode(OF.as_bytes());
+    let seen = seen.lock().unwrap();
+    assert_eq!(
+        seen.iter().map(asked).collect::<Vec<_>>(),
+        [
+            (
+                "https://vault.example:8200/v1/team/transit/encrypt/tenant".to_owned(),
+                json!({ "plaintext": plain, "associated_data": of, "context": of })
+            ),
+            (
+                "https://vault.example:8200/v1/team/transit/decrypt/tenant".to_owned(),
+                json!({ "ciphertext": "vault:v1:AAAA", "associated_data": of, "context": of })
+            ),
+        ]
+    );
+    let headers = seen[1].headers();
+    assert!(headers["x-vault-token"] == "hvs.hunter2" && headers["x-vault-namespace"] == "media/eu");
+    assert!(!format!("{headers:?}{vault:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_of_a_vault_is_no_key() {
+    let long = format!(r#"{{"data":{{"ciphertext":"vault:v1:{}"}}}}"#, "A".repeat(MAX_BLOB_BYTES));
+    for (body, expected) in [
+        ("<html>", KeyError::Unavailable),
+        (r#"{"data":{}}"#, KeyError::Unavailable),
+        (r#"{"data":{"ciphertext":"AAAA"}}"#, KeyError::Validation),
+        (long.as_str(), KeyError::Validation),
+    ] {
+        let (vault, _) = vault(&config(), &[(200, body)]);
+        assert_eq!(vault.encrypt("a", OF, &Secret([7; KEY_BYTES])).await, Err(expected), "{body}");
+        assert_eq!(vault.health(), KeyServer { away: false, calls: 1, failures: 1 });
+    }
+    let short = json!({ "data": { "plaintext": BASE64.encode(&[7; KEY_BYTES - 1]) } }).to_string();
+    let (vault, seen) = vault(&config(), &[(200, &short)]);
+    assert_eq!(vault.decrypt("a", OF, b"vault:v1:AAAA").await, Err(KeyError::Validation));
+    assert_eq!(vault.decrypt("a", OF, &[0xff; 80]).await, Err(KeyError::Validation));
+    assert_eq!(seen.lock().unwrap().len(), 1, "what is no text is not sent");
+}
+
+#[tokio::test]
+async fn the_token_of_a_file_is_read_for_each_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let config = Config { token: String::new(), token_file: file.clone(), ..config() };
+    let denied = (403, r#"{"errors":["permission denied"]}"#);
+    let (vault, seen) = vault(&config, &[denied; 3]);
+    for (text, sent) in [
+        (None, None),
+        (Some("hvs.one\n"), Some("hvs.one")),
+        (Some("hvs.two"), Some("hvs.two")),
+        (Some(""), None),
+        (Some("two words"), None),
+        (Some(&*"a".repeat(MAX_TOKEN_BYTES + 1)), None),
+    ] {
+        if let Some(text) = text {
+            std::fs::write(&file, text).unwrap();
+        }
+        seen.lock().unwrap().clear();
+        assert_eq!(vault.decrypt("a", OF, b"vault:v1:AAAA").await, Err(KeyError::AccessDenied));
+        let seen = seen.lock().unwrap();
+        let tokens = seen.iter().map(|request| request.headers()["x-vault-token"].to_str().unwrap());
+        assert_eq!(tokens.last(), sent);
+    }
+}
+
+/// A key moves there, and what another kind of server has wrapped under the same number is not sent.
+#[tokio::test]
+async fn a_local_key_moves_to_a_vault() {
+    let decrypted = json!({ "data": { "plaintext": BASE64.encode(&[7; KEY_BYTES]) } }).to_string();
+    let encrypted = json!({ "data": { "ciphertext": format!("vault:v1:{}", "A".repeat(80)) } }).to_string();
+    let (vault, seen) = vault(&config(), &[(200, &encrypted), (200, &decrypted)]);
+    let local = || LocalKeys::new("default", Secret([1; KEY_BYTES]));
+    let there = Keyring::new(local()).with_vault(vault).with_key("default", 2, There::Vault("a".into()));
+    let secret = Secret([7; KEY_BYTES]);
+    let one = Keyring::new(local()).wrap("default", OF, &secret).await.unwrap();
+    assert_eq!((there.unwrap("default", OF, &one).await, there.asks("default")), (Ok(secret.clone()), true));
+    let two = there.wrap("default", OF, &secret).await.unwrap();
+    assert!(there.is_newest("default", &two) && !there.is_newest("default", &one));
+    assert_eq!(there.unwrap("default", OF, &two).await, Ok(secret.clone()));
+    let other = [b"kms:", &two[4..]].concat();
+    assert_eq!(
+        (there.unwrap("default", OF, &other).await, there.is_newest("default", &other)),
+        (Err(KeyError::NotFound), false)
+    );
+    let kms = Keyring::new(local()).with_key("default", 2, There::Kms("a".into()));
+    assert_eq!(kms.unwrap("default", OF, &two).await, Err(KeyError::NotFound));
+    assert_eq!(there.server(), Some(KeyServer { away: false, calls: 2, failures: 0 }));
+    assert_eq!((seen.lock().unwrap().len(), kms.server()), (2, None));
+}
+
+#[test]
+fn what_a_vault_cannot_be() {
+    let with = |change: fn(&mut Config)| {
+        let mut config = config();
+        change(&mut config);
+        config.check()
+    };
+    for good in [
+        |_: &mut Config| (),
+        |c: &mut Config| (c.address, c.allow_http) = ("http://[::1]:8200".into(), true),
+        |c: &mut Config| (c.token, c.token_file) = (String::new(), "/run/token".into()),
+        |c: &mut Config| c.namespace = "media/eu".into(),
+    ] {
+        assert_eq!(with(good), Ok(()));
+    }
+    for bad in [
+        |c: &mut Config| c.address = String::new(),
+        |c: &mut Config| c.address = "http://vault.example".into(),
+        |c: &mut Config| c.address = "https://vault.example/ui".into(),
+        |c: &mut Config| c.mount = String::new(),
+        |c: &mut Config| c.mount = "transit/".into(),
+        |c: &mut Config| c.mount = "../sys".into(),
+        |c: &mut Config| c.namespace = "a b".into(),
+        |c: &mut Config| c.token = String::new(),
+        |c: &mut Config| c.token = "two words".into(),
+        |c: &mut Config| c.token_file = "/run/token".into(),
+    ] {
+        assert!(with(bad).is_err());
+    }
+    for name in ["a", "tenant-a.1", "_x"] {
+        assert!(is_key_name(name), "{name}");
+    }
+    for name in ["", "-a", "a/b", "a..b", "a?b", "ä", "a.", &"a".repeat(129)] {
+        assert!(!is_key_name(name), "{name}");
+    }
+}
