@@ -192,7 +192,8 @@ mod tests {
             name: name.into(),
             version,
             secret: format!("file:{}", path.display()),
-            ..StoreKey::default()
+            kms: String::new(),
+            vault: String::new(),
         }
     }
 
@@ -246,7 +247,8 @@ mod tests {
             name: OWN.into(),
             version,
             kms: kms.into(),
-            ..StoreKey::default()
+            secret: String::new(),
+            vault: String::new(),
         };
         let mut config = config(&data, vec![there(2, "alias/antiphon")], OWN);
         (config.kms.access_key_id, config.kms.secret_access_key) = ("id".into(), "hunter2".into());

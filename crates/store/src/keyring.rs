@@ -11,6 +11,8 @@ use crate::key_server::vault::Vault;
 
 /// What a key server has wrapped begins with its kind and the version's number. No local key makes anything as long.
 const TAG_BYTES: usize = 4;
+const KMS: &[u8; TAG_BYTES] = b"kms:";
+const VAULT: &[u8; TAG_BYTES] = b"vlt:";
 
 /// Which server has a key, and what it is called there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +26,8 @@ pub enum There {
 impl There {
     fn tag(&self) -> &'static [u8; TAG_BYTES] {
         match self {
-            Self::Kms(_) => b"kms:",
-            Self::Vault(_) => b"vlt:",
+            Self::Kms(_) => KMS,
+            Self::Vault(_) => VAULT,
         }
     }
 }
@@ -37,8 +39,8 @@ pub struct Keyring {
     vault: Option<Vault>,
     /// By name and version.
     there: BTreeMap<String, BTreeMap<u32, There>>,
-    /// What came of the last use of each key that is there: an operator is told of changes.
-    last: Mutex<BTreeMap<String, KeyError>>,
+    /// What came of the last use of each version of a key that is there: an operator is told of changes.
+    last: Mutex<BTreeMap<(String, u32), KeyError>>,
 }
 
 impl Keyring {
@@ -87,16 +89,16 @@ impl Keyring {
     }
 
     /// Says when a key of a server cannot be used any more, or can again.
-    fn note<T>(&self, key: &str, result: Result<T, KeyError>) -> Result<T, KeyError> {
+    fn note<T>(&self, key: &str, version: u32, result: Result<T, KeyError>) -> Result<T, KeyError> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let before = match &result {
-            Ok(_) => last.remove(key),
-            Err(error) => last.insert(key.to_owned(), *error),
+            Ok(_) => last.remove(&(key.to_owned(), version)),
+            Err(error) => last.insert((key.to_owned(), version), *error),
         };
         match &result {
-            Ok(_) if before.is_some() => tracing::info!(key, "the master key can be used again"),
+            Ok(_) if before.is_some() => tracing::info!(key, version, "the master key can be used again"),
             Err(error) if before != Some(*error) => {
-                tracing::warn!(key, id = error.id(), %error, "the master key cannot be used");
+                tracing::warn!(key, version, id = error.id(), %error, "the master key cannot be used");
             }
             _ => {}
         }
@@ -115,7 +117,7 @@ impl Keyring {
             There::Kms(id) => self.kms()?.encrypt(id, of, secret).await,
             There::Vault(name) => self.vault()?.encrypt(name, of, secret).await,
         };
-        let blob = self.note(key, done)?;
+        let blob = self.note(key, version, done)?;
         Ok([there.tag(), &version.to_be_bytes()[..], &blob].concat())
     }
 
@@ -127,7 +129,7 @@ impl Keyring {
             There::Kms(id) => self.kms()?.decrypt(id, of, wrapped.blob).await,
             There::Vault(name) => self.vault()?.decrypt(name, of, wrapped.blob).await,
         };
-        self.note(key, done)
+        self.note(key, wrapped.version, done)
     }
 }
 
@@ -143,7 +145,7 @@ impl<'a> Wrapped<'a> {
     fn parse(wrapped: &'a [u8]) -> Option<Self> {
         let (tag, rest) = wrapped.split_first_chunk()?;
         let (version, blob) = rest.split_first_chunk()?;
-        let of_a_server = tag == b"kms:" || tag == b"vlt:";
+        let of_a_server = [KMS, VAULT].contains(&tag);
         (of_a_server && wrapped.len() > LocalKeys::MAX_WRAPPED_BYTES).then_some(Self {
             tag,
             version: u32::from_be_bytes(*version),

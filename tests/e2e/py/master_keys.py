@@ -1,5 +1,6 @@
 """What tests of master keys on a server share: an Antiphon that is started again and again, what was written, and what is told of a key that cannot be used."""
 
+import base64
 import json
 import subprocess
 import time
@@ -143,6 +144,13 @@ def wrapped(data: str) -> dict[str, bytes]:
     return {path: bytes.fromhex(k["wrapped"])[8:] for path, k in there.items() if k["key"] != "default"}
 
 
-def nowhere(data: str, plain: bytes) -> None:
-    """No file has it."""
-    assert len(plain) == 32 and not any(plain in path.read_bytes() for path in Path(data).rglob("*") if path.is_file())
+def texts(key: bytes) -> list[bytes]:
+    """A data key as text."""
+    return [key.hex().encode(), base64.b64encode(key)]
+
+
+def nowhere(data: str, key: bytes) -> None:
+    """No file has it, in whatever form."""
+    assert len(key) == 32
+    for path in Path(data).rglob("*"):
+        assert not path.is_file() or not any(form in path.read_bytes() for form in (key, *texts(key))), path

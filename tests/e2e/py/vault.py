@@ -31,6 +31,13 @@ class Vault:
         binary.chmod(0o755)
         options = ["-dev", "-dev-tls", f"-dev-tls-cert-dir={self.home.name}", "-dev-no-store-token", f"-dev-root-token-id={ROOT}", "-dev-listen-address=127.0.0.1:0"]
         self.process = subprocess.Popen([binary, "server", *options], env={"HOME": self.home.name}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            self.set_up()
+        except BaseException:
+            self.stop()
+            raise
+
+    def set_up(self) -> None:
         said = self.ready()
         # It does not say its own port, only that of the cluster, which is the next one.
         cluster = re.search(r"starting listener: listener_address=127\.0\.0\.1:(\d+)", said)

@@ -243,28 +243,26 @@ pub(crate) struct Store {
 
 /// A version of a master key; see `default.toml`. One of `secret`, `kms` and `vault` says where it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct StoreKey {
     pub(crate) name: String,
     /// From 1 on; the highest wraps.
+    #[serde(default = "StoreKey::first")]
     pub(crate) version: u32,
     /// `file:PATH` or `env:NAME`.
+    #[serde(default)]
     pub(crate) secret: String,
     /// What the key server calls it.
+    #[serde(default)]
     pub(crate) kms: String,
     /// What the Vault calls it.
+    #[serde(default)]
     pub(crate) vault: String,
 }
 
-impl Default for StoreKey {
-    fn default() -> Self {
-        Self {
-            name: String::new(),
-            version: 1,
-            secret: String::new(),
-            kms: String::new(),
-            vault: String::new(),
-        }
+impl StoreKey {
+    fn first() -> u32 {
+        1
     }
 }
 

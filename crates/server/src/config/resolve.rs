@@ -355,7 +355,7 @@ mod tests {
                 "version 1 of a is there twice",
             ),
             ("[store]\nkeys = [{ name = 'a' }]", "either secret, kms or vault"),
-            ("[store]\nkeys = [{ secret = 'env:A' }]", "a name has 1 to"),
+            ("[store]\nkeys = [{ secret = 'env:A' }]", "missing field `name`"),
             (
                 "[store]\nkeys = [{ name = 'a', secret = 'env:A', kms = 'alias/a' }]",
                 "either secret, kms or vault",

@@ -15,6 +15,7 @@ pub(crate) struct Vault {
     pub(crate) namespace: String,
     pub(crate) token: String,
     pub(crate) token_file: PathBuf,
+    pub(crate) ca_file: PathBuf,
     pub(crate) allow_http: bool,
     pub(crate) timeout_s: u64,
 }
@@ -27,6 +28,7 @@ impl Default for Vault {
             namespace: String::new(),
             token: String::new(),
             token_file: PathBuf::new(),
+            ca_file: PathBuf::new(),
             allow_http: false,
             timeout_s: 3,
         }
@@ -49,6 +51,7 @@ impl Vault {
             namespace: self.namespace.clone(),
             token: self.token.clone(),
             token_file: self.token_file.clone(),
+            ca_file: self.ca_file.clone(),
             allow_http: self.allow_http,
             timeout: Duration::from_secs(self.timeout_s),
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use object_store::client::{HttpClient, HttpConnector, HttpRequest, HttpResponse, ReqwestConnector};
-use object_store::{ClientOptions, HeaderValue};
+use object_store::client::{HttpClient, HttpRequest, HttpResponse};
+use reqwest::{Certificate, redirect};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -38,6 +38,9 @@ pub(super) enum Failure {
 
 /// One question to a key server, as it wants to be asked.
 pub(super) trait Ask: Sync {
+    /// What logs call it.
+    fn what(&self) -> &str;
+
     /// Made anew for each attempt. `None`: it cannot be put.
     fn request(&self) -> Option<HttpRequest>;
 
@@ -100,6 +103,13 @@ impl Caller {
         if may { Ok(()) } else { Err(KeyError::Unavailable) }
     }
 
+    /// Counts a call that could not be put.
+    pub(super) fn refused(&self, error: KeyError) -> KeyError {
+        self.numbers.calls.fetch_add(1, Ordering::Relaxed);
+        self.numbers.failures.fetch_add(1, Ordering::Relaxed);
+        error
+    }
+
     /// Asks, and gives what `read` makes of the answer.
     pub(super) async fn call<T: DeserializeOwned, R>(
         &self,
@@ -112,7 +122,8 @@ impl Caller {
         let result = parsed.and_then(read);
         if let Err(error) = &result {
             self.numbers.failures.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(%error, server = self.name, "the key server did not do it");
+            let (server, what) = (self.name, ask.what());
+            tracing::debug!(%error, server, what, "the key server did not do it");
         }
         result
     }
@@ -172,15 +183,23 @@ impl Caller {
     }
 }
 
-/// What sends the requests.
-pub(super) fn client(timeout: Duration, allow_http: bool) -> Result<HttpClient, Error> {
-    let agent = HeaderValue::from_static(concat!("Antiphon/", env!("CARGO_PKG_VERSION")));
-    let options = ClientOptions::new()
-        .with_timeout(timeout)
-        .with_connect_timeout(timeout)
-        .with_user_agent(agent)
-        .with_allow_http(allow_http);
-    Ok(ReqwestConnector::default().connect(&options)?)
+/// What sends the requests. It believes whom the system believes, and these.
+pub(super) fn client(
+    timeout: Duration,
+    allow_http: bool,
+    certificates: Vec<Certificate>,
+) -> Result<HttpClient, Error> {
+    let client = reqwest::Client::builder()
+        .user_agent(concat!("Antiphon/", env!("CARGO_PKG_VERSION")))
+        .timeout(timeout)
+        .connect_timeout(timeout)
+        .https_only(!allow_http)
+        // Nobody else gets a token or a data key: a redirect is no answer.
+        .redirect(redirect::Policy::none());
+    // A proxy would see both where they are not encrypted.
+    let client = if allow_http { client.no_proxy() } else { client };
+    let client = if certificates.is_empty() { client } else { client.tls_certs_merge(certificates) };
+    client.build().map(HttpClient::new).map_err(|e| Error::InvalidArgument(e.to_string()))
 }
 
 /// From a half to one: those who were refused together do not come back together.

@@ -22,7 +22,8 @@ fn base_url(text: &str, allow_http: bool) -> Result<&str, String> {
         Some(("http", _)) => return Err("https://, or allow_http".into()),
         _ => return Err("https://HOST[:PORT]".into()),
     };
-    if is_authority(host) { Ok(base) } else { Err("a host and a port, nothing behind them".into()) }
+    let is_url = reqwest::Url::parse(base).is_ok();
+    if is_url && is_authority(host) { Ok(base) } else { Err("a host and a port, nothing behind them".into()) }
 }
 
 /// Whether that is a host, with or without a port: what signs does not bear anything else.

@@ -103,6 +103,10 @@ struct Call<'a> {
 }
 
 impl Ask for Call<'_> {
+    fn what(&self) -> &str {
+        self.target
+    }
+
     fn request(&self) -> Option<HttpRequest> {
         self.kms.request(self.target, self.body.clone())
     }
@@ -135,7 +139,7 @@ impl Kms {
     /// # Errors
     /// The configuration cannot be.
     pub fn new(config: &Config) -> Result<Self, Error> {
-        Self::with_client(config, client(config.timeout, config.allow_http)?)
+        Self::with_client(config, client(config.timeout, config.allow_http, Vec::new())?)
     }
 
     fn with_client(config: &Config, client: HttpClient) -> Result<Self, Error> {

@@ -19,8 +19,9 @@ pub(super) fn failure(status: u16, body: &[u8]) -> Failure {
         (401 | 403, _) => Failure::Refused(KeyError::AccessDenied),
         // 412: a replica that has not heard yet of what the token knows.
         (412 | 429, _) => Failure::Busy,
-        // Sealed, or a standby without a leader: no request will be answered.
+        // Sealed: no request will be answered. Nor by a standby that knows no leader.
         (503, _) | (_, None) => Failure::Silent,
+        (500, Some(errors)) if errors.contains("active cluster node not found") => Failure::Silent,
         (404, Some(_)) => Failure::Refused(KeyError::NotFound),
         (400..=499, Some(errors)) => Failure::Refused(refusal(&errors)),
         (500.., Some(_)) => Failure::Busy,
@@ -77,6 +78,8 @@ mod tests {
             assert_eq!(failure(status, body), expected, "{status}");
         }
         assert_eq!(failure(503, br#"{"errors":["Vault is sealed"]}"#), Failure::Silent);
+        let leaderless = br#"{"errors":["local node not active but active cluster node not found"]}"#;
+        assert_eq!(failure(500, leaderless), Failure::Silent);
         for status in [204, 301, 400, 404, 500, 502, 503] {
             assert_eq!(failure(status, b"<html>"), Failure::Silent, "{status}");
         }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use object_store::HeaderValue;
 use object_store::client::{HttpClient, HttpRequest, HttpResponse};
+use reqwest::Certificate;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -28,6 +29,8 @@ use crate::key::{KEY_BYTES, KeyError, KeyServer, Secret};
 
 /// How every ciphertext of the engine begins; its own number of the key's version follows.
 const PREFIX: &str = "vault:v";
+/// Of a data key: 12 bytes of nonce, the key and 16 of tag in base64, behind the version's number.
+const MIN_TEXT_BYTES: usize = PREFIX.len() + "1:".len() + (12 + KEY_BYTES + 16).div_ceil(3) * 4;
 /// As long as a name of ours may be.
 const MAX_NAME_BYTES: usize = 128;
 /// A service token has about 100 bytes, a batch token some hundred.
@@ -46,6 +49,8 @@ pub struct Config {
     pub token: String,
     /// A file with the token, read for each call: who renews the token replaces the file. Empty: there is none.
     pub token_file: PathBuf,
+    /// Certificates (PEM) of who is believed beside those whom the system believes; read once. Empty: nobody.
+    pub ca_file: PathBuf,
     /// Whether plain HTTP will do, for a server in the same network. Data keys and the token pass in it.
     pub allow_http: bool,
     /// How long one request may take. A call has up to three.
@@ -106,6 +111,7 @@ pub struct Vault {
     token: Token,
     /// Whether the log has that the file cannot be read.
     told: AtomicBool,
+    timeout: Duration,
     caller: Caller,
 }
 
@@ -124,6 +130,10 @@ struct Call<'a> {
 }
 
 impl Ask for Call<'_> {
+    fn what(&self) -> &str {
+        &self.path
+    }
+
     fn request(&self) -> Option<HttpRequest> {
         let mut request = HttpRequest::new(self.body.clone().into());
         *request.method_mut() = "POST".parse().ok()?;
@@ -147,6 +157,15 @@ impl Ask for Call<'_> {
 #[derive(Deserialize)]
 struct Answer<T> {
     data: T,
+    warnings: Option<Vec<String>>,
+}
+
+impl<T> Answer<T> {
+    /// A server that overlooks what binds a key (Vault before 1.13) would make one that opens anywhere, and not after it is brought up to date.
+    fn bound(self) -> Result<T, KeyError> {
+        let overlooked = self.warnings.iter().flatten().any(|warning| warning.contains("associated_data"));
+        if overlooked { Err(KeyError::Validation) } else { Ok(self.data) }
+    }
 }
 
 #[derive(Deserialize)]
@@ -163,9 +182,11 @@ impl Vault {
     /// Does not connect yet, nor read the token's file.
     ///
     /// # Errors
-    /// The configuration cannot be.
+    /// The configuration cannot be, or `ca_file` cannot be read.
     pub fn new(config: &Config) -> Result<Self, Error> {
-        Self::with_client(config, client(config.timeout, config.allow_http)?)
+        let believed =
+            certificates(&config.ca_file).map_err(|e| Error::InvalidArgument(format!("ca_file: {e}")))?;
+        Self::with_client(config, client(config.timeout, config.allow_http, believed)?)
     }
 
     fn with_client(config: &Config, client: HttpClient) -> Result<Self, Error> {
@@ -178,6 +199,7 @@ impl Vault {
             namespace: namespace.and_then(|name| HeaderValue::from_str(name).ok()),
             token: fixed.unwrap_or_else(|| Token::File(config.token_file.clone())),
             told: AtomicBool::new(false),
+            timeout: config.timeout,
             caller: Caller::new("vault", client, config.timeout),
         })
     }
@@ -187,7 +209,7 @@ impl Vault {
         let ask = bound(of, json!({ "plaintext": BASE64.encode(&secret.0) }));
         self.call("encrypt", name, &ask, |answer: Encrypted| {
             let text = answer.ciphertext;
-            let fits = text.starts_with(PREFIX) && text.len() <= MAX_BLOB_BYTES;
+            let fits = text.starts_with(PREFIX) && (MIN_TEXT_BYTES..=MAX_BLOB_BYTES).contains(&text.len());
             if fits { Ok(text.into_bytes()) } else { Err(KeyError::Validation) }
         })
         .await
@@ -195,7 +217,7 @@ impl Vault {
 
     /// Has that key decrypt it again.
     pub(crate) async fn decrypt(&self, name: &str, of: &str, blob: &[u8]) -> Result<Secret, KeyError> {
-        let text = str::from_utf8(blob).map_err(|_| KeyError::Validation)?;
+        let text = str::from_utf8(blob).map_err(|_| self.caller.refused(KeyError::Validation))?;
         let ask = bound(of, json!({ "ciphertext": text }));
         self.call("decrypt", name, &ask, |answer: Decrypted| {
             let plain = BASE64.decode(answer.plaintext.as_bytes()).map_err(|_| KeyError::Unavailable)?;
@@ -216,9 +238,9 @@ impl Vault {
         ask: &Value,
         read: impl FnOnce(T) -> Result<R, KeyError>,
     ) -> Result<R, KeyError> {
-        let token = self.token().await.ok_or(KeyError::AccessDenied)?;
+        let token = self.token().await.ok_or_else(|| self.caller.refused(KeyError::AccessDenied))?;
         let call = Call { vault: self, token, path: format!("{what}/{name}"), body: ask.to_string().into() };
-        self.caller.call(&call, |answer: Answer<T>| read(answer.data)).await
+        self.caller.call(&call, |answer: Answer<T>| read(answer.bound()?)).await
     }
 
     async fn token(&self) -> Option<HeaderValue> {
@@ -226,8 +248,9 @@ impl Vault {
             Token::Fixed(token) => return Some(token.clone()),
             Token::File(path) => path,
         };
-        let read = read(path).await.and_then(|text| token(&text).ok_or_else(|| "no token is in it".into()));
-        match read {
+        let text = tokio::time::timeout(self.timeout, read(path)).await;
+        let text = text.unwrap_or_else(|_| Err("it takes too long".into()));
+        match text.and_then(|text| token(&text).ok_or_else(|| "it has no token, or more than that".into())) {
             Ok(token) => {
                 self.told.store(false, Ordering::Relaxed);
                 Some(token)
@@ -249,11 +272,24 @@ fn bound(of: &str, mut ask: Value) -> Value {
     ask
 }
 
-/// No more than a token has: whatever the file is.
+/// No more than a token has, and of a file only: a pipe would be waited for.
 async fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let file = tokio::fs::File::open(path).await.map_err(|e| e.to_string())?;
-    let mut text = Vec::new();
-    let most = MAX_TOKEN_BYTES as u64 + 1;
-    file.take(most).read_to_end(&mut text).await.map_err(|e| e.to_string())?;
-    Ok(text)
+    let text = |e: std::io::Error| e.to_string();
+    let mut options = tokio::fs::OpenOptions::new();
+    let file = options.read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).await.map_err(text)?;
+    if !file.metadata().await.map_err(text)?.is_file() {
+        return Err("it is no regular file".into());
+    }
+    let mut all = Vec::new();
+    file.take(MAX_TOKEN_BYTES as u64 + 1).read_to_end(&mut all).await.map_err(text)?;
+    Ok(all)
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate>, String> {
+    if path.as_os_str().is_empty() {
+        return Ok(Vec::new());
+    }
+    let text = std::fs::read(path).map_err(|e| e.to_string())?;
+    let all = Certificate::from_pem_bundle(&text).map_err(|e| e.to_string())?;
+    if all.is_empty() { Err("no certificate is in it".into()) } else { Ok(all) }
 }

@@ -4,12 +4,18 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use object_store::client::{HttpError, HttpService};
+use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::key::{KeyProvider, LocalKeys};
 use crate::keyring::{Keyring, There};
 
 const OF: &str = "v1/000000000000/ab/dek/0";
+
+/// What a key of 32 bytes becomes: 60 bytes in base64.
+fn ciphertext() -> String {
+    format!("vault:v1:{}", "A".repeat(80))
+}
 
 type Seen = Arc<Mutex<Vec<HttpRequest>>>;
 
@@ -38,6 +44,7 @@ fn config() -> Config {
         namespace: String::new(),
         token: "hvs.hunter2".into(),
         token_file: PathBuf::new(),
+        ca_file: PathBuf::new(),
         allow_http: false,
         timeout: Duration::from_secs(3),
     }
@@ -59,10 +66,11 @@ async fn a_data_key_is_sent_with_whose_it_is() {
     let plain = BASE64.encode(&[7; KEY_BYTES]);
     let decrypted = json!({ "data": { "plaintext": plain } }).to_string();
     let config = Config { namespace: "media/eu".into(), ..config() };
-    let encrypted = r#"{"data":{"ciphertext":"vault:v1:AAAA","key_version":1}}"#;
-    let (vault, seen) = vault(&config, &[(200, encrypted), (200, &decrypted)]);
+    let encrypted =
+        json!({ "data": { "ciphertext": ciphertext(), "key_version": 1 }, "warnings": null }).to_string();
+    let (vault, seen) = vault(&config, &[(200, &encrypted), (200, &decrypted)]);
     let blob = vault.encrypt("tenant", OF, &Secret([7; KEY_BYTES])).await.unwrap();
-    assert_eq!(blob, b"vault:v1:AAAA");
+    assert_eq!(blob, ciphertext().as_bytes());
     assert_eq!(vault.decrypt("tenant", OF, &blob).await, Ok(Secret([7; KEY_BYTES])));
     let of = BASE64.encode(OF.as_bytes());
     let seen = seen.lock().unwrap();
@@ -75,23 +83,30 @@ async fn a_data_key_is_sent_with_whose_it_is() {
             ),
             (
                 "https://vault.example:8200/v1/team/transit/decrypt/tenant".to_owned(),
-                json!({ "ciphertext": "vault:v1:AAAA", "associated_data": of, "context": of })
+                json!({ "ciphertext": ciphertext(), "associated_data": of, "context": of })
             ),
         ]
     );
     let headers = seen[1].headers();
     assert!(headers["x-vault-token"] == "hvs.hunter2" && headers["x-vault-namespace"] == "media/eu");
+    assert_eq!(headers["x-vault-request"], "true");
     assert!(!format!("{headers:?}{vault:?}").contains("hunter2"));
 }
 
 #[tokio::test]
 async fn an_answer_that_is_none_of_a_vault_is_no_key() {
-    let long = format!(r#"{{"data":{{"ciphertext":"vault:v1:{}"}}}}"#, "A".repeat(MAX_BLOB_BYTES));
+    let made = |text: &str| json!({ "data": { "ciphertext": text } }).to_string();
+    let (long, short) =
+        (made(&format!("vault:v1:{}", "A".repeat(MAX_BLOB_BYTES))), made(&ciphertext()[..88]));
+    let warns = json!(["Endpoint ignored these unrecognized parameters: [associated_data]"]);
+    let unbound = json!({ "data": { "ciphertext": ciphertext() }, "warnings": warns }).to_string();
     for (body, expected) in [
         ("<html>", KeyError::Unavailable),
         (r#"{"data":{}}"#, KeyError::Unavailable),
-        (r#"{"data":{"ciphertext":"AAAA"}}"#, KeyError::Validation),
-        (long.as_str(), KeyError::Validation),
+        (&made(&"A".repeat(89)), KeyError::Validation),
+        (&long, KeyError::Validation),
+        (&short, KeyError::Validation),
+        (&unbound, KeyError::Validation),
     ] {
         let (vault, _) = vault(&config(), &[(200, body)]);
         assert_eq!(vault.encrypt("a", OF, &Secret([7; KEY_BYTES])).await, Err(expected), "{body}");
@@ -102,6 +117,7 @@ async fn an_answer_that_is_none_of_a_vault_is_no_key() {
     assert_eq!(vault.decrypt("a", OF, b"vault:v1:AAAA").await, Err(KeyError::Validation));
     assert_eq!(vault.decrypt("a", OF, &[0xff; 80]).await, Err(KeyError::Validation));
     assert_eq!(seen.lock().unwrap().len(), 1, "what is no text is not sent");
+    assert_eq!(vault.health(), KeyServer { away: false, calls: 2, failures: 2 });
 }
 
 #[tokio::test]
@@ -128,13 +144,61 @@ async fn the_token_of_a_file_is_read_for_each_call() {
         let tokens = seen.iter().map(|request| request.headers()["x-vault-token"].to_str().unwrap());
         assert_eq!(tokens.last(), sent);
     }
+    assert_eq!(vault.health(), KeyServer { away: false, calls: 6, failures: 6 });
+    std::fs::remove_file(&file).unwrap();
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(vault.decrypt("a", OF, b"vault:v1:AAAA").await, Err(KeyError::AccessDenied));
+}
+
+/// The token and the data key go to the server that was named, and nowhere else.
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let (here, there) = (listen().await, listen().await);
+    let to = format!("http://{}/v1/transit/encrypt/a", there.local_addr().unwrap());
+    let answer = format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    let address = format!("http://{}", here.local_addr().unwrap());
+    let vault = Vault::new(&Config { address, allow_http: true, ..config() }).unwrap();
+    let serves = async {
+        loop {
+            let (mut connection, _) = here.accept().await.unwrap();
+            let mut some = [0; 4096];
+            assert!(connection.read(&mut some).await.unwrap() > 0);
+            connection.write_all(answer.as_bytes()).await.unwrap();
+        }
+    };
+    tokio::select! {
+        done = vault.encrypt("a", OF, &Secret([7; KEY_BYTES])) => assert_eq!(done, Err(KeyError::Unavailable)),
+        () = serves => unreachable!(),
+        _ = there.accept() => panic!("it went there"),
+    }
+}
+
+async fn listen() -> tokio::net::TcpListener {
+    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+#[test]
+fn certificates_are_read_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |name: &str| Vault::new(&Config { ca_file: folder.path().join(name), ..config() });
+    std::fs::write(folder.path().join("empty"), "").unwrap();
+    std::fs::write(
+        folder.path().join("broken"),
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    for name in ["missing", "empty", "broken"] {
+        assert!(matches!(with(name), Err(Error::InvalidArgument(_))), "{name}");
+    }
 }
 
 /// A key moves there, and what another kind of server has wrapped under the same number is not sent.
 #[tokio::test]
 async fn a_local_key_moves_to_a_vault() {
     let decrypted = json!({ "data": { "plaintext": BASE64.encode(&[7; KEY_BYTES]) } }).to_string();
-    let encrypted = json!({ "data": { "ciphertext": format!("vault:v1:{}", "A".repeat(80)) } }).to_string();
+    let encrypted = json!({ "data": { "ciphertext": ciphertext() } }).to_string();
     let (vault, seen) = vault(&config(), &[(200, &encrypted), (200, &decrypted)]);
     let local = || LocalKeys::new("default", Secret([1; KEY_BYTES]));
     let there = Keyring::new(local()).with_vault(vault).with_key("default", 2, There::Vault("a".into()));
@@ -170,19 +234,29 @@ fn what_a_vault_cannot_be() {
     ] {
         assert_eq!(with(good), Ok(()));
     }
-    for bad in [
-        |c: &mut Config| c.address = String::new(),
-        |c: &mut Config| c.address = "http://vault.example".into(),
-        |c: &mut Config| c.address = "https://vault.example/ui".into(),
-        |c: &mut Config| c.mount = String::new(),
-        |c: &mut Config| c.mount = "transit/".into(),
-        |c: &mut Config| c.mount = "../sys".into(),
-        |c: &mut Config| c.namespace = "a b".into(),
-        |c: &mut Config| c.token = String::new(),
-        |c: &mut Config| c.token = "two words".into(),
-        |c: &mut Config| c.token_file = "/run/token".into(),
+    type Change = fn(&mut Config);
+    let address: [Change; 4] = [
+        |c| c.address = String::new(),
+        |c| c.address = "http://vault.example".into(),
+        |c| c.address = "https://vault.example/ui".into(),
+        |c| c.address = "https://xn--a".into(),
+    ];
+    let mount: [Change; 3] =
+        [|c| c.mount = String::new(), |c| c.mount = "transit/".into(), |c| c.mount = "../sys".into()];
+    let namespace: [Change; 1] = [|c| c.namespace = "a b".into()];
+    let either: [Change; 2] = [|c| c.token = String::new(), |c| c.token_file = "/run/token".into()];
+    let token: [Change; 1] = [|c| c.token = "two words".into()];
+    for (named, bad) in [
+        ("address: ", &address[..]),
+        ("mount: ", &mount),
+        ("namespace: ", &namespace),
+        ("set either token", &either),
+        ("token: ", &token),
     ] {
-        assert!(with(bad).is_err());
+        for change in bad {
+            let error = with(*change).unwrap_err();
+            assert!(error.starts_with(named), "{error}");
+        }
     }
     for name in ["a", "tenant-a.1", "_x"] {
         assert!(is_key_name(name), "{name}");
