@@ -80,6 +80,7 @@ impl Core {
                     self.interest(now, room, feed, from, on);
                 }
             }
+            Message::Busy(permille) => self.hear_load(now, from, permille),
             Message::Gone { name, key, stats } => {
                 let mut latest = self.gone.iter_mut().rev();
                 if let Some((_, status)) = latest.find(|(n, status)| *n == name && status.key == key) {

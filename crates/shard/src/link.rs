@@ -39,6 +39,8 @@ pub(crate) struct Link {
     /// Of each peer, how many of `messages` are about it.
     counts: HashMap<(RoomId, ParticipantKey), u32>,
     wants: Vec<Want>,
+    /// How busy this shard is, if that is to be told.
+    busy: Option<u64>,
     media: Vec<Relayed>,
 }
 
@@ -100,6 +102,13 @@ impl Links {
         }
     }
 
+    /// How busy this shard is, in thousandths. Only the latest is told.
+    pub(crate) fn busy(&mut self, to: u16, permille: u64) {
+        if let Some(link) = self.links.get_mut(usize::from(to)) {
+            link.busy = Some(permille);
+        }
+    }
+
     /// Hands over media. Dropped where the ring is full.
     pub(crate) fn relay(&mut self, to: u16, relayed: Relayed) -> bool {
         let Some(link) = self.links.get_mut(usize::from(to)) else { return false };
@@ -112,13 +121,17 @@ impl Links {
 
     /// Messages wait for room in a ring.
     pub(crate) fn waits(&self) -> bool {
-        self.links.iter().any(|link| !link.messages.is_empty() || !link.wants.is_empty())
+        self.links.iter().any(Link::has_messages)
     }
 }
 
 impl Link {
     fn is_empty(&self) -> bool {
-        self.media.is_empty() && self.messages.is_empty() && self.wants.is_empty()
+        self.media.is_empty() && !self.has_messages()
+    }
+
+    fn has_messages(&self) -> bool {
+        !self.messages.is_empty() || !self.wants.is_empty() || self.busy.is_some()
     }
 
     fn move_messages(&mut self, ring: &mut Vec<Message>) {
@@ -133,6 +146,7 @@ impl Link {
         for Want { room, feed, cause, count } in self.wants.drain(..) {
             self.messages.push_back(Message::Want { room, feed, cause, count });
         }
+        self.messages.extend(self.busy.take().map(Message::Busy));
     }
 
     /// One message leaves.

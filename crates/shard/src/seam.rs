@@ -103,6 +103,8 @@ pub(crate) enum Message {
     Want { room: RoomId, feed: Feed, cause: KeyframeCause, count: u16 },
     /// To the home: somebody here gets this feed, or nobody any more.
     Interest { room: RoomId, feed: Feed, on: bool },
+    /// To a home of rooms that have peers here: the share of a core that this shard used over the last second, in thousandths.
+    Busy(u64),
     /// To the home: the last counts of one that was closed.
     Gone { name: RoomName, key: ParticipantKey, stats: serde_json::Value },
     /// To the home: the room has panicked here.
@@ -132,6 +134,7 @@ impl Message {
             | Self::End(_)
             | Self::Want { .. }
             | Self::Interest { .. }
+            | Self::Busy(_)
             | Self::Gone { .. }
             | Self::Failed(_) => None,
         }
