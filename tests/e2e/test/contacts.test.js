@@ -6,6 +6,7 @@ import { watch } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { hole, loudness, PIECE_MS, pitches, toneFile, wav } from "../src/heard.js";
+import { listen } from "../src/live.js";
 import { Relay } from "../src/relay.js";
 import { ACCESS, CALLS, files, KEY, SECRET, search } from "../src/stored.js";
 import { suite } from "../src/suite.js";
@@ -306,6 +307,7 @@ test("a caller is kept as Opus, as it was sent, and PyAV decodes it", { timeout:
   assert.equal(started.status, 200, JSON.stringify(started.json));
   const { StreamARN, StartFragmentNumber } = started.json.MediaStreams.Customer.Audio;
   const reader = it.start("contact_opus.py", [`${it.server.url}/kvs`, KEY, SECRET, StreamARN, StartFragmentNumber]);
+  const live = await listen(it.server, StreamARN.split("/")[1], record, { after: StartFragmentNumber });
   await reader.event("enough");
   const { json } = await ask(record, "POST", `${participant}/media-streaming:stop`);
   const { StartTimestamp, StopTimestamp } = json.MediaStreams.Customer.Audio;
@@ -314,6 +316,12 @@ test("a caller is kept as Opus, as it was sent, and PyAV decodes it", { timeout:
   assert.ok(documents >= 4, `${documents} fragments`);
   assert.ok(Math.abs(seconds - said) < 0.5, `${seconds} s of ${said} s`);
   assert.ok(loud > 40 * said, `${loud} frames of 20 ms have sound, of ${said} s`);
+  // Who wants PCM gets nothing.
+  assert.equal(await live.closed, 1000);
+  assert.deepEqual([...new Set(live.events.map(({ event }) => event))], ["fragment", "end"]);
+  assert.equal(live.pcm().length, 0);
+  const file = await ask(record, "GET", `/v1/contacts/${started.json.ContactId}/audio.wav`);
+  assert.deepEqual([file.status, file.json.error.code], [404, "not_found"]);
 });
 
 test("what is to be kept nowhere changes nothing in the data folder, though an earlier start of the contact was kept", { timeout: 90_000 }, async () => {
@@ -392,6 +400,15 @@ test("what cannot be had is a typed error, and the call goes on", { timeout: 60_
   assert.equal(started.status, 200, JSON.stringify(started.json));
   await refused(409, "no_data_retention", record, "GET", `/v1/contacts/${started.json.ContactId}/audio.wav`);
   await refused(400, "bad_request", record, "GET", `/v1/contacts/${started.json.ContactId}/audio.wav?track=both`);
+  // Of a stream that is heard live by who may: this one, as the last answer says (it is no WebSocket).
+  const live = `/v1/streams/${started.json.MediaStreams.Customer.Audio.StreamARN.split("/")[1]}/live`;
+  const elsewhere = await it.server.token(it.room(), { grants: "record" });
+  await refused(401, "unauthenticated", "none", "GET", live);
+  await refused(403, "forbidden", guest, "GET", live);
+  await refused(404, "not_found", elsewhere, "GET", live);
+  await refused(404, "not_found", record, "GET", "/v1/streams/nobody/live");
+  for (const query of ["track=both", "after=x", "from=now"]) await refused(400, "bad_request", record, "GET", `${live}?${query}`);
+  await refused(426, "bad_request", record, "GET", `${live}?track=from&after=${started.json.MediaStreams.Customer.Audio.StartFragmentNumber}`);
   const metrics = await (await it.server.fetch("/metrics")).text();
   assert.match(metrics, /^antiphon_media_streams 1$/m);
   assert.match(metrics, /^antiphon_media_streams_near_limit 0$/m);
