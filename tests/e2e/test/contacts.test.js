@@ -324,6 +324,38 @@ test("a caller is kept as Opus, as it was sent, and PyAV decodes it", { timeout:
   assert.deepEqual([file.status, file.json.error.code], [404, "not_found"]);
 });
 
+/** A caller by WHIP that sends another codec than Opus: what is kept of it as PCM, and as Opus. */
+async function keptOf(codec) {
+  const room = it.room();
+  const record = await it.server.token(room, { grants: "record" });
+  const caller = await it.python("whip.py", room, "--codec", codec, "--tone", TONE, "--seconds", 40);
+  const path = `/v1/rooms/${room}/participants/${(await caller.event("ready")).id}/media-streaming`;
+  const started = await ask(record, "POST", `${path}:start`);
+  assert.equal(started.status, 200, JSON.stringify(started.json));
+  const file = `/v1/contacts/${started.json.ContactId}/audio.wav`;
+  const headers = { authorization: `Bearer ${record}` };
+  const following = (await it.server.fetch(`${file}?follow=1`, { headers })).body.getReader();
+  for (let bytes = 0; bytes < 2 * 16_000; bytes += (await following.read()).value.length);
+  assert.equal((await ask(record, "POST", `${path}:stop`)).status, 200);
+  const pcm = pitches(wav(await (await it.server.fetch(file, { headers })).arrayBuffer()));
+
+  const again = await ask(record, "POST", `${path}:start`, { codec: "opus" });
+  assert.equal(again.status, 200, JSON.stringify(again.json));
+  const { StreamARN, StartFragmentNumber } = again.json.MediaStreams.Customer.Audio;
+  const reader = it.start("contact_opus.py", [`${it.server.url}/kvs`, KEY, SECRET, StreamARN, StartFragmentNumber, 1]);
+  await reader.event("enough");
+  assert.equal((await ask(record, "POST", `${path}:stop`)).status, 200);
+  return { codec, pcm, opus: await reader.event("decoded") };
+}
+
+test("a caller that sends G.711 or G.722 is kept as PCM; where packets are to be kept as they were sent, there is silence", { timeout: 60_000 }, async () => {
+  for (const { codec, pcm, opus } of await Promise.all(["PCMU", "PCMA", "G722"].map(keptOf))) {
+    const right = pcm.filter(hertz => Math.abs(hertz - TONE) <= 15).length;
+    assert.ok(right >= 0.75 * pcm.length, `${codec}: ${right} tenths of ${pcm.length}: ${JSON.stringify(pcm)}`);
+    assert.ok(opus.seconds > 1 && opus.loud === 0, `${codec}: ${opus.loud} frames of ${opus.seconds} s have sound`);
+  }
+});
+
 test("what is to be kept nowhere changes nothing in the data folder, though an earlier start of the contact was kept", { timeout: 90_000 }, async () => {
   const room = it.room();
   const [record, admin] = await Promise.all([it.server.token(room, { grants: "record" }), it.server.token(room, { grants: "admin" })]);

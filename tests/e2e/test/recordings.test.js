@@ -333,6 +333,33 @@ test("H.264 is kept with lengths and avcC", { timeout: 60_000 }, async () => {
   assert.deepEqual([webm.status, webm.json.error.code], [400, "bad_request"]);
 });
 
+test("of who speaks in a codec that is not kept the timeline has all but the sound, and a counter tells it", { timeout: 60_000 }, async () => {
+  const room = it.room();
+  const record = await it.server.token(room, { grants: "record" });
+  const [opus, ...others] = await Promise.all(["opus", "PCMU", "G722"].map(async codec => {
+    const speaker = await it.python("whip.py", room, "--codec", codec, "--seconds", 40);
+    return (await speaker.event("ready")).id;
+  }));
+  const leftOut = async () => Number(/^antiphon_recording_tracks_left_out_total (\d+)$/m.exec(await (await it.server.fetch("/metrics")).text())[1]);
+  const before = await leftOut();
+  const path = `/v1/rooms/${room}/recordings`;
+  const { json } = await ask(record, "POST", path);
+  const timeline = async () => (await ask(record, "GET", `${path}/${json.id}/timeline`)).json;
+  const loud = (events, who) => events.some(e => e.event === "speakers" && e.speakers.some(s => s.participant === who));
+  await until("all three are heard", async () => {
+    const { events } = await timeline();
+    return [opus, ...others].every(who => loud(events, who));
+  });
+  await until("the tracks that are not kept are counted", async () => (await leftOut()) === before + others.length);
+  assert.equal((await ask(record, "POST", `${path}/${json.id}:stop`)).status, 200);
+  const { events, tracks } = await timeline();
+  assert.deepEqual(tracks.map(t => [t.participant, t.codec]), [[opus, "opus"]]);
+  assert.deepEqual(events.filter(e => e.event === "track_started").map(e => e.participant), [opus]);
+  const joined = events.filter(e => e.event === "participant_joined").map(e => e.participant);
+  assert.deepEqual(joined.sort(), [opus, ...others].sort());
+  assert.equal(await leftOut(), before + others.length, "each once");
+});
+
 /** The frames of a file, each with its milliseconds and the hash of its bytes; and the hash of `CodecPrivate`, where there is one. */
 async function packets(bytes, name) {
   const path = join(folder, name);
