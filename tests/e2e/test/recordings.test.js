@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { PYTHON, SCRIPTS } from "../src/python.js";
-import { barePage, canSend, publish } from "../src/standard.js";
+import { barePage, canSend, publish, sentHashes } from "../src/standard.js";
 import { CALLS, files, search } from "../src/stored.js";
 import { suite } from "../src/suite.js";
 import { until } from "../src/until.js";
@@ -492,7 +492,8 @@ for (const [what, codec, encodings, decoders = [undefined]] of [
     const room = it.room();
     const camera = await barePage(it, it.chromium, { width: 640, height: 360, fps: 15 });
     if (!(await canSend(camera, "video")).includes(`video/${codec}`)) return t.skip(`this Chromium sends no ${codec}`);
-    const who = await publish(it, camera, room, { kind: "video", codec, name: "Camera", encodings });
+    const hashed = !encodings;
+    const who = await publish(it, camera, room, { kind: "video", codec, name: "Camera", encodings, hashed });
     const record = await it.server.token(room, { grants: "record" });
     const path = `/v1/rooms/${room}/recordings`;
     const { status, json } = await ask(record, "POST", path);
@@ -523,6 +524,11 @@ for (const [what, codec, encodings, decoders = [undefined]] of [
         assert.equal(shown.at(-1), 360, `the largest layer: ${text}`);
       }
       await run("mkvinfo", [join(folder, name)]);
+      if (!hashed) continue;
+      const kept = (await packets(readFileSync(join(folder, name)), name)).frames.map(frame => frame.hash);
+      const sent = await sentHashes(camera);
+      const begin = sent.indexOf(kept[0]);
+      assert.deepEqual(kept, sent.slice(begin, begin + kept.length), "each frame as it was sent, none left out");
     }
   });
 }
