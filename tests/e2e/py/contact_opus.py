@@ -1,7 +1,7 @@
 """Reads a contact that is kept as Opus, live, and decodes it with PyAV:
-`contact_opus.py URL ACCESS_KEY SECRET STREAM_ARN START_FRAGMENT`.
+`contact_opus.py URL ACCESS_KEY SECRET STREAM_ARN START_FRAGMENT [FRAGMENTS]`.
 
-Prints `{"event": "enough"}` after three fragments and `{"event": "decoded", ...}` when the response has ended.
+Prints `{"event": "enough"}` after that many fragments, or three, and `{"event": "decoded", ...}` when the response has ended.
 """
 
 import io
@@ -16,6 +16,7 @@ EBML = b"\x1a\x45\xdf\xa3"
 
 def main() -> None:
     url, key, secret, arn, start = sys.argv[1:6]
+    enough = int(sys.argv[6]) if len(sys.argv) > 6 else 3
 
     rig = Rig(url, key, secret)
     endpoint = rig.control.get_data_endpoint(StreamARN=arn, APIName="GET_MEDIA")["DataEndpoint"]
@@ -24,7 +25,7 @@ def main() -> None:
     data, told = bytearray(), False
     while chunk := payload._raw_stream.read1(65536):
         data.extend(chunk)
-        if not told and data.count(EBML) > 3:
+        if not told and data.count(EBML) > enough:
             told = True
             print(json.dumps({"event": "enough"}), flush=True)
     documents = [EBML + part for part in bytes(data).split(EBML)[1:]]

@@ -15,19 +15,28 @@ export function canSend(person, kind) {
 }
 
 /**
- * Publishes the page's fake camera or microphone in this codec alone, in these `encodings` (RTCRtpEncodingParameters).
- * Gives the participant's id.
+ * Publishes the page's fake camera or microphone in this codec alone, in these `encodings` (RTCRtpEncodingParameters). With `hashed`
+ * the page notes what it sends: `sentHashes`. Gives the participant's id.
  */
-export async function publish(it, person, room, { kind, codec, name, encodings }) {
+export async function publish(it, person, room, { kind, codec, name, encodings, hashed = false }) {
   const token = await it.server.token(room);
   const location = await person.evaluate(
     async ([path, bearer, wanted]) => {
-      const pc = new RTCPeerConnection();
+      const pc = new RTCPeerConnection({ encodedInsertableStreams: wanted.hashed });
       const video = wanted.kind === "video";
       const media = await navigator.mediaDevices.getUserMedia({ audio: !video, video });
       const [track] = media.getTracks();
       const sendEncodings = wanted.encodings ?? [{}];
       const line = pc.addTransceiver(track, { direction: "sendonly", streams: [media], sendEncodings });
+      if (wanted.hashed) {
+        window.__sent = [];
+        const note = (frame, controller) => {
+          window.__sent.push(crypto.subtle.digest("SHA-256", frame.data.slice(wanted.codec === "AV1" ? 2 : 0)));
+          controller.enqueue(frame);
+        };
+        const { readable, writable } = line.sender.createEncodedStreams();
+        readable.pipeThrough(new TransformStream({ transform: note })).pipeTo(writable);
+      }
       const { codecs } = RTCRtpSender.getCapabilities(wanted.kind);
       const only = [`${wanted.kind}/${wanted.codec}`, "video/rtx"].map(type => type.toLowerCase());
       line.setCodecPreferences(codecs.filter(c => only.includes(c.mimeType.toLowerCase())));
@@ -43,9 +52,17 @@ export async function publish(it, person, room, { kind, codec, name, encodings }
       await pc.setRemoteDescription({ type: "answer", sdp: text });
       return response.headers.get("Location");
     },
-    [`/whip/${room}`, token, { kind, codec, name, encodings }],
+    [`/whip/${room}`, token, { kind, codec, name, encodings, hashed }],
   );
   return location.slice(location.lastIndexOf("/") + 1);
+}
+
+/** The hashes of all frames that a page has encoded and sent; of AV1 without the temporal delimiter, which neither RTP nor containers have. */
+export function sentHashes(person) {
+  return person.evaluate(async () => {
+    const digests = await Promise.all(window.__sent);
+    return digests.map(digest => [...new Uint8Array(digest)].map(byte => byte.toString(16).padStart(2, "0")).join(""));
+  });
 }
 
 /**

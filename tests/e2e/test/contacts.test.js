@@ -6,6 +6,7 @@ import { watch } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { hole, loudness, PIECE_MS, pitches, toneFile, wav } from "../src/heard.js";
+import { listen } from "../src/live.js";
 import { Relay } from "../src/relay.js";
 import { ACCESS, CALLS, files, KEY, SECRET, search } from "../src/stored.js";
 import { suite } from "../src/suite.js";
@@ -306,6 +307,7 @@ test("a caller is kept as Opus, as it was sent, and PyAV decodes it", { timeout:
   assert.equal(started.status, 200, JSON.stringify(started.json));
   const { StreamARN, StartFragmentNumber } = started.json.MediaStreams.Customer.Audio;
   const reader = it.start("contact_opus.py", [`${it.server.url}/kvs`, KEY, SECRET, StreamARN, StartFragmentNumber]);
+  const live = await listen(it.server, StreamARN.split("/")[1], record, { after: StartFragmentNumber });
   await reader.event("enough");
   const { json } = await ask(record, "POST", `${participant}/media-streaming:stop`);
   const { StartTimestamp, StopTimestamp } = json.MediaStreams.Customer.Audio;
@@ -314,6 +316,44 @@ test("a caller is kept as Opus, as it was sent, and PyAV decodes it", { timeout:
   assert.ok(documents >= 4, `${documents} fragments`);
   assert.ok(Math.abs(seconds - said) < 0.5, `${seconds} s of ${said} s`);
   assert.ok(loud > 40 * said, `${loud} frames of 20 ms have sound, of ${said} s`);
+  // Who wants PCM gets nothing.
+  assert.equal(await live.closed, 1000);
+  assert.deepEqual([...new Set(live.events.map(({ event }) => event))], ["fragment", "end"]);
+  assert.equal(live.pcm().length, 0);
+  const file = await ask(record, "GET", `/v1/contacts/${started.json.ContactId}/audio.wav`);
+  assert.deepEqual([file.status, file.json.error.code], [404, "not_found"]);
+});
+
+/** A caller by WHIP that sends another codec than Opus: what is kept of it as PCM, and as Opus. */
+async function keptOf(codec) {
+  const room = it.room();
+  const record = await it.server.token(room, { grants: "record" });
+  const caller = await it.python("whip.py", room, "--codec", codec, "--tone", TONE, "--seconds", 40);
+  const path = `/v1/rooms/${room}/participants/${(await caller.event("ready")).id}/media-streaming`;
+  const started = await ask(record, "POST", `${path}:start`);
+  assert.equal(started.status, 200, JSON.stringify(started.json));
+  const file = `/v1/contacts/${started.json.ContactId}/audio.wav`;
+  const headers = { authorization: `Bearer ${record}` };
+  const following = (await it.server.fetch(`${file}?follow=1`, { headers })).body.getReader();
+  for (let bytes = 0; bytes < 2 * 16_000; bytes += (await following.read()).value.length);
+  assert.equal((await ask(record, "POST", `${path}:stop`)).status, 200);
+  const pcm = pitches(wav(await (await it.server.fetch(file, { headers })).arrayBuffer()));
+
+  const again = await ask(record, "POST", `${path}:start`, { codec: "opus" });
+  assert.equal(again.status, 200, JSON.stringify(again.json));
+  const { StreamARN, StartFragmentNumber } = again.json.MediaStreams.Customer.Audio;
+  const reader = it.start("contact_opus.py", [`${it.server.url}/kvs`, KEY, SECRET, StreamARN, StartFragmentNumber, 1]);
+  await reader.event("enough");
+  assert.equal((await ask(record, "POST", `${path}:stop`)).status, 200);
+  return { codec, pcm, opus: await reader.event("decoded") };
+}
+
+test("a caller that sends G.711 or G.722 is kept as PCM; where packets are to be kept as they were sent, there is silence", { timeout: 60_000 }, async () => {
+  for (const { codec, pcm, opus } of await Promise.all(["PCMU", "PCMA", "G722"].map(keptOf))) {
+    const right = pcm.filter(hertz => Math.abs(hertz - TONE) <= 15).length;
+    assert.ok(right >= 0.75 * pcm.length, `${codec}: ${right} tenths of ${pcm.length}: ${JSON.stringify(pcm)}`);
+    assert.ok(opus.seconds > 1 && opus.loud === 0, `${codec}: ${opus.loud} frames of ${opus.seconds} s have sound`);
+  }
 });
 
 test("what is to be kept nowhere changes nothing in the data folder, though an earlier start of the contact was kept", { timeout: 90_000 }, async () => {
@@ -392,6 +432,15 @@ test("what cannot be had is a typed error, and the call goes on", { timeout: 60_
   assert.equal(started.status, 200, JSON.stringify(started.json));
   await refused(409, "no_data_retention", record, "GET", `/v1/contacts/${started.json.ContactId}/audio.wav`);
   await refused(400, "bad_request", record, "GET", `/v1/contacts/${started.json.ContactId}/audio.wav?track=both`);
+  // Of a stream that is heard live by who may: this one, as the last answer says (it is no WebSocket).
+  const live = `/v1/streams/${started.json.MediaStreams.Customer.Audio.StreamARN.split("/")[1]}/live`;
+  const elsewhere = await it.server.token(it.room(), { grants: "record" });
+  await refused(401, "unauthenticated", "none", "GET", live);
+  await refused(403, "forbidden", guest, "GET", live);
+  await refused(404, "not_found", elsewhere, "GET", live);
+  await refused(404, "not_found", record, "GET", "/v1/streams/nobody/live");
+  for (const query of ["track=both", "after=x", "from=now"]) await refused(400, "bad_request", record, "GET", `${live}?${query}`);
+  await refused(426, "bad_request", record, "GET", `${live}?track=from&after=${started.json.MediaStreams.Customer.Audio.StartFragmentNumber}`);
   const metrics = await (await it.server.fetch("/metrics")).text();
   assert.match(metrics, /^antiphon_media_streams 1$/m);
   assert.match(metrics, /^antiphon_media_streams_near_limit 0$/m);

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { PYTHON, SCRIPTS } from "../src/python.js";
-import { barePage, canSend, publish } from "../src/standard.js";
+import { barePage, canSend, publish, sentHashes } from "../src/standard.js";
 import { CALLS, files, search } from "../src/stored.js";
 import { suite } from "../src/suite.js";
 import { until } from "../src/until.js";
@@ -333,10 +333,50 @@ test("H.264 is kept with lengths and avcC", { timeout: 60_000 }, async () => {
   assert.deepEqual([webm.status, webm.json.error.code], [400, "bad_request"]);
 });
 
+test("of who speaks in a codec that is not kept the timeline has all but the sound, and a counter tells it", { timeout: 60_000 }, async () => {
+  const room = it.room();
+  const record = await it.server.token(room, { grants: "record" });
+  const [opus, ...others] = await Promise.all(["opus", "PCMU", "G722"].map(async codec => {
+    const speaker = await it.python("whip.py", room, "--codec", codec, "--seconds", 40);
+    return (await speaker.event("ready")).id;
+  }));
+  const leftOut = async () => Number(/^antiphon_recording_tracks_left_out_total (\d+)$/m.exec(await (await it.server.fetch("/metrics")).text())[1]);
+  const before = await leftOut();
+  const path = `/v1/rooms/${room}/recordings`;
+  const { json } = await ask(record, "POST", path);
+  const timeline = async () => (await ask(record, "GET", `${path}/${json.id}/timeline`)).json;
+  const loud = (events, who) => events.some(e => e.event === "speakers" && e.speakers.some(s => s.participant === who));
+  await until("all three are heard", async () => {
+    const { events } = await timeline();
+    return [opus, ...others].every(who => loud(events, who));
+  });
+  await until("the tracks that are not kept are counted", async () => (await leftOut()) === before + others.length);
+  assert.equal((await ask(record, "POST", `${path}/${json.id}:stop`)).status, 200);
+  const { events, tracks } = await timeline();
+  assert.deepEqual(tracks.map(t => [t.participant, t.codec]), [[opus, "opus"]]);
+  assert.deepEqual(events.filter(e => e.event === "track_started").map(e => e.participant), [opus]);
+  const joined = events.filter(e => e.event === "participant_joined").map(e => e.participant);
+  assert.deepEqual(joined.sort(), [opus, ...others].sort());
+  assert.equal(await leftOut(), before + others.length, "each once");
+});
+
+/** The frames of a file, each with its milliseconds and the hash of its bytes; and the hash of `CodecPrivate`, where there is one. */
+async function packets(bytes, name) {
+  const path = join(folder, name);
+  writeFileSync(path, bytes);
+  const show = ["-v", "error", "-show_data_hash", "sha256", "-show_entries", "stream=extradata_hash:packet=pts_time,flags,data_hash", "-of", "json"];
+  const { stdout, stderr } = await run("ffprobe", [...show, path], { maxBuffer: 1 << 26 });
+  assert.equal(stderr, "", `ffprobe of ${name}`);
+  const hash = text => text?.split(":")[1].toLowerCase();
+  const { packets: found, streams } = JSON.parse(stdout);
+  const frame = p => ({ at: Math.round(Number(p.pts_time) * 1000), key: p.flags.startsWith("K"), hash: hash(p.data_hash) });
+  return { frames: found.map(frame), private: hash(streams[0].extradata_hash) };
+}
+
 test("what is kept of a track is byte by byte what was sent", { timeout: 60_000 }, async () => {
   const room = it.room();
   const record = await it.server.token(room, { grants: "record" });
-  const bot = await it.python("inject_vp8.py", room, "--seconds", 8);
+  const bot = await it.python("inject_vp8.py", room, "--seconds", 4);
   await bot.event("ready");
   const path = `/v1/rooms/${room}/recordings`;
   const { status, json } = await ask(record, "POST", path);
@@ -344,14 +384,92 @@ test("what is kept of a track is byte by byte what was sent", { timeout: 60_000 
   const { hashes } = await bot.event("sent", 40_000);
   assert.equal((await ask(record, "POST", `${path}/${json.id}:stop`)).status, 200);
   const file = (await fetched(record, `${path}/${json.id}/tracks/1.mkv`)).bytes;
-  writeFileSync(join(folder, "sent.mkv"), file);
-  const show = ["-v", "error", "-show_data_hash", "sha256", "-show_entries", "packet=data_hash", "-of", "json"];
-  const { stdout } = await run("ffprobe", [...show, join(folder, "sent.mkv")], { maxBuffer: 1 << 26 });
-  const kept = JSON.parse(stdout).packets.map(packet => packet.data_hash.split(":")[1].toLowerCase());
+  const kept = (await packets(file, "sent.mkv")).frames.map(frame => frame.hash);
   assert.ok(kept.length > 60, `${kept.length} frames are kept`);
   // It shows the same two seconds again and again, each time from its key frame.
   assert.deepEqual(kept, kept.map((_, i) => hashes[i % hashes.length]), "each frame, none left out, none changed");
 });
+
+/** A track that is read while it grows: what has come of it, and the whole when it has ended. */
+async function following(token, path) {
+  const response = await it.server.fetch(`${path}?follow=1`, { headers: { authorization: `Bearer ${token}` } });
+  assert.equal(response.status, 200, `${path}: ${response.status}`);
+  const come = [];
+  const whole = async () => {
+    for await (const piece of response.body) come.push(piece);
+    return Buffer.concat(come);
+  };
+  return { come: () => Buffer.concat(come), whole: whole() };
+}
+
+/** `Duration` in the head of a Matroska file, in milliseconds. */
+const duration = bytes => bytes.readDoubleBE(bytes.indexOf(Buffer.from("448910000008", "hex")) + 6);
+
+/** What a part of a track has to have: of pictures from the key picture on that it is shown by, in no time. */
+function partOf(frames, from, to) {
+  const first = frames.findIndex(({ at }) => at >= from);
+  const begin = frames.findLastIndex(({ key }, i) => key && i <= first);
+  const last = frames.findIndex(({ at }) => at >= to);
+  return frames.slice(begin, last).map(({ at, key, hash }) => ({ at: Math.max(0, at - from), key, hash }));
+}
+
+for (const [codec, ending] of [["H264", "mkv"], ["VP8", "webm"]]) {
+  test(`Opus and ${codec} are kept byte by byte, and are read by parts and followed while the call goes on`, { timeout: 60_000 }, async () => {
+    const room = it.room();
+    const record = await it.server.token(room, { grants: "record" });
+    const sender = await it.python("as_sent.py", room, "--codec", codec, "--seconds", 4);
+    await sender.event("ready");
+    const started = await ask(record, "POST", `/v1/rooms/${room}/recordings`);
+    const path = `/v1/rooms/${room}/recordings/${started.json.id}`;
+    const state = async () => (await ask(record, "GET", path)).json.state;
+    await until("it is recorded", async () => (await state()) === "recording");
+    sender.say("go");
+    const tracks = await until("both tracks", async () => {
+      const { tracks } = (await ask(record, "GET", `${path}/tracks`)).json;
+      return tracks.length === 2 && tracks;
+    });
+    const [voice, face] = ["opus", codec.toLowerCase()].map(name => tracks.find(track => track.codec === name));
+    const files = [`${face.track}.${ending}`, `${voice.track}.webm`, `${voice.track}.mkv`, `${voice.track}.wav`];
+    const [video, ...sounds] = files.map(name => `${path}/tracks/${name}`);
+    const wav = sounds.pop();
+    const followed = await Promise.all([sounds[1], video].map(file => following(record, file)));
+
+    // In the call, as soon as the two seconds are stored that it is in.
+    const [from, to] = [600, 1_900].map(ms => voice.from_ms + ms);
+    const part = async file => (await fetched(record, `${file}?from=${from}&to=${to}`)).bytes;
+    const parts = [video, ...sounds];
+    const early = await until("all of the part is stored", async () => {
+      const read = await Promise.all(parts.map(part));
+      return read.every(bytes => duration(bytes) === to - from) && read;
+    });
+    const heard = await part(wav);
+    assert.equal(await state(), "recording");
+
+    const sent = await sender.event("sent");
+    // What has come last is in no fragment that is stored: it has come by itself.
+    for (const [i, last] of sent.last.entries()) {
+      await until("the last frame has come to who follows", () => followed[i].come().includes(Buffer.from(last, "hex")));
+    }
+    assert.equal(await state(), "recording");
+    assert.equal((await ask(record, "POST", `${path}:stop`)).status, 200);
+
+    for (const [file, hashes, follower] of [[video, sent.pictures, followed[1]], [sounds[0], sent.sound], [sounds[1], sent.sound, followed[0]]]) {
+      const whole = await packets((await fetched(record, file)).bytes, `whole.${ending}`);
+      // What is sent before the room has told the recorder of a track is not kept, nor pictures before a key picture.
+      const missed = hashes.length - whole.frames.length;
+      assert.ok(missed < hashes.length / 4, `${file}: ${missed} of ${hashes.length} are missing`);
+      assert.deepEqual(whole.frames.map(frame => frame.hash), hashes.slice(missed), `${file}: each frame as it was sent, to the last`);
+      if (file === video) assert.equal(whole.private, sent.private ?? undefined, "and what stands before them");
+      if (follower) assert.deepEqual(await packets(await follower.whole, `followed.${ending}`), whole, `${file}: nothing is missing to who followed`);
+      const read = early[parts.indexOf(file)];
+      assert.ok(read.equals(await part(file)), `${file}: the part is the same after the call`);
+      assert.deepEqual((await packets(read, `part.${ending}`)).frames, partOf(whole.frames, from, to), `${file}: the part`);
+    }
+    assert.equal(heard.length, 44 + (to - from) * 96);
+    assert.ok(heard.equals(await part(wav)), "the part of the sound is the same after the call");
+    assert.deepEqual([...new Set(tones(heard, [440, 660, 880]))], [660]);
+  });
+}
 
 /** Heights and checksums of all pictures that FFmpeg decodes of a file; as many as there are packets, or it was not decoded whole. */
 async function pictures(name, decoder) {
@@ -374,7 +492,8 @@ for (const [what, codec, encodings, decoders = [undefined]] of [
     const room = it.room();
     const camera = await barePage(it, it.chromium, { width: 640, height: 360, fps: 15 });
     if (!(await canSend(camera, "video")).includes(`video/${codec}`)) return t.skip(`this Chromium sends no ${codec}`);
-    const who = await publish(it, camera, room, { kind: "video", codec, name: "Camera", encodings });
+    const hashed = !encodings;
+    const who = await publish(it, camera, room, { kind: "video", codec, name: "Camera", encodings, hashed });
     const record = await it.server.token(room, { grants: "record" });
     const path = `/v1/rooms/${room}/recordings`;
     const { status, json } = await ask(record, "POST", path);
@@ -405,6 +524,11 @@ for (const [what, codec, encodings, decoders = [undefined]] of [
         assert.equal(shown.at(-1), 360, `the largest layer: ${text}`);
       }
       await run("mkvinfo", [join(folder, name)]);
+      if (!hashed) continue;
+      const kept = (await packets(readFileSync(join(folder, name)), name)).frames.map(frame => frame.hash);
+      const sent = await sentHashes(camera);
+      const begin = sent.indexOf(kept[0]);
+      assert.deepEqual(kept, sent.slice(begin, begin + kept.length), "each frame as it was sent, none left out");
     }
   });
 }
