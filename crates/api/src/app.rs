@@ -113,9 +113,14 @@ impl App {
     /// An answer of what a stream's reader gives, which goes on for as long as it is `live`. Who does not take it loses it, and the reader's place.
     pub(crate) fn reading(&self, live: bool, pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
         match &self.0.kvs {
-            Some(kvs) => kvs.body(if live { kvs.reader_timeout() } else { FILE_PATIENCE }, pieces),
+            Some(kvs) => kvs.body(if live { self.reader_timeout() } else { FILE_PATIENCE }, pieces),
             None => Body::from_stream(pieces.map(Ok::<_, Infallible>)),
         }
+    }
+
+    /// How long who reads what is live may take nothing of it.
+    pub(crate) fn reader_timeout(&self) -> Duration {
+        self.0.kvs.as_ref().map_or(FILE_PATIENCE, |kvs| kvs.reader_timeout())
     }
 
     /// From now on `/readyz` says no and joins are refused; what is there goes on.

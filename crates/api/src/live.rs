@@ -27,10 +27,14 @@ use crate::error::ApiError;
 
 /// A client has nothing to say but pongs and a close.
 const MAX_MESSAGE_BYTES: usize = 1_024;
-/// How long a client may take to take a message: it holds a place among the stream's readers.
-const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Who listens.
+struct Listener {
+    to: SplitSink<Socket, Message>,
+    /// How long it may take to take a message: it holds a place among the stream's readers.
+    patience: Duration,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,25 +67,26 @@ pub(crate) async fn open(
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(socket) => run(TokioIo::new(socket), sound, wanted).await,
+            Ok(socket) => run(TokioIo::new(socket), sound, wanted, app.reader_timeout()).await,
             Err(error) => tracing::debug!(%error, "upgrade failed"),
         }
     });
     Ok(bot::switching(key, named))
 }
 
-async fn run(socket: TokioIo<Upgraded>, mut sound: Sound, wanted: Wanted) {
+async fn run(socket: TokioIo<Upgraded>, mut sound: Sound, wanted: Wanted, patience: Duration) {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
     let socket = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await;
-    let (mut to, mut from) = socket.split();
+    let (to, mut from) = socket.split();
+    let mut listener = Listener { to, patience };
     tokio::select! {
-        sent = send(&mut to, &mut sound, wanted) => if sent.is_none() { return },
+        sent = listener.send(&mut sound, wanted) => if sent.is_none() { return },
         () = drain(&mut from) => return,
     }
     let frame = CloseFrame { code: CloseCode::Normal, reason: "the stream has ended".into() };
-    let _ = tokio::time::timeout(SEND_TIMEOUT, to.send(Message::Close(Some(frame)))).await;
+    let _ = listener.say(Message::Close(Some(frame))).await;
 }
 
 /// Until the client goes. What it says is not looked at.
@@ -89,54 +94,59 @@ async fn drain(from: &mut SplitStream<Socket>) {
     while let Some(Ok(_)) = from.next().await {}
 }
 
-async fn say(to: &mut SplitSink<Socket, Message>, message: Message) -> Option<()> {
-    tokio::time::timeout(SEND_TIMEOUT, to.send(message)).await.ok()?.ok()
-}
-
-async fn event(to: &mut SplitSink<Socket, Message>, event: &Value) -> Option<()> {
-    say(to, Message::text(event.to_string())).await
-}
-
-/// Sends all there is. `None`: the client has gone, or does not read.
-async fn send(to: &mut SplitSink<Socket, Message>, sound: &mut Sound, wanted: Wanted) -> Option<()> {
-    let mut weave: Option<Weave> = None;
-    let (mut rate, mut tracks) = (0, Vec::new());
-    while let Some(sounding) = sound.next().await {
-        match sounding {
-            Sounding::Fragment { number, tracks: now } => {
-                event(to, &json!({ "event": "fragment", "number": number.to_string() })).await?;
-                let now_rate = now.first().map_or(0, |t| t.rate);
-                if now_rate != rate {
-                    (rate, weave) = (now_rate, None);
-                }
-                if let Some(weave) = &mut weave {
-                    weave.fragment(&now);
-                }
-                tracks = now;
-            }
-            Sounding::Block { track, at_ms, pcm } => {
-                if weave.is_none() {
-                    let mut new = Weave::new(wanted, at_ms, rate);
-                    if !new.fragment(&tracks) {
-                        event(to, &json!({ "event": "error", "message": "the stream has no such track" }))
-                            .await?;
-                        return Some(());
-                    }
-                    let channels = wanted.channels();
-                    let start = json!({
-                        "event": "start", "sample_rate": rate, "channels": channels, "time_ms": at_ms,
-                    });
-                    event(to, &start).await?;
-                    weave = Some(new);
-                }
-                let weave = weave.as_mut()?;
-                weave.block(track, at_ms, &pcm);
-                while let Some(bytes) = weave.poll() {
-                    say(to, Message::Binary(bytes)).await?;
-                }
-            }
-            Sounding::Missing => event(to, &json!({ "event": "missing" })).await?,
-        }
+impl Listener {
+    /// `None`: it has gone, or does not read.
+    async fn say(&mut self, message: Message) -> Option<()> {
+        tokio::time::timeout(self.patience, self.to.send(message)).await.ok()?.ok()
     }
-    event(to, &json!({ "event": "end" })).await
+
+    async fn event(&mut self, event: &Value) -> Option<()> {
+        self.say(Message::text(event.to_string())).await
+    }
+
+    /// Sends all there is. `None`: it has gone, or does not read.
+    async fn send(&mut self, sound: &mut Sound, wanted: Wanted) -> Option<()> {
+        let mut weave: Option<Weave> = None;
+        let (mut rate, mut tracks) = (0, Vec::new());
+        while let Some(sounding) = sound.next().await {
+            match sounding {
+                Sounding::Fragment { number, tracks: now } => {
+                    self.event(&json!({ "event": "fragment", "number": number.to_string() })).await?;
+                    let now_rate = now.first().map_or(0, |t| t.rate);
+                    if now_rate != rate {
+                        (rate, weave) = (now_rate, None);
+                    }
+                    if let Some(weave) = &mut weave {
+                        weave.fragment(&now);
+                    }
+                    tracks = now;
+                }
+                Sounding::Block { track, at_ms, pcm } => {
+                    if weave.is_none() {
+                        let mut new = Weave::new(wanted, at_ms, rate);
+                        if !new.fragment(&tracks) {
+                            self.event(
+                                &json!({ "event": "error", "message": "the stream has no such track" }),
+                            )
+                            .await?;
+                            return Some(());
+                        }
+                        let channels = wanted.channels();
+                        let start = json!({
+                            "event": "start", "sample_rate": rate, "channels": channels, "time_ms": at_ms,
+                        });
+                        self.event(&start).await?;
+                        weave = Some(new);
+                    }
+                    let weave = weave.as_mut()?;
+                    weave.block(track, at_ms, &pcm);
+                    while let Some(bytes) = weave.poll() {
+                        self.say(Message::Binary(bytes)).await?;
+                    }
+                }
+                Sounding::Missing => self.event(&json!({ "event": "missing" })).await?,
+            }
+        }
+        self.event(&json!({ "event": "end" })).await
+    }
 }

@@ -121,6 +121,31 @@ fn screens_then_pins_and_leaders_then_others() {
 }
 
 #[test]
+fn who_speaks_is_raised_before_those_who_do_not() {
+    let mut call = Call::new(Config::default());
+    let me = watcher(&mut call, 3);
+    call.join(browser("good"));
+    let people = ["ada", "bob", "cleo"].map(|n| call.join(browser(n)));
+    for key in people {
+        camera(&mut call, key, USUAL);
+        call.seen(key, Source::Microphone, 0, OPUS);
+    }
+    for speaks in [1, 2, 0] {
+        call.sound(8_000, &[(people[speaks], 20)]);
+        // The lowest of three and the middle layer of one take 640 kbit/s, and some more.
+        bandwidth(&mut call, me, 700_000);
+        call.sound(8_000, &[(people[speaks], 20)]);
+        let shown = people.map(|p| {
+            let mine = call.routes.range((me, SlotId(0))..=(me, SlotId(u16::MAX)));
+            mine.map(|(_, f)| f).find(|f| f.track == track(p, Source::Camera)).map(|f| f.layer)
+        });
+        let mut expected = [Some(0); 3];
+        expected[speaks] = Some(1);
+        assert_eq!(shown, expected);
+    }
+}
+
+#[test]
 fn up_goes_step_by_step_and_slower_where_it_did_not_last() {
     let mut call = Call::new(Config::default());
     let me = watcher(&mut call, 1);
@@ -280,6 +305,29 @@ fn pins_and_order_hold_while_few_are_served() {
     assert_eq!(limits(&call, me), None, "one was wanted, one is served");
 }
 
+/// Of those who were pinned the last goes first, and all others before them.
+#[test]
+fn pins_go_in_their_order_while_fewer_and_fewer_are_served() {
+    let mut call = Call::new(Config::default());
+    let me = watcher(&mut call, 4);
+    let people: Vec<_> = ["a", "b", "c", "d", "e"].map(|n| call.join(browser(n))).into();
+    for key in &people {
+        camera(&mut call, *key, USUAL);
+    }
+    let pin = |who| Pin { participant: id(who), source: Source::Camera, max_height: None };
+    let pins = vec![pin("e"), pin("c")];
+    let policy = Policy { pins, follow: Follow::Joined, ..Policy::default() };
+    call.request(me, Request::Policy { policy });
+    let mut seen = vec![call.shown(me, "v").into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    for _ in 0..4 {
+        call.pass(2_000);
+        call.room.load(call.now, 0, 900);
+        call.drain();
+        seen.push(call.shown(me, "v").into_iter().map(str::to_owned).collect());
+    }
+    assert_eq!(seen, [vec!["a", "b", "c", "e"], vec!["a", "c", "e"], vec!["c", "e"], vec!["e"], vec!["e"]]);
+}
+
 #[test]
 fn publishers_hear_what_is_watched() {
     let mut call = Call::new(Config::default());
@@ -405,6 +453,8 @@ fn whip_publishers_are_told_nothing_and_bots_are() {
     let (whip, bot) = (call.join(whip), call.join(bot));
     call.seen(whip, Source::Camera, 0, VP8);
     call.seen(bot, Source::Camera, 0, VP8);
+    call.pass(5_000);
+    assert_eq!(told(&call, whip, Source::Camera), []);
     call.room.leave(call.now, whip, antiphon_wire::control::LeaveReason::Left);
     call.pass(5_000);
     assert!(!call.clients.contains_key(&whip));

@@ -723,6 +723,7 @@ mod tests {
         let sizes = [1_000, 1_000, 1_000, 300, 1_000, 50];
         a.send(&batch(&sizes.map(|s| (to, s))));
         assert_eq!(a.send_dropped, 0);
+        assert!(a.segmentation, "loopback segments: nothing was sent by hand");
         let epoll = Epoll::new(&[b.as_raw_fd()]).unwrap();
         let mut seen = Vec::new();
         while seen.len() < sizes.len() {

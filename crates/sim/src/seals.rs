@@ -59,6 +59,11 @@ impl Seals {
         self.keys.get().map(|keys| keys.profile)
     }
 
+    /// The keying material of the connection: what no other one has.
+    pub fn material(&self) -> Option<Vec<u8>> {
+        self.keys.get().map(|keys| keys.material)
+    }
+
     /// RTP packets that were opened.
     pub fn packets(&self) -> usize {
         self.rtp.values().map(BTreeSet::len).sum()

@@ -12,5 +12,5 @@ export async function listen(server, stream, token, query = {}) {
   socket.on("message", (data, binary) => (binary ? pieces.push(data) : events.push(JSON.parse(data))));
   const closed = new Promise(resolve => socket.on("close", resolve));
   await once(socket, "open");
-  return { events, pcm: () => Buffer.concat(pieces), closed };
+  return { events, pcm: () => Buffer.concat(pieces), closed, pause: () => socket.pause(), resume: () => socket.resume() };
 }

@@ -15,24 +15,24 @@ import { ACCESS, CALLS, files } from "../src/stored.js";
 import { suite } from "../src/suite.js";
 import { until } from "../src/until.js";
 
-const it = suite({ server: { config: `${CALLS}idle_close_ms = 500\n${ACCESS}[media_streaming]\nenabled = true\n` } });
+const it = suite({ server: { config: `${CALLS}idle_close_ms = 500\nreader_timeout_s = 2\n${ACCESS}[media_streaming]\nenabled = true\n` } });
 const STREAM = "line";
 /** Sound of a fragment at 8 kHz. */
 const FRAGMENT_MS = 5_000;
 
 /** Makes the stream; gives what opens it to producers. */
-async function make() {
-  const args = ["store", "token", "--data", it.server.data, "--streams", STREAM, "--actions", "*"];
+async function make(stream) {
+  const args = ["store", "token", "--data", it.server.data, "--streams", stream, "--actions", "*"];
   const authorization = `Bearer ${JSON.parse((await promisify(execFile)(it.server.binary, args)).stdout).token}`;
-  const body = JSON.stringify({ StreamName: STREAM, DataRetentionInHours: 2 });
+  const body = JSON.stringify({ StreamName: stream, DataRetentionInHours: 2 });
   const made = await it.server.fetch("/kvs/createStream", { method: "POST", headers: { authorization }, body });
   assert.equal(made.status, 200);
   return authorization;
 }
 
 /** A producer of one caller's sound. Numbers of its fragments come when they are stored, or (`BUFFERING`) begin. */
-async function produce(authorization, contact) {
-  const headers = { authorization, "x-amzn-stream-name": STREAM, "x-amzn-fragment-timecode-type": "ABSOLUTE" };
+async function produce(authorization, contact, stream = STREAM) {
+  const headers = { authorization, "x-amzn-stream-name": stream, "x-amzn-fragment-timecode-type": "ABSOLUTE" };
   const producer = request(`${it.server.url}/kvs/putMedia`, { method: "POST", headers });
   producer.write(head({ name: "AUDIO_FROM_CUSTOMER", contact }));
   const [response] = await once(producer, "response");
@@ -51,8 +51,8 @@ async function produce(authorization, contact) {
 }
 
 /** What one caller said, stored; gives the numbers of its fragments. */
-async function said(authorization, contact, at, pieces) {
-  const producer = await produce(authorization, contact);
+async function said(authorization, contact, at, pieces, stream = STREAM) {
+  const producer = await produce(authorization, contact, stream);
   for (const [i, pcm] of pieces.entries()) producer.write(at + i * FRAGMENT_MS, pcm);
   producer.end();
   const numbers = [];
@@ -70,7 +70,7 @@ function damage(number) {
 
 test("it begins with the latest fragment, or behind one, and says what is missing and what there never was", { timeout: 60_000 }, async () => {
   const admin = await it.server.token("any", { grants: "admin" });
-  const authorization = await make();
+  const authorization = await make(STREAM);
   const pieces = Array.from({ length: 7 }, () => randomBytes(16 * FRAGMENT_MS));
   const first = Date.now() - 60_000;
   const at = i => first + i * FRAGMENT_MS;
@@ -111,4 +111,24 @@ test("it begins with the latest fragment, or behind one, and says what is missin
     assert.deepEqual(reader.events, events);
     assert.ok(reader.pcm().equals(Buffer.concat(sound)), "the sound as it was sent");
   }
+});
+
+test("who takes nothing loses it, and the place of a reader", { timeout: 60_000 }, async () => {
+  const admin = await it.server.token("any", { grants: "admin" });
+  const stream = "long";
+  const authorization = await make(stream);
+  // More than what the kernel holds for who does not read.
+  const pieces = Array(200).fill(randomBytes(16 * FRAGMENT_MS));
+  const [first] = await said(authorization, "caller", Date.now() - pieces.length * FRAGMENT_MS, pieces, stream);
+  const readers = async () => Number(/^antiphon_store_readers (\d+)$/m.exec(await (await it.server.fetch("/metrics")).text())[1]);
+  assert.equal(await readers(), 0);
+  const stuck = await listen(it.server, stream, admin, { after: first });
+  stuck.pause();
+  const began = Date.now();
+  assert.equal(await readers(), 1);
+  await until("the place is free again", async () => (await readers()) === 0);
+  assert.ok(Date.now() - began >= 1500, "not before its time");
+  stuck.resume();
+  assert.equal(await stuck.closed, 1006);
+  assert.ok(stuck.pcm().length < 16 * FRAGMENT_MS * (pieces.length - 1));
 });

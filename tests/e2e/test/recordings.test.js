@@ -333,7 +333,7 @@ test("H.264 is kept with lengths and avcC", { timeout: 60_000 }, async () => {
   assert.deepEqual([webm.status, webm.json.error.code], [400, "bad_request"]);
 });
 
-test("of who speaks in a codec that is not kept the timeline has all but the sound, and a counter tells it", { timeout: 60_000 }, async () => {
+test("of who speaks in a codec that is not kept the timeline has all but the sound, and says so", { timeout: 60_000 }, async () => {
   const room = it.room();
   const record = await it.server.token(room, { grants: "record" });
   const [opus, ...others] = await Promise.all(["opus", "PCMU", "G722"].map(async codec => {
@@ -355,6 +355,8 @@ test("of who speaks in a codec that is not kept the timeline has all but the sou
   const { events, tracks } = await timeline();
   assert.deepEqual(tracks.map(t => [t.participant, t.codec]), [[opus, "opus"]]);
   assert.deepEqual(events.filter(e => e.event === "track_started").map(e => e.participant), [opus]);
+  const without = events.filter(e => e.event === "track_left_out").map(e => [e.participant, e.source, e.codec]);
+  assert.deepEqual(without.sort(), [[others[0], "microphone", "pcmu"], [others[1], "microphone", "g722"]].sort());
   const joined = events.filter(e => e.event === "participant_joined").map(e => e.participant);
   assert.deepEqual(joined.sort(), [opus, ...others].sort());
   assert.equal(await leftOut(), before + others.length, "each once");

@@ -314,6 +314,14 @@ impl Run {
             None => {
                 self.counters.tracks_left_out.fetch_add(1, Ordering::Relaxed);
                 state.left_out.insert(track);
+                let owner = state.roster.participants().find(|p| p.key == track.participant);
+                let event = owner.map(|owner| {
+                    let (event, participant) = ("track_left_out", owner.id.to_string());
+                    json!({"event": event, "participant": participant, "source": track.source, "codec": codec})
+                });
+                if let Some(event) = event {
+                    self.tell(state, event);
+                }
                 false
             }
         }

@@ -174,23 +174,48 @@ fn a_layer_that_stops_gives_way_to_one_that_flows() {
 
 #[test]
 fn a_hundred_joins_in_a_second_cost_two_key_frames_a_layer() {
-    let (mut world, anna, _) = stage(7, &[Some(180), None]);
+    crowd(World::new(7));
+}
+
+/// Those who come on the other shard ask by way of the home.
+#[test]
+fn a_hundred_joins_over_two_shards_cost_no_more() {
+    crowd(World::spread(8, &Config::default(), 2));
+}
+
+fn crowd(mut world: World) {
+    let heights = [Some(180), Some(360), None];
+    let anna = world.enter(Profile::new("anna").simulcast());
+    for (i, height) in heights.into_iter().enumerate() {
+        let first = Profile::new(&format!("first-{i}")).listener(1, 1);
+        world.enter(Profile { policy: capped(height), ..first });
+    }
+    let now = world.now;
+    world.clients[anna].start(now, Source::Camera, 20);
     world.run(Duration::from_secs(3));
     let begin = world.now;
-    let mut listeners = Vec::new();
+    let made = |world: &World| world.clients[anna].senders.iter().map(|s| s.keyframes).collect::<Vec<_>>();
+    let before = made(&world);
+    let (shards, mut listeners) = (world.shards(), Vec::new());
     for i in 0..100 {
-        let height = [Some(180), None][i % 2];
+        world.shard = Some(i % shards);
         let profile = Profile::new(&format!("guest-{i}")).listener(1, 1);
-        listeners.push(world.join(Profile { policy: capped(height), ..profile }));
+        listeners.push(world.join(Profile { policy: capped(heights[i % 3]), ..profile }));
         world.run(Duration::from_millis(10));
     }
     world.run(Duration::from_secs(3));
-    for sender in &world.clients[anna].senders {
+    let after = made(&world);
+    for (i, sender) in world.clients[anna].senders.iter().enumerate() {
         let asked = sender.keyframe_requests.iter().filter(|at| **at >= begin).count();
-        assert!(asked <= 2, "layer {}: {asked}", sender.layer);
+        let made = after[i] - before[i];
+        assert!(
+            asked <= 2 && (1..=2).contains(&made),
+            "layer {}: {asked} asked for, {made} made",
+            sender.layer
+        );
     }
     for (i, listener) in listeners.iter().enumerate() {
-        assert_eq!(recent(&world, *listener), BTreeSet::from([[0, 2][i % 2]]), "guest {i}");
+        assert_eq!(recent(&world, *listener), BTreeSet::from([[0, 1, 2][i % 3]]), "guest {i}");
     }
     world.check().assert_sound();
 }

@@ -96,6 +96,8 @@ fn seal(mut world: World) {
         let name = &world.clients[client].profile.id;
         let got = world.check().of(client);
         assert!(got.packets > least, "{name}: {got:?}");
+        // One of fifty is lost: nearly all of that was sent again.
+        assert!(got.missing * 500 < got.packets, "{name}: {got:?}");
     }
     // Both ways: by the lines on which it sends, too.
     let own_camera = &world.clients[both].slots[1];
@@ -106,6 +108,9 @@ fn seal(mut world: World) {
 }
 
 fn assert_sealed(world: &World) {
+    // Uniqueness is looked at for each connection: no two have the same keys.
+    let keys: BTreeSet<_> = world.clients.iter().filter_map(|client| client.seals.material()).collect();
+    assert_eq!(keys.len(), world.clients.len());
     let (mut packets, mut compounds, mut wrapped) = (0, 0, 0);
     for client in &world.clients {
         let (name, seals): (_, &Seals) = (&client.profile.id, &client.seals);

@@ -60,6 +60,31 @@ fn a_packet_and_its_retransmission_say_how_long_pictures_are_kept() {
     assert_eq!(extension(&mut line, 1_000), None);
 }
 
+/// Who asks again before an answer can have come is not answered again.
+#[test]
+fn what_is_asked_for_again_within_the_round_trip_is_on_its_way() {
+    let start = Instant::now();
+    let mut line = line();
+    write(&mut line, start, 1, Duration::ZERO);
+    let ms = Duration::from_millis;
+    for (at, round_trip, is_sent) in [
+        (100, 80, true),
+        (120, 80, false),
+        (150, 80, false),
+        // Three quarters of it, from the last time that it was sent.
+        (164, 80, true),
+        (184, 80, false),
+        (264, 200, false),
+        (320, 200, true),
+        // Of a path without a delay: not at once for all that.
+        (324, 0, false),
+        (336, 0, true),
+    ] {
+        let again = line.write_again(start + ms(at), (1, ms(round_trip), false), 0, &mut Vec::new());
+        assert_eq!(again.is_some(), is_sent, "after {at} ms, round trip {round_trip} ms");
+    }
+}
+
 #[test]
 fn a_second_is_remembered_and_the_memory_of_a_burst_given_back() {
     let (start, ms) = (Instant::now(), Duration::from_millis);
