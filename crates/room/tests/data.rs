@@ -108,6 +108,27 @@ fn what_is_over_the_rate_or_unreadable_is_refused_and_told() {
     assert_eq!(call.room.stats().data_refused, 16);
 }
 
+/// 17 of 15 KiB are 255 KiB; to sixty who listen, nine are 7.9 MiB.
+#[test]
+fn as_it_comes_256_kib_a_second_are_taken_and_8_mib_of_copies_made() {
+    for (listeners, taken) in [(1, 17), (60, 9)] {
+        let mut call = Call::new(Config::default());
+        let ada = call.join(browser("ada"));
+        for i in 0..listeners {
+            let key = call.join(browser(&format!("p{i}")));
+            listen(&mut call, key, &["chat"]);
+        }
+        let large = || Publication { payload: vec![0; 15_360].into(), ..publication("chat", &[]) };
+        for _ in 0..25 {
+            publish(&mut call, ada, large());
+        }
+        assert_eq!(call.data.len(), taken, "{listeners} listen");
+        call.pass(1_000);
+        publish(&mut call, ada, large());
+        assert_eq!(call.data.len(), taken + 1);
+    }
+}
+
 #[test]
 fn subscriptions_are_bounded() {
     let mut call = Call::new(Config::default());

@@ -122,18 +122,18 @@ fn screens_then_pins_and_leaders_then_others() {
 
 #[test]
 fn who_speaks_is_raised_before_those_who_do_not() {
-    let mut call = Call::new(Config::default());
-    let me = watcher(&mut call, 3);
-    call.join(browser("good"));
-    let people = ["ada", "bob", "cleo"].map(|n| call.join(browser(n)));
-    for key in people {
-        camera(&mut call, key, USUAL);
-        call.seen(key, Source::Microphone, 0, OPUS);
-    }
-    for speaks in [1, 2, 0] {
-        call.sound(8_000, &[(people[speaks], 20)]);
-        // The lowest of three and the middle layer of one take 640 kbit/s, and some more.
-        bandwidth(&mut call, me, 700_000);
+    for speaks in 0..3 {
+        let mut call = Call::new(Config::default());
+        let me = watcher(&mut call, 3);
+        call.join(browser("good"));
+        let people = ["ada", "bob", "cleo"].map(|n| call.join(browser(n)));
+        for key in people {
+            camera(&mut call, key, USUAL);
+            call.seen(key, Source::Microphone, 0, OPUS);
+        }
+        call.sound(4_000, &[(people[speaks], 20)]);
+        // Two lowest layers and the middle one of one take 640 kbit/s, and the voices; another middle one does not fit.
+        bandwidth(&mut call, me, 800_000);
         call.sound(8_000, &[(people[speaks], 20)]);
         let shown = people.map(|p| {
             let mine = call.routes.range((me, SlotId(0))..=(me, SlotId(u16::MAX)));
@@ -454,7 +454,7 @@ fn whip_publishers_are_told_nothing_and_bots_are() {
     call.seen(whip, Source::Camera, 0, VP8);
     call.seen(bot, Source::Camera, 0, VP8);
     call.pass(5_000);
-    assert_eq!(told(&call, whip, Source::Camera), []);
+    assert!(!call.clients.contains_key(&whip), "nothing is said to who has no control channel");
     call.room.leave(call.now, whip, antiphon_wire::control::LeaveReason::Left);
     call.pass(5_000);
     assert!(!call.clients.contains_key(&whip));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use antiphon_base::{Source, VideoCodec};
+use antiphon_shard::Config;
 use antiphon_sim::stamp::nested::Mode;
 use antiphon_sim::{Conditions, Profile, World};
 use antiphon_wire::control::{Policy, Request};
