@@ -204,16 +204,27 @@ impl Index {
         }
     }
 
-    /// The fragment that a time falls into, or else the first one later than it.
+    /// The fragment that a time falls into, or else the first one later than it. Of those that began at one time the first.
     pub(crate) fn at(&self, clock: Clock, at_ms: u64) -> Option<&Entry> {
-        let before = match clock {
+        let mut until = self.until(clock, at_ms).peekable();
+        let start_ms = until.peek().map(|e| e.time_ms(clock));
+        // Who sends faster than it plays has many in a millisecond.
+        let together = until.take_while(|e| Some(e.time_ms(clock)) == start_ms);
+        let into = together.filter(|e| e.covers(clock, at_ms)).last();
+        into.or_else(|| self.since(clock, at_ms, None).next())
+    }
+
+    /// Those that began at a time or before, from the newest on.
+    fn until(&self, clock: Clock, at_ms: u64) -> Box<dyn Iterator<Item = &Entry> + '_> {
+        match clock {
             Clock::Producer => {
-                let mut before = self.by_producer.range(..=(at_ms, FragmentNumber::MAX)).rev();
-                before.next().and_then(|(_, n)| self.by_number.get(n))
+                let before = self.by_producer.range(..=(at_ms, FragmentNumber::MAX)).rev();
+                Box::new(before.filter_map(|(_, n)| self.by_number.get(n)))
             }
-            Clock::Server => self.by_number.values().rev().find(|e| e.number.server_ms() <= at_ms),
-        };
-        before.filter(|e| e.covers(clock, at_ms)).or_else(|| self.since(clock, at_ms, None).next())
+            Clock::Server => {
+                Box::new(self.by_number.values().rev().skip_while(move |e| e.number.server_ms() > at_ms))
+            }
+        }
     }
 }
 
@@ -259,6 +270,25 @@ mod tests {
         assert_eq!(at(Clock::Producer, 500), Some(1));
         assert_eq!(at(Clock::Producer, 1000), Some(4));
         assert_eq!(at(Clock::Producer, 2200), None);
+    }
+
+    #[test]
+    fn of_fragments_that_began_together_the_first_is_found() {
+        let mut index = Index::default();
+        for (counter, server, producer) in [(1, 1000, 500), (2, 1050, 600), (3, 1050, 600), (4, 1050, 700)] {
+            index.insert(entry(counter, server, producer));
+        }
+        // One that is over before the others are.
+        index.insert(Entry { duration_ms: 10, ..entry(5, 2000, 2000) });
+        index.insert(entry(6, 2000, 2000));
+        let at = |clock, ms| index.at(clock, ms).map(|e| e.number.counter());
+        for ms in [1050, 1051, 1149] {
+            assert_eq!(at(Clock::Server, ms), Some(2), "{ms}");
+        }
+        assert_eq!((at(Clock::Producer, 600), at(Clock::Producer, 699)), (Some(2), Some(2)));
+        for clock in [Clock::Server, Clock::Producer] {
+            assert_eq!((at(clock, 2009), at(clock, 2010)), (Some(5), Some(6)), "{clock:?}");
+        }
     }
 
     #[test]

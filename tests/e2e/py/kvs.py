@@ -278,10 +278,26 @@ def get_stored(rig: Rig, numbers: list[str], times: list[int], pcm: bytes) -> No
     assert get(StartSelectorType="PRODUCER_TIMESTAMP", StartTimestamp=at(7) + datetime.timedelta(milliseconds=5)) == rest
     early = datetime.datetime.fromtimestamp(times[0] / 1000 - 3600, datetime.timezone.utc)
     assert get(StartSelectorType="SERVER_TIMESTAMP", StartTimestamp=early) == (numbers, pcm)
+    by_server_time(media, numbers)
     refused("InvalidArgumentException", 400, media.get_media, StreamName="call", StartSelector={"StartSelectorType": "FRAGMENT_NUMBER"})
     refused("ResourceNotFoundException", 404, media.get_media, StreamName="nobody", StartSelector={"StartSelectorType": "NOW"})
     now_of_stored(rig)
     step("GetMedia: six selectors, PCM identical")
+
+
+def by_server_time(media, numbers: list[str]) -> None:
+    """From the server's time of a fragment on, that fragment is the first, and neither the one before it nor the one after it."""
+    everything = media.get_media(StreamName="call", StartSelector={"StartSelectorType": "EARLIEST"})["Payload"].read()
+    served = [float(d["AWS_KINESISVIDEO_SERVER_TIMESTAMP"]) for d in parse(everything)[0]]
+    # Fragments that came within one millisecond have one time.
+    begins = [i for i in range(1, len(served)) if served[i - 1] < served[i]]
+    assert begins, served
+    for i in begins:
+        at = datetime.datetime.fromtimestamp(served[i], datetime.timezone.utc)
+        selector = {"StartSelectorType": "SERVER_TIMESTAMP", "StartTimestamp": at}
+        documents, _ = parse(media.get_media(StreamName="call", StartSelector=selector)["Payload"].read())
+        got = [d["AWS_KINESISVIDEO_FRAGMENT_NUMBER"] for d in documents]
+        assert got == numbers[i:], (i, served, len(got))
 
 
 def now_of_stored(rig: Rig) -> None:
