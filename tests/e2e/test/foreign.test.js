@@ -23,16 +23,25 @@ test("aiortc publishes by WHIP and is heard and seen in a browser", { timeout: 6
   await ada.until("it is gone", who => !window.__antiphon.room.participants.has(who), id);
 });
 
+/** The room, or one of it, is played; `offered` says how the server is brought to offer. */
+async function plays(one, offered) {
+  const room = it.room();
+  const ada = await it.join(it.chromium, room, "Ada", { fake: { tone: 440 } });
+  // Louder, so that it is who a player of the room would hear.
+  if (one) await it.join(it.chromium, room, "Bob", { fake: { tone: 880, amplitude: 0.6 } });
+  const wanted = [...(one ? ["--who", ada.id] : []), ...(offered ? ["--offered", offered] : [])];
+  const player = await it.python("whep.py", room, "--seconds", 30, ...wanted);
+  const [heard, seen] = await Promise.all([player.event("heard"), player.event("seen")]);
+  assert.ok(Math.abs(heard.frequency / 440 - 1) <= 0.01, JSON.stringify(heard));
+  assert.equal(seen.backwards, 0, JSON.stringify(seen));
+  const names = await ada.evaluate(() => [...window.__antiphon.room.participants.values()].map(p => p.name));
+  assert.deepEqual(names.toSorted(), one ? ["Ada", "Bob"] : ["Ada"], "players are not in the roster");
+  left(await player.event("left"));
+}
+
 for (const one of [false, true]) {
-  test(`aiortc plays ${one ? "one participant" : "the room"} by WHEP`, { timeout: 60_000 }, async () => {
-    const room = it.room();
-    const ada = await it.join(it.chromium, room, "Ada", { fake: { tone: 440 } });
-    const player = await it.python("whep.py", room, "--seconds", 30, ...(one ? ["--who", ada.id] : []));
-    const [heard, seen] = await Promise.all([player.event("heard"), player.event("seen")]);
-    assert.ok(Math.abs(heard.frequency / 440 - 1) <= 0.01, JSON.stringify(heard));
-    assert.equal(seen.backwards, 0, JSON.stringify(seen));
-    const names = await ada.evaluate(() => [...window.__antiphon.room.participants.values()].map(p => p.name));
-    assert.deepEqual(names, ["Ada"], "players are not in the roster");
-    left(await player.event("left"));
-  });
+  const what = one ? "one participant" : "the room";
+  test(`aiortc plays ${what} by WHEP`, { timeout: 60_000 }, () => plays(one));
+  test(`aiortc plays ${what} by an offer of the server's, as it has none`, { timeout: 60_000 }, () => plays(one, "empty"));
+  test(`aiortc plays ${what} by the counter-offer to one that is of no use`, { timeout: 60_000 }, () => plays(one, "counter"));
 }
