@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { CODECS, cells, isVideo, letPlay, staleReasons, startPublishing, TABLE, toMarkdown } from "../src/interop.js";
 import { ROOT } from "../src/server.js";
+import { barePage, playOffered, sees } from "../src/standard.js";
 import { suite } from "../src/suite.js";
 
 const it = suite({ chromium: true, firefox: true });
@@ -123,4 +124,17 @@ test("clients play", { timeout: 600_000 }, async t => {
       if (![...left].some(other => other.codec === codec)) await Promise.all(source.programs.map(program => program.stop()));
     }
   });
+});
+
+// Chromium does so in foreign.test.js.
+test("Firefox plays what the server offers", { timeout: 60_000 }, async () => {
+  const room = it.room();
+  const camera = await it.python("whip.py", room, "--tone", TONE, "--seconds", 40);
+  const { id } = await camera.event("ready");
+  const page = await barePage(it, it.firefox);
+  const player = await playOffered(it, page, room, { participant: id, token: await it.server.token(room) });
+  assert.deepEqual([player.posted, player.answered], [201, 204]);
+  const seen = await sees(page, 15, 15);
+  assert.equal(seen.backwards, 0, JSON.stringify(seen));
+  await page.until("the tone", hertz => Math.abs((window.__heard("#player")?.frequency ?? 0) / hertz - 1) <= 0.01, TONE);
 });
