@@ -37,9 +37,11 @@ fn the_kept_answer_is_taken() {
 }
 
 #[test]
-fn every_target_has_its_glue_for_libfuzzer() {
+fn every_target_has_its_row_and_its_glue_for_libfuzzer() {
+    let page = include_str!("../README.md");
     let manifest = include_str!("../libfuzzer/Cargo.toml");
     for target in TARGETS {
+        assert!(page.contains(&format!("\n| `{}` | ", target.name)), "{} is not in the README", target.name);
         assert!(manifest.contains(&format!("name = \"{}\"\n", target.name)), "{}", target.name);
     }
     assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());

@@ -93,6 +93,29 @@ export async function play(it, person, room, { kind, participant }) {
   return { token, resource: absolute(resource), ...Object.fromEntries(links.map(([, to, rel]) => [rel, absolute(to)])) };
 }
 
+/** Plays one participant in `#player`, a <video>, by an offer of the server's. Gives the resource and what else the page could read of the answers. */
+export async function playOffered(it, person, room, { participant, token }) {
+  return person.evaluate(
+    async ([endpoint, bearer]) => {
+      const pc = new RTCPeerConnection();
+      const element = Object.assign(document.createElement("video"), { id: "player", autoplay: true });
+      document.body.append(element);
+      pc.ontrack = ({ streams }) => {
+        element.srcObject = streams[0];
+      };
+      const own = { Authorization: `Bearer ${bearer}` };
+      const posted = await fetch(endpoint, { method: "POST", headers: own });
+      const resource = new URL(posted.headers.get("Location"), endpoint).href;
+      await pc.setRemoteDescription({ type: "offer", sdp: await posted.text() });
+      await pc.setLocalDescription();
+      const headers = { ...own, "Content-Type": "application/sdp" };
+      const answered = await fetch(resource, { method: "PATCH", headers, body: pc.localDescription.sdp });
+      return { resource, posted: posted.status, answered: answered.status, link: posted.headers.get("Link") };
+    },
+    [`${it.server.url}/whep/${room}/${participant}`, token],
+  );
+}
+
 /** Which codec the first connection of a page sends or receives, like "video/VP8"; undefined while nothing flows. */
 export function codecInUse(person, type) {
   return person.evaluate(async wanted => {
