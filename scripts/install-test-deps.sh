@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs what the tests need and is missing: two browsers, GStreamer, FFmpeg, a sound server, and a Python virtual environment in target/venv.
+# Installs what the tests need and is missing: two browsers, GStreamer, FFmpeg, a sound server, a TURN server, and a Python virtual environment in target/venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/apt.sh
 
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 missing=()
 command -v python3 >/dev/null || missing+=(python3)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
@@ -24,6 +25,14 @@ command -v ffmpeg >/dev/null || missing+=(ffmpeg)
 command -v mkvinfo >/dev/null || missing+=(mkvtoolnix)
 command -v curl >/dev/null || missing+=(curl)
 apt_install "${missing[@]}"
+# A TURN server, which the tests start themselves; Debian's package would have one run on this machine from now on.
+if [ -z "${TURNSERVER:-}" ] && ! command -v turnserver >/dev/null; then
+    service() { [ ! -d /run/systemd/system ] || as_root systemctl --quiet "$1" coturn; }
+    service mask
+    apt_install coturn
+    service unmask
+    service disable
+fi
 
 venv=target/venv
 wanted=$(cat tests/e2e/py/requirements.txt sdk/python/pyproject.toml 2>/dev/null | sha256sum)

@@ -5,6 +5,7 @@
 import { type Policy, parseServerMessage, type ServerMessage, type Source } from "./control.js";
 import type { Draft } from "./draft.js";
 import { AntiphonError, errorOf } from "./error.js";
+import { canRelay, iceServersOf } from "./ice-servers.js";
 import { fitLayers, type Lines, type Slot, slotsOf } from "./lines.js";
 import { restartIce } from "./restart.js";
 
@@ -12,6 +13,11 @@ import { restartIce } from "./restart.js";
 export const DISCONNECT_GRACE_MS = 3_000;
 /** How long an ICE restart may take: a request, and checks on the new way. */
 const RESTART_TIMEOUT_MS = 5_000;
+/**
+ * How long the direct ways have before one through a TURN server is looked for, too. UDP needs one round trip, TCP two; who
+ * gets through directly pays neither a request nor an allocation.
+ */
+export const RELAY_AFTER_MS = 1_000;
 /** An answer by HTTP takes tens of milliseconds; a server that takes this long is not there. */
 const POST_TIMEOUT_MS = 10_000;
 
@@ -41,6 +47,8 @@ export class Link {
   readonly #channel: RTCDataChannel;
   readonly #options: LinkOptions;
   #grace: ReturnType<typeof setTimeout> | undefined;
+  /** Runs where there is a TURN server, until there is a way or it is tried. */
+  #relay: ReturnType<typeof setTimeout> | undefined;
   #over = false;
   #restarting: AbortController | undefined;
 
@@ -73,11 +81,32 @@ export class Link {
     const response = await this.#post(this.pc.localDescription?.sdp ?? "", signal);
     const location = response.headers.get("Location");
     if (location) this.resource = new URL(location, this.#options.url).href;
-    await this.pc.setRemoteDescription({ type: "answer", sdp: await response.text() });
+    const sdp = await response.text();
+    if (!this.#over && this.#takeIceServers(response.headers.get("Link"))) {
+      // Before the answer is taken: a browser may find during that already that nothing else leads there.
+      this.#relay = setTimeout(() => this.#tryRelay(), RELAY_AFTER_MS);
+    }
+    await this.pc.setRemoteDescription({ type: "answer", sdp });
     return {
       participant: response.headers.get("Antiphon-Participant"),
       resumeToken: response.headers.get("Antiphon-Resume"),
     };
+  }
+
+  /**
+   * Whether there is a way through them. The offer is made by then, and browsers ask new servers at the next gathering only
+   * (RFC 8829, 4.1.18), that is, at an ICE restart.
+   */
+  #takeIceServers(link: string | null): boolean {
+    const iceServers = iceServersOf(link);
+    if (iceServers.length === 0) return false;
+    try {
+      this.pc.setConfiguration({ ...this.pc.getConfiguration(), iceServers });
+    } catch (error) {
+      console.warn("antiphon: the browser does not take the ICE servers:", error);
+      return false;
+    }
+    return canRelay(iceServers);
   }
 
   async #putTracks(): Promise<void> {
@@ -137,6 +166,7 @@ export class Link {
     if (this.#over) return;
     this.#over = true;
     clearTimeout(this.#grace);
+    clearTimeout(this.#relay);
     this.#restarting?.abort();
     globalThis.removeEventListener?.("online", this.#online);
     if (leave && this.resource) {
@@ -162,9 +192,12 @@ export class Link {
   #watch(state: RTCPeerConnectionState | RTCIceConnectionState): void {
     if (state === "connected" || state === "completed") {
       clearTimeout(this.#grace);
+      clearTimeout(this.#relay);
       this.#grace = undefined;
+      this.#relay = undefined;
     } else if (state === "failed") {
-      if (!this.#restarting) this.#lose("the media connection failed");
+      if (this.#relay !== undefined) this.#restart();
+      else if (!this.#restarting) this.#lose("the media connection failed");
     } else if (state === "disconnected") {
       this.#wait(DISCONNECT_GRACE_MS);
       this.#restart();
@@ -176,9 +209,16 @@ export class Link {
     this.#grace ??= setTimeout(() => this.#lose("the media connection was interrupted"), ms);
   }
 
+  #tryRelay(): void {
+    this.#relay = undefined;
+    if (!["connected", "completed"].includes(this.pc.iceConnectionState)) this.#restart();
+  }
+
   /** Looks for another way; one that comes to nothing is as none. */
   #restart(): void {
     if (this.#restarting || this.#over || !this.resource) return;
+    clearTimeout(this.#relay);
+    this.#relay = undefined;
     const restarting = new AbortController();
     this.#restarting = restarting;
     const { token } = this.#options;
@@ -189,7 +229,12 @@ export class Link {
         this.#grace = undefined;
         this.#wait(RESTART_TIMEOUT_MS);
       })
-      .catch(error => this.#over || console.warn("antiphon: no ICE restart:", error))
+      .catch(error => {
+        if (this.#over) return;
+        console.warn("antiphon: no ICE restart:", error);
+        // What was not heard while it was tried.
+        if (this.pc.connectionState === "failed") this.#lose("the media connection failed");
+      })
       .finally(() => {
         this.#restarting = undefined;
       });

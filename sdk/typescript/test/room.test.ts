@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { ServerMessage } from "../src/control.js";
 import { DRAFT_MS } from "../src/draft.js";
-import { DISCONNECT_GRACE_MS } from "../src/link.js";
+import { DISCONNECT_GRACE_MS, RELAY_AFTER_MS } from "../src/link.js";
 import { GIVE_UP_MS, Room } from "../src/room.js";
 
 class FakeChannel {
@@ -85,11 +85,23 @@ class FakePeer {
     this.data.push(channel);
     return channel;
   };
-  async setLocalDescription() {
-    this.localDescription = { sdp: "v=0 offer" };
-    this.signalingState = "have-local-offer";
+  remoteDescription: { sdp: string } | null = null;
+  /** With what it was configured, and which answers it took, in order. */
+  told: (RTCConfiguration | string)[] = [];
+  getConfiguration = () => ({ bundlePolicy: "max-bundle" }) as RTCConfiguration;
+  setConfiguration(configuration: RTCConfiguration) {
+    this.told.push(configuration);
   }
-  async setRemoteDescription() {}
+  createOffer = async () => ({ type: "offer", sdp: "v=0 another offer" });
+  async setLocalDescription(description?: { type: string }) {
+    this.localDescription = { sdp: "v=0 offer" };
+    this.signalingState = description?.type === "rollback" ? "stable" : "have-local-offer";
+  }
+  async setRemoteDescription(description: { sdp: string }) {
+    this.remoteDescription = description;
+    this.told.push(description.sdp);
+    this.signalingState = "stable";
+  }
   close() {
     this.closed = true;
     this.signalingState = "closed";
@@ -134,6 +146,14 @@ const created = () =>
       "Antiphon-Resume": "first",
     },
   });
+/** With TURN servers, or other links. */
+const linked = (link: string) => () => {
+  const response = created();
+  response.headers.append("Link", link);
+  return response;
+};
+const patches: string[] = [];
+let restarted: () => Response;
 const refused = (status: number, code: string) => () =>
   new Response(JSON.stringify({ error: { code, message: `${code}!` } }), { status });
 const settle = () => vi.advanceTimersByTimeAsync(0);
@@ -147,10 +167,16 @@ beforeEach(() => {
   vi.useFakeTimers();
   FakePeer.all = [];
   posts.length = 0;
+  patches.length = 0;
   respond = created;
+  restarted = () => new Response(null, { status: 204 });
   vi.stubGlobal("RTCPeerConnection", FakePeer);
   vi.stubGlobal("MediaStream", class {});
   vi.stubGlobal("fetch", async (url: URL, init: { method: string; headers: Record<string, string> }) => {
+    if (init.method === "PATCH") {
+      patches.push(String(url));
+      return restarted();
+    }
     if (init.method !== "POST") return new Response(null, { status: 204 });
     posts.push({ url: String(url), headers: init.headers });
     return respond();
@@ -200,6 +226,114 @@ describe("joining", () => {
     });
     await vi.advanceTimersByTimeAsync(15_000);
     await joining;
+  });
+});
+
+describe("TURN servers", () => {
+  const TURN = '<turn:t>; rel="ice-server"; username="u"; credential="p"';
+  const iceServers = [{ urls: "turn:t", username: "u", credential: "p" }];
+  beforeEach(() => {
+    restarted = () => new Response("a=ice-ufrag:new\r\na=ice-pwd:newpwd\r\n");
+  });
+  /** Until the answer is taken. In an object, so that awaiting it does not await the room. */
+  const begin = async (link: string, signal = new AbortController().signal) => {
+    respond = linked(link);
+    const joining = Room.join({ url: "http://server", room: "demo", token: "jwt", signal });
+    joining.catch(() => undefined);
+    await settle();
+    return { joining };
+  };
+
+  it("are known to the browser before the answer is, and a way through them is looked for when there is no other", async () => {
+    const { joining } = await begin(TURN);
+    expect(latest().told).toEqual([{ bundlePolicy: "max-bundle", iceServers }, "v=0 answer"]);
+    await vi.advanceTimersByTimeAsync(RELAY_AFTER_MS - 1);
+    expect(patches).toEqual([]);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(patches).toEqual(["http://server/v1/rooms/demo/participants/me"]);
+    expect(latest().told.slice(2)).toEqual(["v=0 answer"]);
+    latest().ice("connected");
+    latest().enter();
+    expect((await joining).state).toBe("connected");
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(patches).toHaveLength(1);
+    expect(posts).toHaveLength(1);
+  });
+
+  it("are tried at once where all else has failed", async () => {
+    const { joining } = await begin(TURN);
+    latest().ice("failed");
+    await settle();
+    expect(patches).toHaveLength(1);
+    latest().ice("failed");
+    await expect(joining).rejects.toMatchObject({ code: "connection_failed" });
+    await vi.advanceTimersByTimeAsync(RELAY_AFTER_MS);
+    expect(patches).toHaveLength(1);
+  });
+
+  it("are not waited for where all else has failed and the server does not restart", async () => {
+    vi.spyOn(console, "warn").mockImplementation(() => undefined);
+    restarted = refused(409, "conflict");
+    const { joining } = await begin(TURN);
+    latest().connectionState = "failed";
+    latest().ice("failed");
+    await settle();
+    await expect(joining).rejects.toMatchObject({ code: "connection_failed" });
+    vi.restoreAllMocks();
+  });
+
+  it("cost nobody anything who gets through directly", async () => {
+    const { joining } = await begin(TURN);
+    latest().ice("connected");
+    latest().enter();
+    const room = await joining;
+    await vi.advanceTimersByTimeAsync(RELAY_AFTER_MS);
+    expect(patches).toEqual([]);
+    room.leave();
+  });
+
+  it("are left alone where the connection is closed meanwhile", async () => {
+    const cancel = new AbortController();
+    const { joining } = await begin(TURN, cancel.signal);
+    cancel.abort();
+    await expect(joining).rejects.toMatchObject({ code: "closed" });
+    await vi.advanceTimersByTimeAsync(RELAY_AFTER_MS);
+    expect(patches).toEqual([]);
+  });
+
+  it("are no hindrance where the server does not restart, or the browser does not take them", async () => {
+    vi.spyOn(console, "warn").mockImplementation(() => undefined);
+    restarted = refused(429, "rate_limited");
+    const slow = await begin(TURN);
+    await vi.advanceTimersByTimeAsync(RELAY_AFTER_MS);
+    latest().enter();
+    expect((await slow.joining).state).toBe("connected");
+    vi.spyOn(FakePeer.prototype, "setConfiguration").mockImplementation(() => {
+      throw new DOMException("no", "SyntaxError");
+    });
+    const old = await begin(TURN);
+    await vi.advanceTimersByTimeAsync(RELAY_AFTER_MS);
+    latest().enter();
+    expect((await old.joining).state).toBe("connected");
+    expect(patches).toHaveLength(1);
+    vi.restoreAllMocks();
+  });
+
+  it("are those only: others are no way, and nothing is set where there are none", async () => {
+    for (const [link, told] of [
+      [
+        '<stun:s>; rel="ice-server"',
+        [{ bundlePolicy: "max-bundle", iceServers: [{ urls: "stun:s" }] }, "v=0 answer"],
+      ],
+      ['</x>; rel="next"', ["v=0 answer"]],
+    ] as const) {
+      const { joining } = await begin(link);
+      expect(latest().told).toEqual(told);
+      await vi.advanceTimersByTimeAsync(RELAY_AFTER_MS);
+      latest().enter();
+      await joining;
+    }
+    expect(patches).toEqual([]);
   });
 });
 

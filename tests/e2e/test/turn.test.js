@@ -1,0 +1,71 @@
+// Whose network lets nothing through to the server gets there by a TURN server that the answer names; others go straight.
+
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { suite } from "../src/suite.js";
+import { TurnServer } from "../src/turn.js";
+
+const settings = ({ urls, secret }) => `
+ice_servers = [{ urls = ${JSON.stringify(urls)}, secret = "${secret}" }]
+[guests]
+rooms = ["*"]
+[demo]
+enabled = false
+[stop]
+deadline_s = 1
+`;
+
+const turn = await TurnServer.start();
+after(() => turn.stop());
+const it = suite({ chromium: true, firefox: true, server: { config: settings(turn) } });
+
+/** In the page: nothing gets straight to the server, and the TURN server is reached by one protocol only. */
+function relayed(protocol) {
+  return `
+    const CANDIDATE = /(a=candidate:\\S+ \\d+ \\w+ \\d+ \\S+ )(\\d+)/g;
+    const DISCARD = "9";
+    let named;
+    const Direct = window.RTCPeerConnection;
+    window.RTCPeerConnection = class extends Direct {
+      setConfiguration(configuration) {
+        window.__told = configuration.iceServers.map(server => String(server.urls));
+        const by = server => (String(server.urls).endsWith("transport=tcp") ? "tcp" : "udp");
+        const iceServers = configuration.iceServers.filter(server => by(server) === "${protocol}");
+        super.setConfiguration({ ...configuration, iceServers, iceTransportPolicy: "relay" });
+      }
+      setRemoteDescription({ type, sdp }) {
+        // The answer of an ICE restart is made of this one: the TURN server may go where the page may not.
+        const to = named ?? DISCARD;
+        named ??= CANDIDATE.exec(sdp)[2];
+        return super.setRemoteDescription({ type, sdp: sdp.replace(CANDIDATE, (_all, head) => head + to) });
+      }
+    };`;
+}
+
+/** The page's end of the way that its media takes. */
+function way(person) {
+  return person.evaluate(async () => {
+    const stats = await window.__connections[0].getStats();
+    const all = [...stats.values()];
+    const transport = all.find(s => s.type === "transport" && s.selectedCandidatePairId);
+    const pair = stats.get(transport?.selectedCandidatePairId) ?? all.find(s => s.type === "candidate-pair" && s.nominated);
+    const { candidateType: type, relayProtocol: by } = stats.get(pair?.localCandidateId) ?? {};
+    return { type, by, connections: window.__connections.length };
+  });
+}
+
+for (const [browser, protocol] of [
+  ["chromium", "udp"],
+  ["chromium", "tcp"],
+  ["firefox", "udp"],
+]) {
+  test(`${browser} without another way meets others through a TURN server by ${protocol}`, { timeout: 90_000 }, async () => {
+    const room = it.room();
+    const ada = await it.join(it.chromium, room, "Ada", { fake: { tone: 440 } });
+    const ben = await it.join(it[browser], room, "Ben", { fake: { tone: 660 }, script: relayed(protocol) });
+    await Promise.all([ada.sees(ben.id), ben.sees(ada.id), ada.hears(ben.id, 660), ben.hears(ada.id, 440)]);
+    assert.deepEqual(await way(ben), { type: "relay", by: protocol, connections: 1 });
+    assert.notEqual((await way(ada)).type, "relay");
+    assert.deepEqual(await ben.evaluate(() => window.__told), turn.urls);
+  });
+}
