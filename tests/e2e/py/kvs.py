@@ -62,7 +62,8 @@ def vint(data: bytes, at: int, keep: bool) -> tuple[int, int]:
     return value, at + length
 
 
-MASTERS = {0x18538067, 0x1F43B675, 0x1254C367, 0x7373, 0x67C8}
+# Segment, Cluster, Tags, Tag, SimpleTag, BlockGroup.
+MASTERS = {0x18538067, 0x1F43B675, 0x1254C367, 0x7373, 0x67C8, 0xA0}
 
 
 def elements(data: bytes) -> Iterator[tuple[int, bytes]]:

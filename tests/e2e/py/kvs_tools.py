@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from kvs import Producer, Rig, cluster, element, header, lines, refused, step
+from kvs import Producer, Rig, cluster, element, elements, header, lines, refused, step
 
 SECONDS, RATE = 600, 8000
 
@@ -25,21 +25,23 @@ def run(*command: str, **more) -> subprocess.CompletedProcess:
     return done
 
 
-def produce(rig: Rig, pcm: bytes) -> list[dict]:
-    """`ffmpeg | curl`; gives the acknowledgements."""
+def produce(rig: Rig, pcm: bytes, copy: Path) -> list[dict]:
+    """`ffmpeg | tee COPY | curl`; gives the acknowledgements."""
     raw = ["-f", "s16le", "-ar", str(RATE), "-ac", "1", "-i", "-"]
     out = ["-c:a", "pcm_s16le", "-f", "matroska", "-cluster_time_limit", "1000", "-live", "1", "-"]
     ffmpeg = subprocess.Popen(["ffmpeg", "-v", "error", *raw, *out], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    tee = subprocess.Popen(["tee", str(copy)], stdin=ffmpeg.stdout, stdout=subprocess.PIPE)
     curl = rig.curl("tools", time.time() - SECONDS - 60, "RELATIVE", "--fail-with-body", "-T", "-")
-    sent = subprocess.Popen(curl, stdin=ffmpeg.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    # The reading end is curl's alone: if it ends, FFmpeg shall notice.
+    sent = subprocess.Popen(curl, stdin=tee.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Each pipe's reading end is that of its reader alone: if it ends, the writer shall notice.
     ffmpeg.stdout.close()
+    tee.stdout.close()
     # Beside reading curl's answer: more acknowledgements come than a pipe holds.
     feeding = threading.Thread(target=feed, args=(ffmpeg.stdin, pcm), daemon=True)
     feeding.start()
     answer, errors = sent.communicate(timeout=120)
     feeding.join()
-    assert ffmpeg.wait() == 0 and sent.returncode == 0, (answer, errors)
+    assert ffmpeg.wait() == tee.wait() == sent.returncode == 0, (answer, errors)
     return [json.loads(line) for line in answer.splitlines()]
 
 
@@ -56,13 +58,19 @@ def documents(body: bytes) -> list[bytes]:
     return [magic + part for part in parts[1:]]
 
 
-def validate(body: bytes, pcm: bytes, most: int) -> int:
+def frames(data: bytes) -> int:
+    """SimpleBlocks and Blocks of what was sent."""
+    return sum(ident in (0xA3, 0xA1) for ident, _ in elements(data))
+
+
+def validate(body: bytes, pcm: bytes, sent: int, most: int) -> int:
+    """As many frames have to come back as were sent."""
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole.mkv"
         whole.write_bytes(body)
         show = ["-show_entries", "stream=codec_name,sample_rate,channels,nb_read_packets", "-of", "csv=p=0", "-count_packets"]
         probed = run("ffprobe", "-v", "error", *show, str(whole)).stdout.decode().strip()
-        assert probed.startswith(f"pcm_s16le,{RATE},1,"), probed
+        assert probed == f"pcm_s16le,{RATE},1,{sent}", (probed, sent)
         heard = run("ffmpeg", "-v", "error", "-i", str(whole), "-f", "s16le", "-c:a", "copy", "-").stdout
         assert heard == pcm, f"{len(heard)} of {len(pcm)} bytes"
         all_documents = documents(body)
@@ -164,8 +172,12 @@ def main() -> None:
     pcm = random.Random(4).randbytes(SECONDS * RATE * 2)
     rig.control.create_stream(StreamName="tools", DataRetentionInHours=24)
     began = time.monotonic()
-    acks = produce(rig, pcm)
-    took = time.monotonic() - began
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "sent.mkv"
+        acks = produce(rig, pcm, copy)
+        took = time.monotonic() - began
+        sent = frames(copy.read_bytes())
+    assert sent >= SECONDS, sent
     kinds = [a["EventType"] for a in acks]
     persisted = [a for a in acks if a["EventType"] == "PERSISTED"]
     assert kinds.count("BUFFERING") == len(persisted) >= SECONDS, kinds
@@ -176,9 +188,9 @@ def main() -> None:
     step(f"ffmpeg | curl: {len(persisted)} fragments of {SECONDS} s acknowledged in {took:.1f} s")
     media = rig.data("kinesis-video-media", "tools", "GET_MEDIA")
     body = media.get_media(StreamName="tools", StartSelector={"StartSelectorType": "EARLIEST"})["Payload"].read()
-    count = validate(body, pcm, most)
+    count = validate(body, pcm, sent, most)
     assert count == len(persisted), (count, len(persisted))
-    step(f"ffprobe, ffmpeg: PCM of {count} documents identical; mkvinfo, mkvmerge: {most or count} of them")
+    step(f"ffprobe, ffmpeg: {sent} frames and PCM of {count} documents identical; mkvinfo, mkvmerge: {most or count} of them")
     faults(rig)
     bombs(rig)
     no_acks(rig)
