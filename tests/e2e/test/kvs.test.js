@@ -54,3 +54,10 @@ test("FFmpeg and curl produce ten minutes, FFprobe and MKVToolNix have nothing t
   t.diagnostic(`${fragments} fragments in ${took_s} s`);
   await program.stop();
 });
+
+test("curl sends a fragment of the largest size, which comes back the same, and one of a byte more, which is refused", { timeout: 120_000 }, async t => {
+  const program = new Program("kvs_large.py", [`${it.server.url}/kvs`, KEY, SECRET]);
+  const { took_s } = await program.event("done", 110_000);
+  t.diagnostic(`${took_s} s`);
+  await program.stop();
+});
