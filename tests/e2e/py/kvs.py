@@ -31,14 +31,18 @@ def element(ident: bytes, data: bytes) -> bytes:
     return ident + struct.pack(">I", len(data) | 1 << 28) + data
 
 
-def header(contact: str, tracks: int = 1) -> bytes:
-    """EBML head, segment of unknown size, Info, PCM tracks, a tag; names are those of a contact centre."""
+# Tracks of a contact centre, by their numbers.
+NAMES = (b"AUDIO_FROM_CUSTOMER", b"AUDIO_TO_CUSTOMER")
+
+
+def header(contact: str, tracks: int = 1, names: tuple[bytes, ...] = NAMES) -> bytes:
+    """EBML head, segment of unknown size, Info, PCM tracks, a tag."""
     ebml = element(b"\x1a\x45\xdf\xa3", element(b"\x42\x82", b"matroska"))
     info = element(b"\x15\x49\xa9\x66", element(b"\x2a\xd7\xb1", (1_000_000).to_bytes(3, "big")))
     audio = element(b"\xe1", element(b"\xb5", struct.pack(">d", 8000)) + element(b"\x9f", b"\x01") + element(b"\x62\x64", b"\x10"))
     codec = element(b"\x83", b"\x02") + element(b"\x86", b"A_PCM/INT/LIT") + audio
-    names = (b"AUDIO_FROM_CUSTOMER", b"AUDIO_TO_CUSTOMER")[:tracks]
-    entries = [element(b"\xae", element(b"\xd7", bytes([number])) + element(b"\x53\x6e", name) + codec) for number, name in enumerate(names, 1)]
+    named = enumerate(names[:tracks], 1)
+    entries = [element(b"\xae", element(b"\xd7", bytes([number])) + element(b"\x53\x6e", name) + codec) for number, name in named]
     all_tracks = element(b"\x16\x54\xae\x6b", b"".join(entries))
     tag = element(b"\x67\xc8", element(b"\x45\xa3", b"ContactId") + element(b"\x44\x87", contact.encode()))
     tags = element(b"\x12\x54\xc3\x67", element(b"\x73\x73", tag))

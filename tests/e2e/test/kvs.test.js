@@ -14,6 +14,13 @@ test("boto3 makes, writes, reads, lists and deletes streams", { timeout: 60_000 
   await program.stop();
 });
 
+test("documents of each shape are kept or refused, and nobody else notices", { timeout: 60_000 }, async () => {
+  const token = await it.server.token(it.room(), { grants: "admin" });
+  const program = new Program("kvs_shapes.py", [`${it.server.url}/kvs`, KEY, SECRET, token]);
+  await program.event("done", 50_000);
+  await program.stop();
+});
+
 /** About a second each. `make kvs-crash` sets it to 200. */
 const KILLS = Number(process.env.ANTIPHON_KILLS ?? 50);
 
