@@ -278,6 +278,11 @@ test("both sides are heard live, by a followed file and by a WebSocket", { timeo
   const channel = from => ({ rate, samples: samples.filter((_, i) => i % 2 === from) });
   for (const side of [0, 1]) assert.ok(tenthsOf(channel(side)) >= 25, `channel ${side}: ${tenthsOf(channel(side))} tenths`);
   assert.equal(samples.length / 2, ended.bytes / 2, "the file and the socket have the same length");
+  // And each of its documents is one to MKVToolNix.
+  const { documents } = await it.start("contact_mkv.py", [`${it.server.url}/kvs`, KEY, SECRET, MediaStreams.Customer.Audio.StreamARN]).event("looked");
+  const tracks = ["FROM", "TO"].map(side => [`AUDIO_${side}_CUSTOMER`, "A_PCM/INT/LIT", 16_000, 1]);
+  assert.ok(documents.length >= 4, `${documents.length} documents`);
+  for (const document of documents) assert.deepEqual(document, tracks);
 });
 
 for (const rate of [16_000, 48_000]) {
@@ -323,6 +328,11 @@ test("a caller is kept as Opus, as it was sent, and PyAV decodes it", { timeout:
   assert.ok(documents >= 4, `${documents} fragments`);
   assert.ok(Math.abs(seconds - said) < 0.5, `${seconds} s of ${said} s`);
   assert.ok(loud > 40 * said, `${loud} frames of 20 ms have sound, of ${said} s`);
+  const looked = await it.start("contact_mkv.py", [`${it.server.url}/kvs`, KEY, SECRET, StreamARN]).event("looked");
+  // WebRTC has Opus with two channels always (RFC 7587, section 7).
+  const tracks = [["AUDIO_FROM_CUSTOMER", "A_OPUS", 48_000, 2]];
+  assert.ok(looked.documents.length >= 4, `${looked.documents.length} documents`);
+  for (const document of looked.documents) assert.deepEqual(document, tracks);
 });
 
 test("what is to be kept nowhere changes nothing in the data folder, though an earlier start of the contact was kept", { timeout: 90_000 }, async () => {
