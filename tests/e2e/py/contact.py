@@ -2,7 +2,7 @@
 `contact.py URL ACCESS_KEY SECRET STREAM_ARN START_FRAGMENT HERTZ`.
 
 Prints `{"event": "tone", "count": N}` while it reads: tenths of a second with that tone; `{"event": "heard", ...}` when the live response has ended, and
-`{"event": "done"}` when everything that the archive gives is the same, PyAV decodes it, and MKVToolNix takes it.
+`{"event": "done"}` when everything that the archive gives is the same, and PyAV decodes it.
 """
 
 import array
@@ -13,7 +13,6 @@ import sys
 
 import av
 from kvs import Rig, parse
-from kvs_tools import looked_at
 
 RATE = 8000
 TENTH = RATE // 10
@@ -89,7 +88,6 @@ def main() -> None:
             track = document.streams.audio[0]
             assert (track.codec_context.name, track.rate, track.channels) == ("pcm_s16le", RATE, 1)
             decoded += b"".join(bytes(frame.planes[0])[: frame.samples * 2] for frame in document.decode(track))
-    looked_at(one)
     assert decoded == pcm, f"PyAV decodes {len(decoded)} of {len(pcm)} bytes"
     say("done")
 

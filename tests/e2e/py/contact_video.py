@@ -15,7 +15,6 @@ import av
 import numpy as np
 from botocore.exceptions import ClientError
 from kvs import Rig
-from kvs_tools import looked_at
 from synth import read_number
 
 # Our documents begin alike: the EBML head, and how long it is.
@@ -106,7 +105,6 @@ def main() -> None:
         for data in filter(None, whole):
             take(HEAD + data)
     take(HEAD + rest)
-    looked_at(HEAD + rest)
     pictures = [picture for document in documents for picture in document.pictures]
     sound = [block for document in documents for block in document.sound]
     starts = [document.pictures[0][4] for document in documents if document.pictures]

@@ -16,6 +16,8 @@ import sys
 import threading
 import time
 import urllib.parse
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 from botocore.config import Config
@@ -29,14 +31,18 @@ def element(ident: bytes, data: bytes) -> bytes:
     return ident + struct.pack(">I", len(data) | 1 << 28) + data
 
 
-def header(contact: str, tracks: int = 1) -> bytes:
-    """EBML head, segment of unknown size, Info, PCM tracks, a tag; names are those of a contact centre."""
+# Tracks of a contact centre, by their numbers.
+NAMES = (b"AUDIO_FROM_CUSTOMER", b"AUDIO_TO_CUSTOMER")
+
+
+def header(contact: str, tracks: int = 1, names: tuple[bytes, ...] = NAMES) -> bytes:
+    """EBML head, segment of unknown size, Info, PCM tracks, a tag."""
     ebml = element(b"\x1a\x45\xdf\xa3", element(b"\x42\x82", b"matroska"))
     info = element(b"\x15\x49\xa9\x66", element(b"\x2a\xd7\xb1", (1_000_000).to_bytes(3, "big")))
     audio = element(b"\xe1", element(b"\xb5", struct.pack(">d", 8000)) + element(b"\x9f", b"\x01") + element(b"\x62\x64", b"\x10"))
     codec = element(b"\x83", b"\x02") + element(b"\x86", b"A_PCM/INT/LIT") + audio
-    names = (b"AUDIO_FROM_CUSTOMER", b"AUDIO_TO_CUSTOMER")[:tracks]
-    entries = [element(b"\xae", element(b"\xd7", bytes([number])) + element(b"\x53\x6e", name) + codec) for number, name in enumerate(names, 1)]
+    named = enumerate(names[:tracks], 1)
+    entries = [element(b"\xae", element(b"\xd7", bytes([number])) + element(b"\x53\x6e", name) + codec) for number, name in named]
     all_tracks = element(b"\x16\x54\xae\x6b", b"".join(entries))
     tag = element(b"\x67\xc8", element(b"\x45\xa3", b"ContactId") + element(b"\x44\x87", contact.encode()))
     tags = element(b"\x12\x54\xc3\x67", element(b"\x73\x73", tag))
@@ -60,23 +66,29 @@ def vint(data: bytes, at: int, keep: bool) -> tuple[int, int]:
     return value, at + length
 
 
-MASTERS = {0x18538067, 0x1F43B675, 0x1254C367, 0x7373, 0x67C8}
+# Segment, Cluster, Tags, Tag, SimpleTag, BlockGroup.
+MASTERS = {0x18538067, 0x1F43B675, 0x1254C367, 0x7373, 0x67C8, 0xA0}
+
+
+def elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Ids and contents, from the beginning to the end; of masters the content comes by itself."""
+    at = 0
+    while at < len(data):
+        ident, at = vint(data, at, True)
+        size, at = vint(data, at, False)
+        content = b"" if ident in MASTERS else data[at : at + size]
+        assert ident in MASTERS or len(content) == size, "ends inside an element"
+        at += len(content)
+        yield ident, content
 
 
 def parse(data: bytes) -> tuple[list[dict], bytes]:
     """Tags of each document, and the PCM of all."""
-    documents, pcm, at, name = [], b"", 0, ""
-    while at < len(data):
-        ident, at = vint(data, at, True)
-        size, at = vint(data, at, False)
+    documents, pcm, name = [], b"", ""
+    for ident, content in elements(data):
         if ident == 0x1A45DFA3:
             documents.append({})
-        if ident in MASTERS:
-            continue
-        content = data[at : at + size]
-        assert len(content) == size, "ends inside an element"
-        at += size
-        if ident == 0x45A3:
+        elif ident == 0x45A3:
             name = content.decode()
         elif ident == 0x4487:
             documents[-1][name] = content.decode()
@@ -259,63 +271,138 @@ def put_stored(rig: Rig) -> tuple[list[str], list[int], bytes]:
     return kinds["PERSISTED"], times, pcm
 
 
-def get_stored(rig: Rig, numbers: list[str], times: list[int], pcm: bytes) -> None:
-    media = rig.data("kinesis-video-media", "call", "GET_MEDIA")
+def moment(ms: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(ms / 1000, datetime.timezone.utc)
 
-    def get(**selector) -> tuple[list[str], bytes]:
-        payload = media.get_media(StreamName="call", StartSelector=selector)["Payload"].read()
+
+def get_all(rig: Rig, stream: str, wanted: list[tuple[dict, tuple[list[str], bytes]]]) -> None:
+    """Asks GetMedia by each of the selectors, at once, as each response goes on for some seconds; numbers and PCM have to be those beside it."""
+    media = rig.data("kinesis-video-media", stream, "GET_MEDIA")
+
+    def get(selector: dict) -> tuple[list[str], bytes]:
+        payload = media.get_media(StreamName=stream, StartSelector=selector)["Payload"].read()
         documents, got = parse(payload)
         assert all(d["ContactId"] == "contact-1" for d in documents)
         return [d["AWS_KINESISVIDEO_FRAGMENT_NUMBER"] for d in documents], got
 
-    def at(i: int) -> datetime.datetime:
-        return datetime.datetime.fromtimestamp(times[i] / 1000, datetime.timezone.utc)
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        for (selector, right), got in zip(wanted, pool.map(get, [selector for selector, _ in wanted])):
+            assert got == right, (selector, got[0], right[0])
 
-    assert get(StartSelectorType="EARLIEST") == (numbers, pcm)
+
+def get_stored(rig: Rig, numbers: list[str], times: list[int], pcm: bytes) -> None:
     rest = (numbers[7:], pcm[7 * 16 * BLOCK :])
-    assert get(StartSelectorType="FRAGMENT_NUMBER", AfterFragmentNumber=numbers[6]) == rest
-    assert get(StartSelectorType="CONTINUATION_TOKEN", ContinuationToken=numbers[6]) == rest
-    assert get(StartSelectorType="PRODUCER_TIMESTAMP", StartTimestamp=at(7) + datetime.timedelta(milliseconds=5)) == rest
-    early = datetime.datetime.fromtimestamp(times[0] / 1000 - 3600, datetime.timezone.utc)
-    assert get(StartSelectorType="SERVER_TIMESTAMP", StartTimestamp=early) == (numbers, pcm)
-    by_server_time(media, numbers)
+    get_all(rig, "call", [
+        ({"StartSelectorType": "EARLIEST"}, (numbers, pcm)),
+        ({"StartSelectorType": "FRAGMENT_NUMBER", "AfterFragmentNumber": numbers[6]}, rest),
+        ({"StartSelectorType": "CONTINUATION_TOKEN", "ContinuationToken": numbers[6]}, rest),
+        ({"StartSelectorType": "PRODUCER_TIMESTAMP", "StartTimestamp": moment(times[7] + 5)}, rest),
+        ({"StartSelectorType": "SERVER_TIMESTAMP", "StartTimestamp": moment(times[0] - 3_600_000)}, (numbers, pcm)),
+    ])  # fmt: skip
+    media = rig.data("kinesis-video-media", "call", "GET_MEDIA")
     refused("InvalidArgumentException", 400, media.get_media, StreamName="call", StartSelector={"StartSelectorType": "FRAGMENT_NUMBER"})
     refused("ResourceNotFoundException", 404, media.get_media, StreamName="nobody", StartSelector={"StartSelectorType": "NOW"})
+    step("GetMedia: PCM identical, from the first on and from within")
+
+
+# Of the fragments that selectors are to tell apart: how long they last, and how long nothing is between two, in ms.
+SHORT, GAP = 10, 5
+
+
+def put_apart(rig: Rig) -> tuple[list[str], list[int], list[int], list[bytes]]:
+    """Short fragments, between which nothing is: neither by the producer's clock nor by the server's."""
+    rig.control.create_stream(StreamName="apart", DataRetentionInHours=1)
+    producer, first = rig.producer("apart"), int(time.time() * 1000) - 60_000
+    pcm = [bytes([i]) * (SHORT * 16) for i in range(1, 7)]
+    producer.send(header("contact-1"))
+    response = producer.response()
+    for i, block in enumerate(pcm):
+        producer.send(cluster(first + i * (SHORT + GAP), block))
+        while json.loads(response.readline())["EventType"] != "BUFFERING":
+            pass
+        # It has come; the next is not to come before the time of this one is over.
+        time.sleep((SHORT + 2 * GAP) / 1000)
+    producer.end()
+    response.read()
+    client = rig.data("kinesis-video-archived-media", "apart", "LIST_FRAGMENTS")
+    found = client.list_fragments(StreamName="apart")["Fragments"]
+    assert [f["FragmentLengthInMilliseconds"] for f in found] == [SHORT] * len(pcm), found
+    by_server, by_producer = ([round(f[clock].timestamp() * 1000) for f in found] for clock in ("ServerTimestamp", "ProducerTimestamp"))
+    assert by_producer == [first + i * (SHORT + GAP) for i in range(len(pcm))]
+    assert all(b - a > SHORT + 1 for a, b in zip(by_server, by_server[1:])), by_server
+    return [f["FragmentNumber"] for f in found], by_server, by_producer, pcm
+
+
+def select(rig: Rig) -> None:
+    """Each selector that names a place, on both sides of where one fragment more or less would come."""
+    numbers, by_server, by_producer, pcm = put_apart(rig)
+    wanted: list[tuple[dict, int]] = [({"StartSelectorType": "EARLIEST"}, 0)]
+    for i in (2, 3):
+        for kind, field in (("FRAGMENT_NUMBER", "AfterFragmentNumber"), ("CONTINUATION_TOKEN", "ContinuationToken")):
+            # Behind that one; it need not be there.
+            for number, right in ((numbers[i], i + 1), (str(int(numbers[i]) - 1), i), (str(int(numbers[i]) + 1), i + 1)):
+                wanted.append(({"StartSelectorType": kind, field: number}, right))
+        for kind, times in (("SERVER_TIMESTAMP", by_server), ("PRODUCER_TIMESTAMP", by_producer)):
+            # Just before it, where nothing is; its first and last millisecond; just behind it.
+            for ms, right in ((times[i] - 1, i), (times[i], i), (times[i] + SHORT - 1, i), (times[i] + SHORT, i + 1)):
+                wanted.append(({"StartSelectorType": kind, "StartTimestamp": moment(ms)}, right))
+    get_all(rig, "apart", [(selector, (numbers[right:], b"".join(pcm[right:]))) for selector, right in wanted])
     now_of_stored(rig)
-    step("GetMedia: six selectors, PCM identical")
+    step(f"GetMedia: {len(wanted)} places by five selectors, to the fragment; NOW of what is stored and of what is open")
 
 
-def by_server_time(media, numbers: list[str]) -> None:
-    """From the server's time of a fragment on, that fragment is the first, and neither the one before it nor the one after it."""
+def together(rig: Rig, numbers: list[str]) -> None:
+    """Of fragments that came within one millisecond the first is the one that a server's time finds."""
+    media = rig.data("kinesis-video-media", "call", "GET_MEDIA")
     everything = media.get_media(StreamName="call", StartSelector={"StartSelectorType": "EARLIEST"})["Payload"].read()
     served = [float(d["AWS_KINESISVIDEO_SERVER_TIMESTAMP"]) for d in parse(everything)[0]]
-    # Fragments that came within one millisecond have one time.
-    begins = [i for i in range(1, len(served)) if served[i - 1] < served[i]]
-    assert begins, served
-    for i in begins:
-        at = datetime.datetime.fromtimestamp(served[i], datetime.timezone.utc)
-        selector = {"StartSelectorType": "SERVER_TIMESTAMP", "StartTimestamp": at}
-        documents, _ = parse(media.get_media(StreamName="call", StartSelector=selector)["Payload"].read())
-        got = [d["AWS_KINESISVIDEO_FRAGMENT_NUMBER"] for d in documents]
-        assert got == numbers[i:], (i, served, len(got))
+    first = [i for i in range(1, len(served)) if served[i - 1] < served[i]]
+    wanted = [({"StartSelectorType": "SERVER_TIMESTAMP", "StartTimestamp": moment(served[i] * 1000)}, i) for i in first]
+    assert wanted, served
+    documents = lambda selector: parse(media.get_media(StreamName="call", StartSelector=selector)["Payload"].read())[0]
+    for selector, i in wanted:
+        assert [d["AWS_KINESISVIDEO_FRAGMENT_NUMBER"] for d in documents(selector)] == numbers[i:], (i, served)
 
 
 def now_of_stored(rig: Rig) -> None:
-    """`NOW` on a stream that has something: only what comes from then on."""
+    """`NOW` begins with the fragment that is open, unless that is older than fragments are; nothing that was before comes."""
     rig.control.create_stream(StreamName="now", DataRetentionInHours=1)
-    first, before, after = int(time.time() * 1000), b"\1" * BLOCK, b"\2" * BLOCK
-
-    def store(timecode: int, block: bytes) -> None:
-        producer = rig.producer("now")
-        producer.send(header("contact-1") + cluster(timecode, block))
-        producer.end()
-        assert any(json.loads(line)["EventType"] == "PERSISTED" for line in producer.response().read().splitlines())
-
-    store(first, before)
     media = rig.data("kinesis-video-media", "now", "GET_MEDIA")
-    payload = media.get_media(StreamName="now", StartSelector={"StartSelectorType": "NOW"})["Payload"]
-    store(first + 5000, after)
-    assert parse(payload.read())[1] == after
+    now = {"StartSelectorType": "NOW"}
+    payloads, blocks = [], [bytes([i]) * BLOCK for i in range(1, 5)]
+    producer, first = rig.producer("now"), int(time.time() * 1000)
+    producer.send(header("contact-1"))
+    response = producer.response()
+
+    def opened(i: int) -> int:
+        """Sends one; its server time."""
+        producer.send(cluster(first + i * 5000, blocks[i]))
+        while (ack := json.loads(response.readline()))["EventType"] != "BUFFERING":
+            pass
+        return int(ack["FragmentNumber"]) >> 28 & (1 << 48) - 1
+
+    def ask() -> None:
+        payloads.append(media.get_media(StreamName="now", StartSelector=now)["Payload"])
+
+    # None was before it that could say how long they last.
+    opened(0)
+    ask()
+    # The one before lasted 64 ms.
+    since = opened(1)
+    time.sleep(max(0.0, since / 1000 + 0.1 - time.time()))
+    ask()
+    opened(2)
+    producer.end()
+    response.read()
+    # Nobody sends just now.
+    ask()
+    producer = rig.producer("now")
+    producer.send(header("contact-1") + cluster(first + 15_000, blocks[3]))
+    producer.end()
+    assert lines(producer.response())[-1]["EventType"] == "PERSISTED"
+    with ThreadPoolExecutor(len(payloads)) as pool:
+        got = [parse(body)[1] for body in pool.map(lambda payload: payload.read(), payloads)]
+    assert got == [b"".join(blocks), b"".join(blocks[2:]), blocks[3]], [bytes(pcm[::BLOCK]) for pcm in got]
 
 
 def archive(rig: Rig, numbers: list[str], times: list[int], pcm: bytes) -> None:
@@ -399,6 +486,8 @@ def main() -> None:
     control_plane(rig)
     stored = put_stored(rig)
     get_stored(rig, *stored)
+    together(rig, stored[0])
+    select(rig)
     archive(rig, *stored)
     live(rig)
     faults(rig)

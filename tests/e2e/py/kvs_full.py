@@ -1,4 +1,5 @@
-"""A disk that is full: `kvs_full.py BINARY`, as root. A server keeps its streams on a small tmpfs in a mount namespace of this process.
+"""A disk that is full: `kvs_full.py BINARY`. A server keeps its streams on a small tmpfs in a mount namespace of this process, and who
+may not make one makes it in a user namespace of its own.
 
 Until the disk is full fragments are PERSISTED, then they fail with 5001 while the connection goes on; readers of live media notice
 nothing. With room again it goes on; what was promised is there. Prints `{"event": "done", ...}`, or `{"event": "cannot"}` where such
@@ -17,21 +18,36 @@ from pathlib import Path
 from kvs import cluster, header, parse
 from kvs_kill import Server, pcm_of
 
-CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
+CLONE_NEWNS, CLONE_NEWUSER, MS_REC, MS_PRIVATE = 0x20000, 0x10000000, 0x4000, 1 << 18
 SIZE = 2 << 20
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def good(result: int) -> None:
+    """What a call into the C library says that went well."""
+    if result != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def own_user() -> None:
+    """Makes us root of a user namespace, which may mount within it."""
+    ids = {"uid_map": os.getuid(), "gid_map": os.getgid()}
+    good(LIBC.unshare(CLONE_NEWUSER))
+    # Without this the groups may not be mapped (user_namespaces(7)).
+    Path("/proc/self/setgroups").write_text("deny")
+    for name, outside in ids.items():
+        Path(f"/proc/self/{name}").write_text(f"0 {outside} 1")
 
 
 def own_mounts(folder: str) -> None:
     """Mounts a small tmpfs that nobody else sees."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    steps = [
-        lambda: libc.unshare(CLONE_NEWNS),
-        lambda: libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None),
-        lambda: libc.mount(b"tmpfs", folder.encode(), b"tmpfs", 0, f"size={SIZE}".encode()),
-    ]
-    for step in steps:
-        if step() != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    try:
+        good(LIBC.unshare(CLONE_NEWNS))
+    except PermissionError:
+        own_user()
+        good(LIBC.unshare(CLONE_NEWNS))
+    good(LIBC.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
+    good(LIBC.mount(b"tmpfs", folder.encode(), b"tmpfs", 0, f"size={SIZE}".encode()))
 
 
 class Live:
@@ -130,7 +146,7 @@ def main() -> None:
         try:
             print(json.dumps(run(sys.argv[1], data)), flush=True)
         finally:
-            ctypes.CDLL(None).umount2(data.encode(), 2)
+            LIBC.umount2(data.encode(), 2)
 
 
 if __name__ == "__main__":

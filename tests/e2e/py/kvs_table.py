@@ -268,6 +268,17 @@ def control(rig: Rig) -> None:
     step(f"all {len(paths)} operations that botocore knows are known")
 
 
+def storage_sessions(rig: Rig) -> None:
+    """The client of the service by which calls of signaling channels are stored: there are no channels."""
+    arn = f"arn:aws:kinesisvideo:{REGION}:000000000000:channel/door/1700000000000"
+    client = rig.client("kinesis-video-webrtc-storage", rig.url)
+    refused("ResourceNotFoundException", 404, client.join_storage_session, channelArn=arn)
+    refused("ResourceNotFoundException", 404, client.join_storage_session_as_viewer, channelArn=arn, clientId="v")
+    wrong = rig.client("kinesis-video-webrtc-storage", rig.url, "wrong")
+    refused("InvalidSignatureException", 403, wrong.join_storage_session, channelArn=arn)
+    step("kinesis-video-webrtc-storage: there is nothing to join; who has no key is told so")
+
+
 def main() -> None:
     rig, folder = Rig(*sys.argv[1:4]), Path(sys.argv[4])
     for name in ("a", "b", "c", "shared", "e", "f"):
@@ -279,6 +290,7 @@ def main() -> None:
     variants(rig)
     policies(rig)
     control(rig)
+    storage_sessions(rig)
     print(json.dumps({"event": "done"}), flush=True)
 
 

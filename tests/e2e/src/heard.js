@@ -41,14 +41,22 @@ export function loudness({ rate, samples }, pieceMs = PIECE_MS) {
   });
 }
 
-/** The longest silence in milliseconds of what was heard from `from` to `to` (milliseconds from the beginning). */
-export function hole(loud, from, to) {
-  let [longest, now] = [0, 0];
-  for (const is of loud.slice(Math.ceil(from / PIECE_MS), Math.floor(to / PIECE_MS))) {
-    now = is ? 0 : now + PIECE_MS;
-    longest = Math.max(longest, now);
+/** The longest silence of what was heard from `from` to `to`: its begin and end, all in milliseconds from the beginning. */
+export function silence(loud, from, to) {
+  let longest = [from, from];
+  let begun;
+  for (let i = Math.ceil(from / PIECE_MS); i < Math.min(loud.length, Math.floor(to / PIECE_MS)); i++) {
+    begun = loud[i] ? undefined : (begun ?? i * PIECE_MS);
+    const end = (i + 1) * PIECE_MS;
+    if (begun !== undefined && end - begun > longest[1] - longest[0]) longest = [begun, end];
   }
   return longest;
+}
+
+/** How many milliseconds that is. */
+export function hole(loud, from, to) {
+  const [begin, end] = silence(loud, from, to);
+  return end - begin;
 }
 
 /** Of each tenth of a second the frequency of a tone, by where it goes upwards through zero; 0: silence. */
@@ -63,4 +71,11 @@ export function pitches({ rate, samples }) {
     }
     return ups.length < 2 ? 0 : Math.round(((ups.length - 1) * rate) / (ups.at(-1) - ups[0]));
   });
+}
+
+/** Of the tenths of a second from `from` to `to` (milliseconds), without those that touch `gone`: how many have the tone, and how many there are. */
+export function steady(sound, hertz, from, to, gone = [from, from]) {
+  const apart = at => at + 100 <= gone[0] || at >= gone[1];
+  const tenths = pitches(sound).filter((_, i) => 100 * i >= from && 100 * (i + 1) <= to && apart(100 * i));
+  return [tenths.filter(got => Math.abs(got - hertz) <= 15).length, tenths.length];
 }

@@ -83,7 +83,7 @@ test("a caller's camera is in the stream with its voice, through hold and anothe
   await fragments(reader, 3);
   const stopped = await ask(record, "POST", "/v1/contacts/call-1/media-streaming:stop");
   assert.equal(stopped.status, 200, JSON.stringify(stopped.json));
-  const { StartTimestamp, StopTimestamp } = stopped.json.MediaStreams.Customer.Audio;
+  const { StreamARN, StartTimestamp, StopTimestamp } = stopped.json.MediaStreams.Customer.Audio;
 
   const read = await reader.event("read");
   const behind = checked(read, FPS);
@@ -100,6 +100,18 @@ test("a caller's camera is in the stream with its voice, through hold and anothe
   // A page without time for its sound has a clock that is a little behind.
   assert.ok(late > -150 && late < 1_000 && Math.abs(usual(behind)) < 1_000, `sound ${late} ms, pictures ${usual(behind)} ms`);
   assert.ok(Math.abs(late - usual(around)) < 250, `sound ${late} ms, pictures ${usual(around)} ms`);
+
+  // What the head of each fragment says of its tracks is what MKVToolNix finds, which warns of nothing.
+  const { documents } = await it.start("contact_mkv.py", [`${it.server.url}/kvs`, KEY, SECRET, StreamARN]).event("looked");
+  const shown = new Set();
+  for (const [sound, picture, ...more] of documents) {
+    assert.deepEqual([sound, more], [["AUDIO_FROM_CUSTOMER", "A_PCM/INT/LIT", 8000, 1], []]);
+    if (!picture) continue;
+    const [name, codec, size] = picture;
+    assert.ok(name === "VIDEO_FROM_CUSTOMER" && codec === "V_VP8" && sizes.includes(size), `${picture} of ${sizes}`);
+    shown.add(size);
+  }
+  assert.ok(documents.length >= 8 && shown.has("640x360"), JSON.stringify(documents));
 
   const { images, clip } = await reader.event("archive");
   assert.ok(images.length >= 4 && images.every(([shown, image]) => shown === null || shown === image), JSON.stringify(images));

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { watch } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { hole, loudness, PIECE_MS, pitches, toneFile, wav } from "../src/heard.js";
+import { hole, loudness, PIECE_MS, pitches, silence, steady, toneFile, wav } from "../src/heard.js";
 import { listen } from "../src/live.js";
 import { Relay } from "../src/relay.js";
 import { ACCESS, CALLS, files, KEY, SECRET, search } from "../src/stored.js";
@@ -28,6 +28,8 @@ after(() => relays.forEach(relay => relay.close()));
 const HOLE_MS = 400;
 /** What a page takes, beyond its connection, until its voice comes. */
 const VOICE_MS = 3_000;
+/** So many tenths of a second have to have the tone where it goes on, and where they are few all but one. */
+const STEADY = 0.85;
 
 /** How many tenths of a second of the samples are not silent. */
 function tenthsOf(sound) {
@@ -162,8 +164,12 @@ test("a tone out of a file is in the stream throughout: hold, a lost connection,
   assert.ok(loud.indexOf(true) * PIECE_MS < HOLE_MS, `the first sound is at ${loud.indexOf(true) * PIECE_MS} ms: ${text}`);
   assert.ok((loud.lastIndexOf(true) + 1) * PIECE_MS > said - HOLE_MS, `the last is at ${loud.lastIndexOf(true) * PIECE_MS} of ${said} ms: ${text}`);
   for (const [what, begun, ended, longest] of parts) {
-    const silent = hole(loud, begun, ended);
-    assert.ok(silent <= longest, `${what}: silent for ${silent} of at most ${longest} ms: ${text}`);
+    const gone = silence(loud, begun, ended);
+    assert.ok(gone[1] - gone[0] <= longest, `${what}: silent from ${gone} ms, for ${longest} at most: ${text}`);
+    // Where nobody was there for a while, each tenth before and after that; else each.
+    const there = longest > HOLE_MS ? gone : undefined;
+    const [right, all] = steady(file, TONE, begun, ended, there);
+    assert.ok(all >= (there ? 1 : 15) && right >= Math.floor(STEADY * all), `${what}: ${right} of ${all} tenths have the tone: ${text}`);
   }
 
   // What lies on the disk tells nothing: not who called, not what was said.
@@ -211,9 +217,12 @@ test("a caller who talks with a bot is in the stream all the time, on hold too, 
   const headers = { authorization: `Bearer ${record}` };
   const file = await it.server.fetch(`/v1/contacts/${started.json.ContactId}/audio.wav?track=stereo`, { headers });
   const { rate, samples } = wav(await file.arrayBuffer());
-  const [caller, other] = [0, 1].map(side => loudness({ rate, samples: samples.filter((_, i) => i % 2 === side) }));
+  const sides = [0, 1].map(side => ({ rate, samples: samples.filter((_, i) => i % 2 === side) }));
+  const [caller, other] = sides.map(side => loudness(side));
   assert.ok(caller.indexOf(true) * PIECE_MS < HOLE_MS && (caller.lastIndexOf(true) + 1) * PIECE_MS > said - HOLE_MS);
   assert.ok(hole(caller, 0, said) <= HOLE_MS, `the caller is silent for ${hole(caller, 0, said)} ms`);
+  const [right, all] = steady(sides[0], TONE, 0, said);
+  assert.ok(right >= Math.floor(STEADY * all), `${right} of ${all} tenths have the caller's tone`);
   const onHold = other.slice(Math.ceil(heldFrom / PIECE_MS), Math.floor(heldTo / PIECE_MS));
   assert.ok(onHold.length > 100 && !onHold.includes(true), "on hold it hears nobody");
   const before = hole(other, 0, 1_500);
@@ -270,6 +279,11 @@ test("both sides are heard live, by a followed file and by a WebSocket", { timeo
   const channel = from => ({ rate, samples: samples.filter((_, i) => i % 2 === from) });
   for (const side of [0, 1]) assert.ok(tenthsOf(channel(side)) >= 25, `channel ${side}: ${tenthsOf(channel(side))} tenths`);
   assert.equal(samples.length / 2, ended.bytes / 2, "the file and the socket have the same length");
+  // And each of its documents is one to MKVToolNix.
+  const { documents } = await it.start("contact_mkv.py", [`${it.server.url}/kvs`, KEY, SECRET, MediaStreams.Customer.Audio.StreamARN]).event("looked");
+  const tracks = ["FROM", "TO"].map(side => [`AUDIO_${side}_CUSTOMER`, "A_PCM/INT/LIT", 16_000, 1]);
+  assert.ok(documents.length >= 4, `${documents.length} documents`);
+  for (const document of documents) assert.deepEqual(document, tracks);
 });
 
 for (const rate of [16_000, 48_000]) {
@@ -316,6 +330,11 @@ test("a caller is kept as Opus, as it was sent, and PyAV decodes it", { timeout:
   assert.ok(documents >= 4, `${documents} fragments`);
   assert.ok(Math.abs(seconds - said) < 0.5, `${seconds} s of ${said} s`);
   assert.ok(loud > 40 * said, `${loud} frames of 20 ms have sound, of ${said} s`);
+  const looked = await it.start("contact_mkv.py", [`${it.server.url}/kvs`, KEY, SECRET, StreamARN]).event("looked");
+  // WebRTC has Opus with two channels always (RFC 7587, section 7).
+  const tracks = [["AUDIO_FROM_CUSTOMER", "A_OPUS", 48_000, 2]];
+  assert.ok(looked.documents.length >= 4, `${looked.documents.length} documents`);
+  for (const document of looked.documents) assert.deepEqual(document, tracks);
   // Who wants PCM gets nothing.
   assert.equal(await live.closed, 1000);
   assert.deepEqual([...new Set(live.events.map(({ event }) => event))], ["fragment", "end"]);

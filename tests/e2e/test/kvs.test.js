@@ -14,6 +14,13 @@ test("boto3 makes, writes, reads, lists and deletes streams", { timeout: 60_000 
   await program.stop();
 });
 
+test("documents of each shape are kept or refused, and nobody else notices", { timeout: 60_000 }, async () => {
+  const token = await it.server.token(it.room(), { grants: "admin" });
+  const program = new Program("kvs_shapes.py", [`${it.server.url}/kvs`, KEY, SECRET, token]);
+  await program.event("done", 50_000);
+  await program.stop();
+});
+
 /** About a second each. `make kvs-crash` sets it to 200. */
 const KILLS = Number(process.env.ANTIPHON_KILLS ?? 50);
 
@@ -52,5 +59,12 @@ test("FFmpeg and curl produce ten minutes, FFprobe and MKVToolNix have nothing t
   const program = new Program("kvs_tools.py", [`${it.server.url}/kvs`, KEY, SECRET, DOCUMENTS]);
   const { fragments, took_s } = await program.event("done", 190_000);
   t.diagnostic(`${fragments} fragments in ${took_s} s`);
+  await program.stop();
+});
+
+test("curl sends a fragment of the largest size, which comes back the same, and one of a byte more, which is refused", { timeout: 120_000 }, async t => {
+  const program = new Program("kvs_large.py", [`${it.server.url}/kvs`, KEY, SECRET]);
+  const { took_s } = await program.event("done", 110_000);
+  t.diagnostic(`${took_s} s`);
   await program.stop();
 });
