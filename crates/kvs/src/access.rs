@@ -155,12 +155,27 @@ impl Caller {
     }
 }
 
-/// The stream operations say `NotAuthorizedException`, the others `AccessDeniedException`; both are 401 in this service.
+/// Ends of the names of operations that say `AccessDeniedException`; the others say `NotAuthorizedException`.
+const ACCESS_DENIED: [&str; 6] = [
+    "Resource",
+    "Configuration",
+    "ConfigurationUpdate",
+    "SignalingChannel",
+    "SignalingChannels",
+    "SignalingChannelEndpoint",
+];
+
+/// The exception that the API's models have for the operation: 401, but in `kinesis-video-webrtc-storage` 403.
 pub(crate) fn denied(operation: &str) -> KvsError {
-    let exception =
-        if operation.ends_with("Resource") { "AccessDeniedException" } else { "NotAuthorizedException" };
+    let (status, exception) = if operation.starts_with("JoinStorageSession") {
+        (StatusCode::FORBIDDEN, "AccessDeniedException")
+    } else if ACCESS_DENIED.iter().any(|end| operation.ends_with(end)) {
+        (StatusCode::UNAUTHORIZED, "AccessDeniedException")
+    } else {
+        (StatusCode::UNAUTHORIZED, "NotAuthorizedException")
+    };
     let message = format!("This key or token does not allow kinesisvideo:{operation} here.");
-    KvsError::new(StatusCode::UNAUTHORIZED, exception, message)
+    KvsError::new(status, exception, message)
 }
 
 /// Checks who asks, and whether they may do the operation at all.

@@ -17,6 +17,8 @@ import botocore.session
 from botocore.config import Config
 from kvs import BLOCK, EMPTY, REGION, Rig, authorization, cluster, element, header, lines, parse, refused, stamp_of, step
 
+SERVICES = ("kinesisvideo", "kinesis-video-media", "kinesis-video-archived-media", "kinesis-video-signaling", "kinesis-video-webrtc-storage")
+
 
 def post(rig: Rig, path: str, headers: dict, body: str = "{}") -> http.client.HTTPResponse:
     """A request as it is written here."""
@@ -259,10 +261,10 @@ def control(rig: Rig) -> None:
         assert got == (status, exception), (path, got)
     step("each refusal of the control plane that other programs do not meet")
     models = botocore.session.get_session()
-    services = [name for name in models.get_available_services() if name.startswith("kinesis-video") or name == "kinesisvideo"]
-    operations = [models.get_service_model(service).operation_model(name).http for service in services for name in models.get_service_model(service).operation_names]
+    assert all(name in SERVICES for name in models.get_available_services() if name.startswith(("kinesis-video", "kinesisvideo")))
+    operations = [models.get_service_model(service).operation_model(name).http for service in SERVICES for name in models.get_service_model(service).operation_names]
     paths = sorted(http["requestUri"].removeprefix("/") for http in operations if http["method"] == "POST")
-    assert len(services) == 5 and len(paths) == len(operations) > 40, (services, len(paths))
+    assert len(paths) == len(operations) > 40, len(paths)
     unknown = [path for path in paths if named(rig, path, bearer) == "UnknownOperationException"]
     assert not unknown, unknown
     step(f"all {len(paths)} operations that botocore knows are known")
@@ -279,6 +281,23 @@ def storage_sessions(rig: Rig) -> None:
     step("kinesis-video-webrtc-storage: there is nothing to join; who has no key is told so")
 
 
+def not_allowed(rig: Rig) -> None:
+    """Each operation that botocore knows, by who may not: the exception and the status that its model has for that."""
+    bearer = {"Authorization": "Bearer " + token(rig, actions=["GetDataEndpoint"], streams=["c"])["token"]}
+    models, count = botocore.session.get_session(), 0
+    for service in SERVICES:
+        model = models.get_service_model(service)
+        for name in set(model.operation_names) - {"GetDataEndpoint"}:
+            operation = model.operation_model(name)
+            shapes = [e for e in operation.error_shapes if e.name in ("AccessDeniedException", "NotAuthorizedException")]
+            # Of two operations the models do not say it.
+            right = (shapes[0].metadata["error"]["httpStatusCode"], shapes[0].name) if shapes else (401, "NotAuthorizedException")
+            got = bare(rig, operation.http["requestUri"].removeprefix("/"), bearer)
+            assert got == right, (service, name, got, right)
+            count += 1
+    step(f"401 and 403 of {count} operations, as botocore has them")
+
+
 def main() -> None:
     rig, folder = Rig(*sys.argv[1:4]), Path(sys.argv[4])
     for name in ("a", "b", "c", "shared", "e", "f"):
@@ -291,6 +310,7 @@ def main() -> None:
     policies(rig)
     control(rig)
     storage_sessions(rig)
+    not_allowed(rig)
     print(json.dumps({"event": "done"}), flush=True)
 
 

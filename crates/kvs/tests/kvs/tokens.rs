@@ -27,12 +27,16 @@ async fn a_token_allows_what_its_policy_says() {
         ("/kvs/describeStream", json!({ "StreamName": "nobody" }), "NotAuthorizedException"),
         ("/kvs/deleteStream", json!({ "StreamARN": arn }), "NotAuthorizedException"),
         ("/kvs/ListTagsForResource", json!({ "ResourceARN": arn }), "AccessDeniedException"),
+        ("/kvs/createSignalingChannel", json!({ "ChannelName": "c" }), "AccessDeniedException"),
         ("/v1/streams/call-1/key:rotate", json!({}), "NotAuthorizedException"),
         ("/v1/keys:rewrap", json!({}), "NotAuthorizedException"),
         ("/v1/tokens", json!({ "actions": ["*"], "streams": ["*"] }), "NotAuthorizedException"),
     ] {
         assert_eq!(as_token(path, body).await.error(), (401, exception.to_owned()), "{path}");
     }
+    // The one service that says it with 403.
+    let join = as_token("/kvs/joinStorageSession", json!({ "channelArn": arn })).await;
+    assert_eq!(join.error(), (403, "AccessDeniedException".to_owned()));
 }
 
 #[tokio::test]
