@@ -11,11 +11,13 @@ import http.client
 import json
 import os
 import random
+import re
 import struct
 import sys
 import threading
 import time
 import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -186,6 +188,11 @@ class Rig:
     def data(self, service: str, stream: str, api: str):
         endpoint = self.control.get_data_endpoint(StreamName=stream, APIName=api)["DataEndpoint"]
         return self.client(service, endpoint)
+
+    def metrics(self) -> dict[str, float]:
+        """Those without labels."""
+        text = urllib.request.urlopen(self.url.removesuffix("/kvs") + "/metrics", timeout=10).read().decode()
+        return {name: float(value) for name, value in re.findall(r"^antiphon_(\w+) (\S+)$", text, re.MULTILINE)}
 
     def producer(self, stream: str, start: float | None = None) -> Producer:
         """With `start`, timecodes count from there."""

@@ -159,7 +159,7 @@ class Producing:
 
 
 def metric(server: Server, name: str) -> float:
-    return server.metrics()[f"store_{name}"]
+    return server.rig.metrics()[f"store_{name}"]
 
 
 def bad_line(server: Server, line: Line, first: int) -> Producing:

@@ -5,13 +5,11 @@ The server has `store.max_fragment_ms = 5000`, `store.max_stream_bytes = 60000`,
 """
 
 import json
-import re
 import struct
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 
 from kvs import BLOCK, Producer, Rig, cluster, element, header, lines, refused, step
 
@@ -93,11 +91,6 @@ def deleted(rig: Rig) -> None:
     step("4507: the stream was deleted under its producer")
 
 
-def metric(rig: Rig, name: str) -> int:
-    text = urllib.request.urlopen(rig.url.removesuffix("/kvs") + "/metrics", timeout=10).read().decode()
-    return int(re.search(rf"^antiphon_store_{name} (\d+)$", text, re.MULTILINE)[1])
-
-
 def full(rig: Rig) -> None:
     """A quota: the fragment finds no room, and the session goes on."""
     now = int(time.time() * 1000)
@@ -107,7 +100,7 @@ def full(rig: Rig) -> None:
     acks = lines(producer.response())
     assert errors(acks) == [(5001, "ARCHIVAL_ERROR")] * kinds(acks).count("ERROR") and 1 <= kinds(acks).count("ERROR") <= 3, acks
     assert kinds(acks).count("RECEIVED") == 4 and kinds(acks).count("PERSISTED") == 4 - kinds(acks).count("ERROR"), acks
-    assert metric(rig, "failed_quota_total") == kinds(acks).count("ERROR")
+    assert rig.metrics()["store_failed_quota_total"] == kinds(acks).count("ERROR")
     step("5001: what finds no room is told, fragment by fragment, and counted")
 
 
@@ -135,7 +128,7 @@ def whole_store_full(rig: Rig) -> None:
         rig.control.create_stream(StreamName=name, DataRetentionInHours=1)
     empty = cluster(now, b"") + element(b"\xa3", b"\x81\x00\x00\x80")
     for name, most in ((names[0], 50_000), (names[1], 60_000)):
-        free = TOTAL - metric(rig, "bytes")
+        free = TOTAL - int(rig.metrics()["store_bytes"])
         size = min(free, most)
         producer = rig.producer(name)
         producer.send(header("c") + cluster(now, b"") + element(b"\xa3", b"\x81\x00\x00\x80" + bytes(size - len(empty))))

@@ -106,7 +106,7 @@ def run(binary: str, data: str) -> dict:
         else:
             assert (ack["ErrorId"], ack["ErrorCode"]) == (5001, "ARCHIVAL_ERROR"), ack
             refused += 1
-    metrics = server.metrics()
+    metrics = server.rig.metrics()
     assert metrics["store_failing"] == 1 and metrics["store_failed_full_total"] >= 5, metrics
     filler.unlink()
     sent = timecode
@@ -115,7 +115,7 @@ def run(binary: str, data: str) -> dict:
         assert ack["EventType"] == "PERSISTED", ack
         promised[ack["FragmentNumber"]] = ack["FragmentTimecode"]
         later += 1
-    assert server.metrics()["store_failing"] == 0
+    assert server.rig.metrics()["store_failing"] == 0
     producer.end()
     response.read()
     live.thread.join(30)

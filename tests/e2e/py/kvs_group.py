@@ -34,7 +34,7 @@ def one(server: Server, first: int, promised: dict[str, dict[str, int]], alive_s
         producers[-1].start()
         time.sleep(PAUSE_S / len(STREAMS))
     time.sleep(alive_s)
-    metrics = server.metrics()
+    metrics = server.rig.metrics()
     server.kill()
     stop.set()
     for producer in producers:

@@ -19,7 +19,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 
 from kvs import BLOCK, Rig, cluster, header, parse
 
@@ -42,11 +41,6 @@ class Server:
         assert found, f"the server did not start:\n{self.said()}"
         self.url = found[0]
         self.rig = Rig(self.url + "/kvs", KEY, SECRET)
-
-    def metrics(self) -> dict[str, float]:
-        """Those without labels."""
-        text = urllib.request.urlopen(self.url + "/metrics", timeout=10).read().decode()
-        return {name: float(value) for name, value in re.findall(r"^antiphon_(\w+) (\S+)$", text, re.MULTILINE)}
 
     def said(self) -> str:
         """The end of its log."""
@@ -218,7 +212,7 @@ def main() -> None:
             losses.append(round(lost_ms))
             # What is promised holds for a fragment that is open for longer.
             due += call.long and (killed - min(call.seen.values(), default=killed)) * 1000 > LIMIT_MS
-            salvaged += int(server.metrics()["store_fragments_salvaged_total"])
+            salvaged += int(server.rig.metrics()["store_fragments_salvaged_total"])
         check(server.rig, promised)
         server.kill()
         looked = subprocess.run([binary, "store", "scrub", "--data", data], capture_output=True, text=True)

@@ -12,13 +12,11 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
-from pathlib import Path
 
 from key_server import SECRET, KeyServer
 from kvs import header, lines, step
 from kvs_bucket import Producing, until
-from master_keys import CODES, FIRST, Antiphon, Written, fails, nowhere, put, quickly, says, wrapped
+from master_keys import FIRST, OTHERS, Antiphon, Written, again, broken, fails, from_folder, make, nowhere, put, quickly, says, wrapped
 
 
 def bound(keys: KeyServer, data: str) -> None:
@@ -38,17 +36,7 @@ def bound(keys: KeyServer, data: str) -> None:
 
 def errors(antiphon: Antiphon, keys: KeyServer, written: Written, given: list, arn: str) -> None:
     """A key in each state in which it cannot be used. Who has it unwrapped goes on; a server that has not is told, and others go on."""
-    ident, others = arn.rsplit("/", 1)[1], ("other", "plain")
-
-    def broken(number: int, mends: Callable, given: list = given) -> None:
-        rig = antiphon.start(given)
-        fails(rig, "tenant", number)
-        for stream in others:
-            written.put(rig, stream)
-        written.all_there(rig, *others)
-        mends()
-        step(f"{number} {CODES[number]}: told to producers and readers, and others go on")
-
+    ident = arn.rsplit("/", 1)[1]
     rig = antiphon.start(given)
     written.put(rig, "tenant")
     keys.kms.disable_key(KeyId=ident)
@@ -56,18 +44,18 @@ def errors(antiphon: Antiphon, keys: KeyServer, written: Written, given: list, a
     written.all_there(rig, "tenant")
     says(4501, rig.control.create_stream, StreamName="new", KmsKeyId="tenant", DataRetentionInHours=1)
     step("what has its key unwrapped goes on when that is disabled; nothing new is made under it")
-    broken(4501, lambda: keys.kms.enable_key(KeyId=ident))
+    broken(antiphon, written, given, 4501, lambda: keys.kms.enable_key(KeyId=ident))
     # It is asked again: no restart is needed.
     written.put(antiphon.server.rig, "tenant")
     keys.kms.schedule_key_deletion(KeyId=ident, PendingWindowInDays=7)
-    broken(4505, lambda: (keys.kms.cancel_key_deletion(KeyId=ident), keys.kms.enable_key(KeyId=ident)))
+    broken(antiphon, written, given, 4505, lambda: (keys.kms.cancel_key_deletion(KeyId=ident), keys.kms.enable_key(KeyId=ident)))
     keys.denied.add(arn)
-    broken(4500, keys.denied.clear)
+    broken(antiphon, written, given, 4500, keys.denied.clear)
     rest = given[1:]
-    broken(4504, lambda: None, [("tenant", 1, keys.new("SIGN_VERIFY", "RSA_2048")), *rest])
-    broken(4506, lambda: None, [("tenant", 1, f"arn:aws:kms:us-east-1:123456789012:key/{uuid.uuid4()}"), *rest])
-    broken(4506, lambda: None, [("tenant", 1, "alias/nobody"), *rest])
-    broken(4502, lambda: None, [("tenant", 1, keys.new()), *rest])
+    broken(antiphon, written, [("tenant", 1, keys.new("SIGN_VERIFY", "RSA_2048")), *rest], 4504)
+    broken(antiphon, written, [("tenant", 1, f"arn:aws:kms:us-east-1:123456789012:key/{uuid.uuid4()}"), *rest], 4506)
+    broken(antiphon, written, [("tenant", 1, "alias/nobody"), *rest], 4506)
+    broken(antiphon, written, [("tenant", 1, keys.new()), *rest], 4502)
     rig = antiphon.start(given)
     says(4506, rig.control.create_stream, StreamName="new", KmsKeyId="nobody", DataRetentionInHours=1)
     written.all_there(rig)
@@ -80,7 +68,7 @@ def away(antiphon: Antiphon, keys: KeyServer, written: Written, given: list) -> 
         rig = antiphon.start(given)
     keys.mode = "good"
     written.put(rig, "other")
-    going = {stream: Producing(rig, FIRST + 2_000_000, stream) for stream in ("other", "plain")}
+    going = {stream: Producing(rig, FIRST + 2_000_000, stream) for stream in OTHERS}
     for producing in going.values():
         producing.goes_on()
     keys.mode = "dark"
@@ -145,15 +133,7 @@ def moved(antiphon: Antiphon, keys: KeyServer, written: Written, given: list, ar
     assert "older" not in antiphon.says("scrub")
     step("a new version of a key, and the old one is not needed any more")
     last = [("tenant", 2, new), *given[1:], ("default", 2, keys.new())]
-    antiphon.start(last)
-    antiphon.stop()
-    assert antiphon.says("rewrap").startswith("2 keys wrapped anew, 3 were already: 0 problems")
-    (Path(antiphon.data) / "store.key").unlink()
-    rig = antiphon.start(last)
-    written.put(rig, "plain")
-    written.all_there(rig)
-    assert not (Path(antiphon.data) / "store.key").exists() and antiphon.says("scrub").startswith("3 streams, ")
-    step("the key of the data folder moved to the key server")
+    from_folder(antiphon, written, last, "2 keys wrapped anew, 3 were already: 0 problems")
     antiphon.stop()
     keys.mode = "dark"
     env = {**os.environ, **{f"ANTIPHON_{k}": v for k, v in {"STORE_ENABLED": "true", **antiphon.variables}.items()}}
@@ -171,19 +151,10 @@ def main() -> None:
             arn, other = keys.new(), keys.new()
             keys.kms.create_alias(AliasName="alias/antiphon", TargetKeyId=arn)
             given, written = [("tenant", 1, "alias/antiphon"), ("other", 1, other)], Written()
-            rig = antiphon.start(given)
-            for stream, key in {"tenant": {"KmsKeyId": "tenant"}, "other": {"KmsKeyId": "other"}, "plain": {}}.items():
-                rig.control.create_stream(StreamName=stream, DataRetentionInHours=24, **key)
-                written.put(rig, stream)
+            rig = make(antiphon, written, given)
             assert rig.control.describe_stream(StreamName="tenant")["StreamInfo"]["KmsKeyId"] == "tenant"
             bound(keys, data)
-            rig = antiphon.start(given)
-            written.all_there(rig)
-            for stream in list(written.times):
-                written.put(rig, stream)
-            written.all_there(rig)
-            assert antiphon.says("check").startswith("3 streams, 18 fragments,") and antiphon.says("scrub").startswith("3 streams, 18 fragments,")
-            step("written and read under keys of the key server, before and after a restart")
+            again(antiphon, written, given)
             errors(antiphon, keys, written, given, arn)
             result = away(antiphon, keys, written, given)
             moved(antiphon, keys, written, given, arn)

@@ -16,10 +16,9 @@ import sys
 import threading
 import time
 import urllib.parse
-import urllib.request
-from collections.abc import Callable
 
 from kvs import Rig, authorization, cluster, element, header, parse, stamp_of, step
+from kvs_bucket import until
 
 READERS = 16
 # Half a megabyte a second, as a camera sends: what the sockets of readers hold is full within a fragment or two.
@@ -106,17 +105,10 @@ def rest(reader: socket.socket) -> bytes:
     return got
 
 
-def metrics(rig: Rig) -> dict[str, int]:
-    text = urllib.request.urlopen(rig.url.removesuffix("/kvs") + "/metrics", timeout=10).read().decode()
-    rows = (line.split() for line in text.splitlines() if line.startswith("antiphon_store_read"))
-    return {name.removeprefix("antiphon_store_"): int(value) for name, value in rows}
-
-
-def until(rig: Rig, what: str, good: Callable[[dict[str, int]], bool]) -> None:
-    deadline = time.monotonic() + 15
-    while not good(now := metrics(rig)):
-        assert time.monotonic() < deadline, (what, now)
-        time.sleep(0.02)
+def readers_of(rig: Rig) -> tuple[float, float]:
+    """How many there are, and how many were cut off."""
+    now = rig.metrics()
+    return now["store_readers"], now["store_readers_stuck_total"]
 
 
 def main() -> None:
@@ -133,8 +125,8 @@ def main() -> None:
     readers = [stalled(rig, selector) for selector in ("EARLIEST", "NOW") * (READERS // 2)]
     for _ in range(FRAGMENTS):
         feed.fragment()
-    beside = metrics(rig)
-    assert (beside["readers"], beside["readers_stuck_total"]) == (READERS + 1, 0), f"they were not there all the time: {beside}"
+    beside = readers_of(rig)
+    assert beside == (READERS + 1, 0), f"they were not there all the time: {beside}"
     feed.end()
     # The fragment that was open when they came is of neither half.
     alone_ms, beside_ms = feed.usual_ms(feed.timecodes[: FRAGMENTS - 1]), feed.usual_ms(feed.timecodes[FRAGMENTS + 1 :])
@@ -145,7 +137,7 @@ def main() -> None:
     assert parse(kept)[1] == feed.sent, "what is stored is not what was sent"
     reading.join(timeout=30)
     assert parse(heard[0])[1] == feed.sent, "who reads did not hear all of it"
-    until(rig, "they are cut off", lambda now: now["readers_stuck_total"] == READERS and now["readers"] == 0)
+    until("they are cut off", lambda: readers_of(rig) == (0, READERS), 15)
     for reader in readers:
         got = rest(reader)
         assert got.startswith(b"HTTP/1.1 200 ") and not got.endswith(b"0\r\n\r\n"), (len(got), got[-20:])

@@ -8,32 +8,15 @@ import base64
 import json
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from kvs import step
 from kvs_bucket import until
-from master_keys import Antiphon, Given, Written, fails, nowhere, put, quickly, says, texts, wrapped
+from master_keys import OTHERS, Antiphon, Given, Written, again, broken, fails, from_folder, make, nowhere, put, quickly, says, texts, wrapped
 from vault import ROOT, Vault
-
-OTHERS = ("other", "plain")
-
 
 def settings(vault: Vault, token: Path) -> dict[str, str]:
     return {"VAULT_ADDRESS": vault.url, "VAULT_TOKEN_FILE": str(token), "VAULT_CA_FILE": vault.certificate, "VAULT_TIMEOUT_S": "1", "LOG_FILTER": "debug"}
-
-
-def written_and_read(antiphon: Antiphon, written: Written, given: Given) -> None:
-    rig = antiphon.start(given)
-    for stream, key in {"tenant": {"KmsKeyId": "tenant"}, "other": {"KmsKeyId": "other"}, "plain": {}}.items():
-        rig.control.create_stream(StreamName=stream, DataRetentionInHours=24, **key)
-        written.put(rig, stream)
-    rig = antiphon.start(given)
-    written.all_there(rig)
-    for stream in list(written.times):
-        written.put(rig, stream)
-    assert antiphon.says("scrub").startswith("3 streams, 18 fragments,")
-    step("written and read under keys of the Vault, before and after a restart")
 
 
 def bound(vault: Vault, data: str) -> list[bytes]:
@@ -65,29 +48,20 @@ def opens(vault: Vault, name: str, ask: dict) -> bool:
 
 def errors(antiphon: Antiphon, vault: Vault, written: Written, given: Given, token: Path) -> None:
     """A key in each state in which it cannot be used; streams under other keys go on."""
-
-    def broken(number: int, mends: Callable = lambda: None, given: Given = given, others: tuple[str, ...] = OTHERS) -> None:
-        rig = antiphon.start(given)
-        fails(rig, "tenant", number)
-        for stream in others:
-            written.put(rig, stream)
-        written.all_there(rig, *others)
-        mends()
-        step(f"{number}: told to producers and readers, and others go on")
-
     rest = given[1:]
     vault.ask("transit/keys/antiphon/soft-delete", method="DELETE")
-    broken(4505, lambda: vault.ask("transit/keys/antiphon/soft-delete-restore"))
+    broken(antiphon, written, given, 4505, lambda: vault.ask("transit/keys/antiphon/soft-delete-restore"))
     written.put(antiphon.server.rig, "tenant")
     step("a key that can be used again is, without a restart")
-    broken(4506, given=[("tenant", 1, "nobody"), *rest])
+    broken(antiphon, written, [("tenant", 1, "nobody"), *rest], 4506)
     assert "encryption key not found" in vault.refuses("transit/decrypt/nobody", {"ciphertext": "vault:v1:AAAA"})
-    broken(4504, given=[("tenant", 1, vault.new_key("signs", "ed25519")), *rest])
-    broken(4502, given=[("tenant", 1, vault.new_key("another")), *rest])
+    broken(antiphon, written, [("tenant", 1, vault.new_key("signs", "ed25519")), *rest], 4504)
+    broken(antiphon, written, [("tenant", 1, vault.new_key("another")), *rest], 4502)
+    told_again = lambda: token.write_text(vault.token + "\n")
     token.write_text(vault.new_token("default"))
-    broken(4500, lambda: token.write_text(vault.token + "\n"), others=("plain",))
+    broken(antiphon, written, given, 4500, told_again, ("plain",))
     token.unlink()
-    broken(4500, lambda: token.write_text(vault.token + "\n"), others=("plain",))
+    broken(antiphon, written, given, 4500, told_again, ("plain",))
     written.put(antiphon.server.rig, "tenant")
     step("a new token in the file is taken without a restart")
     says(4506, antiphon.server.rig.control.create_stream, StreamName="new", KmsKeyId="nobody", DataRetentionInHours=1)
@@ -136,20 +110,6 @@ def rotated(antiphon: Antiphon, vault: Vault, written: Written, given: Given) ->
     step("4501: the key's old version is switched off, and nothing needs it after a rewrap")
 
 
-def moved(antiphon: Antiphon, vault: Vault, written: Written, given: Given) -> None:
-    """The key of the data folder goes there."""
-    last = [("tenant", 2, "antiphon"), *given[1:], ("default", 2, vault.new_key("default"))]
-    antiphon.start(last)
-    antiphon.stop()
-    assert antiphon.says("rewrap").startswith("2 keys wrapped anew, 2 were already: 0 problems")
-    (Path(antiphon.data) / "store.key").unlink()
-    rig = antiphon.start(last)
-    written.put(rig, "plain")
-    written.all_there(rig)
-    assert not (Path(antiphon.data) / "store.key").exists() and antiphon.says("scrub").startswith("3 streams, ")
-    step("the key of the data folder moved to the Vault")
-
-
 def main() -> None:
     with tempfile.TemporaryDirectory() as data, tempfile.TemporaryDirectory() as folder:
         vault, token = Vault(), Path(folder) / "token"
@@ -157,13 +117,15 @@ def main() -> None:
         antiphon = Antiphon(sys.argv[1], data, "vault", settings(vault, token))
         try:
             given, written = [("tenant", 1, vault.new_key("antiphon")), ("other", 1, vault.new_key("derived", derived=True))], Written()
-            written_and_read(antiphon, written, given)
+            make(antiphon, written, given)
+            again(antiphon, written, given)
             plain = bound(vault, data)
             errors(antiphon, vault, written, given, token)
             away(antiphon, vault, written, given)
             rotated(antiphon, vault, written, given)
             assert antiphon.metric("calls_total") > 0 and antiphon.metric("failures_total") == 0
-            moved(antiphon, vault, written, given)
+            last = [("tenant", 2, "antiphon"), *given[1:], ("default", 2, vault.new_key("default"))]
+            from_folder(antiphon, written, last, "2 keys wrapped anew, 2 were already: 0 problems")
             antiphon.stop()
             secrets = [ROOT, vault.token, *(form.decode() for key in plain for form in texts(key))]
             told = ("the key server's token cannot be read", "the key server did not do it")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from botocore.exceptions import ClientError
-from kvs import Rig, cluster, header, lines, parse
+from kvs import Rig, cluster, header, lines, parse, step
 from kvs_bucket import store_says
 from kvs_kill import BLOCKS, Server, pcm_of
 
@@ -60,7 +60,7 @@ class Antiphon:
         return json.loads(urllib.request.urlopen(request, timeout=30).read() or b"{}")
 
     def metric(self, name: str) -> float:
-        return self.server.metrics()[f"store_key_server_{name}"]
+        return self.server.rig.metrics()[f"store_key_server_{name}"]
 
 
 class Written:
@@ -134,6 +134,56 @@ def quickly(seconds: float, what: str) -> Iterator[None]:
     yield
     took = time.monotonic() - began
     assert took <= seconds, f"{what}: {took:.1f} s"
+
+
+# Streams under two keys of the server, and one under the data folder's; those beside the first.
+STREAMS = {"tenant": {"KmsKeyId": "tenant"}, "other": {"KmsKeyId": "other"}, "plain": {}}
+OTHERS = ("other", "plain")
+
+
+def make(antiphon: Antiphon, written: Written, given: Given) -> Rig:
+    """The streams, with something in each."""
+    rig = antiphon.start(given)
+    for stream, key in STREAMS.items():
+        rig.control.create_stream(StreamName=stream, DataRetentionInHours=24, **key)
+        written.put(rig, stream)
+    return rig
+
+
+def again(antiphon: Antiphon, written: Written, given: Given) -> None:
+    """After a restart all is there, as much is written once more, and all is well."""
+    rig = antiphon.start(given)
+    written.all_there(rig)
+    for stream in STREAMS:
+        written.put(rig, stream)
+    written.all_there(rig)
+    assert antiphon.says("check").startswith("3 streams, 18 fragments,") and antiphon.says("scrub").startswith("3 streams, 18 fragments,")
+    step("written and read under keys of the key server, before and after a restart")
+
+
+def broken(antiphon: Antiphon, written: Written, given: Given, number: int, mends: Callable[[], object] = lambda: None, others: tuple[str, ...] = OTHERS) -> None:
+    """The first key cannot be used, until somebody mends that: who needs it is told, and the others go on."""
+    rig = antiphon.start(given)
+    fails(rig, "tenant", number)
+    for stream in others:
+        written.put(rig, stream)
+    written.all_there(rig, *others)
+    mends()
+    step(f"{number} {CODES[number]}: told to producers and readers, and others go on")
+
+
+def from_folder(antiphon: Antiphon, written: Written, given: Given, said: str) -> None:
+    """The data folder's key goes to the server that `given` has a version 2 of it on; `said`: what `rewrap` says."""
+    antiphon.start(given)
+    antiphon.stop()
+    assert antiphon.says("rewrap").startswith(said)
+    own = Path(antiphon.data) / "store.key"
+    own.unlink()
+    rig = antiphon.start(given)
+    written.put(rig, "plain")
+    written.all_there(rig)
+    assert not own.exists() and antiphon.says("scrub").startswith("3 streams, ")
+    step("the key of the data folder moved to the key server")
 
 
 def wrapped(data: str) -> dict[str, bytes]:

@@ -4,15 +4,13 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import { cluster, count, head, pcmDocument } from "../src/matroska.js";
+import { ABSOLUTE, make, put } from "../src/put-media.js";
 import { build, RUST } from "../src/rust.js";
 import { CONFIG, KEY, SECRET } from "../src/stored.js";
 import { suite } from "../src/suite.js";
@@ -38,40 +36,6 @@ function rust(...args) {
   return it.start("rust", [...environment, RUST, ...args], ["env", `SECRET_ACCESS_KEY=${SECRET}`]);
 }
 
-/** Asks by the operations that make streams. */
-async function make(StreamName) {
-  const args = ["store", "token", "--data", it.server.data, "--streams", StreamName, "--actions", "*"];
-  const { token } = JSON.parse((await run(it.server.binary, args)).stdout);
-  const authorization = `Bearer ${token}`;
-  const body = JSON.stringify({ StreamName, DataRetentionInHours: 2 });
-  const made = await it.server.fetch("/kvs/createStream", { method: "POST", headers: { authorization }, body });
-  assert.equal(made.status, 200);
-  return authorization;
-}
-
-/** A PutMedia request that is open: what is written goes out at once, `acks` come as they come. */
-async function put(authorization, stream, timecodes) {
-  const headers = { authorization, "x-amzn-stream-name": stream, ...timecodes };
-  const producer = request(`${it.server.url}/kvs/putMedia`, { method: "POST", headers });
-  producer.flushHeaders();
-  const [response] = await once(producer, "response");
-  assert.equal(response.statusCode, 200);
-  const acks = createInterface(response)[Symbol.asyncIterator]();
-  /** The number of the next fragment of which this is said. */
-  const ack = async type => {
-    for (;;) {
-      const { value, done } = await acks.next();
-      assert.ok(!done, `no ${type}`);
-      const said = JSON.parse(value);
-      assert.notEqual(said.EventType, "ERROR", value);
-      if (said.EventType === type) return said.FragmentNumber;
-    }
-  };
-  return { write: data => producer.write(data), end: data => producer.end(data), ack };
-}
-
-const ABSOLUTE = { "x-amzn-fragment-timecode-type": "ABSOLUTE" };
-
 test("the Rust SDK makes, describes, tags and deletes streams", { timeout: 60_000 }, async () => {
   const { arn } = await rust("control").event("done");
   assert.match(arn, /^arn:aws:kinesisvideo:us-east-1:000000000000:stream\/rust\/\d+$/);
@@ -79,7 +43,7 @@ test("the Rust SDK makes, describes, tags and deletes streams", { timeout: 60_00
 
 test("the Rust SDK lists and reads what was stored", { timeout: 60_000 }, async () => {
   const pieces = [1, 2, 3, 4, 5].map(() => randomBytes(16_000));
-  const producer = await put(await make("pcm"), "pcm", ABSOLUTE);
+  const producer = await put(it.server, await make(it.server, "pcm"), "pcm", ABSOLUTE);
   producer.end(pcmDocument(Date.now() - 10_000, pieces));
   const numbers = [];
   for (const _ of pieces) numbers.push(await producer.ack("PERSISTED"));
@@ -97,7 +61,7 @@ test("the Rust SDK lists and reads what was stored", { timeout: 60_000 }, async 
 });
 
 test("the Rust SDK reads each piece while the producer goes on", { timeout: 60_000 }, async () => {
-  const producer = await put(await make("live"), "live", ABSOLUTE);
+  const producer = await put(it.server, await make(it.server, "live"), "live", ABSOLUTE);
   const [first, ...pieces] = [1, 2, 3, 4].map(() => randomBytes(16_000));
   const start = Date.now();
   producer.write(head());
@@ -121,7 +85,7 @@ test("the Rust SDK gets a clip and images", { timeout: 60_000 }, async () => {
   await run("ffmpeg", ["-v", "error", ...pictures, ...h264]);
   const start = String(Date.now() / 1000 - 60);
   const timecodes = { "x-amzn-fragment-timecode-type": "RELATIVE", "x-amzn-producer-start-timestamp": start };
-  const producer = await put(await make("pictures"), "pictures", timecodes);
+  const producer = await put(it.server, await make(it.server, "pictures"), "pictures", timecodes);
   producer.end(readFileSync(source));
   for (let i = 0; i < 4; i++) await producer.ack("PERSISTED");
   const { kind, images } = await rust("pictures", "pictures", folder).event("done");

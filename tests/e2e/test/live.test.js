@@ -1,16 +1,12 @@
 // A stream's sound by a WebSocket: where it begins, what it says of fragments that are damaged or gone, and of tracks that there are not.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
-import { request } from "node:http";
-import { createInterface } from "node:readline";
 import { test } from "node:test";
-import { promisify } from "node:util";
 import { listen } from "../src/live.js";
 import { cluster, head } from "../src/matroska.js";
+import { ABSOLUTE, make, put } from "../src/put-media.js";
 import { ACCESS, CALLS, files } from "../src/stored.js";
 import { suite } from "../src/suite.js";
 import { until } from "../src/until.js";
@@ -20,34 +16,11 @@ const STREAM = "line";
 /** Sound of a fragment at 8 kHz. */
 const FRAGMENT_MS = 5_000;
 
-/** Makes the stream; gives what opens it to producers. */
-async function make(stream) {
-  const args = ["store", "token", "--data", it.server.data, "--streams", stream, "--actions", "*"];
-  const authorization = `Bearer ${JSON.parse((await promisify(execFile)(it.server.binary, args)).stdout).token}`;
-  const body = JSON.stringify({ StreamName: stream, DataRetentionInHours: 2 });
-  const made = await it.server.fetch("/kvs/createStream", { method: "POST", headers: { authorization }, body });
-  assert.equal(made.status, 200);
-  return authorization;
-}
-
-/** A producer of one caller's sound. Numbers of its fragments come when they are stored, or (`BUFFERING`) begin. */
+/** A producer of one caller's sound. */
 async function produce(authorization, contact, stream = STREAM) {
-  const headers = { authorization, "x-amzn-stream-name": stream, "x-amzn-fragment-timecode-type": "ABSOLUTE" };
-  const producer = request(`${it.server.url}/kvs/putMedia`, { method: "POST", headers });
+  const producer = await put(it.server, authorization, stream, ABSOLUTE);
   producer.write(head({ name: "AUDIO_FROM_CUSTOMER", contact }));
-  const [response] = await once(producer, "response");
-  assert.equal(response.statusCode, 200);
-  const acks = createInterface(response)[Symbol.asyncIterator]();
-  const number = async type => {
-    for (;;) {
-      const { value, done } = await acks.next();
-      assert.ok(!done, `no ${type}`);
-      const said = JSON.parse(value);
-      assert.notEqual(said.EventType, "ERROR", value);
-      if (said.EventType === type) return said.FragmentNumber;
-    }
-  };
-  return { write: (at, pcm) => producer.write(cluster(at, pcm)), end: () => producer.end(), number };
+  return { ...producer, write: (at, pcm) => producer.write(cluster(at, pcm)) };
 }
 
 /** What one caller said, stored; gives the numbers of its fragments. */
@@ -56,7 +29,7 @@ async function said(authorization, contact, at, pieces, stream = STREAM) {
   for (const [i, pcm] of pieces.entries()) producer.write(at + i * FRAGMENT_MS, pcm);
   producer.end();
   const numbers = [];
-  for (const _ of pieces) numbers.push(await producer.number("PERSISTED"));
+  for (const _ of pieces) numbers.push(await producer.ack("PERSISTED"));
   return numbers;
 }
 
@@ -70,7 +43,7 @@ function damage(number) {
 
 test("it begins with the latest fragment, or behind one, and says what is missing and what there never was", { timeout: 60_000 }, async () => {
   const admin = await it.server.token("any", { grants: "admin" });
-  const authorization = await make(STREAM);
+  const authorization = await make(it.server, STREAM);
   const pieces = Array.from({ length: 7 }, () => randomBytes(16 * FRAGMENT_MS));
   const first = Date.now() - 60_000;
   const at = i => first + i * FRAGMENT_MS;
@@ -80,7 +53,7 @@ test("it begins with the latest fragment, or behind one, and says what is missin
   damage(damaged);
   const producer = await produce(authorization, "caller-2");
   producer.write(at(5), pieces[5]);
-  const open = await producer.number("BUFFERING");
+  const open = await producer.ack("BUFFERING");
 
   await assert.rejects(listen(it.server, "nobody", admin), /response: 404$/);
   // Who may not hear it is told the same: it is the stream of no contact that was in that room.
@@ -96,7 +69,7 @@ test("it begins with the latest fragment, or behind one, and says what is missin
   await until("what is open has come", () => latest.pcm().equals(pieces[5]));
   producer.write(at(6), pieces[6]);
   producer.end();
-  const last = await producer.number("PERSISTED").then(() => producer.number("PERSISTED"));
+  const last = await producer.ack("PERSISTED").then(() => producer.ack("PERSISTED"));
 
   const begins = number => ({ event: "fragment", number });
   const start = i => ({ event: "start", sample_rate: 8000, channels: 1, time_ms: at(i) });
@@ -116,7 +89,7 @@ test("it begins with the latest fragment, or behind one, and says what is missin
 test("who takes nothing loses it, and the place of a reader", { timeout: 60_000 }, async () => {
   const admin = await it.server.token("any", { grants: "admin" });
   const stream = "long";
-  const authorization = await make(stream);
+  const authorization = await make(it.server, stream);
   // More than what the kernel holds for who does not read.
   const pieces = Array(200).fill(randomBytes(16 * FRAGMENT_MS));
   const [first] = await said(authorization, "caller", Date.now() - pieces.length * FRAGMENT_MS, pieces, stream);

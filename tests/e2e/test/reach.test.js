@@ -4,18 +4,10 @@
 import assert from "node:assert/strict";
 import { networkInterfaces } from "node:os";
 import { after, test } from "node:test";
+import { ends, meet, settings } from "../src/reach.js";
 import { Relay, TcpRelay } from "../src/relay.js";
 import { startPublishing } from "../src/interop.js";
 import { suite } from "../src/suite.js";
-
-const settings = more => `
-[guests]
-rooms = ["*"]
-[demo]
-enabled = false
-[stop]
-deadline_s = 1
-${more}`;
 
 const plain = suite({ chromium: true });
 const only = suite({
@@ -31,20 +23,9 @@ const relays = [];
 after(() => relays.forEach(relay => relay.close()));
 
 /** The server's end of the way that a page's media takes. */
-function way(person) {
-  return person.evaluate(async () => {
-    const stats = await window.__connections[0].getStats();
-    const all = [...stats.values()];
-    const transport = all.find(s => s.type === "transport" && s.selectedCandidatePairId);
-    const pair = stats.get(transport?.selectedCandidatePairId) ?? all.find(s => s.type === "candidate-pair" && s.nominated);
-    const { protocol, address, port } = stats.get(pair?.remoteCandidateId) ?? {};
-    return { protocol, address, port };
-  });
-}
-
-/** Ada and Ben see and hear each other. */
-function meet(ada, ben) {
-  return Promise.all([ada.sees(ben.id), ben.sees(ada.id), ada.hears(ben.id, 660), ben.hears(ada.id, 440)]);
+async function way(person) {
+  const { protocol, address, port } = (await ends(person)).remote;
+  return { protocol, address, port };
 }
 
 /** Ben joins through relays. Gives the ports that the server named. */

@@ -2,22 +2,14 @@
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { ends, meet, settings } from "../src/reach.js";
 import { suite } from "../src/suite.js";
 import { TurnServer } from "../src/turn.js";
 
-const settings = ({ urls, secret }) => `
-ice_servers = [{ urls = ${JSON.stringify(urls)}, secret = "${secret}" }]
-[guests]
-rooms = ["*"]
-[demo]
-enabled = false
-[stop]
-deadline_s = 1
-`;
-
 const turn = await TurnServer.start();
 after(() => turn.stop());
-const it = suite({ chromium: true, firefox: true, server: { config: settings(turn) } });
+const servers = `ice_servers = [{ urls = ${JSON.stringify(turn.urls)}, secret = "${turn.secret}" }]`;
+const it = suite({ chromium: true, firefox: true, server: { config: `${servers}\n${settings("")}` } });
 
 /** In the page: nothing gets straight to the server, and the TURN server is reached by one protocol only. */
 function relayed(protocol) {
@@ -43,15 +35,9 @@ function relayed(protocol) {
 }
 
 /** The page's end of the way that its media takes. */
-function way(person) {
-  return person.evaluate(async () => {
-    const stats = await window.__connections[0].getStats();
-    const all = [...stats.values()];
-    const transport = all.find(s => s.type === "transport" && s.selectedCandidatePairId);
-    const pair = stats.get(transport?.selectedCandidatePairId) ?? all.find(s => s.type === "candidate-pair" && s.nominated);
-    const { candidateType: type, relayProtocol: by } = stats.get(pair?.localCandidateId) ?? {};
-    return { type, by, connections: window.__connections.length };
-  });
+async function way(person) {
+  const { local, connections } = await ends(person);
+  return { type: local.candidateType, by: local.relayProtocol, connections };
 }
 
 for (const [browser, protocol] of [
@@ -63,7 +49,7 @@ for (const [browser, protocol] of [
     const room = it.room();
     const ada = await it.join(it.chromium, room, "Ada", { fake: { tone: 440 } });
     const ben = await it.join(it[browser], room, "Ben", { fake: { tone: 660 }, script: relayed(protocol) });
-    await Promise.all([ada.sees(ben.id), ben.sees(ada.id), ada.hears(ben.id, 660), ben.hears(ada.id, 440)]);
+    await meet(ada, ben);
     assert.deepEqual(await way(ben), { type: "relay", by: protocol, connections: 1 });
     assert.notEqual((await way(ada)).type, "relay");
     assert.deepEqual(await ben.evaluate(() => window.__told), turn.urls);
