@@ -27,6 +27,7 @@ use crate::error::ApiError;
 
 /// A client has nothing to say but pongs and a close.
 const MAX_MESSAGE_BYTES: usize = 1_024;
+
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Who listens.

@@ -316,8 +316,10 @@ impl Run {
                 state.left_out.insert(track);
                 let owner = state.roster.participants().find(|p| p.key == track.participant);
                 let event = owner.map(|owner| {
-                    let (event, participant) = ("track_left_out", owner.id.to_string());
-                    json!({"event": event, "participant": participant, "source": track.source, "codec": codec})
+                    json!({
+                        "event": "track_left_out", "participant": owner.id.to_string(),
+                        "source": track.source, "codec": codec,
+                    })
                 });
                 if let Some(event) = event {
                     self.tell(state, event);

@@ -48,9 +48,6 @@ pub(super) trait Ask: Sync {
     fn failure(&self, answer: &HttpResponse, body: &[u8]) -> Failure;
 }
 
-/// Where headers and the body of an answer were, once the body is read.
-type Answer = (HttpResponse, Bytes);
-
 /// A client of one key server.
 pub(super) struct Caller {
     /// What logs call the server.
@@ -208,8 +205,8 @@ fn spread() -> f64 {
     0.5 + f64::from(byte) / 512.0
 }
 
-/// The body, if it comes whole and is short, and the answer without it.
-async fn read(answer: HttpResponse) -> Option<Answer> {
+/// The answer without its body, and the body, if it comes whole and is short.
+async fn read(answer: HttpResponse) -> Option<(HttpResponse, Bytes)> {
     let (head, body) = answer.into_parts();
     let (mut all, mut pieces) = (Vec::new(), body.bytes_stream());
     while let Some(piece) = pieces.next().await {

@@ -10,8 +10,20 @@ pub mod vault;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use data_encoding::BASE64;
+
+use crate::key::{KEY_BYTES, KeyError, Secret};
+
+/// 12 bytes of nonce, the key, 16 of tag: nothing shorter is an authenticated ciphertext of a data key.
+const MIN_SEALED_BYTES: usize = 12 + KEY_BYTES + 16;
 /// Bytes of what a server made of a data key, at most: Amazon's bound. Amazon's are about 180, a Vault's about 90.
 const MAX_BLOB_BYTES: usize = 6144;
+
+/// The data key of an answer, which has it in base64.
+fn data_key(text: &str) -> Result<Secret, KeyError> {
+    let plain = BASE64.decode(text.as_bytes()).map_err(|_| KeyError::Unavailable)?;
+    Ok(Secret(<[u8; KEY_BYTES]>::try_from(plain).map_err(|_| KeyError::Validation)?))
+}
 
 /// The base URL of a server without a `/` at its end: `https://HOST[:PORT]`, or with `http` where that will do.
 fn base_url(text: &str, allow_http: bool) -> Result<&str, String> {

@@ -15,14 +15,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::caller::{Ask, Caller, Failure, client};
-use super::{MAX_BLOB_BYTES, base_url};
+use super::{MAX_BLOB_BYTES, MIN_SEALED_BYTES, base_url, data_key};
 use crate::error::Error;
-use crate::key::{KEY_BYTES, KeyError, KeyServer, Secret};
+use crate::key::{KeyError, KeyServer, Secret};
 
 /// What an id, an alias or an ARN of a key has at most, as Amazon has it.
 const MAX_ID_BYTES: usize = 2048;
-/// 12 bytes of nonce, the key, 16 of tag: nothing shorter is an authenticated ciphertext of it.
-const MIN_BLOB_BYTES: usize = 12 + KEY_BYTES + 16;
 /// The pair of the encryption context: which object of the store the key is for.
 const CONTEXT: &str = "antiphon:object";
 
@@ -129,10 +127,6 @@ struct Decrypted {
     plaintext: String,
 }
 
-fn base64(text: &str) -> Option<Vec<u8>> {
-    BASE64.decode(text.as_bytes()).ok()
-}
-
 impl Kms {
     /// Does not connect yet.
     ///
@@ -162,9 +156,10 @@ impl Kms {
     pub(crate) async fn encrypt(&self, id: &str, of: &str, secret: &Secret) -> Result<Vec<u8>, KeyError> {
         let ask = json!({ "KeyId": id, "Plaintext": BASE64.encode(&secret.0), "EncryptionContext": { CONTEXT: of } });
         self.call("TrentService.Encrypt", &ask, |answer: Encrypted| {
-            let blob = base64(&answer.ciphertext_blob).ok_or(KeyError::Unavailable)?;
+            let text = answer.ciphertext_blob;
+            let blob = BASE64.decode(text.as_bytes()).map_err(|_| KeyError::Unavailable)?;
             // A key that answers otherwise is no key of ours, whatever it is.
-            let fits = (MIN_BLOB_BYTES..=MAX_BLOB_BYTES).contains(&blob.len());
+            let fits = (MIN_SEALED_BYTES..=MAX_BLOB_BYTES).contains(&blob.len());
             if fits { Ok(blob) } else { Err(KeyError::Validation) }
         })
         .await
@@ -173,11 +168,7 @@ impl Kms {
     /// Has that key decrypt it again. The key is named: what another has encrypted does not open, even if that one would.
     pub(crate) async fn decrypt(&self, id: &str, of: &str, blob: &[u8]) -> Result<Secret, KeyError> {
         let ask = json!({ "KeyId": id, "CiphertextBlob": BASE64.encode(blob), "EncryptionContext": { CONTEXT: of } });
-        self.call("TrentService.Decrypt", &ask, |answer: Decrypted| {
-            let plain = base64(&answer.plaintext).ok_or(KeyError::Unavailable)?;
-            Ok(Secret(<[u8; KEY_BYTES]>::try_from(plain).map_err(|_| KeyError::Validation)?))
-        })
-        .await
+        self.call("TrentService.Decrypt", &ask, |answer: Decrypted| data_key(&answer.plaintext)).await
     }
 
     /// How it does.

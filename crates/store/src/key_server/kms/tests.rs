@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::super::caller::{MAX_ANSWER, MAX_UNDER_WAY};
 use super::super::patience::PAUSE;
 use super::*;
-use crate::key::{KeyProvider, LocalKeys};
+use crate::key::{KEY_BYTES, KeyProvider, LocalKeys};
 use crate::keyring::{Keyring, There};
 
 const TIMEOUT: Duration = Duration::from_secs(3);

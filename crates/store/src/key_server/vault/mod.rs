@@ -23,14 +23,14 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
 use super::caller::{Ask, Caller, Failure, client};
-use super::{MAX_BLOB_BYTES, base_url};
+use super::{MAX_BLOB_BYTES, MIN_SEALED_BYTES, base_url, data_key};
 use crate::error::Error;
-use crate::key::{KEY_BYTES, KeyError, KeyServer, Secret};
+use crate::key::{KeyError, KeyServer, Secret};
 
 /// How every ciphertext of the engine begins; its own number of the key's version follows.
 const PREFIX: &str = "vault:v";
-/// Of a data key: 12 bytes of nonce, the key and 16 of tag in base64, behind the version's number.
-const MIN_TEXT_BYTES: usize = PREFIX.len() + "1:".len() + (12 + KEY_BYTES + 16).div_ceil(3) * 4;
+/// Of a data key, in base64 behind the version's number.
+const MIN_TEXT_BYTES: usize = PREFIX.len() + "1:".len() + MIN_SEALED_BYTES.div_ceil(3) * 4;
 /// As long as a name of ours may be.
 const MAX_NAME_BYTES: usize = 128;
 /// A service token has about 100 bytes, a batch token some hundred.
@@ -219,11 +219,7 @@ impl Vault {
     pub(crate) async fn decrypt(&self, name: &str, of: &str, blob: &[u8]) -> Result<Secret, KeyError> {
         let text = str::from_utf8(blob).map_err(|_| self.caller.refused(KeyError::Validation))?;
         let ask = bound(of, json!({ "ciphertext": text }));
-        self.call("decrypt", name, &ask, |answer: Decrypted| {
-            let plain = BASE64.decode(answer.plaintext.as_bytes()).map_err(|_| KeyError::Unavailable)?;
-            Ok(Secret(<[u8; KEY_BYTES]>::try_from(plain).map_err(|_| KeyError::Validation)?))
-        })
-        .await
+        self.call("decrypt", name, &ask, |answer: Decrypted| data_key(&answer.plaintext)).await
     }
 
     /// How it does.

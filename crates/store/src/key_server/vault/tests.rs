@@ -7,7 +7,7 @@ use object_store::client::{HttpError, HttpService};
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::key::{KeyProvider, LocalKeys};
+use crate::key::{KEY_BYTES, KeyProvider, LocalKeys};
 use crate::keyring::{Keyring, There};
 
 const OF: &str = "v1/000000000000/ab/dek/0";
