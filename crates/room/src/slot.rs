@@ -65,7 +65,9 @@ pub struct Counters {
 /// How far the current source's newest frame has come.
 #[derive(Debug, Default)]
 struct Progress {
-    newest: Option<Arc<Packet>>,
+    /// Sequence number and RTP time of the newest packet. Not the packet: what counts references to it waits for all memory
+    /// that was asked for before.
+    newest: Option<(u64, u64)>,
     /// The newest packet that was sent, and whether it has the marker.
     sent: u64,
     ended: bool,
@@ -80,20 +82,21 @@ impl Progress {
 
     /// The packet is of a frame after the one under way.
     fn is_beyond(&self, packet: &Packet) -> bool {
-        self.newest.as_ref().is_some_and(|n| packet.seq > n.seq && packet.rtp_time != n.rtp_time)
+        self.newest.is_some_and(|(seq, rtp_time)| packet.seq > seq && packet.rtp_time != rtp_time)
     }
 
     /// A packet was sent, with this marker, or left out (`None`).
-    fn passed(&mut self, packet: &Arc<Packet>, marker: Option<bool>) {
-        if let Some(newest) = self.newest.as_ref() {
-            if packet.seq <= newest.seq {
+    fn passed(&mut self, packet: &Packet, marker: Option<bool>) {
+        let this = (packet.seq, packet.rtp_time);
+        if let Some((seq, rtp_time)) = self.newest {
+            if packet.seq <= seq {
                 self.missing.remove(&packet.seq);
             } else {
-                self.advance(newest.seq, packet.seq, packet.rtp_time != newest.rtp_time);
-                self.newest = Some(Arc::clone(packet));
+                self.advance(seq, packet.seq, packet.rtp_time != rtp_time);
+                self.newest = Some(this);
             }
         } else {
-            self.newest = Some(Arc::clone(packet));
+            self.newest = Some(this);
             self.sent = packet.seq;
         }
         if let Some(marker) = marker.filter(|_| packet.seq >= self.sent) {
@@ -258,7 +261,7 @@ impl Slot {
         if ending && self.progress.is_beyond(packet) {
             self.counters.dropped += 1;
             // The frame before it has ended, if nothing of it is missing: not everybody sets the marker.
-            let next = self.progress.newest.as_ref().is_some_and(|n| packet.seq == n.seq + 1);
+            let next = self.progress.newest.is_some_and(|(seq, _)| packet.seq == seq + 1);
             self.progress.ended |= next;
             if self.want.is_none() && !self.progress.settled() {
                 self.leave_number_out();

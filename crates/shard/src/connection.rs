@@ -48,6 +48,8 @@ const MAX_EVENTS: usize = 4_096;
 const PATH_SILENCE: Duration = Duration::from_secs(7);
 /// What a peer is told that shall send as much as it likes: more than any browser does.
 const UNBOUNDED_BPS: u64 = 50_000_000;
+/// What str0m wants to do for who only listens (ICE, DTLS, SCTP; seconds in between) waits so long for a packet to be sent.
+const RTC_PATIENCE: Duration = Duration::from_millis(25);
 /// How often a bound is said.
 const BOUND_INTERVAL: Duration = Duration::from_secs(1);
 /// A STUN binding success response (RFC 8489, section 5), by which we know that a request was valid.
@@ -641,7 +643,10 @@ impl Connection {
     pub(crate) fn deadline(&self) -> Instant {
         // Without a way nothing of the sender's leaves, however late it is.
         let sender = self.sender.deadline().filter(|_| self.path.is_some());
-        sender.map_or(self.rtc_deadline, |at| at.min(self.rtc_deadline))
+        // Who only listens has no deadline in str0m that must be kept to the millisecond: a packet that is sent in time takes it along.
+        let listens = self.connected && self.streams.is_empty();
+        let rtc = if listens { self.rtc_deadline + RTC_PATIENCE } else { self.rtc_deadline };
+        sender.map_or(rtc, |at| at.min(rtc))
     }
 
     /// A datagram of this peer: feedback, ICE, DTLS, media of its own. `true`: it was a valid binding request.

@@ -8,8 +8,12 @@ use std::time::{Duration, Instant};
 
 /// How long a report may wait: little beside the time to a receiver and back, which is how old it is in any case.
 const PERIOD: Duration = Duration::from_millis(5);
-/// The same while reports ask for nothing: nobody waits for what they bring.
-const CALM_PERIOD: Duration = Duration::from_millis(10);
+/// The same while reports ask for nothing: nobody waits for what they bring, and an idle processor that is woken for them takes longer for that
+/// than they take. Where media comes they are read with it, and this is for where little does.
+const CALM_PERIOD: Duration = Duration::from_millis(25);
+/// As long a pause between two reads is wanted even where the thread is awake: fewer at once cost more each.
+const PAUSE: Duration = Duration::from_micros(2_500);
+const CALM_PAUSE: Duration = Duration::from_micros(7_500);
 
 /// What one read has brought.
 #[derive(Debug, Clone, Copy)]
@@ -21,12 +25,21 @@ pub(crate) struct Round {
     pub(crate) asks: bool,
 }
 
+/// When to read without being told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Next {
+    /// From here on if the thread is awake.
+    from: Instant,
+    /// Here the thread is woken.
+    at: Instant,
+}
+
 /// Whether to be told that RTCP is there, or to look.
 #[derive(Debug)]
 pub(crate) struct Polling {
     /// The last read.
     last: Instant,
-    next: Option<Instant>,
+    next: Option<Next>,
 }
 
 impl Polling {
@@ -35,25 +48,27 @@ impl Polling {
         Self { last: now, next: None }
     }
 
-    /// When to read without being told; `None`: when told.
+    /// When to wake to read without being told; `None`: when told.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.next
+        self.next.map(|next| next.at)
     }
 
     /// Whether to read, at a moment at which the thread is awake; `told` says that there is something.
     pub(crate) fn is_due(&self, now: Instant, told: bool) -> bool {
-        // Somewhat early costs less than being woken again.
-        self.next.map_or(told, |next| next <= now + PERIOD / 2)
+        self.next.map_or(told, |next| next.from <= now)
     }
 
     /// That was read.
     pub(crate) fn read(&mut self, now: Instant, round: Round) {
         let often = self.next.is_some() || now.saturating_duration_since(self.last) < PERIOD;
-        let period = if round.asks { PERIOD } else { CALM_PERIOD };
-        self.next = match (round.more, round.datagrams > 0 && often) {
-            (true, _) => Some(now),
-            (false, true) => Some(now + period),
-            (false, false) => None,
+        let early = self.next.filter(|next| now < next.at);
+        let (pause, period) = if round.asks { (PAUSE, PERIOD) } else { (CALM_PAUSE, CALM_PERIOD) };
+        self.next = match (round.more, round.datagrams > 0 && often, early) {
+            (true, ..) => Some(Next { from: now, at: now }),
+            (false, true, _) => Some(Next { from: now + pause, at: now + period }),
+            // Only a whole period without any says that they are rare.
+            (false, false, Some(Next { at, .. })) => Some(Next { from: (now + pause).min(at), at }),
+            (false, false, None) => None,
         };
         self.last = now;
     }
@@ -87,15 +102,27 @@ mod tests {
         let mut polling = Polling::new(begin);
         polling.read(begin + MS, round(1));
         assert_eq!(polling.next(), Some(begin + 6 * MS));
-        assert!(!polling.is_due(begin + 3 * MS, false) && polling.is_due(begin + 4 * MS, false));
-        polling.read(begin + 6 * MS, Round { asks: false, ..round(7) });
-        assert_eq!(polling.next(), Some(begin + 16 * MS), "none of them asks for anything");
-        polling.read(begin + 16 * MS, round(7));
-        assert_eq!(polling.next(), Some(begin + 21 * MS));
-        // When none came it waits to be told, and the next is read at once.
-        polling.read(begin + 21 * MS, round(0));
+        assert!(!polling.is_due(begin + 3 * MS, true) && polling.is_due(begin + 4 * MS, false));
+        let calm = Round { asks: false, ..round(7) };
+        polling.read(begin + 6 * MS, calm);
+        assert_eq!(polling.next(), Some(begin + 31 * MS), "none of them asks for anything");
+        assert!(!polling.is_due(begin + 13 * MS, true) && polling.is_due(begin + 14 * MS, false));
+        polling.read(begin + 20 * MS, round(7));
+        assert_eq!(polling.next(), Some(begin + 25 * MS));
+    }
+
+    #[test]
+    fn after_a_period_without_any_it_waits_to_be_told() {
+        let begin = Instant::now();
+        let mut polling = Polling::new(begin);
+        polling.read(begin + MS, round(1));
+        // Media came earlier, and there were none yet.
+        polling.read(begin + 4 * MS, round(0));
+        assert_eq!(polling.next(), Some(begin + 6 * MS));
+        assert!(!polling.is_due(begin + 5 * MS, false) && polling.is_due(begin + 6 * MS, false));
+        polling.read(begin + 6 * MS, round(0));
         assert_eq!(polling.next(), None);
-        assert!(polling.is_due(begin + 22 * MS, true));
+        assert!(!polling.is_due(begin + 7 * MS, false) && polling.is_due(begin + 7 * MS, true));
     }
 
     #[test]

@@ -18,8 +18,8 @@ pub(crate) fn prefetch<T>(value: &T) {
 }
 
 /// Asks for the place behind the last one of several values, which is written next.
-pub(crate) fn prefetch_behind<T>(last: &T) {
-    let end = std::ptr::from_ref(last).wrapping_add(1).cast::<u8>();
+pub(crate) fn prefetch_behind<T>(last: *const T) {
+    let end = last.wrapping_add(1).cast::<u8>();
     line(end);
     line(end.wrapping_add(size_of::<T>()));
 }

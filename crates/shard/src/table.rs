@@ -539,6 +539,7 @@ fn approach(routes: &[(usize, SlotId)], peers: &[Option<Box<Peer>>]) {
         && let Some(slot) = peer.slots.get(at)
     {
         prefetch(slot);
+        peer.connection.sender.prefetch_place();
     }
 }
 

@@ -1,7 +1,11 @@
 //! Deadlines of peers and rooms in one order; at most one each, so idle peers cost nothing.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A deadline that has moved back by less is left where it was: to wake once for nothing costs about what moving it does, and many move with
+/// each packet.
+const MOVED: Duration = Duration::from_millis(100);
 
 /// Whose deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,10 +25,10 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Wakes `timer` at `at`, unless `scheduled` (the owner's field) is already as early. A later deadline than that is kept by the
-    /// owner, and scheduled when this one has come.
+    /// Wakes `timer` at `at`, or somewhat before, where `scheduled` (the owner's field) is as early. A deadline that is not much later than
+    /// that is kept by the owner, and scheduled when this one has come.
     pub(crate) fn schedule(&mut self, timer: Timer, at: Instant, scheduled: &mut Option<Instant>) {
-        if scheduled.is_some_and(|s| s <= at) {
+        if scheduled.is_some_and(|s| s <= at && at - s < MOVED) {
             return;
         }
         self.cancel(timer, *scheduled);
@@ -76,5 +80,16 @@ mod tests {
         assert_eq!(timers.pop(at(60)), Some(Timer::Peer(1)));
         timers.cancel(Timer::Peer(2), other);
         assert_eq!((timers.pop(at(60)), timers.len()), (None, 0));
+    }
+
+    #[test]
+    fn one_that_has_moved_far_back_wakes_nobody_where_it_was() {
+        let base = Instant::now();
+        let (mut timers, mut scheduled) = (Timers::default(), None);
+        timers.schedule(Timer::Peer(1), base, &mut scheduled);
+        timers.schedule(Timer::Peer(1), base + MOVED / 2, &mut scheduled);
+        assert_eq!((timers.next(), scheduled), (Some(base), Some(base)));
+        timers.schedule(Timer::Peer(1), base + MOVED, &mut scheduled);
+        assert_eq!((timers.next(), scheduled, timers.len()), (Some(base + MOVED), Some(base + MOVED), 1));
     }
 }

@@ -19,7 +19,7 @@ use super::playout::Playout;
 use super::redundancy::Redundancy;
 use super::srtp::{self, Opener, Sealer};
 use crate::clock::Clock;
-use crate::prefetch::prefetch;
+use crate::prefetch::{prefetch, prefetch_behind};
 
 /// Packets queued for one flush: a key frame of 4 Mbit/s and the voices beside it. Beyond it they are dropped and counted.
 const MAX_QUEUE: usize = 1_024;
@@ -27,6 +27,8 @@ const MAX_QUEUE: usize = 1_024;
 const SMALL_QUEUE: usize = 8;
 /// Sender reports of lines with traffic (RFC 3550, 6.2 allows what is below 5 % of the bandwidth).
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// It waits so long for media to go with: to wake for it costs more than to write it.
+const REPORT_PATIENCE: Duration = Duration::from_millis(50);
 /// The first report of a line comes soon: without it a player cannot align sound and picture.
 const FIRST_REPORT: Duration = Duration::from_millis(100);
 /// Bytes of sender reports in one datagram.
@@ -202,6 +204,14 @@ impl Sender {
         prefetch(&self.sealer);
     }
 
+    /// Asks for the place in which the next packet is queued; what leads there comes by [`Sender::prefetch_queue`].
+    pub(crate) fn prefetch_place(&self) {
+        match self.queue.last() {
+            Some(last) => prefetch_behind(last),
+            None => prefetch_behind(self.queue.as_ptr().wrapping_sub(1)),
+        }
+    }
+
     /// Asks for what feedback of the peer needs, with [`Sender::prefetch_lines`] before.
     pub(crate) fn prefetch_told(&self) {
         if let Some(estimator) = self.estimator.as_deref() {
@@ -345,7 +355,8 @@ impl Sender {
 
     /// When [`Sender::flush`] is wanted without new packets.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        [self.report_at, self.probe_at, self.pace_at].into_iter().flatten().min()
+        let report_at = self.report_at.map(|at| at + REPORT_PATIENCE);
+        [report_at, self.probe_at, self.pace_at].into_iter().flatten().min()
     }
 
     /// The transport sequence number of the next packet.

@@ -182,6 +182,8 @@ impl SlotRewriter {
 
     /// The outgoing numbers of a packet; the same again for the same packet. `None`: do not send it
     /// ([`Counters`] say why).
+    // Called for each packet of each subscriber: its result is not to go through memory.
+    #[inline]
     pub fn rewrite(&mut self, packet: &Packet) -> Option<Rewritten> {
         let newest = self.admit(packet)?;
         let rtp_time = self.map_time(packet, newest)?;
