@@ -22,12 +22,15 @@ pub struct Target {
 
 /// All there are.
 pub const TARGETS: &[Target] = &[
+    target("bot", targets::bot::run, 2_048),
     target("control", targets::control::run, 2_048),
     target("egress", targets::egress::run, 2_048),
+    target("frame", targets::frame::run, 2_048),
     target("framing", targets::framing::run, 4_096),
     target("http_headers", targets::http_headers::run, 2_048),
     target("kvs_repack", targets::kvs_repack::run, 2_048),
     target("kvs_request", targets::kvs_request::run, 2_048),
+    target("peer_key", targets::peer_key::run, 1_024),
     target("record_file", targets::record_file::run, 4_096),
     target("record_sound", targets::record_sound::run, 4_096),
     target("room_slot", targets::room_slot::run, 2_048),

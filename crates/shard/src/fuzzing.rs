@@ -9,11 +9,13 @@ use antiphon_room::SlotId;
 use antiphon_room::slot::Outgoing;
 use antiphon_wire::control::{ParticipantKind, Policy};
 use antiphon_wire::rtp::header;
+use dimpl::crypto::{HashAlgorithm, SignatureAlgorithm};
 use str0m::crypto::dtls::SrtpProfile;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::egress::keys::Keys;
+use crate::egress::peer_key;
 use crate::egress::srtp::{self, Opener, Sealer};
 use crate::egress::{Arena, Class, LinePlan, Path, PayloadType, Sender};
 use crate::engine::{Address, Door};
@@ -179,5 +181,35 @@ pub fn stun(bytes: &[u8]) {
     assert!(is_stun || !parser::nominates(bytes));
     if let Some(ufrag) = parser::local_ufrag(bytes) {
         assert!(ufrag.len() < bytes.len() && !ufrag.contains(':'));
+    }
+}
+
+/// By OpenSSL, with a key of `secp224r1`.
+const CERTIFICATE: &[u8] = include_bytes!("../tests/data/p224-certificate.der");
+/// [`SIGNED`], signed with its key.
+const SIGNATURE: &[u8] = include_bytes!("../tests/data/p224-signature.der");
+const SIGNED: &[u8] = b"the data";
+
+/// Any bytes as the certificate of a peer that has signed with a P-224 key, or as a signature by that key: only what the key has signed
+/// is taken for signed. The first byte says which, and by which hash.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn peer_key(bytes: &[u8]) {
+    let Some((how, bytes)) = bytes.split_first() else { return };
+    let (certificate, signature) = if how & 1 == 0 { (bytes, SIGNATURE) } else { (CERTIFICATE, bytes) };
+    let hash = [HashAlgorithm::SHA256, HashAlgorithm::SHA384, HashAlgorithm::SHA1][usize::from(how >> 1) % 3];
+    let verifier = peer_key::provider().signature_verification;
+    let is_signed = |data: &[u8]| {
+        verifier.verify_signature(certificate, data, signature, hash, SignatureAlgorithm::ECDSA).is_ok()
+    };
+    if is_signed(SIGNED) {
+        assert_eq!(
+            peer_key::p224_key(certificate),
+            peer_key::p224_key(CERTIFICATE),
+            "another key has signed"
+        );
+        assert_eq!(hash, HashAlgorithm::SHA256, "another hash was signed");
+        assert!(!is_signed(b"the date"), "something else was signed");
     }
 }

@@ -123,6 +123,28 @@ pub struct Delivery {
     pub twice: bool,
     /// Counted from its beginning, this bit of it is turned.
     pub flipped: Option<usize>,
+    /// It is overtaken.
+    pub held_up: bool,
+}
+
+/// Which packet of a stream a datagram is: SRTP leaves that open (RFC 3711, 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Of the stream.
+    pub ssrc: u32,
+    /// Sequence number.
+    pub seq: u16,
+}
+
+impl Place {
+    /// `None`: it is not RTP (RFC 7983; RFC 5761, 4).
+    fn of(datagram: &[u8]) -> Option<Self> {
+        let [128..=191, kind, s0, s1, _, _, _, _, ssrc @ ..] = datagram.first_chunk::<12>()? else {
+            return None;
+        };
+        let seq = u16::from_be_bytes([*s0, *s1]);
+        (!matches!(kind, 192..=223)).then_some(Self { ssrc: u32::from_be_bytes(*ssrc), seq })
+    }
 }
 
 /// One direction between two places.
@@ -144,6 +166,10 @@ pub struct Link {
     pub harm: Vec<Instant>,
     /// When datagrams took so much longer than the shortest way that a sender sees a queue, each tenth of a second once.
     pub stood: Vec<Instant>,
+    /// Media packets to which it did harm, in the order in which they were sent.
+    pub harmed: Vec<(Instant, Place)>,
+    /// When the client went to another address: then it may have lost anything.
+    pub moved: Vec<Instant>,
 }
 
 impl Link {
@@ -160,6 +186,8 @@ impl Link {
             counters: Counters::default(),
             harm: Vec::new(),
             stood: Vec::new(),
+            harmed: Vec::new(),
+            moved: Vec::new(),
         }
     }
 
@@ -177,6 +205,17 @@ impl Link {
     /// Something was lost, damaged or held up on it from `from` on, until `to`.
     pub(crate) fn did_harm(&self, from: Instant, to: Instant) -> bool {
         noted(&self.harm, from, to)
+    }
+
+    /// Media packets to which it did harm in that time.
+    pub(crate) fn harmed(&self, from: Instant, to: Instant) -> impl Iterator<Item = (Instant, Place)> {
+        let begin = self.harmed.partition_point(|(at, _)| *at < from);
+        self.harmed[begin..].iter().copied().take_while(move |(at, _)| *at <= to)
+    }
+
+    /// Its client went to another address in that time.
+    pub(crate) fn has_moved(&self, from: Instant, to: Instant) -> bool {
+        noted(&self.moved, from, to)
     }
 
     /// A queue was seen on it in that time.
@@ -222,7 +261,8 @@ impl Link {
         };
         let jitter = self.conditions.jitter.mul_f64(self.rng.random::<f64>());
         let mut at = through + self.conditions.delay + jitter;
-        if self.rng.random_bool(self.conditions.reorder) {
+        let held_up = self.rng.random_bool(self.conditions.reorder);
+        if held_up {
             at += self.conditions.reorder_delay;
             self.note_harm(now);
         } else {
@@ -241,7 +281,7 @@ impl Link {
             self.counters.corrupted += 1;
             self.note_harm(now);
         }
-        Some(Delivery { at, twice: self.rng.random_bool(self.conditions.duplicate), flipped })
+        Some(Delivery { at, twice: self.rng.random_bool(self.conditions.duplicate), flipped, held_up })
     }
 }
 
@@ -375,8 +415,10 @@ impl Network {
     /// A client goes to another address: its links stay as they are, and what is under way to the old address is lost.
     pub fn move_to(&mut self, now: Instant, old: SocketAddr, new: SocketAddr) {
         let Some(mut path) = self.paths.remove(&old) else { return };
-        path.up.note_harm(now);
-        path.down.note_harm(now);
+        for link in [&mut path.up, &mut path.down] {
+            link.note_harm(now);
+            link.moved.push(now);
+        }
         self.paths.insert(new, path);
     }
 
@@ -402,7 +444,11 @@ impl Network {
             Some(path) => &mut path.up,
             None => &mut self.paths.get_mut(&datagram.destination)?.down,
         };
-        let delivery = link.send(now, length(&datagram.bytes))?;
+        let delivery = link.send(now, length(&datagram.bytes));
+        if delivery.is_none_or(|d| d.held_up || d.flipped.is_some()) {
+            link.harmed.extend(Place::of(&datagram.bytes).map(|place| (now, place)));
+        }
+        let delivery = delivery?;
         if delivery.twice {
             self.count += 1;
             self.queue.push(Reverse((delivery.at, self.count, datagram.clone())));

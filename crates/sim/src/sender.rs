@@ -9,6 +9,7 @@ use str0m::media::{Mid, Pt, Rid};
 use str0m::rtp::{ExtensionValues, RtpWrite};
 
 use crate::extension;
+use crate::net::Place;
 use crate::stamp::Stamp;
 use crate::stamp::nested::{Mode, Nested};
 
@@ -72,6 +73,10 @@ pub struct Sender {
     pub red: Option<Pt>,
     before: Option<(u32, Vec<u8>)>,
     publisher: u16,
+    /// Its stream's, once something was sent.
+    ssrc: Option<u32>,
+    /// Of each packet: when it was sent, its sequence number, its frame.
+    log: Vec<(Instant, u16, u32)>,
     line: (Mid, Pt),
     interval: Duration,
     ticks: u32,
@@ -124,6 +129,8 @@ impl Sender {
             red: None,
             before: None,
             publisher,
+            ssrc: None,
+            log: Vec::new(),
             line,
             interval,
             ticks,
@@ -146,6 +153,20 @@ impl Sender {
             self.next = now;
             self.keyframe_wanted = true;
         }
+    }
+
+    /// The frame of a packet that was under way at that time; `None`: it is of another stream.
+    pub(crate) fn frame_of(&self, at: Instant, place: Place) -> Option<u32> {
+        let before = self.log.partition_point(|(sent, _, _)| *sent <= at);
+        let found = self.log[..before].iter().rev().find(|(_, seq, _)| *seq == place.seq);
+        found.filter(|_| self.ssrc == Some(place.ssrc)).map(|(_, _, frame)| *frame)
+    }
+
+    /// When and where a frame of its went first.
+    #[cfg(test)]
+    pub(crate) fn sent(&self, frame: u32) -> Option<(Instant, Place)> {
+        let (at, seq, _) = *self.log.iter().find(|(_, _, of)| *of == frame)?;
+        Some((at, Place { ssrc: self.ssrc?, seq }))
     }
 
     pub(crate) fn mid(&self) -> Mid {
@@ -210,10 +231,14 @@ impl Sender {
             values.user_values.set(extension::Raw(dependency.as_bytes().into()));
             write = write.ext_vals(values);
         }
+        // Sixteen bits of it are on the wire.
+        let seq = u16::try_from(self.seq & 0xffff).expect("sixteen bits");
+        self.log.push((now, seq, self.frames));
         self.seq += 1;
         self.packets += 1;
         let mut api = rtc.direct_api();
         if let Some(tx) = api.stream_tx_by_mid(self.line.0, self.rid.map(Rid::from)) {
+            self.ssrc = Some(*tx.ssrc());
             tx.write_rtp(write);
         }
     }

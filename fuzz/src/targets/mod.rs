@@ -1,11 +1,14 @@
 //! One function per parser and rewriter.
 
+pub(crate) mod bot;
 pub(crate) mod control;
 pub(crate) mod egress;
+pub(crate) mod frame;
 pub(crate) mod framing;
 pub(crate) mod http_headers;
 pub(crate) mod kvs_repack;
 pub(crate) mod kvs_request;
+pub(crate) mod peer_key;
 pub(crate) mod record_file;
 pub(crate) mod record_sound;
 pub(crate) mod room_slot;

@@ -11,7 +11,7 @@ mod lazy;
 mod line;
 mod loss;
 mod pacer;
-mod peer_key;
+pub(crate) mod peer_key;
 pub(crate) mod playout;
 mod redundancy;
 mod sender;

@@ -19,7 +19,7 @@ const FIELD_BYTES: usize = 28;
 const P224: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.33");
 
 /// aws-lc for everything but a P-224 key's signature.
-pub(super) fn provider() -> CryptoProvider {
+pub(crate) fn provider() -> CryptoProvider {
     static VERIFIER: Verifier = Verifier;
     CryptoProvider { signature_verification: &VERIFIER, ..default_provider() }
 }
@@ -47,7 +47,7 @@ impl SignatureVerifier for Verifier {
 }
 
 /// The P-224 key of a certificate, if it has one.
-fn p224_key(certificate: &[u8]) -> Option<VerifyingKey> {
+pub(crate) fn p224_key(certificate: &[u8]) -> Option<VerifyingKey> {
     let certificate = Certificate::from_der(certificate).ok()?;
     let key = certificate.tbs_certificate().subject_public_key_info();
     let curve: ObjectIdentifier = key.algorithm.parameters.as_ref()?.decode_as().ok()?;

@@ -3,6 +3,7 @@
 //!
 //! `make sim SEEDS=1000 FROM=5000` tells more of them; `ANTIPHON_SIM_SEED=N` tells one again.
 
+use std::process::Command;
 use std::time::Duration;
 
 use antiphon_sim::story::{Outcome, tell};
@@ -12,6 +13,10 @@ use antiphon_sim::world::given_seed;
 const SEEDS: u64 = 200;
 /// From so many on the number of packets says something.
 const MANY: u64 = 20;
+/// Asks this program, started by itself, for the outcomes of these seeds.
+const RETELL: &str = "ANTIPHON_SIM_RETELL";
+/// Stands before each of these outcomes.
+const RETOLD: &str = "retold: ";
 
 fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |n| n.parse().expect("the variable is a number"))
@@ -77,4 +82,23 @@ fn a_seed_replays_exactly() {
         let [a, b] = [(); 2].map(|()| tell(seed));
         assert_eq!(a, b);
     }
+}
+
+/// As [`a_seed_replays_exactly`], where addresses, hash keys, statics and thread-locals are others.
+#[test]
+fn a_seed_replays_in_another_process() {
+    // Chaos with one shard, a recovery with two in AV1, a meeting with two.
+    let seeds = [1, 115, 21];
+    let print = |seed| format!("{RETOLD}{:?}", tell(seed));
+    if std::env::var_os(RETELL).is_some() {
+        return seeds.into_iter().for_each(|seed| println!("\n{}", print(seed)));
+    }
+    let this = std::env::current_exe().expect("a test runs from a file");
+    let mut again = Command::new(this);
+    again.args(["--exact", "chaos::a_seed_replays_in_another_process", "--nocapture"]).env(RETELL, "1");
+    let output = again.output().expect("it was started before");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("what is printed is text");
+    let retold: Vec<&str> = text.lines().filter(|line| line.starts_with(RETOLD)).collect();
+    assert_eq!(retold, seeds.map(print));
 }

@@ -220,3 +220,57 @@ fn crowd(mut world: World) {
     }
     world.check().assert_sound();
 }
+
+/// Pictures of a camera that came to a client in the last two seconds: of each temporal layer.
+fn pictures(world: &World, client: usize) -> [usize; 3] {
+    let since = world.now - Duration::from_secs(2);
+    let packets = world.clients[client].slots.iter().flat_map(|s| &s.packets).filter(|p| p.at >= since);
+    let stamps = packets.filter_map(|p| p.parsed).map(|p| p.stamp);
+    let of_cameras = stamps.filter(|stamp| stamp.source == Source::Camera);
+    // Of the pattern 0, 2, 1, 2.
+    let frames: BTreeSet<_> = of_cameras.filter_map(|stamp| Some((stamp.frame, stamp.place?))).collect();
+    let mut of = [0; 3];
+    frames.into_iter().for_each(|(_, place)| of[[0, 2, 1, 2][usize::from(place)]] += 1);
+    of
+}
+
+/// The highest frame rate of a policy leaves out upper temporal layers of whom it is said for, without a hole in the numbers, until it
+/// is lifted.
+#[test]
+fn a_frame_rate_leaves_out_temporal_layers() {
+    for (codec, mode) in [
+        (VideoCodec::Vp8, None),
+        (VideoCodec::Vp9, Some(Mode { layers: 2, key_only: false })),
+        (VideoCodec::Av1, Some(Mode { layers: 2, key_only: false })),
+    ] {
+        let mut world = World::new(10);
+        let anna = world.enter(Profile { codec, mode, ..Profile::new("anna") });
+        let listener = |name| Profile { codec, ..Profile::new(name).listener(1, 1) };
+        let [me, other] = ["me", "other"].map(|name| world.enter(listener(name)));
+        world.talk(anna, 20);
+        world.clients[anna].senders.iter_mut().for_each(|sender| sender.place = Some(0));
+        for (limit, expected) in [
+            (None, [10, 10, 20]),
+            (Some(10), [10, 10, 0]),
+            (Some(5), [10, 0, 0]),
+            (Some(15), [10, 10, 0]),
+            (None, [10, 10, 20]),
+        ] {
+            let policy = Policy { max_frame_rate: limit, ..Policy::default() };
+            world.say(me, Request::Policy { policy });
+            world.run(Duration::from_secs(5));
+            for (client, expected) in [(me, expected), (other, [10, 10, 20])] {
+                let came = pictures(&world, client);
+                let is_near = came.iter().zip(expected).all(|(came, wanted)| came.abs_diff(wanted) <= 1);
+                assert!(is_near, "{codec:?} {limit:?}: {came:?}, not {expected:?}");
+            }
+        }
+        let report = world.check();
+        report.assert_sound();
+        assert_eq!(
+            [me, other].map(|c| (report.of(c).missing, report.of(c).incomplete)),
+            [(0, 0); 2],
+            "{codec:?}"
+        );
+    }
+}

@@ -9,11 +9,15 @@ use antiphon_wire::control::ServerMessage;
 use super::{Checker, Frame, TOLD_WITHIN};
 use crate::client::{Client, Received};
 use crate::net::Link;
+use crate::sender::Sender;
 use crate::stamp::Stamp;
 
 /// How long before the first of two frames came the one between them may have been sent, beside what it takes on its way: the
 /// first may have come later than the second, by retransmission, and who is silent sends a frame each 400 ms.
 const BETWEEN: Duration = Duration::from_millis(500);
+/// How long before a gap a packet may have been harmed that is missing, beside that: what is beside it may have come by retransmission.
+/// Its number comes again after minutes.
+const RETRANSMITTED: Duration = Duration::from_secs(10);
 /// How long before a gap a queue may have stood on the client's link: what is left out then goes on with a key frame, which is asked
 /// for again and again where its publisher's link is bad.
 const UNTIL_KEY_FRAME: Duration = Duration::from_secs(3);
@@ -39,7 +43,8 @@ impl Checker<'_> {
         let times = || a.packets.iter().chain(&b.packets).map(|p| p.at);
         let (Some(from), Some(to)) = (times().min(), times().max()) else { return };
         let sources = [a.first.stamp.publisher, b.first.stamp.publisher];
-        let reason = self.network_did_harm(from, to, sources)
+        let reason = self.was_harmed_on_the_way_down(a, b, (from, to))
+            || self.was_harmed_on_the_way_up([a, b], (from, to))
             || self.was_thinned(b, from, to)
             || self.shard_was_stalled(from, to, sources)
             || self.change_was_told(b.packets[0], (from, to), sources);
@@ -49,18 +54,53 @@ impl Checker<'_> {
         }
     }
 
-    /// Something was lost, damaged or held up on the way of the media, when it was sent.
-    fn network_did_harm(&self, from: Instant, to: Instant, publishers: [u16; 2]) -> bool {
-        let network = &self.world.network;
-        let down = network.path(self.client.address).map(|p| &p.down);
-        let way_down = down.map_or(Duration::ZERO, |link| link.longest);
-        let harmed = |link: &Link, way: Duration| link.did_harm(from - BETWEEN - way, to);
-        down.is_some_and(|link| harmed(link, way_down))
-            || publishers.iter().any(|publisher| {
-                let client = self.world.clients.get(usize::from(*publisher));
-                let up = client.and_then(|c| network.path(c.address)).map(|p| &p.up);
-                up.is_some_and(|link| harmed(link, way_down + link.longest))
-            })
+    /// The way from the server.
+    fn down(&self) -> Option<&Link> {
+        self.world.network.path(self.client.address).map(|path| &path.down)
+    }
+
+    /// Every number that is missing was lost, damaged or held up on the client's own link; or the client has moved. A number that the
+    /// server left out has another reason, and so has a frame that is missing while the numbers go on.
+    fn was_harmed_on_the_way_down(
+        &self,
+        a: &Frame<'_>,
+        b: &Frame<'_>,
+        (from, to): (Instant, Instant),
+    ) -> bool {
+        let Some(down) = self.down() else { return false };
+        let since = from - BETWEEN - down.longest;
+        let harmed: Vec<u16> = down
+            .harmed(since - RETRANSMITTED, to)
+            .filter(|(_, place)| self.slot.ssrc == Some(place.ssrc))
+            .map(|(_, place)| place.seq)
+            .collect();
+        let came = |seq: u64| a.packets.iter().any(|p| p.seq == seq);
+        let mut missing = (a.seqs().0..b.seqs().0).filter(|seq| !came(*seq)).peekable();
+        let is_harmed = |seq: u64| harmed.iter().any(|h| u64::from(*h) == seq & 0xffff);
+        down.has_moved(since, to) || (missing.peek().is_some() && missing.all(is_harmed))
+    }
+
+    /// A packet of what is missing, or of the two frames beside it, was lost, damaged or held up on its publisher's link.
+    fn was_harmed_on_the_way_up(&self, [a, b]: [&Frame<'_>; 2], (from, to): (Instant, Instant)) -> bool {
+        let way_down = self.down().map_or(Duration::ZERO, |link| link.longest);
+        let (first, last) = (a.first.stamp, b.first.stamp);
+        let is_same = a.source() == b.source();
+        let frames = |stamp: &Stamp| match *stamp {
+            _ if is_same => first.frame..=last.frame,
+            stamp if stamp == first => first.frame..=u32::MAX,
+            _ => 0..=last.frame,
+        };
+        [first, last].iter().any(|stamp| {
+            let Some(client) = self.world.clients.get(usize::from(stamp.publisher)) else { return false };
+            let Some(up) = self.world.network.path(client.address).map(|path| &path.up) else { return false };
+            let since = from - BETWEEN - way_down - up.longest;
+            let sends =
+                |s: &&Sender| s.source == stamp.source && (stamp.nested.is_some() || s.layer == stamp.layer);
+            let Some(sender) = client.senders.iter().find(sends) else { return false };
+            let mut lost =
+                up.harmed(since - RETRANSMITTED, to).filter_map(|(at, place)| sender.frame_of(at, place));
+            up.has_moved(since, to) || lost.any(|frame| frames(stamp).contains(&frame))
+        })
     }
 
     /// The shard of the subscriber or of a publisher did nothing in that time: what was sent to it is lost, and of what
