@@ -1,6 +1,8 @@
 // Pages without the web client: a bare RTCPeerConnection that publishes by WHIP (RFC 9725) or plays by WHEP, with the
 // codecs that the test wants.
 
+import { until } from "./until.js";
+
 /** Opens a page of the server's origin that joins nothing by itself. */
 export function barePage(it, browser, fake) {
   return browser.open(`${it.server.url}/livez`, { fake });
@@ -166,11 +168,31 @@ export async function watch(it, person, room, policy) {
   );
 }
 
-/** What the first connection of a page receives of video: height, pictures decoded, freezes. */
+/** What the first connection of a page receives of video: height, pictures decoded, freezes, and how often it asked for a key frame. */
 export function videoStats(person) {
   return person.evaluate(async () => {
     const all = [...(await window.__connections[0].getStats()).values()];
     const found = all.find(s => s.type === "inbound-rtp" && s.kind === "video");
-    return found && { height: found.frameHeight, decoded: found.framesDecoded, freezes: found.freezeCount };
+    const { frameHeight: height, framesDecoded: decoded, freezeCount: freezes, pliCount: asked } = found ?? {};
+    return found && { height, decoded, freezes, asked };
   });
+}
+
+/**
+ * The layers of a page's camera as it sends them, by rid: whether it may, its height, bytes and pictures until now, and what the
+ * encoder aims at in bits per second.
+ */
+export function sentLayers(person) {
+  return person.evaluate(async () => {
+    const connection = window.__antiphon?.room.peerConnection ?? window.__connections[0];
+    const layers = [...(await connection.getStats()).values()].filter(s => s.type === "outbound-rtp" && s.rid);
+    const layer = s => ({ active: s.active, height: s.frameHeight, bytes: s.bytesSent, pictures: s.framesEncoded, aim: s.targetBitrate });
+    return Object.fromEntries(layers.map(s => [s.rid, layer(s)]));
+  });
+}
+
+/** Waits until the first connection of a page has decoded so many pictures more. */
+export async function decodes(person, pictures) {
+  const { decoded } = await videoStats(person);
+  await until(`${pictures} pictures`, async () => (await videoStats(person)).decoded >= decoded + pictures);
 }

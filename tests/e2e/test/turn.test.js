@@ -9,7 +9,13 @@ import { TurnServer } from "../src/turn.js";
 const turn = await TurnServer.start();
 after(() => turn.stop());
 const servers = `ice_servers = [{ urls = ${JSON.stringify(turn.urls)}, secret = "${turn.secret}" }]`;
-const it = suite({ chromium: true, firefox: true, server: { config: `${servers}\n${settings("")}` } });
+const it = suite({
+  chromium: true,
+  firefox: true,
+  // It takes this certificate of nobody it knows, and no other.
+  chromiumArgs: [`--ignore-certificate-errors-spki-list=${turn.spki}`],
+  server: { config: `${servers}\n${settings("")}` },
+});
 
 /** In the page: nothing gets straight to the server, and the TURN server is reached by one protocol only. */
 function relayed(protocol) {
@@ -21,7 +27,7 @@ function relayed(protocol) {
     window.RTCPeerConnection = class extends Direct {
       setConfiguration(configuration) {
         window.__told = configuration.iceServers.map(server => String(server.urls));
-        const by = server => (String(server.urls).endsWith("transport=tcp") ? "tcp" : "udp");
+        const by = ({ urls }) => (String(urls).startsWith("turns:") ? "tls" : String(urls).endsWith("transport=tcp") ? "tcp" : "udp");
         const iceServers = configuration.iceServers.filter(server => by(server) === "${protocol}");
         super.setConfiguration({ ...configuration, iceServers, iceTransportPolicy: "relay" });
       }
@@ -40,9 +46,11 @@ async function way(person) {
   return { type: local.candidateType, by: local.relayProtocol, connections };
 }
 
+// Firefox can be told of no certificate but by its profile's data base.
 for (const [browser, protocol] of [
   ["chromium", "udp"],
   ["chromium", "tcp"],
+  ["chromium", "tls"],
   ["firefox", "udp"],
 ]) {
   test(`${browser} without another way meets others through a TURN server by ${protocol}`, { timeout: 90_000 }, async () => {
