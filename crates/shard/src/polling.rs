@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 /// How long a report may wait: little beside the time to a receiver and back, which is how old it is in any case.
 const PERIOD: Duration = Duration::from_millis(5);
 /// The same while reports ask for nothing: nobody waits for what they bring, and an idle processor that is woken for them takes longer for that
-/// than they take. Where media comes they are read with it, and this is for where little does.
+/// than they take. Where media comes they are read with it, and this is for where little does. Not where they come by the batch: a receiving
+/// buffer holds some hundred of them.
 const CALM_PERIOD: Duration = Duration::from_millis(25);
 /// As long a pause between two reads is wanted even where the thread is awake: fewer at once cost more each.
 const PAUSE: Duration = Duration::from_micros(2_500);
@@ -37,15 +38,16 @@ struct Next {
 /// Whether to be told that RTCP is there, or to look.
 #[derive(Debug)]
 pub(crate) struct Polling {
-    /// The last read.
+    /// The last read, and whether it left something.
     last: Instant,
+    left: bool,
     next: Option<Next>,
 }
 
 impl Polling {
     /// Waits to be told.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { last: now, next: None }
+        Self { last: now, left: false, next: None }
     }
 
     /// When to wake to read without being told; `None`: when told.
@@ -62,7 +64,7 @@ impl Polling {
     pub(crate) fn read(&mut self, now: Instant, round: Round) {
         let often = self.next.is_some() || now.saturating_duration_since(self.last) < PERIOD;
         let early = self.next.filter(|next| now < next.at);
-        let (pause, period) = if round.asks { (PAUSE, PERIOD) } else { (CALM_PAUSE, CALM_PERIOD) };
+        let (pause, period) = if round.asks || self.left { (PAUSE, PERIOD) } else { (CALM_PAUSE, CALM_PERIOD) };
         self.next = match (round.more, round.datagrams > 0 && often, early) {
             (true, ..) => Some(Next { from: now, at: now }),
             (false, true, _) => Some(Next { from: now + pause, at: now + period }),
@@ -70,7 +72,7 @@ impl Polling {
             (false, false, Some(Next { at, .. })) => Some(Next { from: (now + pause).min(at), at }),
             (false, false, None) => None,
         };
-        self.last = now;
+        (self.last, self.left) = (now, round.more);
     }
 }
 
@@ -131,5 +133,7 @@ mod tests {
         let mut polling = Polling::new(now - 20 * MS);
         polling.read(now, Round { more: true, ..round(64) });
         assert!(polling.next() == Some(now) && polling.is_due(now, false));
+        polling.read(now, Round { asks: false, ..round(7) });
+        assert_eq!(polling.next(), Some(now + PERIOD), "so many are not let wait for long");
     }
 }
