@@ -189,9 +189,19 @@ fn one_socket_takes_both_families() {
     stop(&set);
 }
 
+/// A listener whose port number nobody else on this machine has by UDP.
+fn taken_by_tcp_only() -> std::net::TcpListener {
+    loop {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        if std::net::UdpSocket::bind(taken.local_addr().unwrap()).is_ok() {
+            return taken;
+        }
+    }
+}
+
 #[test]
 fn a_start_fails_for_a_taken_tcp_port_only_where_it_was_asked_for() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken_by_tcp_only();
     let media = taken.local_addr().unwrap();
     let start = |tcp, udp| {
         let reach = Reachability { tcp, udp, ..Reachability::default() };
