@@ -64,7 +64,8 @@ impl Polling {
     pub(crate) fn read(&mut self, now: Instant, round: Round) {
         let often = self.next.is_some() || now.saturating_duration_since(self.last) < PERIOD;
         let early = self.next.filter(|next| now < next.at);
-        let (pause, period) = if round.asks || self.left { (PAUSE, PERIOD) } else { (CALM_PAUSE, CALM_PERIOD) };
+        let (pause, period) =
+            if round.asks || self.left { (PAUSE, PERIOD) } else { (CALM_PAUSE, CALM_PERIOD) };
         self.next = match (round.more, round.datagrams > 0 && often, early) {
             (true, ..) => Some(Next { from: now, at: now }),
             (false, true, _) => Some(Next { from: now + pause, at: now + period }),
