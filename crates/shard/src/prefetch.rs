@@ -18,10 +18,18 @@ pub(crate) fn prefetch<T>(value: &T) {
 }
 
 /// Asks for the place behind the last one of several values, which is written next.
-pub(crate) fn prefetch_behind<T>(last: *const T) {
-    let end = last.wrapping_add(1).cast::<u8>();
-    line(end);
-    line(end.wrapping_add(size_of::<T>()));
+pub(crate) fn prefetch_behind<T>(last: &T) {
+    place(std::ptr::from_ref(last).wrapping_add(1));
+}
+
+/// The same where there may be none yet.
+pub(crate) fn prefetch_next<T>(values: &[T]) {
+    place(values.as_ptr().wrapping_add(values.len()));
+}
+
+fn place<T>(at: *const T) {
+    line(at.cast());
+    line(at.wrapping_add(1).cast());
 }
 
 #[cfg(target_arch = "x86_64")]

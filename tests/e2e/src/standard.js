@@ -191,6 +191,18 @@ export function sentLayers(person) {
   });
 }
 
+/** Waits until the first connection of a page receives pictures of that height. */
+export async function shows(person, height, ms) {
+  let last;
+  const isShown = async () => {
+    last = await videoStats(person);
+    return last?.height === height;
+  };
+  await until(`${height} lines are shown`, isShown, ms).catch(error => {
+    throw new Error(`${error.message} ${JSON.stringify(last)}`);
+  });
+}
+
 /** Waits until the first connection of a page has decoded so many pictures more. */
 export async function decodes(person, pictures) {
   const { decoded } = await videoStats(person);

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { barePage, play, publish, videoStats } from "../src/standard.js";
+import { barePage, play, publish, shows, videoStats } from "../src/standard.js";
 import { CALLS } from "../src/stored.js";
 import { suite } from "../src/suite.js";
 import { until } from "../src/until.js";
@@ -25,9 +25,6 @@ async function startCamera(room) {
   const id = await publish(it, camera, room, { kind: "video", codec: "VP8", name: "Camera", encodings: ENCODINGS });
   return { camera, id };
 }
-
-const shows = (person, height) =>
-  until(`${height} lines are shown`, async () => (await videoStats(person))?.height === height, SETTLED_MS);
 
 /** One request of a player's, with its token. */
 async function ask(player, url, body, method = "POST") {
@@ -68,7 +65,7 @@ test("a player chooses among the encodings and hears what there is", { timeout: 
   const { camera, id } = await startCamera(room);
   const [one, two] = [await barePage(it, it.chromium, CAMERA), await barePage(it, it.chromium, CAMERA)];
   const player = await play(it, one, room, { kind: "video", participant: id });
-  await shows(one, 540);
+  await shows(one, 540, SETTLED_MS);
 
   const made = await ask(player, player["server-sent-events"], ["active", "inactive", "layers", "viewercount", "recording"]);
   assert.equal(made.status, 201);
@@ -85,7 +82,7 @@ test("a player chooses among the encodings and hears what there is", { timeout: 
 
   const other = await play(it, two, room, { kind: "video", participant: id });
   await until("two viewers", () => heard.latest.viewercount.viewercount === 2);
-  await shows(two, 540);
+  await shows(two, 540, SETTLED_MS);
   for (const [encodingId, height] of [
     ["q", 135],
     ["h", 270],
@@ -93,12 +90,12 @@ test("a player chooses among the encodings and hears what there is", { timeout: 
     ["q", 135],
   ]) {
     assert.equal((await ask(player, player.layer, { mediaId: "0", encodingId })).status, 200);
-    await shows(one, height);
+    await shows(one, height, SETTLED_MS);
     // Waited for: a busy machine's delays make any viewer's estimate drop for a moment, choice or no choice.
-    await shows(two, 540);
+    await shows(two, 540, SETTLED_MS);
   }
   assert.equal((await ask(player, player.layer, {})).status, 200);
-  await shows(one, 540);
+  await shows(one, 540, SETTLED_MS);
   assert.equal((await ask(player, player.layer, { encodingId: "x" })).status, 422);
   assert.equal((await ask({ token: other.token }, player.layer, {})).status, 403);
 
@@ -176,20 +173,20 @@ test("a publisher sends little while nobody watches, and comes back", { timeout:
   const { camera, id } = await startCamera(room);
   const one = await barePage(it, it.chromium, CAMERA);
   const player = await play(it, one, room, { kind: "video", participant: id });
-  await shows(one, 540);
+  await shows(one, 540, SETTLED_MS);
   const watched = await until("all that the camera has", async () => {
     const bps = await rate(camera);
     return bps > 600_000 && bps;
   }, SETTLED_MS);
 
   assert.equal((await ask(player, player.layer, { encodingId: "q" })).status, 200);
-  await shows(one, 135);
+  await shows(one, 135, SETTLED_MS);
   await until("the lowest alone is sent", async () => {
     const [before] = [await sent(camera), await rate(camera)];
     return (await sent(camera)).f === before.f;
   }, SETTLED_MS);
   assert.equal((await ask(player, player.layer, {})).status, 200);
-  await shows(one, 540);
+  await shows(one, 540, SETTLED_MS);
 
   assert.equal((await ask(player, player.resource, undefined, "DELETE")).status, 204);
   const idle = await until("little is sent", async () => {
@@ -206,7 +203,7 @@ test("a publisher sends little while nobody watches, and comes back", { timeout:
   const first = performance.now() - asked;
   await until("the highest layer is sent", async () => (await sent(camera)).f > before.f, SETTLED_MS);
   const back = performance.now() - asked;
-  await shows(two, 540);
+  await shows(two, 540, SETTLED_MS);
   const shown = performance.now() - asked;
   const ms = [first, back, shown].map(Math.round);
   t.diagnostic(`${Math.round(watched / 1000)} kbit/s watched, ${Math.round(idle / 1000)} not; picture ${ms[0]} ms, highest sent ${ms[1]} ms, shown ${ms[2]} ms`);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { barePage, canSend, publish, sees, videoStats, watch } from "../src/standard.js";
+import { barePage, canSend, publish, sees, shows, videoStats, watch } from "../src/standard.js";
 import { suite } from "../src/suite.js";
 import { until } from "../src/until.js";
 
@@ -13,6 +13,8 @@ const it = suite({ chromium: true, server: { config: CONFIG } });
 const CAMERA = { width: 640, height: 360, fps: 15 };
 /** So many pictures are counted. */
 const COUNTED = 45;
+/** From a wish to its picture. */
+const SHOWN_MS = 20_000;
 
 function goesForward(seen) {
   const text = JSON.stringify(seen);
@@ -54,21 +56,19 @@ for (const [name, mode] of [
     const [all, some] = [await barePage(it, it.chromium, CAMERA), await barePage(it, it.chromium, CAMERA)];
     await watch(it, all, room, {});
     await watch(it, some, room, { max_height: 180 });
-    const shows = (person, height) =>
-      until(`${height} lines are shown`, async () => (await videoStats(person))?.height === height, 20_000);
-    await shows(all, 360);
-    await shows(some, 180);
+    await shows(all, 360, SHOWN_MS);
+    await shows(some, 180, SHOWN_MS);
     goesForward(await sees(some, 20, CAMERA.fps));
     const before = await videoStats(some);
     await some.evaluate(() => window.__policy({}));
-    await shows(some, 360);
+    await shows(some, 360, SHOWN_MS);
     goesForward(await sees(some, 20, CAMERA.fps));
     await some.evaluate(() => window.__policy({ max_height: 180 }));
-    await shows(some, 180);
+    await shows(some, 180, SHOWN_MS);
     goesForward(await sees(some, 20, CAMERA.fps));
     const halves = mode.endsWith("T3") || mode.endsWith("T3_KEY");
     if (halves) await halvesTheRate(all, some);
-    await shows(all, 360);
+    await shows(all, 360, SHOWN_MS);
     const second = await videoStats(some);
     const text = JSON.stringify({ before, second });
     assert.ok(second.decoded > before.decoded + 40, text);

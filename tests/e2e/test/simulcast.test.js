@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { Relay } from "../src/relay.js";
-import { barePage, canSend, codecInUse, decodes, publish, sees, sentLayers, videoStats, watch } from "../src/standard.js";
+import { barePage, canSend, codecInUse, decodes, publish, sees, sentLayers, shows, videoStats, watch } from "../src/standard.js";
 import { suite } from "../src/suite.js";
 import { until } from "../src/until.js";
 
@@ -38,21 +38,12 @@ async function goesForward(person) {
 
 const look = person => person.evaluate(fps => window.__watch("#player", fps), CAMERA.fps);
 
-async function shows(person, height) {
-  let last;
-  const isShown = async () => {
-    last = await videoStats(person);
-    return last?.height === height;
-  };
-  await until(`${height} lines are shown`, isShown, SHOWN_MS).catch(error => assert.fail(`${error.message} ${JSON.stringify(last)}`));
-}
-
 /** Another height is asked for and shown, and pictures go on meanwhile and then: its player never lacks a key frame. */
 async function switches(person, policy, height) {
   const { asked } = await videoStats(person);
   await look(person);
   await person.evaluate(next => window.__policy(next), policy);
-  await shows(person, height);
+  await shows(person, height, SHOWN_MS);
   await decodes(person, 20);
   const now = await videoStats(person);
   assert.deepEqual([now.height, now.asked], [height, asked]);
@@ -81,7 +72,7 @@ for (const [name, scalabilityMode] of [["VP8"], ["H264", "L1T1"], ["AV1", "L1T1"
     await publish(it, camera, room, { kind: "video", codec: name, name: "Camera", encodings });
     const [all, some] = [await barePage(it, it.chromium, CAMERA), await barePage(it, it.chromium, CAMERA)];
     await watch(it, all, room, {});
-    await shows(all, HIGH);
+    await shows(all, HIGH, SHOWN_MS);
     await sendsAll(camera);
 
     const line = await Relay.open();
@@ -96,7 +87,7 @@ for (const [name, scalabilityMode] of [["VP8"], ["H264", "L1T1"], ["AV1", "L1T1"
     const { height } = await videoStats(some);
     assert.ok(height < HIGH, `${height} lines are more than its line carries`);
     line.down.rate = Infinity;
-    await shows(some, HIGH);
+    await shows(some, HIGH, SHOWN_MS);
     // Of much noise a key frame takes what a second may, and encoders leave out what follows.
     await camera.evaluate(() => {
       window.__fake.noise = 2;

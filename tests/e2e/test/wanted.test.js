@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { Relay } from "../src/relay.js";
-import { barePage, decodes, publish, sentLayers, videoStats, watch } from "../src/standard.js";
+import { barePage, decodes, publish, sentLayers, shows, watch } from "../src/standard.js";
 import { suite } from "../src/suite.js";
 import { until } from "../src/until.js";
 
@@ -105,12 +105,11 @@ test("a browser that publishes by WHIP sends no more than what is watched takes"
   await publish(it, camera, room, { kind: "video", codec: "VP8", name: "Camera", encodings });
   const bob = await barePage(it, it.chromium, {});
   await watch(it, bob, room, {});
-  const shows = height => until(`${height} lines are shown`, async () => (await videoStats(bob))?.height === height, SETTLED_MS);
-  await shows(540);
+  await shows(bob, 540, SETTLED_MS);
 
   await until("it may send all layers", async () => (await mayBeSent(camera)) >= ALL_BPS, SETTLED_MS);
   await bob.evaluate(() => window.__policy({ max_height: 135 }));
-  await shows(135);
+  await shows(bob, 135, SETTLED_MS);
   const second = () => decodes(bob, 10);
   await until("the top layer stops", async () => !(await encoded(camera, second)).includes("f"), SETTLED_MS);
   const bound = await mayBeSent(camera);
@@ -118,7 +117,7 @@ test("a browser that publishes by WHIP sends no more than what is watched takes"
   assert.ok(bound <= LOWEST_BPS, `${bound} bit/s`);
 
   await bob.evaluate(() => window.__policy({}));
-  await shows(540);
+  await shows(bob, 540, SETTLED_MS);
   assert.ok((await encoded(camera, second)).includes("f"), "what is watched again comes again");
   await until("it may send all layers again", async () => (await mayBeSent(camera)) >= ALL_BPS, SETTLED_MS);
 

@@ -19,7 +19,7 @@ use super::playout::Playout;
 use super::redundancy::Redundancy;
 use super::srtp::{self, Opener, Sealer};
 use crate::clock::Clock;
-use crate::prefetch::{prefetch, prefetch_behind};
+use crate::prefetch::{prefetch, prefetch_next};
 
 /// Packets queued for one flush: a key frame of 4 Mbit/s and the voices beside it. Beyond it they are dropped and counted.
 const MAX_QUEUE: usize = 1_024;
@@ -206,10 +206,7 @@ impl Sender {
 
     /// Asks for the place in which the next packet is queued; what leads there comes by [`Sender::prefetch_queue`].
     pub(crate) fn prefetch_place(&self) {
-        match self.queue.last() {
-            Some(last) => prefetch_behind(last),
-            None => prefetch_behind(self.queue.as_ptr().wrapping_sub(1)),
-        }
+        prefetch_next(&self.queue);
     }
 
     /// Asks for what feedback of the peer needs, with [`Sender::prefetch_lines`] before.
