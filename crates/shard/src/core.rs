@@ -138,7 +138,7 @@ impl Core {
         let Some(peer) = self.peers.get(place).and_then(Option::as_deref) else { return };
         match step {
             0 => peer.prefetch(),
-            1 => peer.connection.sender.prefetch_lines(),
+            1 => peer.connection.sender.prefetch_estimator(),
             _ => peer.connection.sender.prefetch_told(),
         }
     }

@@ -83,7 +83,8 @@ const PROFILES: [SrtpProfile; 3] =
 
 /// Both sides of a connection: what the peer seals with, and what our side opens and seals with.
 fn contexts(profile: SrtpProfile) -> (Sealer, Opener, Keys) {
-    let keys = |active| Keys { profile, material: vec![5; profile.keying_material_len()], active };
+    let keys =
+        |active| Keys { profile, material: vec![5; profile.keying_material_len()], active, listens: false };
     let context = |active| srtp::contexts(&keys(active)).expect("the material has the profile's length");
     (context(true).0, context(false).1, keys(false))
 }

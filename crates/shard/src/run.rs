@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_millis(1);
 /// Longest wait without anything due.
 const IDLE: Duration = Duration::from_secs(1);
 /// Batches read before the subscribers are finished: beyond this, latency costs more than batching gains.
-const MAX_BATCHES: usize = 4;
+const MAX_BATCHES: usize = 2;
 /// Commands done in one round, so that packets are not held up.
 const MAX_COMMANDS: usize = 1_024;
 /// Over what time the share of busy time is measured.

@@ -24,6 +24,8 @@ pub(crate) struct Keys {
     pub(crate) material: Vec<u8>,
     /// We are the DTLS client: the first key is ours.
     pub(crate) active: bool,
+    /// The peer sends no media ([`KeySlot::withhold`]).
+    pub(crate) listens: bool,
 }
 
 /// Where a connection finds its keys once DTLS has them.
@@ -160,8 +162,9 @@ impl DtlsInstance for WatchedInstance {
         let active = self.inner.is_active();
         let output = self.inner.poll_output(buf);
         if let DtlsOutput::KeyingMaterial(material, profile) = &output {
-            self.slot.put(Keys { profile: *profile, material: material.to_vec(), active });
-            if self.slot.0.withheld.load(Ordering::Relaxed) {
+            let listens = self.slot.0.withheld.load(Ordering::Relaxed);
+            self.slot.put(Keys { profile: *profile, material: material.to_vec(), active, listens });
+            if listens {
                 // A time that has passed: what comes next is asked for at once, as str0m does it after packets.
                 return DtlsOutput::Timeout(self.made);
             }

@@ -95,10 +95,18 @@ pub(crate) struct Counters {
     pub(crate) playout_ms: u64,
 }
 
+/// What was taken. In this order it is written and read in the same pieces: one that is read across two writes waits until
+/// all that was written before is in the cache.
+#[repr(C)]
+struct Queued {
+    outgoing: Outgoing,
+    slot: SlotId,
+}
+
 /// One subscriber's sending half.
 pub(crate) struct Sender {
     lines: Vec<Line>,
-    queue: Vec<(SlotId, Outgoing)>,
+    queue: Vec<Queued>,
     queue_bytes: usize,
     pacer: Pacer,
     pace_at: Option<Instant>,
@@ -209,17 +217,27 @@ impl Sender {
         prefetch_next(&self.queue);
     }
 
-    /// Asks for what feedback of the peer needs, with [`Sender::prefetch_lines`] before.
+    /// Asks for what leads to what feedback of the peer needs.
+    pub(crate) fn prefetch_estimator(&self) {
+        if let Some(estimator) = self.estimator.as_deref() {
+            prefetch(estimator);
+        }
+    }
+
+    /// Asks for what feedback of the peer needs, with [`Sender::prefetch_estimator`] before.
     pub(crate) fn prefetch_told(&self) {
+        if let Some(opener) = &self.opener {
+            opener.prefetch();
+        }
         if let Some(estimator) = self.estimator.as_deref() {
             estimator.prefetch_told();
         }
     }
 
-    /// Asks for the lines that something waits for, and the estimator.
+    /// Asks for the lines that something waits for, and what of the estimator is needed for it.
     pub(crate) fn prefetch_lines(&self) {
         if let Some(estimator) = self.estimator.as_deref() {
-            prefetch(estimator);
+            estimator.prefetch_sending();
         }
         self.queued_lines().for_each(prefetch);
     }
@@ -235,7 +253,7 @@ impl Sender {
     /// The lines of what was taken: of a picture's packets one.
     fn queued_lines(&self) -> impl Iterator<Item = &Line> {
         let ends = [self.queue.first(), self.queue.last()];
-        ends.into_iter().flatten().filter_map(|(slot, _)| self.lines.get(usize::from(slot.0)))
+        ends.into_iter().flatten().filter_map(|q| self.lines.get(usize::from(q.slot.0)))
     }
 
     /// Takes a packet for a slot. Nothing leaves before [`Sender::flush`].
@@ -245,7 +263,7 @@ impl Sender {
             return;
         }
         self.queue_bytes += pacer::size(&outgoing);
-        self.queue.push((slot, outgoing));
+        self.queue.push(Queued { outgoing, slot });
     }
 
     /// Everything taken that may leave by now goes into the arena, and reports that are due. What was found out is in
@@ -286,22 +304,22 @@ impl Sender {
     fn flush_paced(
         &mut self,
         (now, now_us): (Instant, u64),
-        queue: &mut Vec<(SlotId, Outgoing)>,
+        queue: &mut Vec<Queued>,
         sealer: &Sealer,
         path: Path,
         arena: &mut Arena,
     ) {
-        for (slot, outgoing) in queue.drain(..) {
-            match self.class(slot) {
-                Class::Audio => self.send(now_us, (slot, outgoing), sealer, path, arena),
-                class => self.pacer.push(now_us, class, slot, outgoing),
+        for packet in queue.drain(..) {
+            match self.class(packet.slot) {
+                Class::Audio => self.send(now_us, packet, sealer, path, arena),
+                class => self.pacer.push(now_us, class, packet.slot, packet.outgoing),
             }
         }
         self.flush_wanted((now, now_us), sealer, path, arena);
         let news = &mut self.news;
         self.pacer.shed(now_us, |slot| news.push(Feedback::KeyframeWanted(slot, KeyframeCause::Repair)));
-        while let Some(packet) = self.pacer.pop(now_us) {
-            self.send(now_us, packet, sealer, path, arena);
+        while let Some((slot, outgoing)) = self.pacer.pop(now_us) {
+            self.send(now_us, Queued { outgoing, slot }, sealer, path, arena);
         }
     }
 
@@ -364,7 +382,7 @@ impl Sender {
     fn send(
         &mut self,
         now_us: u64,
-        (slot, outgoing): (SlotId, Outgoing),
+        Queued { outgoing, slot }: Queued,
         sealer: &Sealer,
         path: Path,
         arena: &mut Arena,

@@ -11,6 +11,7 @@ use aws_lc_rs::hmac;
 use str0m::crypto::dtls::SrtpProfile;
 
 use super::keys::Keys;
+use crate::prefetch::prefetch;
 
 /// Bytes of a truncated HMAC tag (RFC 3711, 4.2).
 const SHA1_TAG: usize = 10;
@@ -29,7 +30,7 @@ const RTCP: u8 = 3;
 
 /// One direction of one protocol.
 enum Cipher {
-    Gcm { key: LessSafeKey, salt: [u8; 12] },
+    Gcm { key: LessSafeKey, salt: Salt },
     CmSha1 { key: Box<EncryptingKey>, auth: Box<hmac::Key>, salt: [u8; 14] },
 }
 
@@ -42,7 +43,8 @@ pub(crate) struct Sealer {
 
 /// Opens what one peer sends.
 pub(crate) struct Opener {
-    rtp: Cipher,
+    /// `None`: it sends no media. A key takes 1 kB.
+    rtp: Option<Cipher>,
     rtcp: Cipher,
     replay: Vec<(u32, Replay)>,
 }
@@ -68,7 +70,7 @@ pub(crate) fn contexts(keys: &Keys) -> Result<(Sealer, Opener), Unspecified> {
         next_index: FIRST_INDEX,
     };
     let opener = Opener {
-        rtp: theirs.cipher(keys.profile, 0)?,
+        rtp: (!keys.listens).then(|| theirs.cipher(keys.profile, 0)).transpose()?,
         rtcp: theirs.cipher(keys.profile, RTCP)?,
         replay: Vec::new(),
     };
@@ -124,26 +126,31 @@ impl<'a> Master<'a> {
         let algorithm = if key.len() == 32 { &AES_256_GCM } else { &AES_128_GCM };
         let mut salt = [0; 12];
         self.derive(LABEL_SALT + protocol, &mut salt)?;
-        Ok(Cipher::Gcm { key: LessSafeKey::new(UnboundKey::new(algorithm, key)?), salt })
+        Ok(Cipher::Gcm { key: LessSafeKey::new(UnboundKey::new(algorithm, key)?), salt: Salt::new(salt) })
     }
 }
 
-/// RFC 7714, 8.1: two zero bytes, SSRC, rollover counter and sequence number.
-fn gcm_rtp_nonce(salt: &[u8; 12], ssrc: u32, index: u64) -> Nonce {
-    let mut iv = [0; 12];
-    iv[2..6].copy_from_slice(&ssrc.to_be_bytes());
-    iv[6..12].copy_from_slice(&index.to_be_bytes()[2..]);
-    xor(&mut iv, salt);
-    Nonce::assume_unique_for_key(iv)
-}
+/// Salt of AES-GCM, big-endian, in the two words in which aws-lc reads a nonce: one that is put together from bytes waits for
+/// everything that was written before it, the packet's payload too (a load that two stores have made is not forwarded).
+#[derive(Clone, Copy)]
+struct Salt(u64, u32);
 
-/// RFC 7714, 9.1.
-fn gcm_rtcp_nonce(salt: &[u8; 12], ssrc: u32, index: u32) -> Nonce {
-    let mut iv = [0; 12];
-    iv[2..6].copy_from_slice(&ssrc.to_be_bytes());
-    iv[8..12].copy_from_slice(&(index & !ENCRYPTED).to_be_bytes());
-    xor(&mut iv, salt);
-    Nonce::assume_unique_for_key(iv)
+impl Salt {
+    fn new(bytes: [u8; 12]) -> Self {
+        let [head @ .., a, b, c, d] = bytes;
+        Self(u64::from_be_bytes(head), u32::from_be_bytes([a, b, c, d]))
+    }
+
+    /// RFC 7714, 8.1: two zero bytes, SSRC, rollover counter and sequence number. RTCP's, of 9.1, has two more zero bytes and
+    /// 31 bits of index.
+    #[inline]
+    fn nonce(self, ssrc: u32, index: u64) -> Nonce {
+        let head = (u64::from(ssrc) << 16) | (index >> 32 & 0xffff);
+        let mut iv = [0; 12];
+        iv[..8].copy_from_slice(&(head ^ self.0).to_be_bytes());
+        iv[8..].copy_from_slice(&(index as u32 ^ self.1).to_be_bytes());
+        Nonce::assume_unique_for_key(iv)
+    }
 }
 
 /// RFC 3711, 4.1.1: salt * 2^16 xor SSRC * 2^64 xor index * 2^16.
@@ -182,7 +189,7 @@ impl Sealer {
         let (clear, payload) = packet.split_at_mut_checked(header).ok_or(Unspecified)?;
         match &self.rtp {
             Cipher::Gcm { key, salt } => {
-                let nonce = gcm_rtp_nonce(salt, ssrc, index);
+                let nonce = salt.nonce(ssrc, index);
                 let tag = key.seal_in_place_separate_tag(nonce, Aad::from(&*clear), payload)?;
                 out.extend_from_slice(tag.as_ref());
             }
@@ -212,8 +219,8 @@ impl Sealer {
         match &self.rtcp {
             Cipher::Gcm { key, salt } => {
                 let aad = gcm_rtcp_aad(clear, trailer);
-                let tag =
-                    key.seal_in_place_separate_tag(gcm_rtcp_nonce(salt, ssrc, index), Aad::from(aad), body)?;
+                let nonce = salt.nonce(ssrc, u64::from(index));
+                let tag = key.seal_in_place_separate_tag(nonce, Aad::from(aad), body)?;
                 out.extend_from_slice(tag.as_ref());
                 out.extend(trailer);
             }
@@ -241,6 +248,13 @@ fn gcm_rtcp_aad(clear: &[u8], trailer: [u8; 4]) -> [u8; 12] {
 }
 
 impl Opener {
+    /// Asks for what says which packets came before.
+    pub(crate) fn prefetch(&self) {
+        if let Some(first) = self.replay.first() {
+            prefetch(first);
+        }
+    }
+
     /// Opens an SRTCP packet into `out`, which is emptied first. `None`: not from this peer, or seen before.
     pub(crate) fn open_rtcp<'o>(&mut self, packet: &[u8], out: &'o mut Vec<u8>) -> Option<&'o [u8]> {
         let ssrc = sender_ssrc(packet)?;
@@ -264,8 +278,8 @@ impl Opener {
                 let aad = gcm_rtcp_aad(clear, trailer);
                 out.extend_from_slice(body);
                 let plain = out.get_mut(RTCP_CLEAR..)?;
-                let length =
-                    key.open_in_place(gcm_rtcp_nonce(salt, ssrc, index), Aad::from(aad), plain).ok()?.len();
+                let nonce = salt.nonce(ssrc, u64::from(index & !ENCRYPTED));
+                let length = key.open_in_place(nonce, Aad::from(aad), plain).ok()?.len();
                 out.truncate(RTCP_CLEAR + length);
             }
             Cipher::CmSha1 { key, auth, salt } => {
@@ -305,11 +319,11 @@ impl Opener {
         let word = |at: usize| Some(u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?]));
         let ssrc = u32::from(word(8)?) << 16 | u32::from(word(10)?);
         let index = roc << 16 | u64::from(word(2)?);
-        match &self.rtp {
+        match self.rtp.as_ref()? {
             Cipher::Gcm { key, salt } => {
                 let (clear, sealed) = packet.split_at_checked(header)?;
                 let mut sealed = sealed.to_vec();
-                key.open_in_place(gcm_rtp_nonce(salt, ssrc, index), Aad::from(clear), &mut sealed).ok()?;
+                key.open_in_place(salt.nonce(ssrc, index), Aad::from(clear), &mut sealed).ok()?;
             }
             Cipher::CmSha1 { auth, .. } => {
                 let (sealed, mac) = packet.split_at_checked(packet.len().checked_sub(SHA1_TAG)?)?;

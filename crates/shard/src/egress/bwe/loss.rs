@@ -9,6 +9,8 @@
 
 use std::collections::VecDeque;
 
+use crate::prefetch::prefetch;
+
 /// Below this share of loss the bound grows, above that it shrinks (draft: 2 % and 10 %).
 const LOW: f64 = 0.02;
 const HIGH: f64 = 0.10;
@@ -52,6 +54,11 @@ struct Window {
 }
 
 impl Loss {
+    /// Asks for past windows.
+    pub(super) fn prefetch(&self) {
+        [self.windows.front(), self.windows.back()].into_iter().flatten().for_each(prefetch);
+    }
+
     /// `None`: loss does not limit.
     pub(super) fn bound(&self) -> Option<f64> {
         self.bound

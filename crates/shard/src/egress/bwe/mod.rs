@@ -31,6 +31,8 @@ use queue::Queue;
 use rate::{Rate, UNQUEUED_MIN_BPS};
 use trend::{Trend, Usage};
 
+use crate::prefetch::prefetch;
+
 /// Estimates are kept between what a voice needs (libwebrtc: `kCongestionControllerMinBitrate`) and what no slot wants.
 const MIN_BPS: f64 = 5_000.0;
 const MAX_BPS: f64 = 50_000_000.0;
@@ -152,6 +154,18 @@ impl Estimator {
         self.history.next_seq()
     }
 
+    /// Asks for what a packet that is sent needs: half of what is here.
+    pub(crate) fn prefetch_sending(&self) {
+        prefetch(&self.history);
+        prefetch(&self.left);
+        prefetch(&self.alr);
+        prefetch(&self.probes);
+        prefetch(&self.rate);
+        prefetch(&self.loss);
+        prefetch(&self.queue);
+        prefetch(&self.heard_us);
+    }
+
     /// Asks for where it is remembered.
     pub(crate) fn prefetch_next(&self) {
         self.history.prefetch_end();
@@ -160,6 +174,7 @@ impl Estimator {
     /// Asks for what the next message of the peer tells of.
     pub(crate) fn prefetch_told(&self) {
         self.history.prefetch_begin();
+        self.loss.prefetch();
     }
 
     /// That packet has left, with so many bytes; what it was is told again by [`Estimator::take_lost`].

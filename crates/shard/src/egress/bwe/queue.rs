@@ -23,7 +23,7 @@ const MAX_NEWEST_GAP_SHARE: f64 = 0.4;
 const MIN_GROWTH: f64 = 0.5;
 /// Below this share of the estimate it is another link than the one we knew.
 const NARROWED: f64 = 0.6;
-/// Packets looked at: those of the last messages.
+/// Packets of a queue that are looked at: those of the last messages.
 const MAX_PACKETS: usize = 64;
 const WINDOW_US: i64 = 200_000;
 
@@ -40,7 +40,9 @@ pub(super) struct Queue {
     /// The shortest way in this span and the one before, in the mixed units of both clocks.
     base: Option<(i64, i64)>,
     span_begun_us: i64,
-    recent: VecDeque<Seen>,
+    /// The newest packets, as long as all of them have stood in a queue: nearly always none, so that a message of a path
+    /// that is free needs no memory that lies far away.
+    standing: VecDeque<Seen>,
     /// How long the newest packet waited.
     waited_us: i64,
     busy: Busy,
@@ -59,14 +61,21 @@ impl Queue {
             (current.min(way_us), before)
         });
         let Some((current, before)) = self.base else { return };
-        let (arrival_us, bytes) = (packet.arrival_us, packet.bytes);
-        let old = |s: &Seen| arrival_us - s.arrival_us > WINDOW_US || s.arrival_us > arrival_us;
-        while self.recent.len() >= MAX_PACKETS || self.recent.front().is_some_and(old) {
-            self.recent.pop_front();
-        }
         self.waited_us = way_us - current.min(before);
-        self.busy.add(arrival_us, bytes, self.waited_us);
-        self.recent.push_back(Seen { arrival_us, bytes, waited_us: self.waited_us });
+        self.busy.add(packet.arrival_us, packet.bytes, self.waited_us);
+        if self.is_empty() {
+            self.standing = VecDeque::new();
+        } else {
+            self.stand(packet.arrival_us, packet.bytes);
+        }
+    }
+
+    fn stand(&mut self, arrival_us: i64, bytes: u32) {
+        let old = |s: &Seen| arrival_us - s.arrival_us > WINDOW_US || s.arrival_us > arrival_us;
+        while self.standing.len() >= MAX_PACKETS || self.standing.front().is_some_and(old) {
+            self.standing.pop_front();
+        }
+        self.standing.push_back(Seen { arrival_us, bytes, waited_us: self.waited_us });
     }
 
     /// How long the newest packet waited.
@@ -86,25 +95,23 @@ impl Queue {
 
     /// What the link carries, in bits per second, if that is much less than `estimate`.
     pub(super) fn narrowed(&mut self, estimate: f64) -> Option<f64> {
-        let standing = self.recent.iter().rev().take_while(|s| s.waited_us >= STANDING_US).count();
-        let begin = self.recent.len() - standing;
-        let last_us = self.recent.back()?.arrival_us;
+        let most = self.standing.len().checked_sub(MIN_PACKETS)?;
+        let last_us = self.standing.back()?.arrival_us;
         let is_long = |s: &Seen| last_us - s.arrival_us >= SPAN_US;
         // A queue may have stood before the link narrowed: the newest part that is long enough is not of both.
-        let most = self.recent.len().checked_sub(MIN_PACKETS)?;
-        let newest = (begin..=most).rev().find(|at| is_long(&self.recent[*at]));
-        let runs = [(newest?, MAX_NEWEST_GAP_SHARE), (begin, MAX_GAP_SHARE)];
+        let newest = (0..=most).rev().find(|at| is_long(&self.standing[*at]));
+        let runs = [(newest?, MAX_NEWEST_GAP_SHARE), (0, MAX_GAP_SHARE)];
         let told = runs.into_iter().filter_map(|(begin, share)| self.told_from(begin, share));
         let bps = told.filter(|bps| *bps < estimate * NARROWED).reduce(f64::min)?;
-        self.recent.clear();
+        self.standing.clear();
         self.busy.narrowed(bps);
         Some(bps)
     }
 
     /// What those from this place on tell of the link, in bits per second, if they are many and even enough.
     fn told_from(&self, begin: usize, gap_share: f64) -> Option<f64> {
-        let run = self.recent.range(begin..);
-        let (first, last) = (run.clone().next()?, self.recent.back()?);
+        let run = self.standing.range(begin..);
+        let (first, last) = (run.clone().next()?, self.standing.back()?);
         let span_us = last.arrival_us - first.arrival_us;
         let growth_us = last.waited_us - first.waited_us;
         if (growth_us as f64) < span_us as f64 * MIN_GROWTH {

@@ -1,8 +1,6 @@
 //! The trend of the queueing delay and whether it means overuse (draft-ietf-rmcat-gcc-02, section 5.4, whose Kalman
 //! filter libwebrtc has replaced by a regression): `modules/congestion_controller/goog_cc/trendline_estimator.cc`.
 
-use std::collections::VecDeque;
-
 use super::arrival::Delta;
 
 /// Groups of the regression (`kDefaultTrendlineWindowSize`).
@@ -44,8 +42,7 @@ pub(super) struct Trend {
     first_arrival_us: Option<i64>,
     accumulated_ms: f64,
     smoothed_ms: f64,
-    /// Arrival and smoothed delay, in ms.
-    window: VecDeque<(f64, f64)>,
+    window: Window,
     slope: f64,
     previous_slope: f64,
     threshold_ms: f64,
@@ -62,7 +59,7 @@ impl Default for Trend {
             first_arrival_us: None,
             accumulated_ms: 0.0,
             smoothed_ms: 0.0,
-            window: VecDeque::new(),
+            window: Window::default(),
             slope: 0.0,
             previous_slope: 0.0,
             threshold_ms: THRESHOLD_MS,
@@ -86,13 +83,8 @@ impl Trend {
         let at_ms = (arrival_us - first) as f64 / 1e3;
         self.accumulated_ms += delta.arrival_ms - delta.sent_ms;
         self.smoothed_ms = SMOOTHING * self.smoothed_ms + (1.0 - SMOOTHING) * self.accumulated_ms;
-        if self.window.len() == WINDOW {
-            self.window.pop_front();
-        }
-        self.window.push_back((at_ms, self.smoothed_ms));
-        if self.window.len() == WINDOW {
-            self.slope = slope(&self.window).unwrap_or(self.slope);
-        }
+        self.window.push((at_ms, self.smoothed_ms));
+        self.slope = self.window.slope().unwrap_or(self.slope);
         self.detect(at_ms, delta.sent_ms);
     }
 
@@ -133,21 +125,42 @@ impl Trend {
     }
 }
 
-/// Least squares; `None`: all at one moment. In one pass, of times since the first point: a sum of squares of a call's
-/// whole time would lose the differences.
-fn slope(points: &VecDeque<(f64, f64)>) -> Option<f64> {
-    let count = points.len() as f64;
-    let zero = points.front()?.0;
-    let (mut x, mut y, mut xx, mut xy) = (0.0, 0.0, 0.0, 0.0);
-    for &(at, delay) in points {
-        let at = at - zero;
-        x += at;
-        y += delay;
-        xx += at * at;
-        xy += at * delay;
+/// The last points: arrival and smoothed delay, in ms. Here, and not behind a pointer, it comes with the rest of the estimator.
+#[derive(Debug, Default)]
+struct Window {
+    points: [(f64, f64); WINDOW],
+    /// Points that came, up to as many as there are places; and where the next one goes.
+    count: usize,
+    next: usize,
+}
+
+impl Window {
+    fn push(&mut self, point: (f64, f64)) {
+        self.points[self.next] = point;
+        self.next = (self.next + 1) % WINDOW;
+        self.count = (self.count + 1).min(WINDOW);
     }
-    let below = count * xx - x * x;
-    (below > 0.0).then(|| (count * xy - x * y) / below)
+
+    /// Least squares; `None`: there are too few, or all are at one moment. In one pass, of times since the first point: a sum of
+    /// squares of a call's whole time would lose the differences.
+    fn slope(&self) -> Option<f64> {
+        if self.count < WINDOW {
+            return None;
+        }
+        let (newer, older) = self.points.split_at(self.next);
+        let zero = self.points[self.next].0;
+        let (mut x, mut y, mut xx, mut xy) = (0.0, 0.0, 0.0, 0.0);
+        for &(at, delay) in older.iter().chain(newer) {
+            let at = at - zero;
+            x += at;
+            y += delay;
+            xx += at * at;
+            xy += at * delay;
+        }
+        let count = WINDOW as f64;
+        let below = count * xx - x * x;
+        (below > 0.0).then(|| (count * xy - x * y) / below)
+    }
 }
 
 #[cfg(test)]

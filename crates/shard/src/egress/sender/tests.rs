@@ -49,7 +49,7 @@ impl Stage {
         ];
         let profile = SrtpProfile::AEAD_AES_128_GCM;
         let material: Vec<u8> = vec![5; profile.keying_material_len()];
-        let keys = |active| Keys { profile, material: material.clone(), active };
+        let keys = |active| Keys { profile, material: material.clone(), active, listens: false };
         let mut sender = Sender::new(plans, "cname".into());
         sender.arm(&keys(false));
         let now = Instant::now();

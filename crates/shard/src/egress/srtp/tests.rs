@@ -6,7 +6,8 @@ const PROFILES: [SrtpProfile; 3] =
 /// Our side and the peer's.
 fn pair(profile: SrtpProfile) -> ((Sealer, Opener), (Sealer, Opener)) {
     let material: Vec<u8> = (0..profile.keying_material_len()).map(|i| u8::try_from(i).unwrap()).collect();
-    let side = |active| contexts(&Keys { profile, material: material.clone(), active }).unwrap();
+    let side =
+        |active| contexts(&Keys { profile, material: material.clone(), active, listens: false }).unwrap();
     (side(false), side(true))
 }
 
@@ -125,4 +126,22 @@ fn the_indices_of_a_key_end() {
     let mut packet = vec![0x80, 200, 0, 1, 0, 0, 0, 7];
     assert!(ours.seal_rtcp(&mut packet, 0).is_ok());
     assert!(ours.seal_rtcp(&mut packet, 0).is_err());
+}
+
+#[test]
+fn of_who_sends_no_media_rtcp_alone_is_opened() {
+    for profile in PROFILES {
+        let material = vec![7; profile.keying_material_len()];
+        let side = |active, listens| {
+            contexts(&Keys { profile, material: material.clone(), active, listens }).unwrap()
+        };
+        let ((_, mut ours), (mut theirs, _)) = (side(false, true), side(true, false));
+        let mut report = vec![0x80, 201, 0, 1, 0, 0, 0, 7];
+        theirs.seal_rtcp(&mut report, 0).unwrap();
+        assert!(ours.open_rtcp(&report, &mut Vec::new()).is_some(), "{profile}");
+        let mut packet = rtp(5);
+        theirs.seal_rtp(&mut packet, 0, 20, 7, 5).unwrap();
+        assert!(!ours.is_genuine_rtp(&packet), "{profile}");
+        assert!(side(false, false).1.is_genuine_rtp(&packet), "{profile}");
+    }
 }
