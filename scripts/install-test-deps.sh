@@ -12,6 +12,8 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 has_any() { for name in "$@"; do command -v "$name" >/dev/null && return 0; done; return 1; }
 [ -n "${CHROMIUM:-}" ] || has_any chromium chromium-browser google-chrome || missing+=(chromium)
 [ -n "${FIREFOX:-}" ] || has_any firefox-esr firefox || missing+=(firefox-esr)
+# Firefox trusts an authority of the tests' by its profile's data base.
+command -v certutil >/dev/null || missing+=(libnss3-tools)
 # Firefox starts no AudioContext without a sound device: a null sink of PulseAudio is one.
 command -v pulseaudio >/dev/null || missing+=(pulseaudio)
 # GStreamer's WebRTC with encoders, and its Python binding for the system's own Python.

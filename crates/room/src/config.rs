@@ -23,6 +23,8 @@ pub struct Config {
     pub idle_track: Duration,
     /// Tracks that have not started again this long after a resume end.
     pub restart_grace: Duration,
+    /// A shard of the host that is busier than this, in thousandths, serves fewer videos (last-N). From 1,000 on: never.
+    pub busy_permille: u64,
     /// Requests that one participant may make per second; more are answered `rate_limited`.
     pub requests_per_second: u32,
     /// What one participant may send on topics.
@@ -52,6 +54,7 @@ impl Default for Config {
             empty_ttl: Duration::from_secs(30),
             idle_track: Duration::from_secs(2),
             restart_grace: Duration::from_secs(5),
+            busy_permille: 800,
             requests_per_second: 30,
             data: DataRates { messages: 300, bytes: 256 * 1024, fan_out_bytes: 8 * 1024 * 1024 },
         }

@@ -2,12 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-/// Above this load, in thousandths, fewer videos are served.
-const BUSY: u64 = 800;
-/// Below this more are again. Far enough from [`BUSY`] for what one step brings back not to reach it.
-const CALM: u64 = 650;
-/// From here on not even the first video is spared: voices come next.
-const DROWNING: u64 = 950;
 /// A step is seen in the next but one report of a host that measures over a second.
 const EFFECT: Duration = Duration::from_millis(1_500);
 /// Calm for so long before the first step back.
@@ -16,6 +10,24 @@ const GROW_AFTER: Duration = Duration::from_secs(4);
 const MAX_GROW_AFTER: Duration = Duration::from_secs(60);
 /// A step back was too much if the server is busy again within this.
 const REGRET: Duration = Duration::from_secs(10);
+
+/// Loads from which on something is done, in thousandths. All follow from one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Levels {
+    /// Above this fewer videos are served.
+    busy: u64,
+    /// Below this more are again. Far enough from `busy` for what one step brings back not to reach it.
+    calm: u64,
+    /// From here on not even the first video is spared: voices come next.
+    drowning: u64,
+}
+
+impl Levels {
+    /// Those of a host that is busy above `busy` thousandths: 650 and 950 where that is 800. From 1,000 on nothing is held back.
+    pub(crate) fn above(busy: u64) -> Self {
+        Self { busy, calm: busy * 13 / 16, drowning: busy + 1_000_u64.saturating_sub(busy) * 3 / 4 }
+    }
+}
 
 /// The cap of a room, and what led to it.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +38,16 @@ pub(crate) struct Load {
     grown: Option<Instant>,
     calm: Option<Instant>,
     grow_after: Duration,
+}
+
+/// What a shard's host tells of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Report {
+    pub(crate) permille: u64,
+    pub(crate) levels: Levels,
+    /// The most videos that one subscriber of the shard is served, and would be.
+    pub(crate) served: usize,
+    pub(crate) wanted: usize,
 }
 
 impl Default for Load {
@@ -39,16 +61,17 @@ impl Load {
         self.cap
     }
 
-    /// Takes a report. `served`, `wanted`: the most videos that one subscriber is served, and would be. True: the cap has
-    /// changed.
-    pub(crate) fn report(&mut self, now: Instant, permille: u64, served: usize, wanted: usize) -> bool {
-        if permille >= CALM {
+    /// Takes a report. True: the cap has changed.
+    pub(crate) fn report(&mut self, now: Instant, load: Report) -> bool {
+        let Report { permille, levels, served, wanted } = load;
+        if permille >= levels.calm {
             self.calm = None;
         }
-        if permille > BUSY {
-            return self.shrink(now, permille, served);
+        if permille > levels.busy {
+            let lowest = usize::from(permille < levels.drowning);
+            return self.shrink(now, lowest, served);
         }
-        if permille >= CALM {
+        if permille >= levels.calm {
             return false;
         }
         let since = *self.calm.get_or_insert(now);
@@ -63,11 +86,10 @@ impl Load {
         true
     }
 
-    fn shrink(&mut self, now: Instant, permille: u64, served: usize) -> bool {
+    fn shrink(&mut self, now: Instant, lowest: usize, served: usize) -> bool {
         if self.changed.is_some_and(|at| now.saturating_duration_since(at) < EFFECT) {
             return false;
         }
-        let lowest = usize::from(permille < DROWNING);
         let most = self.cap.map_or(served, |cap| cap.min(served));
         let fewer = (most - (most / 4).max(1).min(most)).max(lowest.min(most));
         if Some(fewer) == self.cap || fewer >= served {
@@ -88,6 +110,11 @@ mod tests {
 
     /// Reports once per second; the caps after each. A server whose load is `per` thousandths per video, plus 100.
     fn run(seconds: u64, wanted: usize, per: impl Fn(u64) -> u64) -> Vec<usize> {
+        run_above(800, seconds, wanted, per)
+    }
+
+    /// As [`run`], of one that is busy above `busy` thousandths.
+    fn run_above(busy: u64, seconds: u64, wanted: usize, per: impl Fn(u64) -> u64) -> Vec<usize> {
         let base = crate::testing::base();
         let mut load = Load::default();
         let mut last = wanted;
@@ -95,7 +122,8 @@ mod tests {
             .map(|second| {
                 let permille = 100 + per(second) * last as u64;
                 last = load.cap().map_or(wanted, |cap| cap.min(wanted));
-                load.report(base + Duration::from_secs(second), permille, last, wanted);
+                let report = Report { permille, levels: Levels::above(busy), served: last, wanted };
+                load.report(base + Duration::from_secs(second), report);
                 load.cap().map_or(wanted, |cap| cap.min(wanted))
             })
             .collect()
@@ -123,5 +151,27 @@ mod tests {
     fn the_first_video_is_spared_until_nothing_else_helps() {
         assert!(run(60, 4, |_| 740)[20..].iter().all(|c| *c == 1));
         assert_eq!(run(60, 4, |_| 900)[20], 0);
+    }
+
+    #[test]
+    fn the_operator_says_what_is_busy() {
+        let seven_videos = |second| if second < 30 { 20 } else { 10 };
+        // 240 with all of them, 170 later.
+        let caps = run_above(200, 60, 7, seven_videos);
+        assert!(caps[29] < 7, "{caps:?}");
+        assert_eq!(caps[59], 7, "{caps:?}");
+        assert!(run(60, 7, seven_videos).iter().all(|c| *c == 7));
+        let never = run_above(1_000, 60, 7, |_| 120);
+        assert!(never.iter().all(|c| *c == 7), "{never:?}");
+    }
+
+    #[test]
+    fn the_levels_keep_their_places() {
+        let Levels { busy, calm, drowning } = Levels::above(800);
+        assert_eq!((busy, calm, drowning), (800, 650, 950));
+        for busy in 0..=1_000 {
+            let levels = Levels::above(busy);
+            assert!(levels.calm <= levels.busy && levels.busy <= levels.drowning, "{levels:?}");
+        }
     }
 }

@@ -25,6 +25,8 @@ pub struct Config {
     pub resume_ttl: Duration,
     /// A shard busier than this (0 to 1) refuses joins.
     pub max_busy: f64,
+    /// A shard busier than this (0 to 1) serves fewer videos to each of its subscribers. 1: never.
+    pub shed_busy: f64,
     /// A shard loaded for more than this (0 to 1) gives new peers to less loaded ones: rooms spread. 0: they take turns; 1:
     /// never.
     pub spread_above: f64,
@@ -146,6 +148,14 @@ impl Default for Interfaces {
     }
 }
 
+impl Config {
+    /// [`Config::shed_busy`] in thousandths.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 1000")]
+    pub(crate) fn shed_permille(&self) -> u64 {
+        (self.shed_busy.clamp(0.0, 1.0) * 1_000.0).round() as u64
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -158,6 +168,7 @@ impl Default for Config {
             max_peers: 10_000,
             resume_ttl: Duration::from_secs(30),
             max_busy: 0.85,
+            shed_busy: 0.8,
             spread_above: 0.25,
             consent_timeout: Duration::from_secs(30),
             max_slots: 64,

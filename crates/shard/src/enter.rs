@@ -116,6 +116,7 @@ impl Core {
             max_hidden: self.config.max_players_per_room,
             max_slots: self.config.max_slots,
             resume_ttl: self.config.resume_ttl,
+            busy_permille: self.config.shed_permille(),
             ..antiphon_room::Config::default()
         };
         self.rooms_made += 1;

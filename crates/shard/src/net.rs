@@ -271,7 +271,7 @@ impl AsRawFd for Socket {
 }
 
 /// End of the run of datagrams from `at` that can leave as one message: same way, same size, the last may be shorter.
-fn run_end(datagrams: &[Datagram], at: usize) -> usize {
+pub(crate) fn run_end(datagrams: &[Datagram], at: usize) -> usize {
     let first = &datagrams[at];
     let size = first.range.len();
     let mut bytes = size;

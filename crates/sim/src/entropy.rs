@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::ffi::{c_int, c_uint, c_void};
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 thread_local! {
     static STATE: Cell<Option<u64>> = const { Cell::new(None) };
@@ -29,6 +30,14 @@ pub fn seeded<T: Send>(seed: u64, act: impl FnOnce() -> T + Send) -> T {
     };
     // A new thread, because generators and hash keys of a thread are drawn once, when first used.
     std::thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// The processor time of this thread since it began, on threads of [`seeded`], too.
+pub fn thread_time() -> Duration {
+    let mut spent = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    ask(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut spent);
+    let seconds = u64::try_from(spent.tv_sec).expect("it is not negative");
+    Duration::new(seconds, u32::try_from(spent.tv_nsec).expect("less than a second"))
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014).

@@ -1,5 +1,6 @@
 //! One layer of one track that a client sends.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use antiphon_base::{MediaKind, Source, VideoCodec};
@@ -69,6 +70,8 @@ pub struct Sender {
     pub key_size: usize,
     /// Of video.
     pub codec: VideoCodec,
+    /// Audio that is sent before anything stamped, one of them in each packet.
+    pub payloads: VecDeque<Vec<u8>>,
     /// Audio repeats the packet before it, under this payload type.
     pub red: Option<Pt>,
     before: Option<(u32, Vec<u8>)>,
@@ -126,6 +129,7 @@ impl Sender {
             mode: None,
             key_size: KEY_SIZE,
             codec: VideoCodec::Vp8,
+            payloads: VecDeque::new(),
             red: None,
             before: None,
             publisher,
@@ -244,7 +248,8 @@ impl Sender {
     }
 
     fn send_audio(&mut self, now: Instant, rtc: &mut Rtc) {
-        let payload = self.stamp(0, 1, true).opus(AUDIO_BYTES);
+        let given = self.payloads.pop_front();
+        let payload = given.unwrap_or_else(|| self.stamp(0, 1, true).opus(AUDIO_BYTES));
         let Some(red) = self.red else { return self.write(now, rtc, payload, false) };
         let before = self.before.replace((self.rtp_time, payload.clone()));
         // Not after a silence that is longer than an offset may be.

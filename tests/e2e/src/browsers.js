@@ -1,7 +1,9 @@
 // Chromium by playwright-core, Firefox by puppeteer-core over WebDriver BiDi. Pages of both know `evaluate`, `locator(css)`
 // and `screenshot`, which is all that the tests use besides what is here.
 
-import { accessSync, constants, mkdirSync, readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { accessSync, constants, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 import puppeteer from "puppeteer-core";
@@ -76,8 +78,21 @@ async function resize(page, viewport) {
   }
 }
 
-/** Launches Firefox. */
-export async function launchFirefox() {
+/** A profile of Firefox in `folder` that trusts the authority in the file `ca`. */
+function trusting(folder, ca) {
+  const database = `sql:${folder}`;
+  for (const args of [
+    ["-N", "--empty-password"],
+    ["-A", "-n", "tests", "-t", "C,,", "-i", ca],
+  ]) {
+    execFileSync("certutil", ["-d", database, ...args]);
+  }
+}
+
+/** Launches Firefox; it trusts the authority in the file `ca` beside those it knows. */
+export async function launchFirefox({ ca } = {}) {
+  const userDataDir = ca && mkdtempSync(join(tmpdir(), "antiphon-firefox-"));
+  if (ca) trusting(userDataDir, ca);
   const executablePath = program("FIREFOX", ["firefox-esr", "firefox"]);
   const sound = await startSound();
   const browser = await puppeteer.launch({
@@ -85,6 +100,7 @@ export async function launchFirefox() {
     executablePath,
     headless: true,
     extraPrefsFirefox: FIREFOX_PREFERENCES,
+    ...(ca && { userDataDir }),
     env: { ...process.env, ...sound.env },
   });
   const open = async (script, viewport = SIZE) => {
@@ -97,6 +113,7 @@ export async function launchFirefox() {
   const close = async () => {
     await browser.close();
     await sound.stop();
+    if (ca) rmSync(userDataDir, { recursive: true, force: true });
   };
   return new Browser("firefox", close, open);
 }

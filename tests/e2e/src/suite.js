@@ -5,7 +5,7 @@ import { launchChromium, launchFirefox } from "./browsers.js";
 import { Program } from "./python.js";
 import { Server } from "./server.js";
 
-/** @param {{firefox?: boolean, chromium?: boolean, chromiumArgs?: string[], server?: object}} wanted */
+/** @param {{firefox?: boolean, chromium?: boolean, chromiumArgs?: string[], firefoxTrusts?: string, server?: object}} wanted */
 export function suite(wanted = {}) {
   const it = { server: undefined, chromium: undefined, firefox: undefined };
   const programs = [];
@@ -14,7 +14,7 @@ export function suite(wanted = {}) {
   before(async () => {
     it.server = await Server.start(wanted.server);
     if (wanted.chromium) it.chromium = await launchChromium(wanted.chromiumArgs);
-    if (wanted.firefox) it.firefox = await launchFirefox();
+    if (wanted.firefox) it.firefox = await launchFirefox({ ca: wanted.firefoxTrusts });
   });
   afterEach(async () => {
     await Promise.all(programs.splice(0).map(program => program.stop()));

@@ -16,10 +16,12 @@ import { until } from "./until.js";
 const PROGRAM = process.env.TURNSERVER ?? "turnserver";
 /** An address of the machine's, as the media ports have it: Firefox reaches none of the loopback from others. */
 const ADDRESS = Object.values(networkInterfaces()).flat().find(i => i.family === "IPv4" && !i.internal)?.address ?? "127.0.0.1";
+/** Firefox goes to no address by TLS, only to names. */
+const NAME = "localhost";
 /** It writes nothing outside `folder`. */
 const flags = (port, tlsPort, secret, folder) => [
   ..."-n --no-cli --no-dtls --simple-log --log-file stdout --realm antiphon.test --fingerprint".split(" "),
-  ...`--listening-ip ${ADDRESS} --relay-ip ${ADDRESS} --allow-loopback-peers --use-auth-secret`.split(" "),
+  ...`--listening-ip ${ADDRESS} --listening-ip 127.0.0.1 --relay-ip ${ADDRESS} --allow-loopback-peers --use-auth-secret`.split(" "),
   ...["--listening-port", port, "--tls-listening-port", tlsPort, "--static-auth-secret", secret],
   ...["--cert", join(folder, "cert.pem"), "--pkey", join(folder, "key.pem")],
   ...["--userdb", join(folder, "turndb"), "--pidfile", join(folder, "pid")],
@@ -28,10 +30,10 @@ const flags = (port, tlsPort, secret, folder) => [
 /** A port that is free for UDP and for TCP: coturn wants one number for both, and takes no 0. */
 async function freePort() {
   const tcp = createServer();
-  await new Promise(resolve => tcp.listen(0, ADDRESS, resolve));
+  await new Promise(resolve => tcp.listen(0, "0.0.0.0", resolve));
   const { port } = tcp.address();
   const udp = createSocket("udp4");
-  await new Promise((resolve, reject) => udp.on("error", reject).bind(port, ADDRESS, resolve));
+  await new Promise((resolve, reject) => udp.on("error", reject).bind(port, resolve));
   await Promise.all([tcp, udp].map(socket => new Promise(resolve => socket.close(resolve))));
   return port;
 }
@@ -64,7 +66,7 @@ async function answersBy(socket) {
 
 const answersByTcp = port => answersBy(connect(port, ADDRESS));
 /** Its certificate is its own: that it answers is all that is looked for here. */
-const answersByTls = port => answersBy(connectByTls({ port, host: ADDRESS, rejectUnauthorized: false }));
+const answersByTls = port => answersBy(connectByTls({ port, host: "127.0.0.1", rejectUnauthorized: false }));
 
 export class TurnServer {
   #folder = mkdtempSync(join(tmpdir(), "antiphon-turn-"));
@@ -77,11 +79,13 @@ export class TurnServer {
   urls;
   /** The hash of its certificate's public key, by which Chromium is told to take it: `--ignore-certificate-errors-spki-list`. */
   spki;
+  /** The file with its certificate's authority. */
+  ca;
 
   static async start() {
     const turn = new TurnServer();
     const [port, tlsPort] = [await freePort(), await freePort()];
-    turn.urls = [`turn:${ADDRESS}:${port}`, `turn:${ADDRESS}:${port}?transport=tcp`, `turns:${ADDRESS}:${tlsPort}?transport=tcp`];
+    turn.urls = [`turn:${ADDRESS}:${port}`, `turn:${ADDRESS}:${port}?transport=tcp`, `turns:${NAME}:${tlsPort}?transport=tcp`];
     turn.#makeCertificate();
     turn.#process = spawn(PROGRAM, flags(port, tlsPort, turn.secret, turn.#folder), { cwd: turn.#folder, stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [turn.#process.stdout, turn.#process.stderr]) {
@@ -99,6 +103,7 @@ export class TurnServer {
 
   #makeCertificate() {
     execFileSync(PYTHON, [join(SCRIPTS, "certificate.py"), this.#folder]);
+    this.ca = join(this.#folder, "ca.pem");
     const { publicKey } = new X509Certificate(readFileSync(join(this.#folder, "cert.pem")));
     this.spki = createHash("sha256").update(publicKey.export({ type: "spki", format: "der" })).digest("base64");
   }

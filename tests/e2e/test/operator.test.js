@@ -14,7 +14,7 @@ const folder = mkdtempSync(join(tmpdir(), "antiphon-e2e-"));
 execFileSync(PYTHON, [join(SCRIPTS, "certificate.py"), folder]);
 after(() => rmSync(folder, { recursive: true, force: true }));
 // For Python's TLS; Chromium is told by a flag.
-process.env.SSL_CERT_FILE = join(folder, "cert.pem");
+process.env.SSL_CERT_FILE = join(folder, "ca.pem");
 
 const CONFIG = `
 [tls]

@@ -14,6 +14,7 @@ const it = suite({
   firefox: true,
   // It takes this certificate of nobody it knows, and no other.
   chromiumArgs: [`--ignore-certificate-errors-spki-list=${turn.spki}`],
+  firefoxTrusts: turn.ca,
   server: { config: `${servers}\n${settings("")}` },
 });
 
@@ -46,12 +47,13 @@ async function way(person) {
   return { type: local.candidateType, by: local.relayProtocol, connections };
 }
 
-// Firefox can be told of no certificate but by its profile's data base.
 for (const [browser, protocol] of [
   ["chromium", "udp"],
   ["chromium", "tcp"],
   ["chromium", "tls"],
   ["firefox", "udp"],
+  ["firefox", "tcp"],
+  ["firefox", "tls"],
 ]) {
   test(`${browser} without another way meets others through a TURN server by ${protocol}`, { timeout: 90_000 }, async () => {
     const room = it.room();

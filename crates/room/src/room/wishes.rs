@@ -10,6 +10,7 @@ use antiphon_wire::control::{LimitReason, ServerMessage};
 use super::Room;
 use crate::bound::{bound, differs};
 use crate::layers;
+use crate::load::{Levels, Report};
 use crate::output::{Feed, MAX_LAYERS, Output};
 use crate::participant::Participant;
 use crate::timer::Reason;
@@ -29,13 +30,14 @@ impl Room {
     }
 
     /// How busy a shard is, in thousandths of its time over the last second or so. To be said about once per second:
-    /// above 800 those whom it serves get fewer videos.
+    /// above [`Config::busy_permille`](crate::Config::busy_permille) those whom it serves get fewer videos.
     pub fn load(&mut self, now: Instant, shard: u16, permille: u64) {
         self.at(now);
         let here = || self.participants.values().filter(|p| p.shard == shard);
         let wanted = here().map(|p| p.videos.0).max().unwrap_or(0);
         let served = here().map(|p| p.videos.1).max().unwrap_or(0);
-        if self.loads.entry(shard).or_default().report(self.now, permille, served, wanted) {
+        let report = Report { permille, levels: Levels::above(self.config.busy_permille), served, wanted };
+        if self.loads.entry(shard).or_default().report(self.now, report) {
             self.stats.load_caps += 1;
             let here: Vec<_> = here().map(|p| p.key).collect();
             self.dirty.extend(here);

@@ -94,6 +94,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
     ensure!(config.media.port() == 0 || last <= 65_535, "media: {shards} shards need ports up to {last}");
     ensure!(tls.cert.as_os_str().is_empty() == tls.key.as_os_str().is_empty(), "tls: set both cert and key");
     ensure!(rooms.max_busy > 0.0 && rooms.max_busy <= 1.0, "rooms.max_busy: more than 0, at most 1");
+    ensure!(rooms.shed_busy > 0.0 && rooms.shed_busy <= 1.0, "rooms.shed_busy: more than 0, at most 1");
     ensure!((0.0..=1.0).contains(&rooms.spread_above), "rooms.spread_above: from 0 to 1");
     for room in &guests.rooms {
         if room != "*"
@@ -394,6 +395,8 @@ mod tests {
             ("[log]\nlevel = 'info'", "level"),
             ("http = 'x'", "http"),
             ("[rooms]\nmax_busy = 2.0", "rooms.max_busy"),
+            ("[rooms]\nshed_busy = 0.0", "rooms.shed_busy"),
+            ("[rooms]\nshed_busy = 1.5", "rooms.shed_busy"),
             ("[tls]\ncert = 'a.pem'", "tls"),
             ("[guests]\nrooms = ['a b']", "guests.rooms"),
             ("[limits]\nconnections = 0", "limits.connections"),

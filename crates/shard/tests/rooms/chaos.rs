@@ -6,13 +6,16 @@
 use std::process::Command;
 use std::time::Duration;
 
-use antiphon_sim::story::{Outcome, tell};
+use antiphon_sim::story::{Outcome, tell, tell_timed};
 use antiphon_sim::world::given_seed;
 
 /// Seeds of `make test`.
 const SEEDS: u64 = 200;
 /// From so many on the number of packets says something.
 const MANY: u64 = 20;
+/// Minutes of participants that a minute of processor time tells at least: a quarter of what the slower parts do, those without the long
+/// meetings (docs/design/sim.md), since a processor that is shared gives less in a minute.
+const LEAST_SPEED: f64 = 150.0;
 /// Asks this program, started by itself, for the outcomes of these seeds.
 const RETELL: &str = "ANTIPHON_SIM_RETELL";
 /// Stands before each of these outcomes.
@@ -30,21 +33,31 @@ fn part(part: u64) {
         None => from..from + count,
     };
     let mine: Vec<u64> = seeds.filter(|seed| seed / 4 % 4 == part).collect();
-    let (mut packets, mut rooms, mut people) = (0, Duration::ZERO, Duration::ZERO);
+    let (mut packets, mut rooms, mut people, mut spent) = (0, Duration::ZERO, Duration::ZERO, Duration::ZERO);
     let mut unsound = Vec::new();
     for seed in &mine {
-        let outcome = tell(*seed);
+        let (outcome, took) = tell_timed(*seed);
         println!("seed {seed}: trace {:016x}, {} packets", outcome.trace, outcome.packets);
         unsound.extend(faults(&outcome));
         packets += outcome.packets;
         rooms += outcome.room_time;
         people += outcome.participant_time;
+        spent += took;
     }
     assert!(unsound.is_empty(), "{} seeds have faults:\n{}", unsound.len(), unsound.join("\n"));
-    println!("{} seeds: {rooms:?} of rooms, {people:?} of participants, {packets} packets", mine.len());
+    let speed = people.as_secs_f64() / spent.as_secs_f64().max(0.01);
+    println!(
+        "{} seeds: {rooms:?} of rooms, {people:?} of participants, {packets} packets, in {spent:?} of processor time: {speed:.0} minutes of \
+         participants per minute",
+        mine.len()
+    );
     // Guards against stories in which nothing flows; they give some 2,000 packets each.
     let told = mine.len() as u64;
     assert!(told < MANY || packets >= 1_000 * told, "{packets} packets from {told} seeds");
+    assert!(
+        told < MANY || speed >= LEAST_SPEED,
+        "{speed:.0} minutes of participants per minute of processor time"
+    );
 }
 
 /// What was wrong with a seed, and how to see it again.

@@ -16,6 +16,7 @@ mod lossy;
 mod meeting;
 mod moderation;
 mod offered;
+mod opus;
 mod players;
 mod reach;
 mod reports;

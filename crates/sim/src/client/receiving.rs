@@ -33,6 +33,8 @@ pub struct Received {
     pub kept: Option<Duration>,
     /// What is in it; `None`: not made by [`crate::stamp`].
     pub parsed: Option<stamp::Parsed>,
+    /// Its payload, or the primary block of it (RED), where that was not made by [`crate::stamp`].
+    pub other: Option<Vec<u8>>,
     /// What it repeats of earlier packets (RED).
     pub repeated: Vec<stamp::Parsed>,
     /// Bytes of payload.
@@ -128,6 +130,7 @@ impl Client {
             csrc: (header.csrc_count > 0).then(|| header.csrc[0]),
             level: header.ext_vals.audio_level.map(i8::unsigned_abs),
             kept: header.ext_vals.play_delay_min.map(Duration::from),
+            other: parsed.is_none().then(|| primary.to_vec()),
             parsed,
             repeated: blocks.into_iter().filter_map(stamp::parse).collect(),
             bytes: packet.payload.len(),

@@ -16,7 +16,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use crate::client::Profile;
-use crate::entropy::seeded;
+use crate::entropy::{seeded, thread_time};
 use crate::net::{Burst, Conditions, Rate};
 use crate::stamp::nested::{MAX_LAYERS, Mode};
 use crate::world::World;
@@ -40,39 +40,47 @@ pub struct Outcome {
 
 /// Tells the story of a seed. The same seed gives the same outcome, in any process.
 pub fn tell(seed: u64) -> Outcome {
-    seeded(seed, || {
-        let is_recovery = seed % 4 == 3;
-        // Connections whose peers have gone end soon, so that a story has the end of many; none ends in a recovery.
-        let consent_timeout = if is_recovery { recovery::CONSENT } else { Duration::from_secs(6) };
-        let resume_ttl = Duration::from_secs(10);
-        let config = Config { consent_timeout, resume_ttl, ..Config::default() };
-        // Half of the rooms of each kind are spread over two shards: kinds go by the last four bits.
-        let shards = if seed & 16 == 0 { 1 } else { 2 };
-        let mut world = World::spread(seed, &config, shards);
-        if shards > 1 {
-            let mut lag = || Duration::from_micros(world.rng.random_range(0..5_000));
-            world.engine.lag = Lag { messages: lag(), media: lag() };
-        }
-        // Half of all stories, so that each kind is there in each codec: kinds go by the last five bits.
-        let codec = [VideoCodec::Vp8, VideoCodec::Vp9, VideoCodec::Vp8, VideoCodec::Av1]
-            [usize::try_from(seed / 32 % 4).expect("below four")];
-        let mut faults = match seed % 16 {
-            _ if is_recovery => recovery::play(&mut world, codec),
-            5 | 14 => meeting::play(&mut world, codec),
-            _ => chaos::play(&mut world, codec),
-        };
-        let report = world.check();
-        faults.extend(report.faults);
-        let metrics = world.engine.metrics();
-        if (metrics.room_panics, metrics.relay_dropped, metrics.link_dropped) != (0, 0, 0) {
-            faults.push(format!("a room panicked, or shards lost something between them: {metrics:?}"));
-        }
-        let participant_time = world.clients.iter().map(|c| c.lifetime(world.now)).sum();
-        let (trace, room_time) = (world.trace(), world.elapsed());
-        let packets = report.slots.values().map(|s| s.packets).sum();
-        faults.extend(world.leftovers());
-        Outcome { seed, trace, faults, packets, room_time, participant_time }
-    })
+    tell_timed(seed).0
+}
+
+/// As [`tell`], with the processor time that it took, which is another each time.
+pub fn tell_timed(seed: u64) -> (Outcome, Duration) {
+    seeded(seed, || (play(seed), thread_time()))
+}
+
+/// On a thread of the seed's.
+fn play(seed: u64) -> Outcome {
+    let is_recovery = seed % 4 == 3;
+    // Connections whose peers have gone end soon, so that a story has the end of many; none ends in a recovery.
+    let consent_timeout = if is_recovery { recovery::CONSENT } else { Duration::from_secs(6) };
+    let resume_ttl = Duration::from_secs(10);
+    let config = Config { consent_timeout, resume_ttl, ..Config::default() };
+    // Half of the rooms of each kind are spread over two shards: kinds go by the last four bits.
+    let shards = if seed & 16 == 0 { 1 } else { 2 };
+    let mut world = World::spread(seed, &config, shards);
+    if shards > 1 {
+        let mut lag = || Duration::from_micros(world.rng.random_range(0..5_000));
+        world.engine.lag = Lag { messages: lag(), media: lag() };
+    }
+    // Half of all stories, so that each kind is there in each codec: kinds go by the last five bits.
+    let codec = [VideoCodec::Vp8, VideoCodec::Vp9, VideoCodec::Vp8, VideoCodec::Av1]
+        [usize::try_from(seed / 32 % 4).expect("below four")];
+    let mut faults = match seed % 16 {
+        _ if is_recovery => recovery::play(&mut world, codec),
+        5 | 14 => meeting::play(&mut world, codec),
+        _ => chaos::play(&mut world, codec),
+    };
+    let report = world.check();
+    faults.extend(report.faults);
+    let metrics = world.engine.metrics();
+    if (metrics.room_panics, metrics.relay_dropped, metrics.link_dropped) != (0, 0, 0) {
+        faults.push(format!("a room panicked, or shards lost something between them: {metrics:?}"));
+    }
+    let participant_time = world.clients.iter().map(|c| c.lifetime(world.now)).sum();
+    let (trace, room_time) = (world.trace(), world.elapsed());
+    let packets = report.slots.values().map(|s| s.packets).sum();
+    faults.extend(world.leftovers());
+    Outcome { seed, trace, faults, packets, room_time, participant_time }
 }
 
 /// A camera whose layers are streams, or not: then those of VP9 and AV1 are spatial layers of its only stream.

@@ -10,6 +10,7 @@ use str0m::crypto::dtls::SrtpProfile;
 
 use super::*;
 use crate::egress::line::PayloadType;
+use crate::net::run_end;
 use crate::testing::packet;
 use crate::transport::Transport;
 
@@ -57,11 +58,20 @@ impl Stage {
     }
 
     fn forward(&mut self, slot: SlotId, seq: u64) {
+        self.forward_sized(slot, seq, 900);
+    }
+
+    fn forward_sized(&mut self, slot: SlotId, seq: u64, bytes: usize) {
         let codec =
             if slot == VOICE { Codec::Audio(AudioCodec::Opus) } else { Codec::Video(VideoCodec::Vp8) };
         let (arrival, arrival_us) = (self.now, self.clock.us(self.now));
-        let packet =
-            Packet { seq, descriptor: Descriptor::Opaque, arrival, arrival_us, ..packet(codec, &[0; 900]) };
+        let packet = Packet {
+            seq,
+            descriptor: Descriptor::Opaque,
+            arrival,
+            arrival_us,
+            ..packet(codec, &vec![0; bytes])
+        };
         let rewritten = Rewritten { seq, rtp_time: 0, picture: PicturePatch::None, dependency: None };
         let outgoing = Outgoing { packet: Arc::new(packet), rewritten, switched: None, marker: true };
         self.sender.forward(slot, outgoing);
@@ -69,12 +79,38 @@ impl Stage {
 
     /// SSRCs of the RTP that leaves, in order.
     fn flush(&mut self) -> Vec<u32> {
+        let arena = self.flush_arena();
+        let contents = arena.datagrams().iter().map(|d| arena.contents(d));
+        contents.filter_map(ssrc).collect()
+    }
+
+    /// How many packets of the camera are in each message that the socket makes of what leaves, and how many bytes.
+    fn flush_runs(&mut self) -> Vec<(usize, usize)> {
+        let arena = self.flush_arena();
+        let (datagrams, mut at, mut runs) = (arena.datagrams(), 0, Vec::new());
+        while at < datagrams.len() {
+            let run = &datagrams[at..run_end(datagrams, at)];
+            at += run.len();
+            let camera = run.iter().filter(|d| ssrc(arena.contents(d)) == Some(CAMERA_SSRC));
+            let bytes: Vec<usize> = camera.map(|d| d.range.len()).collect();
+            runs.push((bytes.len(), bytes.iter().sum()));
+        }
+        runs.retain(|(packets, _)| *packets > 0);
+        runs
+    }
+
+    fn flush_arena(&mut self) -> Arena {
         let (ip, mut arena) = (IpAddr::from(Ipv4Addr::LOCALHOST), Arena::default());
         let path = Path { transport: Transport::Udp, source: ip, destination: SocketAddr::new(ip, 9) };
         self.sender.flush(self.now, self.clock, path, &mut arena);
-        let contents = arena.datagrams().iter().map(|d| arena.contents(d));
-        let rtp = contents.filter(|bytes| !(192..=223).contains(&bytes[1]));
-        rtp.map(|bytes| u32::from_be_bytes(bytes[8..12].try_into().unwrap())).collect()
+        arena
+    }
+
+    /// The peer tells its bandwidth by REMB, in 32 bits per second.
+    fn tells(&mut self, bps_32: u16) {
+        let [high, low] = bps_32.to_be_bytes();
+        let head = [0x8f, 206, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0];
+        self.says([&head[..], b"REMB", &[1, 5 << 2, high, low], &[0, 0, 0, 80]].concat());
     }
 
     /// The peer asks for these of the camera, in one packet, each twice (RFC 4585, 6.2.1), or tells its bandwidth.
@@ -92,6 +128,12 @@ impl Stage {
         nack.extend(twice.flat_map(|seq| [seq.to_be_bytes(), [0, 0]].concat()));
         self.says(nack);
     }
+}
+
+/// `None` of RTCP.
+fn ssrc(datagram: &[u8]) -> Option<u32> {
+    let is_rtp = !(192..=223).contains(&datagram[1]);
+    is_rtp.then(|| u32::from_be_bytes(datagram[8..12].try_into().unwrap()))
 }
 
 #[test]
@@ -125,9 +167,7 @@ fn what_is_asked_for_again_takes_its_part_of_the_budget() {
     let mut stage = Stage::new();
     (1..=20).for_each(|seq| stage.forward(CAMERA, seq));
     stage.flush();
-    let remb =
-        [&[0x8f, 206, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0][..], b"REMB", &[1, 0, 0xfa, 0, 0, 0, 0, 80]].concat();
-    stage.says(remb);
+    stage.tells(2_000);
     stage.now += Duration::from_secs(1);
     let all: Vec<u16> = (1..=20).collect();
     stage.asks_twice_for(&all);
@@ -136,4 +176,38 @@ fn what_is_asked_for_again_takes_its_part_of_the_budget() {
     assert!(!sent.is_empty() && sent.len() < 4, "{sent:?} left at once");
     assert!(sent.iter().all(|ssrc| *ssrc == RTX_SSRC), "{sent:?}: the picture has to wait behind them");
     assert!(stage.sender.waits() && stage.sender.deadline().is_some());
+}
+
+/// 1.6 Mbit/s by REMB make a pace of 4 Mbit/s: 20,000 bytes at once and 2,500 in each tick of 5 ms. What leaves in one tick is one
+/// message to the kernel (GSO), though a voice came in the midst of the picture.
+#[test]
+fn a_key_frame_that_has_to_wait_leaves_in_runs() {
+    const PACKETS: usize = 30;
+    const LARGEST: usize = 928;
+    let mut stage = Stage::new();
+    stage.forward(CAMERA, 1);
+    stage.flush();
+    stage.tells(50_000);
+    let begin = stage.now;
+    for seq in 2..=PACKETS as u64 {
+        stage.forward(CAMERA, seq);
+    }
+    // Of a picture the last packet is smaller.
+    stage.forward(VOICE, 1);
+    stage.forward_sized(CAMERA, PACKETS as u64 + 1, 100);
+    let (mut sizes, mut bytes) = (Vec::new(), 0);
+    while sizes.iter().sum::<usize>() < PACKETS {
+        let runs = stage.flush_runs();
+        assert!(runs.len() <= 1, "{runs:?} in one round");
+        for (packets, length) in runs {
+            sizes.push(packets);
+            bytes += length;
+        }
+        let allowed = 20_000 + (stage.now - begin).as_micros() as usize / 2 + LARGEST;
+        assert!(bytes <= allowed, "{bytes} bytes after {:?}, {allowed} may be", stage.now - begin);
+        stage.now = stage.sender.deadline().expect("something waits");
+    }
+    assert!(sizes[0] >= 20, "{sizes:?}: the burst");
+    assert!(sizes[1..sizes.len() - 1].iter().all(|packets| *packets >= 2), "{sizes:?}");
+    assert!(sizes.len() <= 6, "{sizes:?}");
 }
