@@ -168,6 +168,12 @@ impl Player {
         (self.played, discarded)
     }
 
+    /// As [`Player::flush`], and no silence follows: its track ends.
+    pub(crate) fn end(&mut self) {
+        self.flush();
+        self.tail = 0;
+    }
+
     /// Holds or goes on.
     pub(crate) fn pause(&mut self, now: Instant, paused: bool) {
         self.paused = paused;
