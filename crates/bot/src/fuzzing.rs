@@ -14,7 +14,7 @@ use antiphon_wire::control::{LeaveReason, ServerMessage};
 use antiphon_wire::frame::{self, Format, Header};
 use antiphon_wire::topic;
 
-use crate::inject::player::{FRAME, RATE, TICK, Upsample};
+use crate::inject::player::{FRAME, MAX_LATE, RATE, TICK, Upsample};
 use crate::limits::Limits;
 use crate::session::{Action, MAX_REASON, PENDING, Session, Standing};
 use crate::transport::{CLOSE_TOO_SLOW, close_code};
@@ -161,8 +161,8 @@ impl Run {
     /// Time passes, and the session is called when it wants to be.
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
-        // Each source has a frame in 20 ms at most; the start has a deadline.
-        let most = 3 + 2 * time.as_millis() / TICK.as_millis();
+        // Each source has a frame in 20 ms at most, and catches up with those that it missed; the start has a deadline.
+        let most = 3 + 2 * (time + MAX_LATE).as_millis() / TICK.as_millis();
         for _ in 0..=most {
             let Some(due) = self.session.due().filter(|due| *due <= end) else { break };
             self.now = self.now.max(due);
@@ -249,6 +249,7 @@ impl Run {
             Came::Other => {}
         }
         all.iter().for_each(|action| self.judge(action, matches!(came, Came::Binary(true))));
+        assert!(self.marks.iter().all(|marks| *marks <= MARKS), "{:?} marks wait", self.marks);
         self.closed |= end.is_some();
         all
     }
