@@ -23,6 +23,7 @@ pub struct Target {
 /// All there are.
 pub const TARGETS: &[Target] = &[
     target("bot", targets::bot::run, 2_048),
+    target("bot_session", targets::bot_session::run, 2_048),
     target("control", targets::control::run, 2_048),
     target("egress", targets::egress::run, 2_048),
     target("frame", targets::frame::run, 2_048),

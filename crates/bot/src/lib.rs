@@ -12,6 +12,8 @@
 
 mod bots;
 pub mod demo;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hear;
 mod inject;
 mod limits;

@@ -219,6 +219,11 @@ impl Slot {
         self.want.filter(|_| waits && (!self.is_served() || (self.nested && self.select.waits())))
     }
 
+    /// Packets kept until it switches: [`MAX_HELD`] and [`MAX_EARLY`] at most.
+    pub fn held(&self) -> usize {
+        self.held.len() + self.early.len()
+    }
+
     /// What it did.
     pub fn counters(&self) -> Counters {
         self.counters

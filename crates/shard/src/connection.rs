@@ -23,6 +23,7 @@ use crate::egress::keys::KeySlot;
 use crate::egress::{Arena, Feedback, Path, Sender};
 use crate::extension::RawDependency;
 use crate::genuine::Genuine;
+use crate::holdings::Holdings;
 use crate::net::Received;
 use crate::peer::MAX_ADDRESSES;
 use crate::prefetch::prefetch;
@@ -42,7 +43,7 @@ const LOSSY_LABEL: &str = "data-lossy";
 /// reliable leaves room for control messages.
 const DATA_BUFFERED: [usize; 2] = [64 * 1024, 4 * 1024];
 /// Events between two drains of the shard: one datagram gives a handful.
-const MAX_EVENTS: usize = 4_096;
+pub(crate) const MAX_EVENTS: usize = 4_096;
 /// A way by which no binding request came for so long is given up for another: browsers check at least every 6 s
 /// (RFC 7675, 5.1).
 const PATH_SILENCE: Duration = Duration::from_secs(7);
@@ -637,6 +638,13 @@ impl Connection {
             self.push(Happening::Closed);
         }
         self.settle(now, arena);
+    }
+
+    /// Adds what it holds.
+    pub(crate) fn count(&self, held: &mut Holdings) {
+        self.sender.count(held);
+        self.streams.iter().for_each(|stream| held.early.add(stream.early.len()));
+        held.happenings.add(self.events.len());
     }
 
     /// When [`Connection::finish`] is wanted without new input.

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::connection::{Happening, Ingress};
 use crate::egress::Arena;
+use crate::holdings::Holdings;
 use crate::home::{Home, Member};
 use crate::host::Host;
 use crate::link::Links;
@@ -26,7 +27,7 @@ use crate::load::Loads;
 use crate::net::Received;
 use crate::peer::{MAX_ADDRESSES, Peer};
 use crate::seam::{Fact, Message, RoomId};
-use crate::status::{Holdings, ParticipantStatus, ShardMetrics};
+use crate::status::{ParticipantStatus, ShardMetrics};
 use crate::stun;
 use crate::table::Routed;
 use crate::timers::{Timer, Timers};
@@ -34,7 +35,7 @@ use crate::transport::{Remote, Transport};
 
 /// The arena is sent when it holds so much: a burst to many subscribers stays in the second-level cache, and takes no more
 /// memory than this and one subscriber's share.
-const ARENA_BYTES: usize = 128 * 1024;
+pub(crate) const ARENA_BYTES: usize = 128 * 1024;
 /// How often consent and the like are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// A peer that has not finished ICE and DTLS by then is let go.
@@ -42,7 +43,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a peer that was let go may read its last message.
 pub(crate) const CLOSE_GRACE: Duration = Duration::from_millis(300);
 /// States of gone participants kept for `GET`.
-const MAX_GONE: usize = 2_048;
+pub(crate) const MAX_GONE: usize = 2_048;
 /// How often rooms' outputs are pumped in one round before the rest waits for the next; a loop between two engines
 /// would be a bug, and must not stop the packets.
 const MAX_PUMPS: usize = 64;
@@ -662,7 +663,7 @@ impl Core {
     pub(crate) fn holdings(&self) -> Holdings {
         let hosts = || self.hosts.iter().flatten();
         let homes = hosts().filter_map(|h| h.home.as_deref());
-        Holdings {
+        let mut held = Holdings {
             peers: self.peers.iter().flatten().count(),
             addresses: self.by_address.len(),
             ufrags: self.by_ufrag.len(),
@@ -672,7 +673,13 @@ impl Core {
             routes: hosts().map(|h| h.table.routes()).sum(),
             timers: self.timers.len(),
             gone: self.gone.len(),
-        }
+            ..Holdings::default()
+        };
+        self.peers.iter().flatten().for_each(|peer| peer.count(&mut held));
+        self.links.count(&mut held);
+        held.unsent.add(self.arena.datagrams().len() + self.arena.by_tcp().len());
+        held.arena_bytes.add(self.arena.capacity());
+        held
     }
 
     /// Keeps the last state of somebody for `GET`.

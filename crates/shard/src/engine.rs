@@ -12,7 +12,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::command::Command;
 use crate::config::{Config, Reachability, Tcp};
 use crate::core::Core;
+use crate::holdings::Holdings;
 use crate::inbox::{self, Inbox, Sender};
 use crate::join::{JoinError, JoinRequest, Joined, Prepared};
 use crate::link::{Load, Port};
@@ -38,7 +39,7 @@ use crate::offer::Offered;
 use crate::reach::{self, Reach};
 use crate::restart::{IceError, IceRequest, IceUpdate, PWD_CHARACTERS, Seat, UFRAG_CHARACTERS, random_text};
 use crate::sdp::{Terms, negotiate};
-use crate::status::{Holdings, ParticipantStatus, ShardMetrics};
+use crate::status::{ParticipantStatus, ShardMetrics};
 use crate::transport::Transport;
 use crate::watch::WatchError;
 
@@ -110,6 +111,18 @@ impl Flights {
             return self.messages.pop_front();
         }
         if is_due(&self.media) { self.media.pop_front() } else { None }
+    }
+
+    fn count(&self, held: &mut Holdings) {
+        let mut pairs: BTreeMap<(u16, usize), (usize, usize)> = BTreeMap::new();
+        for Flight { from, to, load, .. } in self.messages.iter().chain(&self.media) {
+            let pair = pairs.entry((*from, *to)).or_default();
+            *pair = (pair.0 + load.messages.len(), pair.1 + load.media.len());
+        }
+        for (messages, media) in pairs.into_values() {
+            held.flying_messages.add(messages);
+            held.flying_media.add(media);
+        }
     }
 }
 
@@ -434,7 +447,11 @@ impl Engine {
 
     /// How much it holds now.
     pub fn holdings(&self) -> Holdings {
-        self.cores.iter().map(Core::holdings).sum()
+        let mut held: Holdings = self.cores.iter().map(Core::holdings).sum();
+        self.inboxes.iter().for_each(|inbox| held.commands.add(inbox.len()));
+        self.ports.iter().for_each(|port| port.count(&mut held));
+        self.flights.count(&mut held);
+        held
     }
 
     /// State of a participant.

@@ -82,6 +82,11 @@ impl Inbox {
         self.ring.try_recv().ok()
     }
 
+    /// Commands that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.ring.len()
+    }
+
     /// Commands refused because the ring was full.
     pub(crate) fn dropped(&self) -> u64 {
         self.bell.dropped.load(Ordering::Relaxed)

@@ -12,16 +12,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use antiphon_base::ParticipantKey;
 use antiphon_room::{Feed, KeyframeCause};
 
+use crate::holdings::{Count, Holdings};
 use crate::inbox;
 use crate::seam::{Message, Relayed, RoomId, Who};
 
 /// Packets that wait for another shard: 20 ms of 200,000 per second. Beyond that it does not keep up, and waiting would only
 /// make them late.
-const MEDIA_RING: usize = 4_096;
+pub(crate) const MEDIA_RING: usize = 4_096;
 /// Messages in a ring; the rest waits at the sender.
-const MESSAGE_RING: usize = 4_096;
+pub(crate) const MESSAGE_RING: usize = 4_096;
 /// Messages about one peer that may wait at the sender: as many as may wait in front of its control channel.
-const PEER_BUDGET: u32 = 1_024;
+pub(crate) const PEER_BUDGET: u32 = 1_024;
 /// Requests for keyframes of one feed told as one: above this the room treats them as a crowd anyway.
 const MAX_WANTS: u16 = 16;
 
@@ -122,6 +123,16 @@ impl Links {
     /// Messages wait for room in a ring.
     pub(crate) fn waits(&self) -> bool {
         self.links.iter().any(Link::has_messages)
+    }
+
+    /// Adds what waits here.
+    pub(crate) fn count(&self, held: &mut Holdings) {
+        for link in &self.links {
+            let all = link.messages.len() + link.wants.len() + usize::from(link.busy.is_some());
+            let most = link.counts.values().max().map_or(0, |count| *count as usize);
+            held.waiting = held.waiting + Count { all, most };
+            held.ring_media.add(link.media.len());
+        }
     }
 }
 
@@ -234,6 +245,15 @@ impl Port {
             }
         }
         dropped
+    }
+
+    /// Adds what is in the rings that lead from this shard.
+    pub(crate) fn count(&self, held: &mut Holdings) {
+        for (ring, _) in &self.out {
+            let load = ring.load.lock().unwrap_or_else(PoisonError::into_inner);
+            held.ring_messages.add(load.messages.len());
+            held.ring_media.add(load.media.len());
+        }
     }
 
     /// Takes what other shards have left.

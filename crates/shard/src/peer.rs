@@ -12,6 +12,7 @@ use antiphon_wire::topic::Message;
 use rand::Rng;
 
 use crate::connection::Connection;
+use crate::holdings::Holdings;
 use crate::join::Grants;
 use crate::prefetch::prefetch;
 use crate::seam::Who;
@@ -21,7 +22,7 @@ use crate::transport::Remote;
 /// Addresses one peer may send from: its interfaces while ICE makes up its mind.
 pub(crate) const MAX_ADDRESSES: usize = 8;
 /// Control messages waiting for the channel to open or drain: a joining burst of a large room.
-const MAX_CONTROL_QUEUE: usize = 1_024;
+pub(crate) const MAX_CONTROL_QUEUE: usize = 1_024;
 /// Events kept for the stats of a participant.
 const MAX_LOG: usize = 64;
 
@@ -165,6 +166,13 @@ impl Peer {
     /// where others had filled what SCTP takes.
     pub(crate) fn messages_wait(&self) -> bool {
         !self.control_queue.is_empty() || self.topics.waits()
+    }
+
+    /// Adds what it holds.
+    pub(crate) fn count(&self, held: &mut Holdings) {
+        self.connection.count(held);
+        self.slots.iter().for_each(|slot| held.held.add(slot.held()));
+        held.messages.add(self.control_queue.len() + self.topics.len());
     }
 
     /// Counts and latest events, for `GET .../stats`.

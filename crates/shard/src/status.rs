@@ -118,45 +118,6 @@ impl std::iter::Sum for ShardMetrics {
     }
 }
 
-/// How much a shard holds now: what a test sees of its memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Holdings {
-    /// Connections.
-    pub peers: usize,
-    /// Addresses from which they may send.
-    pub addresses: usize,
-    /// User fragments by which they are found.
-    pub ufrags: usize,
-    /// Rooms.
-    pub rooms: usize,
-    /// Participants of all rooms, lost ones included.
-    pub members: usize,
-    /// Layers of tracks that rooms know of.
-    pub feeds: usize,
-    /// Slots and taps that get or await them.
-    pub routes: usize,
-    /// Deadlines, those that nobody means any more included.
-    pub timers: usize,
-    /// States of gone participants.
-    pub gone: usize,
-}
-
-impl std::iter::Sum for Holdings {
-    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), |a, b| Self {
-            peers: a.peers + b.peers,
-            addresses: a.addresses + b.addresses,
-            ufrags: a.ufrags + b.ufrags,
-            rooms: a.rooms + b.rooms,
-            members: a.members + b.members,
-            feeds: a.feeds + b.feeds,
-            routes: a.routes + b.routes,
-            timers: a.timers + b.timers,
-            gone: a.gone + b.gone,
-        })
-    }
-}
-
 /// All shards.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Metrics {

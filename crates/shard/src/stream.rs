@@ -14,7 +14,7 @@ use crate::redundancy::Heard;
 /// For how long a packet waits for the one that tells the structure of its descriptor: a few round trips, after which that was sent again.
 const WAIT: Duration = Duration::from_millis(500);
 /// Packets that wait at most: a key frame of 150 kB.
-const MAX_EARLY: usize = 128;
+pub(crate) const MAX_EARLY: usize = 128;
 
 /// A source layer, found by its SSRC.
 pub(crate) struct Stream {
@@ -111,6 +111,11 @@ impl<P> Early<P> {
             }
             _ => (Some(packet), self.overdue(now)),
         }
+    }
+
+    /// Packets that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     fn overdue(&mut self, now: Instant) -> Vec<P> {

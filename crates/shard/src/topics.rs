@@ -8,9 +8,9 @@ use antiphon_wire::topic::Message;
 /// Bytes of reliable messages that wait for one receiver: a document that is being edited, sent anew.
 const MAX_RELIABLE_BYTES: usize = 1024 * 1024;
 /// Reliable messages that wait for one receiver: a second of all that three senders may say.
-const MAX_RELIABLE: usize = 1_024;
+pub(crate) const MAX_RELIABLE: usize = 1_024;
 /// Lossy messages that wait for one receiver, each of another sender and topic: pointers of a large room.
-const MAX_LOSSY: usize = 128;
+pub(crate) const MAX_LOSSY: usize = 128;
 
 /// The queue of one receiver. A slow one loses messages of its own, counted; nobody else waits for it.
 #[derive(Debug, Default)]
@@ -95,6 +95,11 @@ impl TopicQueue {
             }
         }
         None
+    }
+
+    /// Messages that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.reliable.waiting.len() + self.lossy.waiting.len()
     }
 
     /// Something waits.

@@ -2,6 +2,7 @@
 //! which (key, SSRC, index) were used, and by whom. Written by itself, since it checks the server's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
@@ -19,6 +20,9 @@ const SHA1_TAG: usize = 10;
 /// Packet type of a sender report.
 const SENDER_REPORT: u8 = 200;
 
+/// First bytes of a generic NACK: version, no padding, format 1; packet type 205.
+const GENERIC_NACK: [u8; 2] = [0x81, 205];
+
 /// A sender report (RFC 3550, 6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SenderReport {
@@ -30,19 +34,32 @@ pub struct SenderReport {
     pub rtp_time: u32,
 }
 
+/// A packet of the client's that the server asks for again (generic NACK, RFC 4585, 6.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// When.
+    pub at: Instant,
+    /// Of which stream.
+    pub ssrc: u32,
+    /// Its sequence number.
+    pub seq: u16,
+}
+
 /// What one connection's server side has sealed.
 #[derive(Default)]
 pub struct Seals {
     keys: KeySlot,
     openers: Option<[Opener; 2]>,
     /// Sealed before the client had its keys.
-    waiting: Vec<Vec<u8>>,
+    waiting: Vec<(Instant, Vec<u8>)>,
     /// Extended sequence numbers by SSRC.
     pub rtp: BTreeMap<u32, BTreeSet<u64>>,
     /// SRTCP indices by the SSRC that is in the nonce, and by each that a sender report is of.
     pub rtcp: BTreeMap<u32, BTreeSet<u32>>,
     /// Sender reports in their order.
     pub reports: Vec<SenderReport>,
+    /// What was asked for again, in order.
+    pub requests: Vec<Request>,
     /// SRTCP packets.
     pub compounds: u64,
     /// What did not open, or had been used before.
@@ -85,18 +102,18 @@ impl Seals {
     }
 
     /// A datagram leaves the server.
-    pub(crate) fn take(&mut self, datagram: &[u8]) {
+    pub(crate) fn take(&mut self, now: Instant, datagram: &[u8]) {
         if !matches!(datagram, [128..=191, ..]) {
             return;
         }
         if self.openers.is_none() {
             self.openers = self.keys.get().map(|keys| Opener::pair(&keys));
         }
-        self.waiting.push(datagram.to_vec());
+        self.waiting.push((now, datagram.to_vec()));
         let Some([rtp, rtcp]) = self.openers.take() else { return };
-        for datagram in std::mem::take(&mut self.waiting) {
+        for (at, datagram) in std::mem::take(&mut self.waiting) {
             let taken = match datagram[1] {
-                192..=223 => self.take_rtcp(&rtcp, &datagram),
+                192..=223 => self.take_rtcp(at, &rtcp, &datagram),
                 _ => self.take_rtp(&rtp, &datagram),
             };
             if taken.is_none() {
@@ -120,7 +137,7 @@ impl Seals {
         Some(())
     }
 
-    fn take_rtcp(&mut self, opener: &Opener, packet: &[u8]) -> Option<()> {
+    fn take_rtcp(&mut self, at: Instant, opener: &Opener, packet: &[u8]) -> Option<()> {
         let (index, plain) = opener.open_rtcp(packet)?;
         self.compounds += 1;
         let sender = word(&plain, 4)?;
@@ -138,9 +155,23 @@ impl Seals {
                 self.rtcp.entry(report.ssrc).or_default().insert(index);
                 self.reports.push(report);
             }
+            if one[..2] == GENERIC_NACK {
+                self.take_requests(at, one);
+            }
             rest = tail;
         }
         Some(())
+    }
+
+    /// Each entry names one packet, and by a bit each of the sixteen after it.
+    fn take_requests(&mut self, at: Instant, nack: &[u8]) {
+        let Some(ssrc) = word(nack, 8) else { return };
+        for entry in nack.get(12..).unwrap_or_default().chunks_exact(4) {
+            let (first, more) =
+                (u16::from_be_bytes([entry[0], entry[1]]), u16::from_be_bytes([entry[2], entry[3]]));
+            let after = (0..16).filter(|bit| more >> bit & 1 == 1).map(|bit| first.wrapping_add(bit + 1));
+            self.requests.extend([first].into_iter().chain(after).map(|seq| Request { at, ssrc, seq }));
+        }
     }
 }
 
@@ -290,14 +321,14 @@ mod tests {
             packet.extend(body);
             packet
         };
-        seals.take(&sealed(65_535, 65_535));
+        seals.take(Instant::now(), &sealed(65_535, 65_535));
         assert_eq!(seals.waiting(), 1, "there are no keys yet");
         seals.openers = Some(Opener::pair(&keys));
-        seals.take(&sealed(0, 65_536));
+        seals.take(Instant::now(), &sealed(0, 65_536));
         assert_eq!((seals.packets(), seals.faults.len(), seals.waiting()), (2, 0, 0));
-        seals.take(&sealed(0, 65_536));
+        seals.take(Instant::now(), &sealed(0, 65_536));
         assert!(seals.faults.pop().unwrap().contains("twice"));
-        seals.take(&sealed(1, 1));
+        seals.take(Instant::now(), &sealed(1, 1));
         assert!(seals.faults.pop().unwrap().contains("does not open"));
     }
 

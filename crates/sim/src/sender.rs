@@ -74,10 +74,10 @@ pub struct Sender {
     pub payloads: VecDeque<Vec<u8>>,
     /// Audio repeats the packet before it, under this payload type.
     pub red: Option<Pt>,
+    /// Its stream's, once something was sent.
+    pub ssrc: Option<u32>,
     before: Option<(u32, Vec<u8>)>,
     publisher: u16,
-    /// Its stream's, once something was sent.
-    ssrc: Option<u32>,
     /// Of each packet: when it was sent, its sequence number, its frame.
     log: Vec<(Instant, u16, u32)>,
     line: (Mid, Pt),

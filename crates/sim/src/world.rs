@@ -420,7 +420,7 @@ impl World {
                 return strays.push(datagram);
             }
             if let Some(client) = client.as_mut().filter(|_| opens) {
-                client.seals.take(t.bytes);
+                client.seals.take(now, t.bytes);
             }
             if let Some(watch) = watch {
                 watch(&datagram);

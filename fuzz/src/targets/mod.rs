@@ -1,6 +1,7 @@
 //! One function per parser and rewriter.
 
 pub(crate) mod bot;
+pub(crate) mod bot_session;
 pub(crate) mod control;
 pub(crate) mod egress;
 pub(crate) mod frame;

@@ -19,7 +19,7 @@ const TAIL: u32 = 10;
 /// Below this the queue is `low`.
 const LOW: u64 = RATE as u64 / 5;
 /// Later than this the schedule begins anew instead of catching up: the process was stopped.
-const MAX_LATE: Duration = Duration::from_millis(200);
+pub(crate) const MAX_LATE: Duration = Duration::from_millis(200);
 
 /// Something the bot is to be told. Samples are at 48 kHz.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,6 +166,12 @@ impl Player {
             self.notices.push_back(Notice::Mark { name, sample: self.played, flushed: true });
         }
         (self.played, discarded)
+    }
+
+    /// As [`Player::flush`], and no silence follows: its track ends.
+    pub(crate) fn end(&mut self) {
+        self.flush();
+        self.tail = 0;
     }
 
     /// Holds or goes on.

@@ -148,7 +148,7 @@ impl Session {
             if !self.sends(source) && self.sending[source.index()] != Sending::Nothing {
                 self.sending[source.index()] = Sending::Nothing;
                 if source.kind() == MediaKind::Audio {
-                    self.player(source).flush();
+                    self.player(source).end();
                 }
                 self.actions.push_back(Action::EndTrack { source });
             }

@@ -26,9 +26,9 @@ use rate::Bucket;
 /// Earlier leaders told in [`BotEvent::Dominant`].
 const HISTORY: usize = 10;
 /// Requests whose reply has not come yet. A bot that has more in flight is told `rate_limited`.
-const PENDING: usize = 256;
+pub(crate) const PENDING: usize = 256;
 /// The longest close reason (RFC 6455, 5.5: a control frame has at most 125 bytes, 2 of them the code).
-const MAX_REASON: usize = 120;
+pub(crate) const MAX_REASON: usize = 120;
 
 /// What the caller has to do.
 pub(crate) enum Action {

@@ -229,6 +229,21 @@ fn updates_end_tracks_and_what_is_not_sent_is_refused_once() {
 }
 
 #[test]
+fn after_a_track_has_ended_no_silence_follows() {
+    let (mut s, now) = running();
+    s.binary(now, &pcm(1_600));
+    s.handle_timeout(now);
+    assert!(matches!(s.poll(), Some(Action::Speak { .. })));
+    s.text(now, r#"{"type":"update","id":5,"session":{"audio":{"direction":"recvonly"}}}"#);
+    assert!(matches!(s.poll(), Some(Action::EndTrack { source: Source::Microphone })));
+    // It would begin the track again, which nobody would end.
+    while let Some(due) = s.due() {
+        s.handle_timeout(due);
+    }
+    assert!(std::iter::from_fn(|| s.poll()).all(|a| !matches!(a, Action::Speak { .. })));
+}
+
+#[test]
 fn encoded_media_pass_and_keyframes_are_asked_of_the_bot() {
     let (mut s, now) = running();
     let unit = |codec| message(Source::Camera, Format::EncodedVideo { codec, width: 0, height: 0 }, &[1, 2]);

@@ -89,6 +89,11 @@ impl Arena {
         &self.bytes
     }
 
+    /// Bytes that it takes, whatever is in it.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Bytes of a datagram.
     pub(crate) fn contents(&self, datagram: &Datagram) -> &[u8] {
         self.bytes.get(datagram.range.clone()).unwrap_or(&[])

@@ -24,7 +24,7 @@ const HISTORY_US: u64 = 1_000_000;
 /// second, and one is missed when the next one comes.
 const STALE: Duration = Duration::from_secs(5);
 /// Packets remembered at most: a second of 10 Mbit/s.
-const MAX_HISTORY: usize = 1_024;
+pub(crate) const MAX_HISTORY: usize = 1_024;
 /// What is too old is forgotten with each so many packets.
 const FORGET_EACH: u32 = 16;
 /// Places for packets at first: a second of 1.3 Mbit/s, and no more than 8 KiB, a size that the allocator has.
@@ -299,6 +299,16 @@ impl Line {
         if let Some(newest) = self.history.back() {
             prefetch_behind(newest);
         }
+    }
+
+    /// Packets that may be asked for again.
+    pub(super) fn remembered(&self) -> usize {
+        self.history.len()
+    }
+
+    /// Packets that the next one may repeat.
+    pub(super) fn repeated(&self) -> usize {
+        self.said.len()
     }
 
     fn remember(&mut self, sent: Sent) {

@@ -4,7 +4,7 @@
 use super::loss::{CALM_US, LITTLE, MUCH, SOME};
 
 /// The most blocks that a packet repeats.
-pub(super) const MOST: usize = 2;
+pub(crate) const MOST: usize = 2;
 
 /// The level in force.
 #[derive(Debug, Default)]

@@ -19,10 +19,11 @@ use super::playout::Playout;
 use super::redundancy::Redundancy;
 use super::srtp::{self, Opener, Sealer};
 use crate::clock::Clock;
+use crate::holdings::Holdings;
 use crate::prefetch::{prefetch, prefetch_next};
 
 /// Packets queued for one flush: a key frame of 4 Mbit/s and the voices beside it. Beyond it they are dropped and counted.
-const MAX_QUEUE: usize = 1_024;
+pub(crate) const MAX_QUEUE: usize = 1_024;
 /// Places of the queue that are kept: what comes in a round without a key frame.
 const SMALL_QUEUE: usize = 8;
 /// Sender reports of lines with traffic (RFC 3550, 6.2 allows what is below 5 % of the bandwidth).
@@ -42,7 +43,7 @@ const MAX_RESEND_CREDIT: usize = 256 * 1024;
 /// link that is full of them has no room for what is sent anew.
 const RESEND_WINDOW_US: u64 = 500_000;
 /// Packets of padding in one flush: a probe of 40 Mbit/s for the two milliseconds between them.
-const MAX_PADDING: usize = 64;
+pub(crate) const MAX_PADDING: usize = 64;
 /// What a subscriber is thought to be able to receive before anything was measured (libwebrtc:
 /// `kDefaultStartBitrateBps`): the lowest layers, while the first probes look for more.
 const START_BPS: u64 = 300_000;
@@ -511,6 +512,17 @@ impl Sender {
         }
         if let Some(ssrc) = first {
             finish_report(ssrc, &self.cname, sealer, path, arena);
+        }
+    }
+
+    /// Adds what it holds.
+    pub(crate) fn count(&self, held: &mut Holdings) {
+        held.queued.add(self.queue.len() + self.pacer.len());
+        held.wanted.add(self.wanted.len());
+        held.unanswered.add(self.estimator.as_ref().map_or(0, |e| e.unanswered()));
+        for line in &self.lines {
+            held.resendable.add(line.remembered());
+            held.repeated.add(line.repeated());
         }
     }
 

@@ -8,7 +8,7 @@ use antiphon_wire::rtcp::transport::{Feedback, REFERENCE_UNIT_US, REFERENCE_UNIT
 use crate::prefetch::{prefetch, prefetch_behind};
 
 /// Packets remembered: three seconds of 12 Mbit/s without an answer.
-const MAX_PACKETS: usize = 4_096;
+pub(crate) const MAX_PACKETS: usize = 4_096;
 /// Places for packets that are kept free: some 50 ms until the next message.
 const SPARE: usize = 8;
 /// What was not answered by then does not count any more.
@@ -83,6 +83,11 @@ impl History {
     /// The number of the packet that is being written.
     pub(super) fn next_seq(&self) -> u16 {
         self.next.to_le_bytes().first_chunk().map_or(0, |b| u16::from_le_bytes(*b))
+    }
+
+    /// Packets that are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.packets.len()
     }
 
     /// Asks for where the next packet will stand.

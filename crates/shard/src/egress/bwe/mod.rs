@@ -23,8 +23,8 @@ use antiphon_wire::rtcp::transport::Feedback;
 use acked::Acked;
 use alr::Alr;
 use arrival::Groups;
-pub(crate) use history::Name;
 use history::{Arrived, History};
+pub(crate) use history::{MAX_PACKETS as MAX_UNANSWERED, Name};
 use loss::Loss;
 use probe::{Measured, Probes, Situation};
 use queue::Queue;
@@ -244,6 +244,11 @@ impl Estimator {
         self.silenced_us = now_us;
         self.rate.set(now_us, (bps * SILENCE_SHARE).max(SILENCE_MIN_BPS));
         true
+    }
+
+    /// Packets of which feedback is to tell.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.history.len()
     }
 
     /// Packets that the last message told missing: line, sequence number, whether it was sent again.
