@@ -43,7 +43,7 @@ pub mod bounds {
     pub const RING_MESSAGES: usize = link::MESSAGE_RING;
     /// Packets in the ring from one shard to another, or before it.
     pub const RING_MEDIA: usize = link::MEDIA_RING;
-    /// Bytes of the buffer of what a shard sends. It is sent when it holds [`core::ARENA_BYTES`]; then one subscriber may have added all
+    /// Bytes of the buffer of what a shard sends. It is sent when it holds `core::ARENA_BYTES`; then one subscriber may have added all
     /// that waits for it and all that it asked for again. A vector that grows doubles.
     pub const ARENA_BYTES: usize =
         2 * (core::ARENA_BYTES + (QUEUED + WANTED + egress::MAX_PADDING) * DATAGRAM_BYTES);

@@ -144,6 +144,7 @@ impl Salt {
     /// RFC 7714, 8.1: two zero bytes, SSRC, rollover counter and sequence number. RTCP's, of 9.1, has two more zero bytes and
     /// 31 bits of index.
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the words of a nonce")]
     fn nonce(self, ssrc: u32, index: u64) -> Nonce {
         let head = (u64::from(ssrc) << 16) | (index >> 32 & 0xffff);
         let mut iv = [0; 12];
