@@ -9,6 +9,9 @@ const SHED_AFTER: Duration = Duration::from_millis(1_500);
 const GROW_AFTER: Duration = Duration::from_secs(3);
 /// Room is this share of what is needed, in percent.
 const ROOM_PERCENT: u64 = 125;
+/// And where there is so much for all, they come together: who joins a large room is taken for a narrow line until the first
+/// probes have come through, and would else look at empty places for half a minute.
+const AMPLE_PERCENT: u64 = 200;
 
 /// The limit of one subscriber's line, and what led to it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,9 +50,9 @@ impl Shed {
         } else if fitting(ROOM_PERCENT) > served {
             let since = *self.room.get_or_insert(now);
             if now.saturating_duration_since(since) >= GROW_AFTER {
-                // One at a time.
                 self.room = Some(now);
-                self.limit = Some(served + 1).filter(|limit| *limit < wanted);
+                let more = if fitting(AMPLE_PERCENT) == wanted { wanted } else { served + 1 };
+                self.limit = Some(more).filter(|limit| *limit < wanted);
             }
         } else {
             self.room = None;
@@ -102,6 +105,13 @@ mod tests {
             (3_000, 900_000),
         ];
         assert_eq!(run(&script), [None, Some(2), Some(2), Some(2), Some(3), None]);
+    }
+
+    #[test]
+    fn where_there_is_twice_the_room_all_come_back_together() {
+        let script =
+            [(0, 40_000), (1_500, 40_000), (800, 38_000_000), (2_900, 38_000_000), (100, 38_000_000)];
+        assert_eq!(run(&script), [None, Some(0), Some(0), Some(0), None]);
     }
 
     #[test]

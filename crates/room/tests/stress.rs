@@ -202,7 +202,7 @@ fn what_does_not_fit_is_shed_with_a_word_and_voices_stay() {
     assert_eq!(limits(&call, me), Some((0, LimitReason::Bandwidth)));
     assert_eq!((call.shown(me, "v").len(), call.shown(me, "a").len()), (0, 2));
     assert!(call.demands[&me] > 4_000_000, "more is looked for");
-    bandwidth(&mut call, me, 3_000_000);
+    bandwidth(&mut call, me, 1_000_000);
     call.pass(2_900);
     assert_eq!(call.shown(me, "v").len(), 0);
     call.pass(200);
@@ -212,6 +212,14 @@ fn what_does_not_fit_is_shed_with_a_word_and_voices_stay() {
     assert_eq!(call.shown(me, "v").len(), 4);
     let told = call.count(me, |m| matches!(m, ServerMessage::Limits { .. }));
     assert_eq!(told, 6, "2, 0, 1, 2, 3, all");
+    // There is no need to feel the way where there is twice the room.
+    bandwidth(&mut call, me, 90_000);
+    call.pass(1_600);
+    bandwidth(&mut call, me, 3_000_000);
+    call.pass(2_900);
+    assert_eq!(call.shown(me, "v").len(), 0);
+    call.pass(200);
+    assert_eq!((call.shown(me, "v").len(), limits(&call, me)), (4, None));
 }
 
 #[test]
