@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use antiphon_base::{
-    AudioCodec, Clocks, Codec, ErrorKind, MediaKind, ParticipantId, ParticipantKey, PixelFormat, RoomName,
-    Source, VideoCodec,
+    AudioCodec, Codec, ErrorKind, MediaKind, ParticipantId, ParticipantKey, PixelFormat, RoomName, Source,
+    VideoCodec,
 };
 use antiphon_shard::{AttachEvent, Grants, JoinError};
 use antiphon_wire::bot::{BotEvent, BotMessage, MediaSession};
@@ -26,7 +26,7 @@ const MARKS: usize = 6;
 const MOST_ACTIONS: usize = 16;
 
 /// Repeats samples.
-struct Hold;
+pub(crate) struct Hold;
 
 impl Upsample for Hold {
     fn upsample(&mut self, rate: u32, input: &[i16], out: &mut Vec<i16>) {
@@ -443,19 +443,5 @@ fn encoded(with: u8) -> Format {
 }
 
 fn message(source: Source, format: Format, payload: &[u8]) -> Vec<u8> {
-    let header = Header {
-        format,
-        source,
-        stream: 0,
-        participant: ParticipantKey(0),
-        sequence: 0,
-        clocks: Clocks::default(),
-        dropped_before: 0,
-        silence: false,
-        gap: false,
-        key: false,
-        mixed: false,
-        speakers: Vec::new(),
-    };
-    header.to_message(payload)
+    Header::of_bot(source, format).to_message(payload)
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use antiphon_base::{Clocks, ParticipantId, ParticipantKey, PixelFormat, RoomName, Source, VideoCodec};
+use antiphon_base::{ParticipantId, PixelFormat, RoomName, Source, VideoCodec};
 use antiphon_bot::{Bots, Carrier, Identity, Inbound, Limits, Outbound, connection, demo};
 use antiphon_media::convert::{Converter, Fit};
 use antiphon_media::picture::{Colour, I420, Picture};
@@ -54,20 +54,7 @@ impl Bot {
     }
 
     async fn frame(&self, source: Source, format: Format, payload: &[u8]) {
-        let header = Header {
-            format,
-            source,
-            stream: 0,
-            participant: ParticipantKey(0),
-            sequence: 0,
-            clocks: Clocks::default(),
-            dropped_before: 0,
-            silence: false,
-            gap: false,
-            key: false,
-            mixed: false,
-            speakers: Vec::new(),
-        };
+        let header = Header::of_bot(source, format);
         self.carrier.inbound.send(Inbound::frame(&header, payload)).await.expect("the session runs");
     }
 

@@ -190,22 +190,9 @@ impl Received {
     }
 }
 
-/// A header of the bot's own: what the server does not read is 0.
+/// A header of the bot's own.
 pub(crate) fn own(source: Source, format: Format, sequence: u32) -> Header {
-    Header {
-        format,
-        source,
-        stream: 0,
-        participant: antiphon_base::ParticipantKey(0),
-        sequence,
-        clocks: Clocks::default(),
-        dropped_before: 0,
-        silence: false,
-        gap: false,
-        key: false,
-        mixed: false,
-        speakers: Vec::new(),
-    }
+    Header { sequence, ..Header::of_bot(source, format) }
 }
 
 impl AudioFrame {

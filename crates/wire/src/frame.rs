@@ -148,6 +148,24 @@ pub enum FrameError {
 }
 
 impl Header {
+    /// What a bot says of a frame of its own: everything else is what the server says, and 0.
+    pub fn of_bot(source: Source, format: Format) -> Self {
+        Self {
+            format,
+            source,
+            stream: 0,
+            participant: ParticipantKey(0),
+            sequence: 0,
+            clocks: Clocks::default(),
+            dropped_before: 0,
+            silence: false,
+            gap: false,
+            key: false,
+            mixed: false,
+            speakers: Vec::new(),
+        }
+    }
+
     /// Appends header and speakers to `out`; the payload follows them.
     pub fn write(&self, out: &mut Vec<u8>) {
         let speakers = &self.speakers[..self.speakers.len().min(MAX_SPEAKERS)];

@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import { test } from "node:test";
 import { Person } from "../src/browsers.js";
+import { settings } from "../src/reach.js";
 import { suite } from "../src/suite.js";
 import { until } from "../src/until.js";
 
@@ -14,17 +15,7 @@ const BUSY = 0.15;
 const CALM = (BUSY * 13) / 16;
 /** From the report of the load on. */
 const SHED_MS = 2_000;
-const CONFIG = `
-[guests]
-rooms = ["*"]
-[demo]
-enabled = false
-[stop]
-deadline_s = 1
-[rooms]
-max_busy = 1.0
-shed_busy = ${BUSY}
-`;
+const CONFIG = settings(`[rooms]\nmax_busy = 1.0\nshed_busy = ${BUSY}\n`);
 const it = suite({ chromium: true, server: { config: CONFIG, shards: 1 } });
 const CAMERA = { width: 320, height: 180, fps: 10 };
 

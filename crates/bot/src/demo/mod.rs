@@ -7,7 +7,7 @@ mod picture;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use antiphon_base::{Clocks, ErrorKind, ParticipantId, ParticipantKey, RoomName, Source};
+use antiphon_base::{ErrorKind, ParticipantId, ParticipantKey, RoomName, Source};
 use antiphon_wire::bot::{
     AudioSession, BotEvent, BotMessage, Direction, MediaSession, Mix, PROTOCOL, SessionUpdate, VideoSession,
 };
@@ -237,7 +237,7 @@ impl Demo {
             source_width: width,
             source_height: height,
         };
-        Inbound::frame(&header(format, Source::Camera), picture.data())
+        Inbound::frame(&Header::of_bot(Source::Camera, format), picture.data())
     }
 }
 
@@ -249,25 +249,7 @@ fn pcm(samples: &[i16]) -> Inbound {
     let count = u32::try_from(samples.len()).unwrap_or(0);
     let format = Format::Pcm { sample_rate: RATE, channels: 1, samples: count };
     let bytes: Vec<u8> = samples.iter().flat_map(|s| s.to_le_bytes()).collect();
-    Inbound::frame(&header(format, Source::Microphone), &bytes)
-}
-
-/// The header of a frame that a bot sends: only format and source matter.
-fn header(format: Format, source: Source) -> Header {
-    Header {
-        format,
-        source,
-        stream: 0,
-        participant: ParticipantKey(0),
-        sequence: 0,
-        clocks: Clocks::default(),
-        dropped_before: 0,
-        silence: false,
-        gap: false,
-        key: false,
-        mixed: false,
-        speakers: Vec::new(),
-    }
+    Inbound::frame(&Header::of_bot(Source::Microphone, format), &bytes)
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ fn it_says_back_after_a_second_what_was_spoken() {
     let mut said = Vec::new();
     for n in 0..200u8 {
         let format = Format::Pcm { sample_rate: RATE, channels: 1, samples: 960 };
-        let mut h = header(format, Source::Microphone);
+        let mut h = Header::of_bot(Source::Microphone, format);
         if (20..30).contains(&n) {
             h.speakers = vec![antiphon_base::SpeakerLevel { participant: ParticipantKey(2), level: 20 }];
         }

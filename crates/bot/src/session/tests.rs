@@ -1,23 +1,13 @@
 use std::time::Duration;
 
-use antiphon_base::{Clocks, PixelFormat};
+use antiphon_base::PixelFormat;
 use antiphon_shard::AttachEvent;
 use antiphon_wire::bot::QueueState;
 use antiphon_wire::control::ServerMessage;
 use antiphon_wire::frame::{self, Format, Header};
 
 use super::*;
-
-/// Repeats samples.
-struct Hold;
-
-impl Upsample for Hold {
-    fn upsample(&mut self, rate: u32, input: &[i16], out: &mut Vec<i16>) {
-        input.iter().for_each(|s| out.extend(std::iter::repeat_n(*s, (RATE / rate) as usize)));
-    }
-
-    fn reset(&mut self) {}
-}
+use crate::fuzzing::Hold;
 
 const ALL: Grants = Grants { publish: true, subscribe: true, moderate: false };
 
@@ -59,21 +49,7 @@ fn id(name: &str) -> ParticipantId {
 }
 
 fn message(source: Source, format: Format, payload: &[u8]) -> bytes::Bytes {
-    let header = Header {
-        format,
-        source,
-        stream: 0,
-        participant: ParticipantKey(0),
-        sequence: 0,
-        clocks: Clocks::default(),
-        dropped_before: 0,
-        silence: false,
-        gap: false,
-        key: false,
-        mixed: false,
-        speakers: Vec::new(),
-    };
-    header.to_message(payload).into()
+    Header::of_bot(source, format).to_message(payload).into()
 }
 
 fn pcm(samples: u32) -> bytes::Bytes {

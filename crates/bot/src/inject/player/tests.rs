@@ -1,17 +1,5 @@
 use super::*;
-
-/// Repeats samples.
-struct Hold;
-
-impl Upsample for Hold {
-    fn upsample(&mut self, rate: u32, input: &[i16], out: &mut Vec<i16>) {
-        for s in input {
-            out.extend(std::iter::repeat_n(*s, (RATE / rate) as usize));
-        }
-    }
-
-    fn reset(&mut self) {}
-}
+use crate::fuzzing::Hold;
 
 fn player() -> Player {
     Player::new(Duration::from_secs(2), 4, Box::new(Hold))
