@@ -18,6 +18,9 @@ const TICK_US: u64 = 5_000;
 /// Video does not wait longer (libwebrtc has 2 s for an encoder that slows down, which a forwarder has not). While the path
 /// is free the rate grows so that it does not; when the path is full the slot's video is dropped up to the next key frame.
 const MAX_WAIT_US: u64 = 300_000;
+/// On a full path, but for the time that key frames before it take, up to this: one that is dropped for its size is followed
+/// by one of the same size, and nothing would ever be seen on a line that is too narrow for it.
+const MAX_KEY_WAIT_US: f64 = 1_500_000.0;
 /// What waits of a source that the slot has left is dropped if it would hold up the new one for longer than this.
 const SUPERSEDED_US: f64 = 30_000.0;
 /// So long after a link has narrowed there are requests for what its queue had no room for: most of it, and more than it carries.
@@ -51,6 +54,10 @@ struct Waiting {
     slot: SlotId,
     outgoing: Outgoing,
     since_us: u64,
+    /// It is of a key frame.
+    is_key: bool,
+    /// What waited of key frames when it came, itself among them.
+    key_bytes: usize,
 }
 
 /// A subscriber's budget and what waits for it.
@@ -59,6 +66,10 @@ pub(super) struct Pacer {
     screen: VecDeque<Waiting>,
     video: VecDeque<Waiting>,
     waiting_bytes: usize,
+    /// Of these, what is of key frames.
+    key_bytes: usize,
+    /// RTP times of the newest key frames that had to wait.
+    keys: Vec<(SlotId, u64)>,
     pace: Option<Pace>,
     budget_bytes: f64,
     filled_us: u64,
@@ -170,12 +181,26 @@ impl Pacer {
             }
             self.broken.swap_remove(at);
         }
+        let is_key = self.is_of_key_frame(slot, &outgoing, begins);
         self.waiting_bytes += size(&outgoing);
-        let waiting = Waiting { slot, outgoing, since_us: now_us };
+        self.key_bytes += if is_key { size(&outgoing) } else { 0 };
+        let waiting = Waiting { slot, outgoing, since_us: now_us, is_key, key_bytes: self.key_bytes };
         match class {
             Class::Screen => self.screen.push_back(waiting),
             Class::Audio | Class::Video => self.video.push_back(waiting),
         }
+    }
+
+    fn is_of_key_frame(&mut self, slot: SlotId, outgoing: &Outgoing, begins: bool) -> bool {
+        let at = self.keys.iter().position(|(s, _)| *s == slot);
+        let time = outgoing.packet.rtp_time;
+        match at {
+            Some(at) if begins => self.keys[at].1 = time,
+            Some(at) => return self.keys[at].1 == time,
+            None if begins => self.keys.push((slot, time)),
+            None => {}
+        }
+        begins
     }
 
     /// A slot begins a new source: what it was held for is over, and on a full path what waits of the old one is of no use to
@@ -195,7 +220,9 @@ impl Pacer {
         for queue in [&mut self.screen, &mut self.video] {
             queue.retain(|w| w.slot != slot);
         }
-        self.waiting_bytes = self.screen.iter().chain(&self.video).map(|w| size(&w.outgoing)).sum();
+        let left = || self.screen.iter().chain(&self.video);
+        self.waiting_bytes = left().map(|w| size(&w.outgoing)).sum();
+        self.key_bytes = left().filter(|w| w.is_key).map(|w| size(&w.outgoing)).sum();
         (before - self.len()) as u64
     }
 
@@ -216,7 +243,11 @@ impl Pacer {
 
     /// The screen is what is looked at: it goes last.
     fn late_slot(&self, now_us: u64) -> Option<SlotId> {
-        let late = |w: &&Waiting| now_us.saturating_sub(w.since_us) > MAX_WAIT_US;
+        let bps = self.pace.map_or(f64::MAX, |p| p.bps.max(1.0));
+        let late = |w: &&Waiting| {
+            let key_us = micros((w.key_bytes as f64 * 8e6 / bps).min(MAX_KEY_WAIT_US));
+            now_us.saturating_sub(w.since_us) > MAX_WAIT_US + key_us
+        };
         let first = self.video.front().filter(late).or_else(|| self.screen.front().filter(late));
         first.map(|w| w.slot)
     }
@@ -236,6 +267,7 @@ impl Pacer {
             self.screen.pop_front().or_else(|| self.video.pop_front())?
         };
         self.waiting_bytes -= size(&waiting.outgoing);
+        self.key_bytes -= if waiting.is_key { size(&waiting.outgoing) } else { 0 };
         let waited_us = now_us.saturating_sub(waiting.since_us);
         self.counters.paced += u64::from(waited_us > 0);
         self.counters.longest_ms = self.counters.longest_ms.max(waited_us / 1_000);

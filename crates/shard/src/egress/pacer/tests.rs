@@ -115,6 +115,35 @@ fn on_a_full_path_video_is_dropped_up_to_a_key_frame() {
     assert_eq!(pacer.counters.shed, 100 - sent.len() as u64 + 10);
 }
 
+/// A key frame that takes a second of the line arrives whole, and what follows it.
+#[test]
+fn on_a_full_path_a_key_frame_larger_than_the_patience_arrives() {
+    const FRAME: u64 = 100;
+    let mut pacer = Pacer::default();
+    pacer.refill(1_000 * MS, pace(true));
+    for seq in 0..FRAME {
+        let mut one = outgoing(seq, seq == 0, false);
+        Arc::make_mut(&mut one.packet).rtp_time = 7;
+        pacer.push(1_000 * MS, Class::Video, SLOT, one);
+    }
+    let mut sent = Vec::new();
+    for ms in 1_000..2_200 {
+        if ms % 100 == 50 {
+            push(&mut pacer, ms * MS, SLOT, ms..ms + 1);
+        }
+        sent.extend(drain(&mut pacer, ms * MS, true));
+        pacer.shed(ms * MS, |slot| panic!("{slot:?} at {ms} ms"));
+    }
+    assert_eq!(sent.len() as u64, FRAME + 12, "{sent:?}");
+    push(&mut pacer, 2_200 * MS, SLOT, 5_000..5_100);
+    let mut dropped = 0;
+    for ms in 2_200..2_600 {
+        drain(&mut pacer, ms * MS, true);
+        pacer.shed(ms * MS, |_| dropped = ms);
+    }
+    assert!((2_500..2_503).contains(&dropped), "what is no key frame waits as ever: {dropped}");
+}
+
 #[test]
 fn a_slot_that_switches_leaves_the_old_source_behind() {
     let mut pacer = Pacer::default();
