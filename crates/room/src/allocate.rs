@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use antiphon_base::TrackKey;
 
+use crate::Bandwidth;
 use crate::assign::Tier;
 use crate::ladder::Point;
 use crate::layers::Choice;
@@ -82,6 +83,7 @@ impl Video {
 /// The bandwidth is given out.
 pub(crate) struct Allocation<'a> {
     bps: u64,
+    is_measured: bool,
     audio: u64,
     spent: u64,
     now: Instant,
@@ -89,9 +91,9 @@ pub(crate) struct Allocation<'a> {
 }
 
 impl<'a> Allocation<'a> {
-    /// Voices take `audio` of the `bps` bits per second.
-    pub(crate) fn new(bps: u64, audio: u64, now: Instant, choice: &'a mut Choice) -> Self {
-        Self { bps, audio, spent: audio, now, choice }
+    /// Voices take `audio` bits per second of it.
+    pub(crate) fn new(bandwidth: Bandwidth, audio: u64, now: Instant, choice: &'a mut Choice) -> Self {
+        Self { bps: bandwidth.bps(), is_measured: bandwidth.is_measured(), audio, spent: audio, now, choice }
     }
 
     fn fits(&self, more: u64, percent: u64) -> bool {
@@ -121,7 +123,7 @@ impl<'a> Allocation<'a> {
 
     /// Who is served at all, at the lowest.
     fn serve(&mut self, videos: &mut [Video]) {
-        let mut shed = self.choice.pace.shed;
+        let mut shed = if self.is_measured { self.choice.pace.shed } else { Shed::default() };
         let (bps, audio, limited) = (self.bps, self.audio, shed.limit.is_some());
         let fitting = |percent: u64| {
             let mut spent = audio;
@@ -135,13 +137,13 @@ impl<'a> Allocation<'a> {
             };
             videos.iter().filter(fits).count()
         };
-        let percent =
-            if shed.update(self.now, videos.len(), KEEP_PERCENT, fitting) { 100 } else { KEEP_PERCENT };
+        let sheds = self.is_measured && shed.update(self.now, videos.len(), KEEP_PERCENT, fitting);
+        let percent = if sheds { 100 } else { KEEP_PERCENT };
         self.choice.pace.shed = shed;
         let mut free = shed.limit.unwrap_or(videos.len());
         for video in &mut *videos {
             let fits = self.fits(video.lowest(), video.percent(percent, limited));
-            video.served = free > 0 && (shed.waits() || fits);
+            video.served = free > 0 && (!self.is_measured || shed.waits() || fits);
             if video.served {
                 free -= 1;
                 self.spent += video.lowest();

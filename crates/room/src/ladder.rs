@@ -57,12 +57,15 @@ pub(crate) fn ladder(track: &SceneTrack, caps: Caps) -> Vec<Point> {
     ladder
 }
 
-/// The lowest step counts as last measured: a publisher that was told to send less has followed, or has not.
+/// The lowest layer counts as last measured: a publisher that was told to send less has followed, or has not.
 fn squeeze(track: &SceneTrack, ladder: &mut [Point]) {
-    let Some(first) = ladder.first_mut() else { return };
-    let rates = &track.rates[usize::from(first.layer)];
-    if rates.known() && track.told {
-        first.bps = first.bps.min(rates.latest(first.temporal.unwrap_or(u8::MAX)));
+    let Some(lowest) = ladder.first().map(|p| p.layer) else { return };
+    let rates = &track.rates[usize::from(lowest)];
+    if !rates.known() || !track.told {
+        return;
+    }
+    for point in ladder.iter_mut().take_while(|p| p.layer == lowest) {
+        point.bps = point.bps.min(rates.latest(point.temporal.unwrap_or(u8::MAX)));
     }
 }
 

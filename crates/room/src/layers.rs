@@ -98,7 +98,7 @@ pub(crate) fn choose(
     }
     let mut videos = videos(p, scene, assignment, alone);
     match p.bandwidth {
-        Some(bps) => Allocation::new(bps, audio, now, &mut choice).run(&mut videos),
+        Some(bandwidth) => Allocation::new(bandwidth, audio, now, &mut choice).run(&mut videos),
         None => {
             for video in &mut videos {
                 (video.served, video.at) = (true, video.ladder.len() - 1);

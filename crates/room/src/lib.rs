@@ -50,6 +50,7 @@
 
 mod allocate;
 mod assign;
+mod bandwidth;
 mod bound;
 mod config;
 mod dominance;
@@ -73,6 +74,7 @@ mod timer;
 mod topics;
 mod wish;
 
+pub use bandwidth::Bandwidth;
 pub use config::{Config, DataRates};
 pub use join::{Grants, Join, JoinError, SlotPlan};
 pub use keyframe::KeyframeCause;

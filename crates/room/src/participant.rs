@@ -12,6 +12,7 @@ use antiphon_wire::control::{
 };
 use antiphon_wire::whep::Selection;
 
+use crate::Bandwidth;
 use crate::allocate::Pace;
 use crate::join::{Grants, Join, SlotPlan};
 use crate::loudness::Loudness;
@@ -176,8 +177,8 @@ pub(crate) struct Participant {
     pub(crate) unavailable: BTreeSet<TrackKey>,
     /// The shard that serves it.
     pub(crate) shard: u16,
-    /// Estimate of what it can receive.
-    pub(crate) bandwidth: Option<u64>,
+    /// What its line carries; `None`: nothing limits it.
+    pub(crate) bandwidth: Option<Bandwidth>,
     /// What the host was told of its demand, in bits per second.
     pub(crate) demand: u64,
     /// Its bandwidth keeps something below its top.

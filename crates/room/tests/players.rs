@@ -5,7 +5,7 @@
 mod call;
 
 use antiphon_base::{ParticipantKey, Source};
-use antiphon_room::{Config, Grants, Join, LayerRate, Output, SelectError, SlotId};
+use antiphon_room::{Bandwidth, Config, Grants, Join, LayerRate, Output, SelectError, SlotId};
 use antiphon_wire::control::{ParticipantKind, Policy};
 use antiphon_wire::whep::Selection;
 
@@ -98,7 +98,7 @@ fn a_choice_is_a_ceiling_for_one_player() {
     }
     // Bandwidth has the last word, whatever was chosen.
     assert_eq!(select(&mut call, one, r#"{"encodingId":"f"}"#), Ok(()));
-    call.room.bandwidth(call.now, one, 700_000);
+    call.room.bandwidth(call.now, one, Bandwidth::Measured(700_000));
     call.drain();
     assert_eq!(shown(&call, one), (Some(1), None));
     // One that is not sent any more: the nearest that is.

@@ -7,7 +7,7 @@ mod call;
 use std::collections::{BTreeMap, BTreeSet};
 
 use antiphon_base::{Codec, MediaKind, ParticipantKey, Source, TrackKey, VideoCodec};
-use antiphon_room::{Config, Feed, Join, KeyframeCause, LayerRate, Output, SlotId, TapRequest};
+use antiphon_room::{Bandwidth, Config, Feed, Join, KeyframeCause, LayerRate, Output, SlotId, TapRequest};
 use antiphon_wire::control::{
     Follow, LeaveReason, ParticipantInfo, ParticipantKind, Pin, Policy, Presence, Request, ServerMessage,
 };
@@ -201,7 +201,12 @@ impl Model {
                     }
                 }
             }
-            2 => self.call.room.bandwidth(now, key, self.random.next() % 8_000_000),
+            2 => {
+                let bps = self.random.next() % 8_000_000;
+                let measured = self.random.chance(80);
+                let bandwidth = if measured { Bandwidth::Measured(bps) } else { Bandwidth::Assumed(bps) };
+                self.call.room.bandwidth(now, key, bandwidth);
+            }
             3 => self.select(key),
             4 => {
                 let names = ["q", "h", "f"].map(str::to_owned);

@@ -7,7 +7,7 @@ mod call;
 use std::time::Duration;
 
 use antiphon_base::{ErrorKind, Source, VideoCodec};
-use antiphon_room::{Config, Grants, Join, JoinError, KeyframeCause, SlotId, TapRequest};
+use antiphon_room::{Bandwidth, Config, Grants, Join, JoinError, KeyframeCause, SlotId, TapRequest};
 use antiphon_wire::control::{
     Follow, LeaveReason, ParticipantKind, Pin, Policy, Presence, Request, ServerMessage,
 };
@@ -198,10 +198,10 @@ fn three_layers_are_published_and_one_is_wanted() {
     let heights = [("v0".to_owned(), 1080)].into();
     call.request(watcher, Request::Policy { policy: Policy { slot_heights: heights, ..Policy::default() } });
     assert_eq!(wanted(&call), 0b100);
-    call.room.bandwidth(call.now, watcher, 800_000);
+    call.room.bandwidth(call.now, watcher, Bandwidth::Measured(800_000));
     call.drain();
     assert_eq!(wanted(&call), 0b001, "540 lines are 1.7 Mbit/s");
-    call.room.bandwidth(call.now, watcher, 2_500_000);
+    call.room.bandwidth(call.now, watcher, Bandwidth::Measured(2_500_000));
     call.pass(900);
     assert_eq!(wanted(&call), 0b001, "up is slower than down");
     call.pass(200);

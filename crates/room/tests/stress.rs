@@ -5,7 +5,7 @@
 mod call;
 
 use antiphon_base::{ParticipantKey, Source};
-use antiphon_room::{Config, LayerRate, SlotId};
+use antiphon_room::{Bandwidth, Config, LayerRate, SlotId};
 use antiphon_wire::control::{
     ContentHint, Follow, LayerWish, LimitReason, ParticipantKind, Pin, Policy, Request, ServerMessage,
 };
@@ -36,7 +36,7 @@ fn watcher(call: &mut Call, videos: usize) -> ParticipantKey {
 }
 
 fn bandwidth(call: &mut Call, key: ParticipantKey, bps: u64) {
-    call.room.bandwidth(call.now, key, bps);
+    call.room.bandwidth(call.now, key, Bandwidth::Measured(bps));
     call.drain();
 }
 
@@ -518,4 +518,45 @@ fn a_hint_says_what_suffers_first() {
         call.pass(5_000);
         assert_eq!((call.routes[&slot].layer, call.temporal.get(&slot)), (1, None));
     }
+}
+
+#[test]
+fn for_what_is_only_assumed_nothing_is_shed() {
+    let mut call = Call::new(Config::default());
+    let me = watcher(&mut call, 3);
+    // Somebody else watches, too: nobody is squeezed for one bad line.
+    call.join(browser("good"));
+    for name in ["ada", "bob", "cleo"] {
+        let key = call.join(browser(name));
+        camera(&mut call, key, USUAL);
+    }
+    call.room.bandwidth(call.now, me, Bandwidth::Assumed(120_000));
+    call.drain();
+    call.pass(10_000);
+    assert_eq!((layers(&call, me), limits(&call, me)), (vec![0; 3], None));
+    // The same, now known: a line that is too narrow from its first measurement on.
+    bandwidth(&mut call, me, 120_000);
+    call.pass(1_400);
+    assert_eq!(limits(&call, me), None);
+    call.pass(600);
+    assert_eq!(limits(&call, me), Some((1, LimitReason::Bandwidth)));
+}
+
+#[test]
+fn who_has_followed_is_shown_with_all_its_pictures() {
+    let mut call = Call::new(Config::default());
+    let ada = call.join(browser("ada"));
+    call.seen(ada, Source::Camera, 0, VP8);
+    temporal(&mut call, ada, Source::Camera, 0, 222_000);
+    let me = watcher(&mut call, 1);
+    let slot = (me, SlotId(2));
+    bandwidth(&mut call, me, 100_000);
+    call.pass(1_000);
+    assert_eq!(call.temporal.get(&slot), Some(&0), "until it has");
+    for _ in 0..2 {
+        call.pass(1_000);
+        temporal(&mut call, ada, Source::Camera, 0, 90_000);
+    }
+    call.pass(1_000);
+    assert_eq!(call.temporal.get(&slot), None);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use antiphon_base::{Codec, MediaKind, Source};
 use antiphon_room::slot::Outgoing;
-use antiphon_room::{KeyframeCause, SlotId};
+use antiphon_room::{Bandwidth, KeyframeCause, SlotId};
 use antiphon_wire::rtp::Descriptor;
 use antiphon_wire::rtp::dependency::Dependency;
 use str0m::bwe::Bitrate;
@@ -177,8 +177,8 @@ pub(crate) enum Happening {
     Media(Box<Ingress>),
     /// A keyframe is needed in a slot.
     KeyframeWanted(SlotId, KeyframeCause),
-    /// The peer tells how much it can receive.
-    Bandwidth(u64),
+    /// How much the peer can receive.
+    Bandwidth(Bandwidth),
     /// The connection is over.
     Closed,
 }
@@ -187,7 +187,7 @@ impl From<Feedback> for Happening {
     fn from(said: Feedback) -> Self {
         match said {
             Feedback::KeyframeWanted(slot, cause) => Self::KeyframeWanted(slot, cause),
-            Feedback::Bandwidth(bps) => Self::Bandwidth(bps),
+            Feedback::Bandwidth(bandwidth) => Self::Bandwidth(bandwidth),
         }
     }
 }
@@ -780,8 +780,8 @@ impl Connection {
     }
 
     /// What the peer is thought to be able to receive before anything was measured; `None`: it is not measured.
-    pub(crate) fn start_bps(&self) -> Option<u64> {
-        self.sender.start_bps()
+    pub(crate) fn start(&self) -> Option<Bandwidth> {
+        self.sender.start()
     }
 
     /// It has something to send beside what str0m has.

@@ -265,7 +265,7 @@ impl Core {
                         self.want_keyframe(now, room, feed, cause);
                     }
                 }
-                Happening::Bandwidth(bps) => self.tell(now, place, Fact::Bandwidth(bps)),
+                Happening::Bandwidth(bandwidth) => self.tell(now, place, Fact::Bandwidth(bandwidth)),
                 Happening::Closed => {
                     peer.note(now, "connection closed");
                     self.lose_peer(now, place);

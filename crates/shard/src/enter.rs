@@ -183,8 +183,8 @@ impl Core {
         // Who came back keeps its token.
         let token = request.resume.filter(|_| resumed.is_some()).unwrap_or(resume_token);
         // Here, wherever the peer sits: the room allocates by it from the first picture on.
-        if let Some(bps) = negotiated.connection.start_bps() {
-            home.room.bandwidth(now, key, bps);
+        if let Some(bandwidth) = negotiated.connection.start() {
+            home.room.bandwidth(now, key, bandwidth);
         }
         for (source, names) in negotiated.connection.layer_names() {
             home.room.name_layers(now, key, source, names);

@@ -133,7 +133,7 @@ impl Home {
             Fact::ControlOpen => self.room.connected(now, key, clock.us(now)),
             Fact::Request(message) => self.room.request(now, key, *message),
             Fact::Data(publication) => self.room.publish_data(now, key, publication),
-            Fact::Bandwidth(bps) => self.room.bandwidth(now, key, bps),
+            Fact::Bandwidth(bandwidth) => self.room.bandwidth(now, key, bandwidth),
             Fact::Switched { slot, feed, rtp_time } => self.room.switched(now, key, slot, feed, rtp_time),
             Fact::Observed { source, layer, observed } => {
                 self.observed(now, feed_of(key, source, layer), &observed);

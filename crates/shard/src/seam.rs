@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use antiphon_base::{ParticipantId, ParticipantKey, RoomName, Source};
-use antiphon_room::{Feed, KeyframeCause, SlotId};
+use antiphon_room::{Bandwidth, Feed, KeyframeCause, SlotId};
 use antiphon_wire::control::{ClientMessage, LeaveReason, ServerMessage};
 use antiphon_wire::rtp::Packet;
 use antiphon_wire::topic;
@@ -65,8 +65,8 @@ pub(crate) enum Fact {
     Request(Box<ClientMessage>),
     /// It sent a message on a topic.
     Data(Result<topic::Publication, topic::TopicError>),
-    /// How much it can receive, in bits per second.
-    Bandwidth(u64),
+    /// How much it can receive.
+    Bandwidth(Bandwidth),
     /// What a slot shows now.
     Switched { slot: SlotId, feed: Option<Feed>, rtp_time: u32 },
     /// A packet that it sent tells something.

@@ -7,6 +7,7 @@ use antiphon_base::{ErrorKind, MediaKind, ParticipantKey, Source, TrackKey};
 use antiphon_wire::control::{ErrorBody, ServerMessage};
 
 use super::{MAX_TAPS, Room};
+use crate::Bandwidth;
 use crate::assign::{HOLD, assign};
 use crate::keyframe::KeyframeCause;
 use crate::layers::{self, Target};
@@ -42,17 +43,20 @@ impl Room {
         self.dirty.insert(key);
     }
 
-    /// What the subscriber can receive, as estimated or as it tells (REMB), in bits per second.
-    pub fn bandwidth(&mut self, now: Instant, key: ParticipantKey, bps: u64) {
+    /// What the subscriber can receive.
+    pub fn bandwidth(&mut self, now: Instant, key: ParticipantKey, bandwidth: Bandwidth) {
         self.at(now);
         let Some(p) = self.participants.get_mut(&key) else { return };
         // Who waits for a step up may have been short of it by less.
         let noise = p.bandwidth.is_some_and(|old| {
+            let same = old.is_measured() == bandwidth.is_measured();
+            let (old, bps) = (old.bps(), bandwidth.bps());
             let rises = p.tight && bps > old;
-            !rises && old.abs_diff(bps).saturating_mul(100) < old.saturating_mul(BANDWIDTH_NOISE_PERCENT)
+            same && !rises
+                && old.abs_diff(bps).saturating_mul(100) < old.saturating_mul(BANDWIDTH_NOISE_PERCENT)
         });
         if !noise {
-            p.bandwidth = Some(bps);
+            p.bandwidth = Some(bandwidth);
             self.dirty.insert(key);
         }
     }

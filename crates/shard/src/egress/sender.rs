@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use antiphon_room::slot::Outgoing;
-use antiphon_room::{KeyframeCause, SlotId};
+use antiphon_room::{Bandwidth, KeyframeCause, SlotId};
 use antiphon_wire::rtcp;
 use rand::Rng;
 
@@ -46,7 +46,7 @@ const RESEND_WINDOW_US: u64 = 500_000;
 pub(crate) const MAX_PADDING: usize = 64;
 /// What a subscriber is thought to be able to receive before anything was measured (libwebrtc:
 /// `kDefaultStartBitrateBps`): the lowest layers, while the first probes look for more.
-const START_BPS: u64 = 300_000;
+const START: Bandwidth = Bandwidth::Assumed(300_000);
 /// A peer that has agreed to transport-wide feedback and gives none for so long, while it is sent media, gives none at
 /// all: nothing limits what it is sent, as without.
 const UNHEARD_US: u64 = 2_000_000;
@@ -60,9 +60,9 @@ const REMB_FACTOR: f64 = 2.5;
 pub(crate) enum Feedback {
     /// It needs a key frame in a slot.
     KeyframeWanted(SlotId, KeyframeCause),
-    /// How much it can receive, in bits per second: as estimated from its transport-wide feedback, or as it tells by REMB
-    /// where that was not negotiated.
-    Bandwidth(u64),
+    /// How much it can receive: as estimated from its transport-wide feedback, or as it tells by REMB where that was not
+    /// negotiated.
+    Bandwidth(Bandwidth),
 }
 
 /// Counts.
@@ -197,8 +197,8 @@ impl Sender {
     }
 
     /// What the peer is thought to be able to receive before anything was measured; `None`: it is not measured.
-    pub(crate) fn start_bps(&self) -> Option<u64> {
-        self.estimator.as_ref().map(|_| START_BPS)
+    pub(crate) fn start(&self) -> Option<Bandwidth> {
+        self.estimator.as_ref().map(|_| START)
     }
 
     /// The peer's half of the keys.
@@ -340,7 +340,7 @@ impl Sender {
             let since_us = *self.unheard_us.get_or_insert(now_us);
             if now_us.saturating_sub(since_us) > UNHEARD_US {
                 self.unheard_us = Some(u64::MAX);
-                self.news.push(Feedback::Bandwidth(UNLIMITED_BPS));
+                self.news.push(Feedback::Bandwidth(Bandwidth::Measured(UNLIMITED_BPS)));
             }
         }
         let estimator = self.estimator.as_mut()?;
@@ -365,7 +365,7 @@ impl Sender {
         let lifted = self.unprobed_us.take() == Some(u64::MAX);
         if begins && lifted && estimator.bps().is_none() {
             // Now there is a choice, and still nothing is known.
-            self.news.push(Feedback::Bandwidth(START_BPS));
+            self.news.push(Feedback::Bandwidth(START));
         }
     }
 

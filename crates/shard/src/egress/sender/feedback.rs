@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use antiphon_room::{KeyframeCause, SlotId};
+use antiphon_room::{Bandwidth, KeyframeCause, SlotId};
 use antiphon_wire::rtcp::{self, Message, transport};
 
 use super::{Feedback, Line, MAX_QUEUE, Sender, UNLIMITED_BPS};
@@ -74,7 +74,7 @@ impl Sender {
             }
             Message::MaxBitrate { bps } if self.estimator.is_none() => {
                 self.remb_bps = Some(*bps);
-                feedback.push(Feedback::Bandwidth(*bps));
+                feedback.push(Feedback::Bandwidth(Bandwidth::Measured(*bps)));
             }
             Message::Transport(told) => self.estimate(now_us, told, feedback),
             Message::MaxBitrate { .. } | Message::ForReceiver | Message::Other => {}
@@ -101,7 +101,7 @@ impl Sender {
             let since_us = *self.unprobed_us.get_or_insert(now_us);
             if now_us.saturating_sub(since_us) > UNPROBED_US {
                 self.unprobed_us = Some(u64::MAX);
-                self.news.push(Feedback::Bandwidth(UNLIMITED_BPS));
+                self.news.push(Feedback::Bandwidth(Bandwidth::Measured(UNLIMITED_BPS)));
             }
         }
         feedback.append(&mut self.news);
@@ -164,7 +164,7 @@ impl Sender {
         };
         if !self.told.is_some_and(same) {
             self.told = Some((now_us, bps));
-            self.news.push(Feedback::Bandwidth(bps));
+            self.news.push(Feedback::Bandwidth(Bandwidth::Measured(bps)));
         }
     }
 
