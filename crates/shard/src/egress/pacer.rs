@@ -18,8 +18,10 @@ const TICK_US: u64 = 5_000;
 /// Video does not wait longer (libwebrtc has 2 s for an encoder that slows down, which a forwarder has not). While the path
 /// is free the rate grows so that it does not; when the path is full the slot's video is dropped up to the next key frame.
 const MAX_WAIT_US: u64 = 300_000;
-/// On a full path, but for the time that key frames before it take, up to this: one that is dropped for its size is followed
-/// by one of the same size, and nothing would ever be seen on a line that is too narrow for it.
+/// On a full path, but for key frames before it: one that is dropped for its size is followed by one of the same size, and
+/// nothing would ever be seen on a line that is too narrow for it. So many times as long as they take alone (voices and
+/// retransmissions leave first), up to this.
+const KEY_WAIT: f64 = 2.0;
 const MAX_KEY_WAIT_US: f64 = 1_500_000.0;
 /// What waits of a source that the slot has left is dropped if it would hold up the new one for longer than this.
 const SUPERSEDED_US: f64 = 30_000.0;
@@ -56,8 +58,6 @@ struct Waiting {
     since_us: u64,
     /// It is of a key frame.
     is_key: bool,
-    /// What waited of key frames when it came, itself among them.
-    key_bytes: usize,
 }
 
 /// A subscriber's budget and what waits for it.
@@ -66,7 +66,7 @@ pub(super) struct Pacer {
     screen: VecDeque<Waiting>,
     video: VecDeque<Waiting>,
     waiting_bytes: usize,
-    /// Of these, what is of key frames.
+    /// Of key frames that had to wait, since nothing did: what came after them waits for them, too.
     key_bytes: usize,
     /// RTP times of the newest key frames that had to wait.
     keys: Vec<(SlotId, u64)>,
@@ -138,6 +138,11 @@ impl Pacer {
         }
     }
 
+    /// Something of a key frame of the slot waits: whoever asks for one now gets it.
+    pub(super) fn has_key_frame(&self, slot: SlotId) -> bool {
+        self.key_bytes > 0 && self.screen.iter().chain(&self.video).any(|w| w.is_key && w.slot == slot)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.screen.len() + self.video.len()
     }
@@ -184,7 +189,7 @@ impl Pacer {
         let is_key = self.is_of_key_frame(slot, &outgoing, begins);
         self.waiting_bytes += size(&outgoing);
         self.key_bytes += if is_key { size(&outgoing) } else { 0 };
-        let waiting = Waiting { slot, outgoing, since_us: now_us, is_key, key_bytes: self.key_bytes };
+        let waiting = Waiting { slot, outgoing, since_us: now_us, is_key };
         match class {
             Class::Screen => self.screen.push_back(waiting),
             Class::Audio | Class::Video => self.video.push_back(waiting),
@@ -244,10 +249,8 @@ impl Pacer {
     /// The screen is what is looked at: it goes last.
     fn late_slot(&self, now_us: u64) -> Option<SlotId> {
         let bps = self.pace.map_or(f64::MAX, |p| p.bps.max(1.0));
-        let late = |w: &&Waiting| {
-            let key_us = micros((w.key_bytes as f64 * 8e6 / bps).min(MAX_KEY_WAIT_US));
-            now_us.saturating_sub(w.since_us) > MAX_WAIT_US + key_us
-        };
+        let key_us = micros((self.key_bytes as f64 * 8e6 / bps * KEY_WAIT).min(MAX_KEY_WAIT_US));
+        let late = |w: &&Waiting| now_us.saturating_sub(w.since_us) > MAX_WAIT_US + key_us;
         let first = self.video.front().filter(late).or_else(|| self.screen.front().filter(late));
         first.map(|w| w.slot)
     }
@@ -267,7 +270,9 @@ impl Pacer {
             self.screen.pop_front().or_else(|| self.video.pop_front())?
         };
         self.waiting_bytes -= size(&waiting.outgoing);
-        self.key_bytes -= if waiting.is_key { size(&waiting.outgoing) } else { 0 };
+        if self.is_empty() {
+            self.key_bytes = 0;
+        }
         let waited_us = now_us.saturating_sub(waiting.since_us);
         self.counters.paced += u64::from(waited_us > 0);
         self.counters.longest_ms = self.counters.longest_ms.max(waited_us / 1_000);

@@ -439,6 +439,31 @@ fn joins_on_a_narrow_line(seed: u64) {
 }
 
 #[test]
+fn key_frames_that_take_longer_than_anything_waits_are_seen() {
+    holds(140..150, narrow_for_key_frames);
+}
+
+/// Of a camera of 100 kbit/s a key frame is 17 kB, 550 ms of a line of 250 kbit/s: what is no key frame is dropped after 300. Its
+/// beginnings were all that came, one after the other.
+fn narrow_for_key_frames(seed: u64) {
+    let mut stage = Stage::of(seed, &line(2_000_000), Profile::new("anna"));
+    stage.start(15, [100_000; 3], None);
+    stage.world.clients[stage.anna].senders.iter_mut().for_each(|sender| sender.key_size = 20);
+    stage.world.run(10 * SECOND + Duration::from_millis(8 * (seed % 30)));
+    let from = stage.world.now;
+    stage.narrow(250_000);
+    stage.world.run(5 * SECOND);
+    stage.world.clients[stage.ben].request_keyframe(1);
+    stage.world.run(15 * SECOND);
+    let freezes = stage.freezes(stage.ben, Duration::ZERO, from);
+    println!("seed {seed}: {freezes:?}, {}", stage.out("ben"));
+    stage.world.check().assert_sound();
+    // Of 300. One freeze is the drop, one is the key frame on its way.
+    assert!(freezes.pictures >= 260, "{freezes:?}");
+    assert!(freezes.longest < 2_500 * SECOND / 1_000, "{freezes:?}");
+}
+
+#[test]
 fn a_dead_line_lowers_the_estimate() {
     holds(130..136, dead_line);
 }

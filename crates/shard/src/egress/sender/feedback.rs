@@ -69,7 +69,10 @@ impl Sender {
             Message::KeyframeRequest { media } => {
                 if let Some(slot) = self.line_of(*media).and_then(|p| u16::try_from(p).ok()) {
                     self.counters.keyframes_requested += 1;
-                    feedback.push(Feedback::KeyframeWanted(SlotId(slot), KeyframeCause::Repair));
+                    let slot = SlotId(slot);
+                    if !self.pacer.has_key_frame(slot) {
+                        feedback.push(Feedback::KeyframeWanted(slot, KeyframeCause::Repair));
+                    }
                 }
             }
             Message::MaxBitrate { bps } if self.estimator.is_none() => {
