@@ -23,6 +23,8 @@ const TOLD_WITHIN: Duration = Duration::from_secs(4);
 /// Where nothing was lost or held up it comes beside it, or when what was said before has been acknowledged: after 200 ms
 /// (RFC 9260, 6.2) and a round trip.
 const TOLD_SOON: Duration = Duration::from_millis(300);
+/// What is missing of a picture is asked for so long, about.
+const LATE: Duration = Duration::from_secs(2);
 
 /// Ticks by which the first packet that came may be later than the first one sent: ten seconds of video. What was sent first may be a
 /// packet of a key frame that was lost and is sent again when its publisher goes on after a pause, in which its clock went on.
@@ -420,7 +422,25 @@ impl<'a> Checker<'a> {
                 standing = names;
             }
         }
-        standing
+        standing || self.stood(packet)
+    }
+
+    /// Its picture began while its source stood in the slot: what was lost of it on the way to the server completes it later.
+    fn stood(&self, packet: &Received) -> bool {
+        let told = self.client.messages.iter().filter_map(|(at, message)| match message {
+            ServerMessage::Slots { slots } => slots.iter().find(|s| s.mid == self.slot.mid).map(|s| (*at, s)),
+            _ => None,
+        });
+        let told: Vec<_> = told.collect();
+        let per_s = if self.slot.kind == MediaKind::Audio { 48_000.0 } else { 90_000.0 };
+        told.iter().enumerate().any(|(i, (at, slot))| {
+            let Some(since) = slot.rtp_time.map(|first| packet.rtp_time.wrapping_sub(first)) else {
+                return false;
+            };
+            let sent = *at + Duration::from_secs_f64(f64::from(since) / per_s);
+            let stood = told.get(i + 1).is_none_or(|(end, _)| sent <= *end);
+            slot.csrc == packet.csrc && stood && sent <= packet.at && packet.at - sent <= LATE
+        })
     }
 
     /// There was a control channel before, and time enough for a message to come, lost ones being sent again.

@@ -90,7 +90,7 @@ impl Checker<'_> {
     /// Between two key frames all numbers of frames and templates are moved by the same; then they go on, and the structure is told anew.
     pub(super) fn check_descriptors(&mut self, frames: &[Frame<'_>]) {
         let mut shifts: BTreeMap<(u16, usize, u8), (u16, u8)> = BTreeMap::new();
-        let (mut current, mut newest) = (None, None);
+        let (mut current, mut newest, mut last) = (None, None, None);
         for (frame, packet) in frames.iter().flat_map(|f| f.packets.iter().map(move |p| (f, *p))) {
             let Some(parsed) = packet.parsed else { continue };
             let (Some(described), Some(nested)) = (parsed.described, parsed.stamp.nested) else { continue };
@@ -100,7 +100,9 @@ impl Checker<'_> {
             let stream = parsed.stamp.stream();
             let known = shifts.get(&stream).copied().filter(|_| current == Some(stream));
             let begins = parsed.stamp.key && parsed.stamp.index == 0 && parsed.stamp.layer == 0;
-            if known.is_some_and(|known| known != shift) && !frame.first.stamp.key {
+            // Where packets are missing, a key frame may be among them.
+            let follows = last.replace(packet.seq).is_some_and(|last: u64| packet.seq <= last + 1);
+            if known.is_some_and(|known| known != shift) && !frame.first.stamp.key && follows {
                 self.fault(
                     packet,
                     &format!("its descriptor is moved by {shift:?}, those before by {known:?}"),
