@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use antiphon_base::MediaKind;
-use antiphon_wire::control::ServerMessage;
+use antiphon_wire::control::{ServerMessage, SlotAssignment};
 
 use crate::client::{Client, Received, SlotLog};
 use crate::net::Link;
@@ -353,12 +353,9 @@ impl<'a> Checker<'a> {
     fn check_start(&mut self, frame: &Frame<'_>, exact: bool) {
         let packet = frame.packets[0];
         let told_within = |slack: u32| {
-            self.client.messages.iter().any(|(_, m)| match m {
-                ServerMessage::Slots { slots } => slots.iter().any(|s| {
-                    let later = |told: u32| packet.rtp_time.wrapping_sub(told) <= slack;
-                    s.mid == self.slot.mid && s.csrc == packet.csrc && s.rtp_time.is_some_and(later)
-                }),
-                _ => false,
+            self.told().any(|(_, s)| {
+                let later = |told: u32| packet.rtp_time.wrapping_sub(told) <= slack;
+                s.csrc == packet.csrc && s.rtp_time.is_some_and(later)
             })
         };
         // Where the first packets were lost, what came first is a little later, and no key frame.
@@ -378,13 +375,15 @@ impl<'a> Checker<'a> {
 
     /// When whom the client was told to stand in the slot, from which RTP time on.
     fn announcements(&self) -> Vec<(Duration, Option<u32>, Option<u32>)> {
-        let mut told = Vec::new();
-        for (at, message) in &self.client.messages {
-            let ServerMessage::Slots { slots } = message else { continue };
-            let mine = slots.iter().filter(|s| s.mid == self.slot.mid);
-            told.extend(mine.map(|s| (*at - self.world.base, s.csrc, s.rtp_time)));
-        }
-        told
+        self.told().map(|(at, slot)| (at - self.world.base, slot.csrc, slot.rtp_time)).collect()
+    }
+
+    /// What the client was told of the slot, and when.
+    fn told(&self) -> impl Iterator<Item = (Instant, &SlotAssignment)> {
+        self.client.messages.iter().filter_map(|(at, message)| match message {
+            ServerMessage::Slots { slots } => slots.iter().find(|s| s.mid == self.slot.mid).map(|s| (*at, s)),
+            _ => None,
+        })
     }
 
     /// How far an announcement may be from its media: on a link that was clean, not far.
@@ -406,17 +405,15 @@ impl<'a> Checker<'a> {
             at.saturating_duration_since(packet.at).max(packet.at.saturating_duration_since(at)) <= slack
         };
         let mut standing = false;
-        for (at, message) in &self.client.messages {
-            let ServerMessage::Slots { slots } = message else { continue };
-            let Some(slot) = slots.iter().find(|s| s.mid == self.slot.mid) else { continue };
+        for (at, slot) in self.told() {
             let names = slot.csrc == packet.csrc
                 && packet.parsed.is_some_and(|parsed| slot.source == Some(parsed.stamp.source));
-            if names && near(*at) {
+            if names && near(at) {
                 return true;
             }
-            if *at <= packet.at {
+            if at <= packet.at {
                 // Until this message the one before it stood.
-                if standing && near(*at) {
+                if standing && near(at) {
                     return true;
                 }
                 standing = names;
@@ -427,11 +424,7 @@ impl<'a> Checker<'a> {
 
     /// Its picture began while its source stood in the slot: what was lost of it on the way to the server completes it later.
     fn stood(&self, packet: &Received) -> bool {
-        let told = self.client.messages.iter().filter_map(|(at, message)| match message {
-            ServerMessage::Slots { slots } => slots.iter().find(|s| s.mid == self.slot.mid).map(|s| (*at, s)),
-            _ => None,
-        });
-        let told: Vec<_> = told.collect();
+        let told: Vec<_> = self.told().collect();
         let per_s = if self.slot.kind == MediaKind::Audio { 48_000.0 } else { 90_000.0 };
         told.iter().enumerate().any(|(i, (at, slot))| {
             let Some(since) = slot.rtp_time.map(|first| packet.rtp_time.wrapping_sub(first)) else {

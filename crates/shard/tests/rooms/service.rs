@@ -460,7 +460,7 @@ fn narrow_for_key_frames(seed: u64) {
     stage.world.check().assert_sound();
     // Of 300. One freeze is the drop, one is the key frame on its way.
     assert!(freezes.pictures >= 260, "{freezes:?}");
-    assert!(freezes.longest < 2_500 * SECOND / 1_000, "{freezes:?}");
+    assert!(freezes.longest < 5 * SECOND / 2, "{freezes:?}");
 }
 
 #[test]
