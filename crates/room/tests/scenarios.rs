@@ -370,6 +370,32 @@ fn a_switch_that_a_newer_route_has_overtaken_is_announced() {
     assert_eq!(call.in_slot(watcher, "v0"), None, "she is muted");
 }
 
+/// One slot in which cleo flows; ada is routed to it, her first packet leaves, she is muted, and only then it is heard that it has left.
+#[test]
+fn a_switch_to_who_is_muted_by_now_names_nobody() {
+    let mut call = call();
+    let [ada, cleo, watcher] = ["ada", "cleo", "watcher"].map(|name| {
+        let join = browser(name);
+        call.join(Join { slots: plan(1, 1, false), ..join })
+    });
+    let pins =
+        ["ada", "cleo"].map(|name| Pin { participant: id(name), source: Source::Camera, max_height: None });
+    let policy = Policy { pins: pins.to_vec(), follow: Follow::None, ..Policy::default() };
+    call.request(watcher, Request::Policy { policy });
+    call.seen(cleo, Source::Camera, 0, VP8);
+    assert_eq!(call.in_slot(watcher, "v0"), Some(("cleo", Source::Camera)));
+    call.prompt = false;
+    call.seen(ada, Source::Camera, 0, VP8);
+    let slot = call.pending.iter().find(|p| p.0 == watcher).unwrap().1;
+    call.request(ada, Request::Mute { source: Source::Camera, muted: true });
+    call.room.switched(call.now, watcher, slot, Some(feed(ada, Source::Camera, 0)), 4711);
+    call.drain();
+    assert_eq!(call.in_slot(watcher, "v0"), None, "what came last is hers, and she is muted");
+    call.room.switched(call.now, watcher, slot, Some(feed(cleo, Source::Camera, 0)), 4712);
+    call.drain();
+    assert_eq!(call.in_slot(watcher, "v0"), Some(("cleo", Source::Camera)));
+}
+
 #[test]
 fn a_lost_connection_resumes_in_the_same_place() {
     let mut call = call();

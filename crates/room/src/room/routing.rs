@@ -82,13 +82,15 @@ impl Room {
         let stands = feed_track.is_some_and(|track| {
             !overtaken || (expected.is_some() && self.scene.tracks.contains_key(&track))
         });
-        let tell = feed_track != state.told && (stands || (feed.is_none() && expected.is_none()));
+        // Of who is muted or gone by now a packet or so may have left: nobody is named.
+        let shown = feed_track.filter(|_| stands);
+        let tell = shown != state.told && (feed.is_some() || expected.is_none());
         if old.map(|f| f.track) != feed_track {
             state.since = rtp_time;
         }
         if tell {
-            state.told = feed_track;
-            state.last = feed_track.filter(|_| !overtaken).or(state.last);
+            state.told = shown;
+            state.last = shown.filter(|_| !overtaken).or(state.last);
         }
         if let Some(feed) = feed {
             self.hold(feed);
