@@ -175,7 +175,7 @@ impl Core {
             if id.home == self.shard {
                 self.interest(now, room, feed, self.shard, on);
             } else {
-                self.links.send_always(id.home, Message::Interest { room: id, feed, on });
+                self.links.interest(id.home, id, feed, on);
             }
         }
     }
@@ -195,8 +195,7 @@ impl Core {
                 host.table.relay(now, feed, to, on);
             }
             Some(Member::Away(away)) if to != away.shard => {
-                let message = Message::Relay { room: host.id, feed, to, on };
-                self.links.send_always(away.shard, message);
+                self.links.relays(away.shard, host.id, (feed, to), on);
             }
             _ => {}
         }

@@ -87,14 +87,14 @@ impl Core {
             ));
         }
         #[expect(clippy::cast_precision_loss, reason = "thousandths")]
-        let busy = self.loads.busy_permille(shard) as f64 / 1_000.0;
-        if busy > self.config.max_busy {
-            return Err(JoinError::new(
-                ErrorKind::Overloaded,
-                "this server is busy; try again in a few seconds",
-            ));
-        }
-        Ok(())
+        let share = self.loads.busy_permille(shard) as f64 / 1_000.0;
+        if share > self.config.max_busy || self.links.has_much(shard) { Err(busy()) } else { Ok(()) }
+    }
+
+    /// Do the shards that have peers of a room, who would have to be told of a newcomer, take what waits for them?
+    fn keeps_up(&self, room: usize) -> Result<(), JoinError> {
+        let branches = self.home(room).map_or(&[][..], |home| &home.branches);
+        if branches.iter().any(|to| self.links.has_much(*to)) { Err(busy()) } else { Ok(()) }
     }
 
     /// The room of that name; made if it is not there.
@@ -155,6 +155,7 @@ impl Core {
             ));
         }
         let room = self.open_room(now, &prepared.room)?;
+        self.keeps_up(room)?;
         let Some(home) = self.home_mut(room) else {
             return Err(JoinError::new(ErrorKind::Internal, "the room could not be opened"));
         };
@@ -288,6 +289,7 @@ impl Core {
     ) -> Result<Attachment, JoinError> {
         self.admit(self.shard)?;
         let room = self.open_room(now, name)?;
+        self.keeps_up(room)?;
         let clock = self.clock;
         let Some(home) = self.home_mut(room) else {
             return Err(JoinError::new(ErrorKind::Internal, "the room could not be opened"));
@@ -510,6 +512,10 @@ impl Core {
             })
             .collect()
     }
+}
+
+fn busy() -> JoinError {
+    JoinError::new(ErrorKind::Overloaded, "this server is busy; try again in a few seconds")
 }
 
 fn room_join(

@@ -3,9 +3,10 @@
 //! [`Links`] is the core's side: what it wants to hand to other shards. [`Port`] is the thread's side: once per round it moves
 //! all of that into the rings, under one lock per other shard, and takes what others have left. What does not fit:
 //! a packet is dropped and counted; a message waits here, for which each peer has a budget. A peer over its budget is
-//! dropped, and counted.
+//! dropped, and counted. While much waits for a shard nobody enters a room that has to do with it, so what is about no peer
+//! has a bound as well.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,6 +24,8 @@ pub(crate) const MEDIA_RING: usize = 4_096;
 pub(crate) const MESSAGE_RING: usize = 4_096;
 /// Messages about one peer that may wait at the sender: as many as may wait in front of its control channel.
 pub(crate) const PEER_BUDGET: u32 = 1_024;
+/// So many messages that have no budget wait for a shard that keeps up with nothing: nobody enters there, nor a room that has peers there.
+pub(crate) const MUCH: usize = 16_384;
 /// Requests for keyframes of one feed told as one: above this the room treats them as a crowd anyway.
 const MAX_WANTS: u16 = 16;
 
@@ -39,6 +42,11 @@ pub(crate) struct Link {
     messages: VecDeque<Message>,
     /// Of each peer, how many of `messages` are about it.
     counts: HashMap<(RoomId, ParticipantKey), u32>,
+    /// How many are in nobody's budget.
+    free: usize,
+    /// Who gets what, as it was last: it may change often while nothing is taken.
+    interests: BTreeMap<(RoomId, Feed), bool>,
+    relays: BTreeMap<(RoomId, Feed, u16), bool>,
     wants: Vec<Want>,
     /// How busy this shard is, if that is to be told.
     busy: Option<u64>,
@@ -75,15 +83,36 @@ impl Links {
                 return false;
             }
             *count += 1;
+        } else {
+            link.free += 1;
         }
         link.messages.push_back(message);
         true
     }
 
-    /// Hands over a message that is about no peer, or the last one about it: their number is bounded by peers and feeds.
+    /// Hands over a message that is about no peer, or the last one about it: a few for each that has entered, see [`Self::has_much`].
     pub(crate) fn send_always(&mut self, to: u16, message: Message) {
         debug_assert!(message.counts_for().is_none(), "it has a budget");
         let _ = self.send(to, message);
+    }
+
+    /// So much waits for that shard that nobody is to be added of whom it would have to be told.
+    pub(crate) fn has_much(&self, to: u16) -> bool {
+        self.links.get(usize::from(to)).is_some_and(|link| link.free + link.states() >= MUCH)
+    }
+
+    /// To the home: somebody here gets a feed, or nobody any more. Only the latest is told, after all that was said before.
+    pub(crate) fn interest(&mut self, to: u16, room: RoomId, feed: Feed, on: bool) {
+        if let Some(link) = self.links.get_mut(usize::from(to)) {
+            link.interests.insert((room, feed), on);
+        }
+    }
+
+    /// From the home: packets of a feed go to the shard `other` as well, or do not any more. Likewise.
+    pub(crate) fn relays(&mut self, to: u16, room: RoomId, (feed, other): (Feed, u16), on: bool) {
+        if let Some(link) = self.links.get_mut(usize::from(to)) {
+            link.relays.insert((room, feed, other), on);
+        }
     }
 
     /// Takes back all messages about a peer.
@@ -128,7 +157,7 @@ impl Links {
     /// Adds what waits here.
     pub(crate) fn count(&self, held: &mut Holdings) {
         for link in &self.links {
-            let all = link.messages.len() + link.wants.len() + usize::from(link.busy.is_some());
+            let all = link.waiting();
             let most = link.counts.values().max().map_or(0, |count| *count as usize);
             held.waiting = held.waiting + Count { all, most };
             held.ring_media.add(link.media.len());
@@ -142,7 +171,16 @@ impl Link {
     }
 
     fn has_messages(&self) -> bool {
-        !self.messages.is_empty() || !self.wants.is_empty() || self.busy.is_some()
+        self.waiting() > 0
+    }
+
+    fn waiting(&self) -> usize {
+        self.messages.len() + self.states() + usize::from(self.busy.is_some())
+    }
+
+    /// Those that are told together when all others have left.
+    fn states(&self) -> usize {
+        self.interests.len() + self.relays.len() + self.wants.len()
     }
 
     fn move_messages(&mut self, ring: &mut Vec<Message>) {
@@ -154,18 +192,28 @@ impl Link {
     }
 
     fn settle(&mut self) {
+        let before = self.messages.len();
+        for ((room, feed), on) in std::mem::take(&mut self.interests) {
+            self.messages.push_back(Message::Interest { room, feed, on });
+        }
+        for ((room, feed, to), on) in std::mem::take(&mut self.relays) {
+            self.messages.push_back(Message::Relay { room, feed, to, on });
+        }
         for Want { room, feed, cause, count } in self.wants.drain(..) {
             self.messages.push_back(Message::Want { room, feed, cause, count });
         }
         self.messages.extend(self.busy.take().map(Message::Busy));
+        self.free += self.messages.len() - before;
     }
 
     /// One message leaves.
     fn next(&mut self) -> Option<Message> {
         let message = self.messages.pop_front()?;
-        if let Some(who) = message.counts_for()
-            && let Some(count) = self.counts.get_mut(&(who.room, who.key))
-        {
+        let Some(who) = message.counts_for() else {
+            self.free -= 1;
+            return Some(message);
+        };
+        if let Some(count) = self.counts.get_mut(&(who.room, who.key)) {
             *count -= 1;
             if *count == 0 {
                 self.counts.remove(&(who.room, who.key));
@@ -370,6 +418,41 @@ mod tests {
         ));
         // What has left does not count.
         assert!(links.send(1, demand(1, 0)));
+    }
+
+    #[test]
+    fn of_who_gets_what_the_latest_is_told_after_what_was_said_before() {
+        let (mut ports, mut links) = (ports(), Links::new(0, 2));
+        let track = TrackKey { participant: ParticipantKey(1), source: Source::Camera };
+        let feed = Feed { track, layer: 0 };
+        for on in [true, false].repeat(2 * MUCH) {
+            links.interest(1, ROOM, feed, !on);
+            links.relays(1, ROOM, (feed, 2), on);
+        }
+        assert!(links.send(1, demand(1, 0)) && !links.has_much(1));
+        ports[0].flush(&mut links);
+        assert!(matches!(
+            taken(&mut ports).0[..],
+            [
+                Message::Order { .. },
+                Message::Interest { on: true, .. },
+                Message::Relay { on: false, to: 2, .. }
+            ]
+        ));
+        assert!(!links.waits());
+    }
+
+    #[test]
+    fn much_waits_until_the_other_shard_takes_it() {
+        let (mut ports, mut links) = (ports(), Links::new(0, 2));
+        for key in 0..u32::try_from(MESSAGE_RING + MUCH).unwrap() {
+            links.send_always(1, Message::Forget { room: ROOM, key: ParticipantKey(key) });
+            ports[0].flush(&mut links);
+        }
+        assert!(links.has_much(1) && !links.has_much(0));
+        let _ = taken(&mut ports);
+        ports[0].flush(&mut links);
+        assert!(!links.has_much(1));
     }
 
     #[test]

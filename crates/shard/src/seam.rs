@@ -16,7 +16,7 @@ use crate::status::ParticipantStatus;
 use crate::table::Observed;
 
 /// A room on this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RoomId {
     /// The shard on which its engine is.
     pub(crate) home: u16,
