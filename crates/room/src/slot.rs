@@ -58,7 +58,7 @@ pub struct Counters {
     pub dropped: u64,
     /// Of layers of the source that are not wanted.
     pub left_out: u64,
-    /// Switches that found the old frame unfinished, and left a number out.
+    /// Sources whose last frame had no end, and after which a number was left out.
     pub torn: u64,
 }
 
@@ -83,6 +83,11 @@ impl Progress {
     /// The packet is of a frame after the one under way.
     fn is_beyond(&self, packet: &Packet) -> bool {
         self.newest.is_some_and(|(seq, rtp_time)| packet.seq > seq && packet.rtp_time != rtp_time)
+    }
+
+    /// The newest frame may have packets that never came, of which no later number tells.
+    fn is_open(&self) -> bool {
+        self.newest.is_some() && !self.ended
     }
 
     /// A packet was sent, with this marker, or left out (`None`).
@@ -135,6 +140,8 @@ pub struct Slot {
     progress: Progress,
     /// Packets of the wanted feed from its key frame on, until the old frame has ended.
     held: Vec<Arc<Packet>>,
+    /// Meanwhile packets of the source that stands here, of frames after that one: they are sent if the other is not wanted any more.
+    behind: Vec<Arc<Packet>>,
     /// Packets of the wanted feed of one RTP time, before a key frame was seen.
     early: Vec<Arc<Packet>>,
     counters: Counters,
@@ -163,6 +170,7 @@ impl Slot {
             want: None,
             progress: Progress::default(),
             held: Vec::new(),
+            behind: Vec::new(),
             early: Vec::new(),
             counters: Counters::default(),
         }
@@ -175,6 +183,9 @@ impl Slot {
             self.want = feed;
             self.held.clear();
             self.early.clear();
+            if feed.is_none() {
+                self.forget_behind();
+            }
             self.aim();
         }
         self.may_stop() && self.stop()
@@ -221,7 +232,7 @@ impl Slot {
 
     /// Packets kept until it switches: [`MAX_HELD`] and [`MAX_EARLY`] at most.
     pub fn held(&self) -> usize {
-        self.held.len() + self.early.len()
+        self.held.len() + self.behind.len() + self.early.len()
     }
 
     /// What it did.
@@ -239,6 +250,9 @@ impl Slot {
     pub fn admit(&mut self, packet: &Arc<Packet>, out: &mut Vec<Outgoing>) -> bool {
         let is_current = self.current == Some((feed_of(packet), packet.codec));
         let is_wanted = self.want.is_some_and(|want| carries(packet, want));
+        if self.held.is_empty() && !self.behind.is_empty() {
+            self.go_on(out);
+        }
         match self.kind {
             MediaKind::Audio if is_current => self.forward(packet, out),
             MediaKind::Audio if is_wanted => {
@@ -264,12 +278,16 @@ impl Slot {
         }
         let ending = !self.held.is_empty() || self.want.is_none();
         if ending && self.progress.is_beyond(packet) {
-            self.counters.dropped += 1;
+            if self.want.is_some() && self.behind.len() < MAX_EARLY {
+                self.behind.push(Arc::clone(packet));
+            } else {
+                self.counters.dropped += 1;
+            }
             // The frame before it has ended, if nothing of it is missing: not everybody sets the marker.
             let next = self.progress.newest.is_some_and(|(seq, _)| packet.seq == seq + 1);
             self.progress.ended |= next;
             if self.want.is_none() && !self.progress.settled() {
-                self.leave_number_out();
+                self.close_frame();
                 self.progress = Progress::default();
             }
         } else {
@@ -314,11 +332,10 @@ impl Slot {
     fn switch(&mut self, out: &mut Vec<Outgoing>) {
         let held = std::mem::take(&mut self.held);
         let Some(first) = held.first() else { return };
-        if self.kind == MediaKind::Video && !self.progress.settled() {
-            self.leave_number_out();
-        }
+        self.close_frame();
         self.progress = Progress::default();
         self.early.clear();
+        self.forget_behind();
         self.rewriter.switch(first);
         self.current = Some((feed_of(first), first.codec));
         self.nested = first.spatial_layers > 1;
@@ -330,10 +347,25 @@ impl Slot {
         }
     }
 
-    /// The receiver shall see that the last frame is not whole: one outgoing number is never sent.
-    fn leave_number_out(&mut self) {
-        self.counters.torn += 1;
-        self.rewriter.leave_gap();
+    /// Nothing else of the source is sent. The receiver shall see that its last frame is not whole: one outgoing number is
+    /// never sent.
+    fn close_frame(&mut self) {
+        if self.kind == MediaKind::Video && self.progress.is_open() {
+            self.counters.torn += 1;
+            self.rewriter.leave_gap();
+        }
+    }
+
+    /// The source that stands here has not ended after all.
+    fn go_on(&mut self, out: &mut Vec<Outgoing>) {
+        for packet in std::mem::take(&mut self.behind) {
+            self.forward(&packet, out);
+        }
+    }
+
+    fn forget_behind(&mut self) {
+        self.counters.dropped += self.behind.len() as u64;
+        self.behind.clear();
     }
 
     fn forward(&mut self, packet: &Arc<Packet>, out: &mut Vec<Outgoing>) {
@@ -387,15 +419,14 @@ impl Slot {
         if !self.current().is_some_and(is_of) {
             return false;
         }
-        if self.kind == MediaKind::Video && !self.progress.settled() {
-            self.leave_number_out();
-        }
+        self.close_frame();
         self.progress = Progress::default();
         self.stop()
     }
 
     fn stop(&mut self) -> bool {
         self.current = None;
+        self.forget_behind();
         self.rewriter.clear();
         true
     }

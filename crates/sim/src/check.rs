@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use antiphon_base::MediaKind;
-use antiphon_wire::control::{ServerMessage, SlotAssignment};
+use antiphon_wire::control::{ServerMessage, SlotAssignment, TrackInfo};
 
 use crate::client::{Client, Received, SlotLog};
 use crate::net::Link;
@@ -367,7 +367,7 @@ impl<'a> Checker<'a> {
         if !frame.begins() || !self.could_know(packet) {
             return;
         }
-        if !told && !self.frames_before(packet) {
+        if !told && !self.frames_before(packet) && !self.was_gone(packet) {
             let told = self.announcements();
             self.fault(packet, &format!("its first RTP time was not told; told were {told:?}"));
         }
@@ -419,21 +419,43 @@ impl<'a> Checker<'a> {
                 standing = names;
             }
         }
-        standing || self.stood(packet)
+        standing || self.stood(packet) || self.was_gone(packet)
     }
 
     /// Its picture began while its source stood in the slot: what was lost of it on the way to the server completes it later.
     fn stood(&self, packet: &Received) -> bool {
         let told: Vec<_> = self.told().collect();
         let per_s = if self.slot.kind == MediaKind::Audio { 48_000.0 } else { 90_000.0 };
+        let after = |since: u32| Duration::from_secs_f64(f64::from(since) / per_s);
+        // What came first may have come late; what came just before it, less so.
+        let before = self.slot.packets.iter().rev().find(|p| p.csrc == packet.csrc && p.seq < packet.seq);
+        let beside = before.map(|p| p.at + after(packet.rtp_time.wrapping_sub(p.rtp_time)));
         told.iter().enumerate().any(|(i, (at, slot))| {
             let Some(since) = slot.rtp_time.map(|first| packet.rtp_time.wrapping_sub(first)) else {
                 return false;
             };
-            let sent = *at + Duration::from_secs_f64(f64::from(since) / per_s);
+            let sent = beside.map_or(*at + after(since), |beside| beside.min(*at + after(since)));
             let stood = told.get(i + 1).is_none_or(|(end, _)| sent <= *end);
             slot.csrc == packet.csrc && stood && sent <= packet.at && packet.at - sent <= LATE
         })
+    }
+
+    /// Its source has gone about then, so that nobody could be named: the slot was told to be empty.
+    fn was_gone(&self, packet: &Received) -> bool {
+        let Some(stamp) = packet.parsed.map(|parsed| parsed.stamp) else { return false };
+        let Some(publisher) = self.world.publishers.get(&stamp.publisher) else { return false };
+        let slack = self.slack(packet);
+        let near = |at: Instant| at + slack >= packet.at && at <= packet.at + slack;
+        let shows = |track: &TrackInfo| track.source == stamp.source && !track.muted;
+        let gone =
+            self.client.messages.iter().filter(|(at, _)| near(*at)).any(|(_, message)| match message {
+                ServerMessage::ParticipantLeft { participant, .. } => *participant == publisher.id,
+                ServerMessage::ParticipantUpdated { participant, .. } => {
+                    participant.key == publisher.key && !participant.tracks.iter().any(shows)
+                }
+                _ => false,
+            });
+        gone && self.told().any(|(at, slot)| near(at) && slot.csrc.is_none())
     }
 
     /// There was a control channel before, and time enough for a message to come, lost ones being sent again.

@@ -249,6 +249,49 @@ fn wanting_the_current_feed_again_cancels_the_switch() {
     assert_eq!(out.len(), 2);
 }
 
+/// A frame of the old source waits for a packet of it, the new one has begun, and then it is not wanted any more.
+#[test]
+fn a_switch_that_is_called_off_loses_no_frame_of_what_goes_on() {
+    let (a, b) = senders();
+    let third = Sender { feed: feed(3, 0), ..senders().0 };
+    for wanted in [a.feed, third.feed] {
+        let mut slot = showing(&a);
+        slot.want(Some(b.feed));
+        admit(&mut slot, &[a.packet(1, 0, false), a.packet(1, 2, false)]);
+        assert!(admit(&mut slot, &b.frame(1, true)).is_empty());
+        assert!(admit(&mut slot, &a.frame(2, false)).is_empty(), "the old frame is waited for");
+        assert_eq!(slot.held(), 6);
+        slot.want(Some(wanted));
+        let out = admit(&mut slot, &a.frame(3, false));
+        let sent: Vec<u64> = out.iter().map(|o| o.packet.seq).collect();
+        assert!(sent.into_iter().eq(1_006..1_012), "frames 2 and 3");
+        assert_eq!((slot.held(), slot.counters().dropped), (0, 0));
+    }
+    let mut slot = showing(&a);
+    slot.want(Some(b.feed));
+    admit(&mut slot, &[a.packet(1, 0, false), a.packet(1, 2, false)]);
+    admit(&mut slot, &b.frame(1, true));
+    admit(&mut slot, &a.frame(2, false));
+    slot.want(None);
+    assert!(admit(&mut slot, &a.frame(3, false)).is_empty(), "nothing is wanted any more");
+    assert_eq!(slot.held(), 0);
+}
+
+/// What is missing in the middle shows by itself.
+#[test]
+fn no_number_is_left_out_after_a_hole_before_the_last_frame() {
+    let (a, b) = senders();
+    let mut slot = showing(&a);
+    slot.want(Some(b.feed));
+    let mut out = admit(&mut slot, &[a.packet(1, 0, false), a.packet(1, 2, false)]);
+    out.extend(admit(&mut slot, &b.frame(1, true)));
+    out.extend(admit(&mut slot, &b.frame(3, false)));
+    let (before, after) = out.split_at(2);
+    let (before, after) = (numbers(before), numbers(after));
+    assert_eq!((before[1], after[0]), (before[0] + 2, before[1] + 1));
+    assert_eq!((after.len(), slot.counters().torn), (6, 0));
+}
+
 #[test]
 fn another_codec_in_the_feed_is_another_source() {
     let (a, _) = senders();
