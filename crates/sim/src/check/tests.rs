@@ -90,6 +90,22 @@ fn a_track_that_was_not_allotted() {
             *at += Duration::from_secs(1);
         }
     });
+    // Nobody can be named who has gone: then the slot is told to be empty.
+    let nobody = |w: &mut World, ben: usize| {
+        for (_, message) in &mut w.clients[ben].messages {
+            if let ServerMessage::Slots { slots } = message {
+                let none = |s: &SlotAssignment| SlotAssignment {
+                    participant: None,
+                    source: None,
+                    csrc: None,
+                    rtp_time: None,
+                    ..s.clone()
+                };
+                slots.iter_mut().for_each(|s| *s = none(s));
+            }
+        }
+    };
+    finds("was not announced", nobody);
     finds("its first RTP time was not told", |w, ben| {
         for (_, message) in &mut w.clients[ben].messages {
             if let ServerMessage::Slots { slots } = message {
