@@ -738,7 +738,7 @@ impl Connection {
 
     /// Counts for the participant's stats.
     pub(crate) fn stats(&self) -> serde_json::Value {
-        serde_json::json!({ "in": self.counters, "out": self.sender.counters })
+        serde_json::json!({ "in": self.counters, "out": self.sender.stats() })
     }
 
     /// What the subscriber would be sent if nothing limited it, in bits per second.

@@ -53,6 +53,9 @@ pub(crate) struct Peer {
     topics: TopicQueue,
 }
 
+/// Three pages. The next size that the allocator has is two KiB more, for each subscriber.
+const _: () = assert!(size_of::<Peer>() <= 12_288);
+
 /// A peer's new slots; sequence numbers and timestamps begin at random (RFC 3550, section 5.1), the former low enough
 /// for the rollover counter to be 0.
 pub(crate) fn slots(plan: &SlotPlan) -> Vec<Slot> {

@@ -88,12 +88,19 @@ pub(crate) struct Counters {
     pub(crate) estimate_bps: u64,
     /// Of what was sent in the last seconds, so much was lost.
     pub(crate) loss_percent: u64,
-    /// What had to wait, or could not.
-    pub(crate) pacer: pacer::Counters,
     /// Earlier packets that each audio packet repeats, where the peer takes RED.
     pub(crate) redundancy: usize,
     /// How long the peer is asked to keep pictures before it shows them, where it takes that.
     pub(crate) playout_ms: u64,
+}
+
+/// All counts of a sender.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub(crate) struct Stats {
+    #[serde(flatten)]
+    pub(crate) counters: Counters,
+    /// What had to wait, or could not.
+    pub(crate) pacer: pacer::Counters,
 }
 
 /// What was taken. In this order it is written and read in the same pieces: one that is read across two writes waits until
@@ -145,7 +152,7 @@ pub(crate) struct Sender {
     playout: Playout,
     /// What a flush has found out.
     news: Vec<Feedback>,
-    pub(crate) counters: Counters,
+    counters: Counters,
 }
 
 impl Sender {
@@ -199,6 +206,11 @@ impl Sender {
     /// What the peer is thought to be able to receive before anything was measured; `None`: it is not measured.
     pub(crate) fn start(&self) -> Option<Bandwidth> {
         self.estimator.as_ref().map(|_| START)
+    }
+
+    /// What was counted.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats { counters: self.counters, pacer: self.pacer.counters }
     }
 
     /// The peer's half of the keys.
@@ -288,7 +300,6 @@ impl Sender {
         let also = !self.wanted.is_empty();
         let pace_us = self.pacer.deadline(now_us, also);
         self.pace_at = pace_us.map(|at| now + Duration::from_micros(at.saturating_sub(now_us)));
-        self.counters.pacer = self.pacer.counters;
         self.probe((now, now_us), &sealer, path, arena);
         // Lines are looked at last: a browser's dozen is in no cache.
         if self.report_at.is_none() && self.lines.iter().any(|l| l.active) {
