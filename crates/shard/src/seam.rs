@@ -77,7 +77,7 @@ pub(crate) enum Fact {
     Lost { id: ParticipantId, stats: serde_json::Value },
 }
 
-/// What one shard says to another. In order; none is lost.
+/// What one shard says to another. In order, but for `Relay`, `Interest` and `Want`, which come last as they stand then; none is lost.
 pub(crate) enum Message {
     /// From the home: a peer that was prepared for your port.
     Enter { name: RoomName, who: Who, entry: Box<Entry> },
