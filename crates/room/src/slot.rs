@@ -85,9 +85,10 @@ impl Progress {
         self.newest.is_some_and(|(seq, rtp_time)| packet.seq > seq && packet.rtp_time != rtp_time)
     }
 
-    /// The newest frame may have packets that never came, of which no later number tells.
+    /// The last frame that was sent may have packets that never came, of which no later number tells.
     fn is_open(&self) -> bool {
-        self.newest.is_some() && !self.ended
+        let behind = || self.missing.range(self.sent + 1..).next().is_some();
+        self.newest.is_some() && (!self.ended || behind())
     }
 
     /// A packet was sent, with this marker, or left out (`None`).

@@ -419,7 +419,7 @@ impl<'a> Checker<'a> {
                 standing = names;
             }
         }
-        standing || self.stood(packet) || self.was_gone(packet)
+        standing || self.stood(packet) || self.was_begun(packet) || self.was_gone(packet)
     }
 
     /// Its picture began while its source stood in the slot: what was lost of it on the way to the server completes it later.
@@ -440,7 +440,14 @@ impl<'a> Checker<'a> {
         })
     }
 
-    /// Its source has gone about then, so that nobody could be named: the slot was told to be empty.
+    /// Its picture began before anything was told.
+    fn was_begun(&self, packet: &Received) -> bool {
+        let same = |p: &&Received| (p.rtp_time, p.csrc) == (packet.rtp_time, packet.csrc);
+        let first = self.slot.packets.iter().find(same);
+        first.is_some_and(|first| !self.could_know(first) && packet.at - first.at <= LATE)
+    }
+
+    /// Its source has gone about then, so that nobody could be named: the slot stood as empty, or was told to be.
     fn was_gone(&self, packet: &Received) -> bool {
         let Some(stamp) = packet.parsed.map(|parsed| parsed.stamp) else { return false };
         let Some(publisher) = self.world.publishers.get(&stamp.publisher) else { return false };
@@ -455,7 +462,9 @@ impl<'a> Checker<'a> {
                 }
                 _ => false,
             });
-        gone && self.told().any(|(at, slot)| near(at) && slot.csrc.is_none())
+        let before = self.told().take_while(|(at, _)| *at <= packet.at).last();
+        let after = self.told().find(|(at, _)| *at > packet.at).filter(|(at, _)| near(*at));
+        gone && [before, after].into_iter().flatten().any(|(_, slot)| slot.csrc.is_none())
     }
 
     /// There was a control channel before, and time enough for a message to come, lost ones being sent again.

@@ -45,6 +45,7 @@ impl Checker<'_> {
         let sources = [a.first.stamp.publisher, b.first.stamp.publisher];
         let reason = self.was_harmed_on_the_way_down(a, b, (from, to))
             || self.was_harmed_on_the_way_up([a, b], (from, to))
+            || self.was_another_between(a, b, (from, to))
             || self.was_thinned(b, from, to)
             || self.shard_was_stalled(from, to, sources)
             || self.change_was_told(b.packets[0], (from, to), sources);
@@ -68,16 +69,44 @@ impl Checker<'_> {
         (from, to): (Instant, Instant),
     ) -> bool {
         let Some(down) = self.down() else { return false };
-        let since = from - BETWEEN - down.longest;
+        let (missing, harmed) = self.missing_and_harmed(down, a, b, (from, to));
+        let all = missing > 0 && missing == harmed;
+        down.has_moved(from - BETWEEN - down.longest, to) || all
+    }
+
+    /// How many numbers between two frames are missing, and how many of these were harmed on the client's own link.
+    fn missing_and_harmed(
+        &self,
+        down: &Link,
+        a: &Frame<'_>,
+        b: &Frame<'_>,
+        (from, to): (Instant, Instant),
+    ) -> (usize, usize) {
+        let since = from - BETWEEN - down.longest - RETRANSMITTED;
         let harmed: Vec<u16> = down
-            .harmed(since - RETRANSMITTED, to)
+            .harmed(since, to)
             .filter(|(_, place)| self.slot.ssrc == Some(place.ssrc))
             .map(|(_, place)| place.seq)
             .collect();
         let came = |seq: u64| a.packets.iter().any(|p| p.seq == seq);
-        let mut missing = (a.seqs().0..b.seqs().0).filter(|seq| !came(*seq)).peekable();
-        let is_harmed = |seq: u64| harmed.iter().any(|h| u64::from(*h) == seq & 0xffff);
-        down.has_moved(since, to) || (missing.peek().is_some() && missing.all(is_harmed))
+        let missing: Vec<u64> = (a.seqs().0..b.seqs().0).filter(|seq| !came(*seq)).collect();
+        let is_harmed = |seq: &&u64| harmed.iter().any(|h| u64::from(*h) == **seq & 0xffff);
+        (missing.len(), missing.iter().filter(is_harmed).count())
+    }
+
+    /// Of what was lost on the client's own link some was of somebody else, who stood in the slot between the two, and of whom something
+    /// was lost on the way to the server.
+    fn was_another_between(&self, a: &Frame<'_>, b: &Frame<'_>, (from, to): (Instant, Instant)) -> bool {
+        let Some(down) = self.down() else { return false };
+        if self.missing_and_harmed(down, a, b, (from, to)).1 == 0 {
+            return false;
+        }
+        self.world.clients.iter().any(|client| {
+            let Some(up) = self.world.network.path(client.address).map(|path| &path.up) else { return false };
+            let since = from - BETWEEN - down.longest - up.longest;
+            let senders = || client.senders.iter().filter(|s| s.source.kind() == self.slot.kind);
+            up.harmed(since, to).any(|(at, place)| senders().any(|s| s.frame_of(at, place).is_some()))
+        })
     }
 
     /// A packet of what is missing, or of the two frames beside it, was lost, damaged or held up on its publisher's link.

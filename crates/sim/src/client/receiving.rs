@@ -50,7 +50,7 @@ pub struct SlotLog {
     pub kind: MediaKind,
     /// In order of arrival.
     pub packets: Vec<Received>,
-    /// Of the newest packet.
+    /// Of its media.
     pub ssrc: Option<u32>,
     decoder: Decoder,
     asked: Option<Instant>,
@@ -108,7 +108,8 @@ impl Client {
         let ssrc = packet.header.ssrc;
         let mid = self.rtc.direct_api().stream_rx(&ssrc).map(|rx| rx.mid().to_string());
         let Some(slot) = self.slots.iter_mut().find(|s| Some(&s.mid) == mid.as_ref()) else { return };
-        slot.ssrc = Some(*ssrc);
+        // What is sent again has another, and never comes first.
+        slot.ssrc = slot.ssrc.or(Some(*ssrc));
         let header = &packet.header;
         let mut blocks = vec![&packet.payload[..]];
         if *header.payload_type == RED {
