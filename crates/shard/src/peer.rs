@@ -53,9 +53,6 @@ pub(crate) struct Peer {
     topics: TopicQueue,
 }
 
-/// Three pages. The next size that the allocator has is two KiB more, for each subscriber.
-const _: () = assert!(size_of::<Peer>() <= 12_288);
-
 /// A peer's new slots; sequence numbers and timestamps begin at random (RFC 3550, section 5.1), the former low enough
 /// for the rollover counter to be 0.
 pub(crate) fn slots(plan: &SlotPlan) -> Vec<Slot> {
@@ -210,4 +207,15 @@ fn slot_stats(slot: &Slot) -> serde_json::Value {
         "left_out": counters.left_out,
         "torn": counters.torn,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Peer;
+
+    /// Three pages. The next size that the allocator has is two KiB more, for each subscriber.
+    #[test]
+    fn a_peer_fits_into_three_pages() {
+        assert!(size_of::<Peer>() <= 12_288, "{}", size_of::<Peer>());
+    }
 }
