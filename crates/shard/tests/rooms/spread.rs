@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use antiphon_base::{MediaKind, ParticipantId, Source, TrackKey};
+use antiphon_base::{ErrorKind, MediaKind, ParticipantId, Source, TrackKey};
 use antiphon_shard::{AttachCommand, AttachRequest, Attachment, Config, Grants, Lag, TapRequest};
 use antiphon_sim::{Profile, World};
 use antiphon_wire::control::{LeaveReason, ParticipantKind, Pin, Policy, Presence, Request, ServerMessage};
@@ -276,6 +276,36 @@ fn who_says_too_much_to_a_stalled_home_is_dropped() {
     world.run(Duration::from_secs(2));
     assert_eq!(world.status("dan").unwrap().state, "reconnecting");
     assert_flows(&mut world, &[anna, ben, cleo]);
+}
+
+/// While a shard does nothing, and much waits for it, nobody enters a room that has peers there: of whoever comes and goes it would
+/// have to be told. Who is there goes on.
+#[test]
+fn nobody_enters_while_much_waits_for_a_stalled_shard() {
+    let (mut world, home, clients) = talk(patient_world(216, 6 * CONSENT));
+    let ghost = || AttachRequest {
+        id: ParticipantId::new("ghost").unwrap(),
+        name: String::new(),
+        kind: ParticipantKind::Bot,
+        grants: Grants { publish: false, subscribe: true, moderate: false },
+        hidden: true,
+    };
+    world.stall(1 - home, true);
+    let room = world.room.clone();
+    // Each takes the place of the one before it, who is to be forgotten.
+    let come = |world: &mut World| {
+        let came = world.engine.attach(world.now, &room, ghost()).map(drop);
+        world.finish();
+        came
+    };
+    let refused = (0..40_000).find_map(|n| come(&mut world).err().map(|e| (n, e)));
+    let (came, error) = refused.expect("there is a bound");
+    assert_eq!(error.kind, ErrorKind::Overloaded, "after {came}");
+    assert!(came > 10_000, "{came}");
+    world.stall(1 - home, false);
+    assert_flows(&mut world, &clients);
+    assert!(come(&mut world).is_ok());
+    assert_eq!((world.engine.metrics().peers, world.engine.metrics().link_dropped), (3, 0));
 }
 
 /// A publisher is lost, then the one on the other shard leaves to whom its packets went: nothing of that stays, though its
