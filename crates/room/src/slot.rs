@@ -87,8 +87,8 @@ impl Progress {
 
     /// The last frame that was sent may have packets that never came, of which no later number tells.
     fn is_open(&self) -> bool {
-        let behind = || self.missing.range(self.sent + 1..).next().is_some();
-        self.newest.is_some() && (!self.ended || behind())
+        let misses_more = || self.missing.last().is_some_and(|last| *last > self.sent);
+        self.newest.is_some() && (!self.ended || misses_more())
     }
 
     /// A packet was sent, with this marker, or left out (`None`).
