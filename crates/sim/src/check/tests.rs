@@ -90,29 +90,20 @@ fn a_track_that_was_not_allotted() {
             *at += Duration::from_secs(1);
         }
     });
-    // Nobody can be named who has gone: then the slot is told to be empty.
-    let nobody = |w: &mut World, ben: usize| {
-        for (_, message) in &mut w.clients[ben].messages {
-            if let ServerMessage::Slots { slots } = message {
-                let none = |s: &SlotAssignment| SlotAssignment {
-                    participant: None,
-                    source: None,
-                    csrc: None,
-                    rtp_time: None,
-                    ..s.clone()
-                };
-                slots.iter_mut().for_each(|s| *s = none(s));
-            }
-        }
-    };
-    finds("was not announced", nobody);
-    finds("its first RTP time was not told", |w, ben| {
-        for (_, message) in &mut w.clients[ben].messages {
-            if let ServerMessage::Slots { slots } = message {
-                slots.iter_mut().for_each(|s| s.rtp_time = None);
-            }
-        }
+    // Nobody can be named who has gone: then the slot is told to be empty. Nobody has gone here.
+    finds("was not announced", |w, ben| {
+        tell_otherwise(w, ben, |s| (s.participant, s.source, s.csrc, s.rtp_time) = (None, None, None, None));
     });
+    finds("its first RTP time was not told", |w, ben| tell_otherwise(w, ben, |s| s.rtp_time = None));
+}
+
+/// What was said of slots was something else.
+fn tell_otherwise(w: &mut World, client: usize, change: impl Fn(&mut SlotAssignment)) {
+    for (_, message) in &mut w.clients[client].messages {
+        if let ServerMessage::Slots { slots } = message {
+            slots.iter_mut().for_each(&change);
+        }
+    }
 }
 
 #[test]
