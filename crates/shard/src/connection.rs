@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use antiphon_base::{Codec, MediaKind, Source};
 use antiphon_room::slot::Outgoing;
-use antiphon_room::{Bandwidth, KeyframeCause, SlotId};
+use antiphon_room::{Bandwidth, SlotId};
 use antiphon_wire::rtp::Descriptor;
 use antiphon_wire::rtp::dependency::Dependency;
 use str0m::bwe::Bitrate;
@@ -23,7 +23,9 @@ use crate::egress::keys::KeySlot;
 use crate::egress::{Arena, Feedback, Path, Sender};
 use crate::extension::RawDependency;
 use crate::genuine::Genuine;
+use crate::happening::{Happening, Ingress, RtpIn};
 use crate::holdings::Holdings;
+use crate::last_said::LastSaid;
 use crate::net::Received;
 use crate::peer::MAX_ADDRESSES;
 use crate::prefetch::prefetch;
@@ -110,6 +112,7 @@ pub(crate) struct Connection {
     control: Option<ChannelId>,
     /// For messages on topics, reliable and lossy.
     data: [Option<ChannelId>; 2],
+    last_said: LastSaid,
     clock: Clock,
     /// When the last valid binding request came.
     consent: Instant,
@@ -137,59 +140,6 @@ pub(crate) struct Counters {
     pub(crate) red_refused: u64,
     /// What the peer was told to send at most, in bits per second; 0: nothing was.
     pub(crate) bound_bps: u64,
-}
-
-/// A media packet that came in.
-pub(crate) struct Ingress {
-    pub(crate) source: Source,
-    pub(crate) layer: u8,
-    pub(crate) codec: Codec,
-    pub(crate) packet: RtpIn,
-}
-
-/// The parts of a packet that the shard makes its own packet of.
-pub(crate) struct RtpIn {
-    pub(crate) seq: u64,
-    pub(crate) rtp_time: u64,
-    pub(crate) marker: bool,
-    pub(crate) payload: Arc<[u8]>,
-    pub(crate) capture_us: u64,
-    pub(crate) capture_estimated: bool,
-    pub(crate) audio_level: Option<(u8, bool)>,
-    pub(crate) descriptor: Descriptor,
-    pub(crate) dependency: Option<Arc<Dependency>>,
-    pub(crate) spatial_layers: u8,
-}
-
-/// What happened on a connection.
-pub(crate) enum Happening {
-    /// ICE and DTLS are up.
-    Connected,
-    /// The control channel is open.
-    ControlOpen,
-    /// A control message.
-    Control(Vec<u8>),
-    /// A message on a topic, as it came.
-    Data(Vec<u8>),
-    /// A channel for messages on topics takes more.
-    DataReady,
-    /// Media.
-    Media(Box<Ingress>),
-    /// A keyframe is needed in a slot.
-    KeyframeWanted(SlotId, KeyframeCause),
-    /// How much the peer can receive.
-    Bandwidth(Bandwidth),
-    /// The connection is over.
-    Closed,
-}
-
-impl From<Feedback> for Happening {
-    fn from(said: Feedback) -> Self {
-        match said {
-            Feedback::KeyframeWanted(slot, cause) => Self::KeyframeWanted(slot, cause),
-            Feedback::Bandwidth(bandwidth) => Self::Bandwidth(bandwidth),
-        }
-    }
 }
 
 impl Connection {
@@ -226,6 +176,7 @@ impl Connection {
             events: VecDeque::new(),
             control: None,
             data: [None; 2],
+            last_said: LastSaid::default(),
             clock: Clock::new(now),
             consent: now,
             bound: None,
@@ -329,6 +280,8 @@ impl Connection {
                     if is_answer {
                         self.consent = now;
                         self.learn(path);
+                    } else if self.connected {
+                        self.last_said.keep(now, &t.contents);
                     }
                     self.follow(now, path, !is_answer);
                     arena.push(path, &t.contents);
@@ -660,7 +613,9 @@ impl Connection {
     /// A datagram of this peer: feedback, ICE, DTLS, media of its own. `true`: it was a valid binding request.
     pub(crate) fn on_datagram(&mut self, now: Instant, received: &Received<'_>, arena: &mut Arena) -> bool {
         if is_rtcp(received.bytes) && self.sender.opener().is_some() {
-            if !self.on_rtcp(now, received.bytes) {
+            let is_for_receiver = self.on_rtcp(now, received.bytes);
+            self.on_heard(now, arena);
+            if !is_for_receiver {
                 return false;
             }
         } else if is_rtp(received.bytes) && !self.is_genuine(received.bytes) {
@@ -679,7 +634,18 @@ impl Connection {
         }
         self.nominates = false;
         self.at = None;
+        if valid {
+            self.on_heard(now, arena);
+        }
         valid
+    }
+
+    /// The path is there: what waits for an acknowledgement does not wait for SCTP's next repetition.
+    fn on_heard(&mut self, now: Instant, arena: &mut Arena) {
+        let channels = self.control.into_iter().chain(self.data.into_iter().flatten());
+        let rtc = &mut self.rtc;
+        let mut waiting = channels.filter(|id| rtc.channel(*id).is_some_and(|mut c| c.buffered_amount() > 0));
+        self.last_said.on_heard(now, self.path, || waiting.next().is_some(), arena);
     }
 
     /// Gives str0m a datagram. `true`: it was a valid binding request.

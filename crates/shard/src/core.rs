@@ -17,8 +17,8 @@ use antiphon_wire::topic;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::connection::{Happening, Ingress};
 use crate::egress::Arena;
+use crate::happening::{Happening, Ingress};
 use crate::holdings::Holdings;
 use crate::home::{Home, Member};
 use crate::host::Host;

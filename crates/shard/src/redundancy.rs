@@ -7,7 +7,8 @@ use std::sync::Arc;
 use antiphon_base::Codec;
 use antiphon_wire::rtp::red;
 
-use crate::connection::{Counters, RtpIn};
+use crate::connection::Counters;
+use crate::happening::RtpIn;
 
 /// Blocks of one packet that are looked at, from the newest on: browsers send one or two.
 const MAX_BLOCKS: usize = 8;

@@ -18,6 +18,7 @@ mod meeting;
 mod moderation;
 mod offered;
 mod opus;
+mod outages;
 mod players;
 mod reach;
 mod reports;

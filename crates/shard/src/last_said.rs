@@ -1,0 +1,60 @@
+//! The last datagram with data of the channels, which is sent once more where the peer is heard of and has not acknowledged it.
+//!
+//! SCTP repeats itself after 1, 3, 7, 15 s (RFC 9260, 6.3.3, rule E2): a path that comes back after eight seconds brings nothing of what
+//! was said for seven more, in which media flows again and nobody is told whose it is. libwebrtc bounds these pauses to 3 s
+//! (`DcSctpOptions::max_timer_backoff_duration`); in str0m they cannot be set. What is acknowledged ends the pause.
+//!
+//! The peer gets a datagram as a network may double it: what it has it drops (RFC 6347, 4.1.2.6), and nothing is sealed again.
+
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+use crate::egress::{Arena, Path};
+use crate::transport::Transport;
+
+/// First byte of DTLS (RFC 7983, section 7).
+const DTLS: RangeInclusive<u8> = 20..=63;
+/// An acknowledgement alone is shorter, with up to three gaps (RFC 9260, 3.3.4): 13 + 8 + 16 bytes are DTLS's, 12 + 16 + 12 SCTP's.
+/// Data of ours has more. What the peer says while only its own way is open would take the place of what it is to hear.
+const ACKNOWLEDGEMENT_BYTES: usize = 77;
+/// Not again earlier than this: an acknowledgement may be under way, for a round trip and 200 ms (RFC 9260, 6.2).
+const WAIT: Duration = Duration::from_millis(500);
+
+/// That datagram; SCTP's own repetition is the last that it sends while it waits.
+#[derive(Debug, Default)]
+pub(crate) struct LastSaid {
+    datagram: Vec<u8>,
+    sent: Option<Instant>,
+}
+
+impl LastSaid {
+    /// That has left, if it is one of DTLS and more than an acknowledgement.
+    pub(crate) fn keep(&mut self, now: Instant, datagram: &[u8]) {
+        let is_dtls = datagram.first().is_some_and(|first| DTLS.contains(first));
+        if is_dtls && datagram.len() > ACKNOWLEDGEMENT_BYTES {
+            self.datagram.clear();
+            self.datagram.extend_from_slice(datagram);
+            self.sent = Some(now);
+        }
+    }
+
+    /// The peer was heard of; `path`: where it is. `waits`: whether it has not acknowledged everything.
+    pub(crate) fn on_heard(
+        &mut self,
+        now: Instant,
+        path: Option<Path>,
+        waits: impl FnOnce() -> bool,
+        arena: &mut Arena,
+    ) {
+        let is_due = |at| now.saturating_duration_since(at) >= WAIT;
+        if !self.sent.is_some_and(is_due) {
+            return;
+        }
+        if !waits() {
+            *self = Self::default();
+        } else if let Some(path) = path.filter(|p| p.transport == Transport::Udp) {
+            self.sent = Some(now);
+            arena.push(path, &self.datagram);
+        }
+    }
+}
