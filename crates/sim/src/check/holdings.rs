@@ -30,7 +30,9 @@ fn excess(held: &Holdings, joined: usize, shards: usize) -> Vec<String> {
     at_most("addresses", held.addresses, held.peers * bounds::ADDRESSES);
     at_most("user fragments", held.ufrags, held.peers);
     at_most("members", held.members, joined);
-    at_most("feeds", held.feeds, held.members * FEEDS);
+    // Who has gone is forgotten where the message of it has come.
+    let unheard = held.waiting.all + held.ring_messages.all + held.flying_messages.all;
+    at_most("feeds", held.feeds, (held.members + unheard) * FEEDS);
     at_most("routes", held.routes, held.peers * SLOTS * FEEDS_OF_A_SLOT);
     // One of each, and one of each shard's own.
     at_most("timers", held.timers, held.peers + held.rooms + shards);
