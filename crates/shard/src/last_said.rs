@@ -20,11 +20,15 @@ const ACKNOWLEDGEMENT_BYTES: usize = 77;
 /// Not again earlier than this: an acknowledgement may be under way, for a round trip and 200 ms (RFC 9260, 6.2).
 const WAIT: Duration = Duration::from_millis(500);
 
-/// That datagram; SCTP's own repetition is the last that it sends while it waits.
+/// That datagram, if not everything was acknowledged when the peer was heard of last; SCTP's own repetition is the last that it sends
+/// while it waits. Behind a pointer: who has no channels has none, and a peer fits into three pages.
 #[derive(Debug, Default)]
-pub(crate) struct LastSaid {
+pub(crate) struct LastSaid(Option<Box<Said>>);
+
+#[derive(Debug)]
+struct Said {
     datagram: Vec<u8>,
-    sent: Option<Instant>,
+    sent: Instant,
 }
 
 impl LastSaid {
@@ -32,9 +36,7 @@ impl LastSaid {
     pub(crate) fn keep(&mut self, now: Instant, datagram: &[u8]) {
         let is_dtls = datagram.first().is_some_and(|first| DTLS.contains(first));
         if is_dtls && datagram.len() > ACKNOWLEDGEMENT_BYTES {
-            self.datagram.clear();
-            self.datagram.extend_from_slice(datagram);
-            self.sent = Some(now);
+            self.0 = Some(Box::new(Said { datagram: datagram.to_vec(), sent: now }));
         }
     }
 
@@ -46,15 +48,15 @@ impl LastSaid {
         waits: impl FnOnce() -> bool,
         arena: &mut Arena,
     ) {
-        let is_due = |at| now.saturating_duration_since(at) >= WAIT;
-        if !self.sent.is_some_and(is_due) {
+        let Some(said) = self.0.as_mut().filter(|said| now.saturating_duration_since(said.sent) >= WAIT)
+        else {
             return;
-        }
+        };
         if !waits() {
-            *self = Self::default();
+            self.0 = None;
         } else if let Some(path) = path.filter(|p| p.transport == Transport::Udp) {
-            self.sent = Some(now);
-            arena.push(path, &self.datagram);
+            said.sent = now;
+            arena.push(path, &said.datagram);
         }
     }
 }
