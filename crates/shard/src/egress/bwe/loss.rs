@@ -9,8 +9,6 @@
 
 use std::collections::VecDeque;
 
-use crate::prefetch::prefetch;
-
 /// Below this share of loss the bound grows, above that it shrinks (draft: 2 % and 10 %).
 const LOW: f64 = 0.02;
 const HIGH: f64 = 0.10;
@@ -38,11 +36,20 @@ pub(super) struct Loss {
     decreased_us: u64,
     increased_us: u64,
     share: f64,
-    /// Shares of past windows.
+    /// Shares of past windows; what of them is asked for with each message is kept beside it.
     windows: VecDeque<f64>,
+    past: Option<Past>,
     window: Window,
     /// When a queue last stood on the path.
     queued_us: Option<u64>,
+}
+
+/// Of past windows: the last one's share, the least and the mean.
+#[derive(Debug, Clone, Copy)]
+struct Past {
+    last: f64,
+    least: f64,
+    mean: f64,
 }
 
 /// The window under way.
@@ -54,11 +61,6 @@ struct Window {
 }
 
 impl Loss {
-    /// Asks for past windows.
-    pub(super) fn prefetch(&self) {
-        [self.windows.front(), self.windows.back()].into_iter().flatten().for_each(prefetch);
-    }
-
     /// `None`: loss does not limit.
     pub(super) fn bound(&self) -> Option<f64> {
         self.bound
@@ -71,18 +73,16 @@ impl Loss {
 
     /// What is lost, in the last packets told.
     pub(super) fn share(&self) -> f64 {
-        self.windows.back().copied().unwrap_or(self.share)
+        self.past.map_or(self.share, |past| past.last)
     }
 
     /// What was lost over the last seconds.
     pub(super) fn mean(&self) -> f64 {
-        let sum: f64 = self.windows.iter().sum();
-        if self.windows.is_empty() { self.share } else { sum / self.windows.len() as f64 }
+        self.past.map_or(self.share, |past| past.mean)
     }
 
     fn inherent(&self) -> f64 {
-        let least = self.windows.iter().copied().fold(MAX_INHERENT, f64::min);
-        if self.windows.is_empty() { 0.0 } else { least }
+        self.past.map_or(0.0, |past| past.least)
     }
 
     /// A queue stands on the path.
@@ -110,6 +110,9 @@ impl Loss {
             self.windows.pop_front();
         }
         self.windows.push_back(share);
+        let least = self.windows.iter().copied().fold(MAX_INHERENT, f64::min);
+        let mean = self.windows.iter().sum::<f64>() / self.windows.len() as f64;
+        self.past = Some(Past { last: share, least, mean });
     }
 
     /// A probe got through at this rate.

@@ -174,7 +174,6 @@ impl Estimator {
     /// Asks for what the next message of the peer tells of.
     pub(crate) fn prefetch_told(&self) {
         self.history.prefetch_begin();
-        self.loss.prefetch();
     }
 
     /// That packet has left, with so many bytes; what it was is told again by [`Estimator::take_lost`].
