@@ -99,6 +99,8 @@ pub(super) struct Select {
     frames: VecDeque<Frame>,
     /// RTP time of the newest picture.
     newest: Option<u64>,
+    /// Bit `n`: something that decode target `n` needs of that picture was left out.
+    missed: u32,
     targets: Option<Targets>,
 }
 
@@ -112,6 +114,7 @@ impl Select {
             shown: u8::MAX,
             frames: VecDeque::new(),
             newest: None,
+            missed: 0,
             targets: None,
         }
     }
@@ -161,6 +164,7 @@ impl Select {
         }
         let targets = Targets::of(&mut self.targets, d);
         if begins {
+            self.missed = 0;
             targets.consider(d, self.target);
             move_to(&mut self.now, &mut self.before, targets.layers(), || self.changed = packet.rtp_time);
         }
@@ -177,7 +181,7 @@ impl Select {
         let frame = known.unwrap_or_else(|| Frame {
             rtp_time: packet.rtp_time,
             spatial_id: d.spatial_id,
-            sent: targets.pass((target, late), d),
+            sent: targets.pass((target, late), d, &mut self.missed),
             whole_picture: d.temporal_id > layers.temporal,
             top: d.spatial_id == layers.spatial,
             layers,
@@ -379,13 +383,17 @@ impl Targets {
         }
     }
 
-    /// A frame came: whether it is sent for this target. A `late` one begins nothing: what came since may have been left out.
-    fn pass(&mut self, (target, late): (u8, bool), d: &Dependency) -> bool {
+    /// A frame came: whether it is sent for this target. A `late` one begins nothing: what came since may have been left out. Nor does one
+    /// begin a target of which something was `missed` in this picture: an upper layer may come first.
+    fn pass(&mut self, (target, late): (u8, bool), d: &Dependency, missed: &mut u32) -> bool {
         let sent = d.indications.get(target) != Indication::NotPresent && self.left_out.decodable(d);
         for t in 0..self.structure.targets {
             match d.indications.get(t) {
-                Indication::Switch if sent && !late => self.intact |= 1 << t,
-                Indication::Switch | Indication::Required if !sent => self.intact &= !(1 << t),
+                Indication::Switch if sent && !late => self.intact |= 1 << t & !*missed,
+                Indication::Switch | Indication::Required if !sent => {
+                    self.intact &= !(1 << t);
+                    *missed |= u32::from(!late) << t;
+                }
                 _ => {}
             }
         }
