@@ -99,7 +99,7 @@ pub struct Counters {
     pub dropped: u64,
     /// Refused: of another source than the current one, or older than the switch to it.
     pub refused_source: u64,
-    /// Refused: further back than [`SEQ_WINDOW`] or [`PICTURE_WINDOW`], or ten seconds off in RTP time.
+    /// Refused: further back than [`SEQ_WINDOW`] or [`PICTURE_WINDOW`], ten seconds off in RTP time, or of before the time base.
     pub refused_old: u64,
     /// Refused: the packet, or its picture, was left out before.
     pub refused_dropped: u64,
@@ -291,7 +291,9 @@ impl SlotRewriter {
             self.counters.resyncs += 1;
             self.time.restart(packet);
         }
-        Some(self.time.map(packet))
+        let mapped = self.time.map(packet, !newest);
+        self.counters.refused_old += u64::from(mapped.is_none());
+        mapped
     }
 
     fn map_picture(&mut self, packet: &Packet, newest: bool) -> Option<PicturePatch> {

@@ -23,7 +23,8 @@ pub(super) struct SlotTime {
     shift: u32,
     /// Newest incoming and outgoing time of the current source, and when it came.
     newest: Option<Newest>,
-    start: u32,
+    /// The last outgoing time before this source, or before its time base.
+    before: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,14 +36,17 @@ struct Newest {
 
 impl SlotTime {
     pub(super) fn new(start: u32) -> Self {
-        Self { shift: 0, newest: None, start }
+        Self { shift: 0, newest: None, before: start.wrapping_sub(1) }
     }
 
     /// The source's time base begins with `first`.
     pub(super) fn restart(&mut self, first: &Packet) {
         let outgoing = match self.newest {
-            None => self.start,
-            Some(newest) => newest.outgoing.wrapping_add(advance(newest.arrival, first)),
+            None => self.before.wrapping_add(1),
+            Some(newest) => {
+                self.before = newest.outgoing;
+                newest.outgoing.wrapping_add(advance(newest.arrival, first))
+            }
         };
         self.shift = outgoing.wrapping_sub(low_u32(first.rtp_time));
         self.newest = Some(Newest { incoming: first.rtp_time, outgoing, arrival: first.arrival });
@@ -61,14 +65,17 @@ impl SlotTime {
         ticks.checked_sub(passed).is_some_and(|d| d.saturating_abs() <= MAX_DISAGREEMENT_S * rate)
     }
 
-    pub(super) fn map(&mut self, packet: &Packet) -> u32 {
+    /// `None`: it is an old packet, and of before what is sent now.
+    pub(super) fn map(&mut self, packet: &Packet, old: bool) -> Option<u32> {
         let outgoing = low_u32(packet.rtp_time).wrapping_add(self.shift);
         if let Some(newest) = &mut self.newest
             && outgoing.wrapping_sub(newest.outgoing).cast_signed() > 0
         {
             *newest = Newest { incoming: packet.rtp_time, outgoing, arrival: packet.arrival };
+        } else if old && outgoing.wrapping_sub(self.before).cast_signed() <= 0 {
+            return None;
         }
-        outgoing
+        Some(outgoing)
     }
 }
 
