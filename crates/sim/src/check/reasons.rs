@@ -177,20 +177,17 @@ impl Checker<'_> {
         let of_them = |key: ParticipantKey| keys.contains(&Some(key));
         let near = |at: Instant| at + TOLD_EARLY >= from && at <= to + TOLD_WITHIN;
         let is_told = self.client.control_open.is_some_and(|open| open <= from);
-        let told = |client: &Client| {
+        let told = |client: &Client, itself: bool| {
             client.messages.iter().filter(|(at, _)| near(*at)).any(|(_, message)| match message {
-                ServerMessage::Slots { slots } => is_told && slots.iter().any(|s| s.mid == self.slot.mid),
+                ServerMessage::Slots { slots } => itself && slots.iter().any(|s| s.mid == self.slot.mid),
                 ServerMessage::ParticipantJoined { participant, .. }
                 | ServerMessage::ParticipantUpdated { participant, .. } => of_them(participant.key),
                 _ => false,
             })
         };
-        if is_told {
-            told(self.client)
-        } else {
-            // Or the same one on another connection.
-            let later = publishers[0] != publishers[1] && self.is_told_later(keys[1], first, to);
-            later || self.world.clients.iter().any(told)
-        }
+        // Or the same one on another connection.
+        let later = || publishers[0] != publishers[1] && self.is_told_later(keys[1], first, to);
+        let others = || self.world.clients.iter().any(|client| told(client, false));
+        told(self.client, true) || (!is_told && (later() || others()))
     }
 }
