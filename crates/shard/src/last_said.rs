@@ -4,7 +4,8 @@
 //! was said for seven more, in which media flows again and nobody is told whose it is. libwebrtc bounds these pauses to 3 s
 //! (`DcSctpOptions::max_timer_backoff_duration`); in str0m they cannot be set. What is acknowledged ends the pause.
 //!
-//! The peer gets a datagram as a network may double it: what it has it drops (RFC 6347, 4.1.2.6), and nothing is sealed again.
+//! The peer gets a datagram as a network may double it: what it has it drops (RFC 6347, 4.1.2.6), and nothing is sealed again. Who forges
+//! a packet of the peer's wins nothing: this goes where the peer is, twice a second at most.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};

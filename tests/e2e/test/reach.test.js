@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { networkInterfaces } from "node:os";
 import { after, test } from "node:test";
+import { setTimeout as pass } from "node:timers/promises";
 import { ends, meet, settings } from "../src/reach.js";
 import { Relay, TcpRelay } from "../src/relay.js";
 import { startPublishing } from "../src/interop.js";
@@ -67,6 +68,29 @@ test("where UDP is swallowed, a call goes by TCP, and by another connection once
   assert.equal((await way(ben)).port, second.port);
   const seen = await ben.evaluate(() => ({ connections: window.__connections.length, states: window.__states }));
   assert.deepEqual(seen, { connections: 1, states: [] });
+});
+
+test("what is said while a network is gone is heard as soon as it is back", { timeout: 60_000 }, async () => {
+  const room = plain.room();
+  const ada = await plain.join(plain.chromium, room, "Ada", { fake: { tone: 440 } });
+  const relay = await Relay.open();
+  relays.push(relay);
+  const [ben, named] = await joinVia(plain, room, { udp: relay.port });
+  relay.to(named.udp);
+  ben.id = await ben.joined();
+  await meet(ada, ben);
+  relay.cut = true;
+  // By SCTP alone it is said again after 1, 3 and 7 s.
+  await pass(500);
+  await ada.click("mic-toggle");
+  await pass(4_000);
+  relay.cut = false;
+  const back = performance.now();
+  const tile = `[data-testid=tile][data-participant="${ada.id}"]`;
+  await ben.until("the mark for muted", t => !!document.querySelector(`${t} [data-testid=muted]`), tile);
+  const took = performance.now() - back;
+  assert.ok(took < 1_500, `heard after ${took} ms`);
+  assert.equal(await ben.evaluate(() => window.__connections.length), 1, "on the same connection");
 });
 
 for (const [one, other] of [
