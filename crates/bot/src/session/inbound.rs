@@ -257,6 +257,11 @@ impl Session {
                 if payload.is_empty() || payload.len() > 1_200 {
                     return self.fatal(ErrorKind::BadRequest, "an opus packet has 1 to 1200 bytes");
                 }
+                if self.sending[source.index()] == Sending::Raw {
+                    // With what is queued of raw sound its track would end and begin at each frame.
+                    self.player(source).end();
+                    self.tell_notices(now, source);
+                }
                 let speak = Action::SpeakOpus { source, packet: payload.to_vec() };
                 self.actions.extend((!muted).then_some(speak));
                 Sending::Encoded

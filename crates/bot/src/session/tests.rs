@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use antiphon_base::PixelFormat;
+use antiphon_base::{AudioCodec, PixelFormat};
 use antiphon_shard::AttachEvent;
 use antiphon_wire::bot::QueueState;
 use antiphon_wire::control::ServerMessage;
@@ -213,6 +213,26 @@ fn after_a_track_has_ended_no_silence_follows() {
     s.text(now, r#"{"type":"update","id":5,"session":{"audio":{"direction":"recvonly"}}}"#);
     assert!(matches!(s.poll(), Some(Action::EndTrack { source: Source::Microphone })));
     // It would begin the track again, which nobody would end.
+    while let Some(due) = s.due() {
+        s.handle_timeout(due);
+    }
+    assert!(std::iter::from_fn(|| s.poll()).all(|a| !matches!(a, Action::Speak { .. })));
+}
+
+#[test]
+fn opus_takes_the_place_of_raw_sound_that_is_queued() {
+    let (mut s, now) = running();
+    s.binary(now, &pcm(16_000));
+    s.text(now, r#"{"type":"mark","name":"a","source":"microphone"}"#);
+    s.handle_timeout(now);
+    assert!(matches!(s.poll(), Some(Action::Speak { .. })));
+    let opus = Format::EncodedAudio { codec: AudioCodec::Opus, sample_rate: 48_000, channels: 1 };
+    s.binary(now, &message(Source::Microphone, opus, &[0xf8, 1, 2]));
+    let is_flushed =
+        |a: &Action| matches!(a, Action::Event(BotEvent::MarkPlayed { flushed: true, sample: 320, .. }));
+    let actions: Vec<_> = std::iter::from_fn(|| s.poll()).collect();
+    assert!(actions.iter().any(is_flushed));
+    assert!(actions.iter().any(|a| matches!(a, Action::SpeakOpus { .. })));
     while let Some(due) = s.due() {
         s.handle_timeout(due);
     }
