@@ -80,10 +80,11 @@ impl Hall {
         }
     }
 
-    /// With the clock as it is now: what was opened just before has the same.
+    /// With the clock as it is now, and half a millisecond: what was opened just before has the same, but for the microseconds between
+    /// the two. Time goes by whole milliseconds here, and what stood at the very border of two frames would be of either by those.
     pub(crate) fn in_step(self) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - self.base.elapsed();
-        Self { base_us: u64::try_from(since.as_micros()).unwrap(), ..self }
+        Self { base_us: u64::try_from(since.as_micros()).unwrap() + 500, ..self }
     }
 
     pub(crate) fn now_us(&self) -> u64 {
