@@ -26,6 +26,11 @@ const DECREASE_US: u64 = 300_000;
 const INCREASE_US: u64 = 1_000_000;
 const GROWTH: f64 = 1.08;
 const GROWTH_EXTRA_BPS: f64 = 1_000.0;
+/// A probe that got through lifts the bound when it was not lowered for so long. A path that is policed lets one through, too, and
+/// then loses again: where it was lowered so soon after that, the next waits twice as long, up to a bound.
+const LIFT_US: u64 = 2_000_000;
+const REGRET_US: u64 = 4_000_000;
+const MAX_LIFT_US: u64 = 64_000_000;
 
 /// The bound and what was lost since it was last looked at.
 #[derive(Debug, Default)]
@@ -42,6 +47,9 @@ pub(super) struct Loss {
     window: Window,
     /// When a queue last stood on the path.
     queued_us: Option<u64>,
+    /// When a probe has lifted the bound, and how long it has to stand before the next does.
+    lifted_us: Option<u64>,
+    patience_us: Option<u64>,
 }
 
 /// Of past windows: the last one's share, the least and the mean.
@@ -120,6 +128,26 @@ impl Loss {
         self.bound = self.bound.map(|bound| bound.max(bps));
     }
 
+    /// A probe got through at this rate, below the rate by delay: what was lost may be over. (libwebrtc takes every probe's result for
+    /// the estimate: `SendSideBandwidthEstimation::SetSendBitrate`.)
+    pub(super) fn got_through(&mut self, now_us: u64, bps: f64) {
+        let stood_us = now_us.saturating_sub(self.decreased_us);
+        let calm = self.share < LOW && self.share() < LOW;
+        if calm && stood_us >= self.patience_us.unwrap_or(LIFT_US) && self.bound.is_some_and(|b| b < bps) {
+            self.bound = Some(bps);
+            self.lifted_us = Some(now_us);
+        }
+    }
+
+    /// The bound is lowered: whether it was lifted in vain.
+    fn regret(&mut self, now_us: u64) {
+        if let Some(at) = self.lifted_us.take() {
+            let in_vain = now_us.saturating_sub(at) < REGRET_US;
+            let longer = self.patience_us.unwrap_or(LIFT_US) * 2;
+            self.patience_us = in_vain.then_some(longer.min(MAX_LIFT_US));
+        }
+    }
+
     /// Takes what a message has told. `target`: the estimate until now; `acked`: what arrives, below which random loss
     /// alone does not bring it.
     pub(super) fn update(
@@ -146,6 +174,7 @@ impl Loss {
                 let lowered = from * (1.0 - 0.5 * (self.share - inherent));
                 self.bound = Some(acked.map_or(lowered, |acked| lowered.max(acked.min(from))));
                 (self.decreased_us, self.increased_us) = (now_us, now_us);
+                self.regret(now_us);
             }
         } else if self.share < LOW + inherent
             && let Some(bound) = self.bound
@@ -189,6 +218,28 @@ mod tests {
         assert!(loss.bound().unwrap() > 9e5);
         loss.lift(8e5);
         assert_eq!(loss.bound(), None);
+    }
+
+    #[test]
+    fn a_probe_lifts_it_when_loss_is_over_and_more_rarely_where_that_was_in_vain() {
+        let mut loss = Loss::default();
+        seconds(&mut loss, 1, 5, (98, 2), 5e5);
+        seconds(&mut loss, 6, 2, (50, 50), 5e5);
+        let low = loss.bound().unwrap();
+        loss.got_through(8_000_000, 2e6);
+        assert_eq!(loss.bound(), Some(low), "it loses still");
+        let mut lifted = Vec::new();
+        for second in 8..60 {
+            // A policed line: what is above its rate is lost.
+            let told = if loss.bound().is_some_and(|b| b > 1.5e6) { (50, 50) } else { (100, 0) };
+            seconds(&mut loss, second, 1, told, 5e5);
+            let before = loss.bound();
+            loss.got_through((second + 1) * 1_000_000, 2e6);
+            lifted.extend((loss.bound() > before).then_some(second));
+        }
+        let pauses: Vec<_> = lifted.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(pauses.windows(2).all(|pair| pair[1] > pair[0]), "{lifted:?}");
+        assert!((3..6).contains(&lifted.len()), "{lifted:?}");
     }
 
     #[test]

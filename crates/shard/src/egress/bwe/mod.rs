@@ -397,6 +397,9 @@ impl Estimator {
         if probed.is_some() && over {
             self.probes.doubt();
         }
+        if let Some(free) = probed.filter(|p| !p.full && !over) {
+            self.loss.got_through(now_us, free.bps);
+        }
         let queued = self.queue.carried().is_some();
         let told = probed.filter(|_| !over).and_then(|probed| self.believe(probed, acked, queued));
         match told {
