@@ -306,6 +306,23 @@ fn what_is_older_than_a_new_time_base_is_not_put_before_what_was_sent() {
     assert_eq!(numbers(&mut slot, &at(800, 15, 260_000)).map(|(_, time)| time), Some(newest));
 }
 
+/// RTP time comes round after 25 hours of Opus, half of it after twelve.
+#[test]
+fn what_overtakes_is_sent_however_long_a_source_stands() {
+    let mut slot = SlotRewriter::new(START);
+    let at = |seq: u64, s: u64| from(1, packet(OPUS, seq, s * 48_000, s * 1_000_000, &[0xf8, 1, 2]));
+    slot.switch(&at(0, 0));
+    let mut last = numbers(&mut slot, &at(0, 0)).unwrap().1;
+    for n in 1..30 * 60 {
+        let minute = n * 60;
+        let (_, newest) = numbers(&mut slot, &at(2 * n, minute)).unwrap();
+        assert_eq!(newest, last.wrapping_add(60 * 48_000));
+        let (_, late) = numbers(&mut slot, &at(2 * n - 1, minute - 1)).unwrap();
+        assert_eq!(late, newest.wrapping_sub(48_000), "in minute {n}");
+        last = newest;
+    }
+}
+
 #[test]
 fn hostile_numbers_do_no_harm() {
     for seed in 0..200 {

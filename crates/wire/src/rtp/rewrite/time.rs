@@ -14,7 +14,7 @@ use crate::rtp::Packet;
 const MAX_DISAGREEMENT_S: i64 = 10;
 
 /// Most the timestamp advances at a switch, in clock ticks: an advance of 2^31 or more would look like a step back.
-const MAX_ADVANCE: u64 = 1 << 30;
+const MAX_ADVANCE: u32 = 1 << 30;
 
 /// Outgoing timestamps.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub(super) struct SlotTime {
     shift: u32,
     /// Newest incoming and outgoing time of the current source, and when it came.
     newest: Option<Newest>,
-    /// The last outgoing time before this source, or before its time base.
+    /// The last outgoing time before this source, or before its time base; at most [`MAX_ADVANCE`] behind the newest.
     before: u32,
 }
 
@@ -72,6 +72,9 @@ impl SlotTime {
             && outgoing.wrapping_sub(newest.outgoing).cast_signed() > 0
         {
             *newest = Newest { incoming: packet.rtp_time, outgoing, arrival: packet.arrival };
+            if outgoing.wrapping_sub(self.before) > MAX_ADVANCE {
+                self.before = outgoing.wrapping_sub(MAX_ADVANCE);
+            }
         } else if old && outgoing.wrapping_sub(self.before).cast_signed() <= 0 {
             return None;
         }
@@ -86,7 +89,7 @@ fn advance(since: Instant, first: &Packet) -> u32 {
         MediaKind::Audio => rate / 50,
         MediaKind::Video => rate / 60,
     };
-    low_u32(ticks_between(since, first).clamp(frame, MAX_ADVANCE))
+    low_u32(ticks_between(since, first).clamp(frame, u64::from(MAX_ADVANCE)))
 }
 
 fn ticks_between(since: Instant, packet: &Packet) -> u64 {
