@@ -7,14 +7,12 @@
 //! The peer gets a datagram as a network may double it: what it has it drops (RFC 6347, 4.1.2.6), and nothing is sealed again. Who forges
 //! a packet of the peer's wins nothing: this goes where the peer is, twice a second at most.
 
-use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
+use crate::demux::is_dtls;
 use crate::egress::{Arena, Path};
 use crate::transport::Transport;
 
-/// First byte of DTLS (RFC 7983, section 7).
-const DTLS: RangeInclusive<u8> = 20..=63;
 /// An acknowledgement alone is shorter, with up to three gaps (RFC 9260, 3.3.4): 13 + 8 + 16 bytes are DTLS's, 12 + 16 + 12 SCTP's.
 /// Data of ours has more. What the peer says while only its own way is open would take the place of what it is to hear.
 const ACKNOWLEDGEMENT_BYTES: usize = 77;
@@ -35,8 +33,7 @@ struct Said {
 impl LastSaid {
     /// That has left, if it is one of DTLS and more than an acknowledgement.
     pub(crate) fn keep(&mut self, now: Instant, datagram: &[u8]) {
-        let is_dtls = datagram.first().is_some_and(|first| DTLS.contains(first));
-        if is_dtls && datagram.len() > ACKNOWLEDGEMENT_BYTES {
+        if is_dtls(datagram) && datagram.len() > ACKNOWLEDGEMENT_BYTES {
             self.0 = Some(Box::new(Said { datagram: datagram.to_vec(), sent: now }));
         }
     }

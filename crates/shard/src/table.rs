@@ -397,16 +397,15 @@ impl Table {
 
     /// Another shard takes a feed that is published here, or does not any more.
     pub(crate) fn relay(&mut self, now: Instant, feed: Feed, to: u16, on: bool) {
-        if !on {
-            if !self.feeds.contains_key(&feed) {
-                return;
-            }
-            self.changed.push(feed);
+        if !on && !self.feeds.contains_key(&feed) {
+            return;
         }
         let relays = &mut self.feed(feed, now).relays;
         relays.retain(|shard| *shard != to);
         if on {
             relays.push(to);
+        } else {
+            self.changed.push(feed);
         }
     }
 

@@ -34,9 +34,10 @@ fn told_after(seconds: u64, way: Way, media: bool) -> Duration {
     };
     let limit = Duration::from_secs(30);
     world.until(limit, "ben hears of it", |w| w.clients[ben].messages.iter().any(is_of_it));
+    let after = world.now - back;
     world.run(Duration::from_secs(2));
     world.check().assert_sound();
-    world.now - back - Duration::from_secs(2)
+    after
 }
 
 /// By SCTP alone it is up to seven seconds here: its pauses are as long as the outage was.

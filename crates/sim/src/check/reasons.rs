@@ -157,12 +157,8 @@ impl Checker<'_> {
     /// What changes before there is a control channel is told with the first that is said there, or next: that this one stands in the
     /// slot, from this packet on.
     fn is_told_later(&self, key: Option<ParticipantKey>, first: &Received, to: Instant) -> bool {
-        let told = self.client.messages.iter().take_while(|(told, _)| *told <= to + TOLD_WITHIN);
-        told.filter_map(|(_, message)| match message {
-            ServerMessage::Slots { slots } => slots.iter().find(|s| s.mid == self.slot.mid),
-            _ => None,
-        })
-        .any(|slot| slot.csrc == key.map(|key| key.0) && slot.rtp_time == Some(first.rtp_time))
+        let mut told = self.told().take_while(|(told, _)| *told <= to + TOLD_WITHIN);
+        told.any(|(_, slot)| slot.csrc == key.map(|key| key.0) && slot.rtp_time == Some(first.rtp_time))
     }
 
     /// The client was told of a change of the slot, or of the publisher's tracks, about then. A player is told of no tracks; there it
