@@ -53,6 +53,7 @@ LOADS = {
     "1x100-web": Load(1, 100, offer="web"),
     "10x10-web": Load(10, 10, offer="web"),
     "1x500": Load(1, 500),
+    "1x500-burst": Load(1, 500, profile="burst"),
     # As many as make the server 70 % busy: see `rooms_for`.
     "rooms": Load(10, 10, rooms=3, video_kbps=300),
 }
