@@ -1,12 +1,15 @@
-//! The last datagram with data of the channels, which is sent once more where the peer is heard of and has not acknowledged it.
+//! The last datagrams with data of the channels, which are sent once more where the peer is heard of and has not acknowledged all.
 //!
 //! SCTP repeats itself after 1, 3, 7, 15 s (RFC 9260, 6.3.3, rule E2): a path that comes back after eight seconds brings nothing of what
 //! was said for seven more, in which media flows again and nobody is told whose it is. libwebrtc bounds these pauses to 3 s
 //! (`DcSctpOptions::max_timer_backoff_duration`); in str0m they cannot be set. What is acknowledged ends the pause.
 //!
-//! The peer gets a datagram as a network may double it: what it has it drops (RFC 6347, 4.1.2.6), and nothing is sealed again. Who forges
-//! a packet of the peer's wins nothing: this goes where the peer is, twice a second at most.
+//! The peer gets a datagram as a network may double it: what it has it drops (RFC 6347, 4.1.2.6), and nothing is sealed again. The last one
+//! alone is not enough: the peer may have it, and its acknowledgement was lost. Of one that it has not, it acknowledges the data once
+//! more, though it has them from a later one (RFC 9260, 6.2). Who forges a packet of the peer's wins nothing: this goes where the peer is,
+//! twice a second at most.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::demux::is_dtls;
@@ -18,15 +21,19 @@ use crate::transport::Transport;
 const ACKNOWLEDGEMENT_BYTES: usize = 77;
 /// Not again earlier than this: an acknowledgement may be under way, for a round trip and 200 ms (RFC 9260, 6.2).
 const WAIT: Duration = Duration::from_millis(500);
+/// So many are kept: while SCTP waits, what it repeats in fifteen seconds.
+const KEPT: usize = 4;
 
-/// That datagram, if not everything was acknowledged when the peer was heard of last; SCTP's own repetition is the last that it sends
+/// Those datagrams, if not everything was acknowledged when the peer was heard of last; SCTP's own repetitions are the last that it sends
 /// while it waits. Behind a pointer: who has no channels has none, and a peer fits into three pages.
 #[derive(Debug, Default)]
 pub(crate) struct LastSaid(Option<Box<Said>>);
 
 #[derive(Debug)]
 struct Said {
-    datagram: Vec<u8>,
+    /// The oldest first.
+    datagrams: VecDeque<Vec<u8>>,
+    /// The last of them, or all of them again.
     sent: Instant,
 }
 
@@ -34,7 +41,12 @@ impl LastSaid {
     /// That has left, if it is one of DTLS and more than an acknowledgement.
     pub(crate) fn keep(&mut self, now: Instant, datagram: &[u8]) {
         if is_dtls(datagram) && datagram.len() > ACKNOWLEDGEMENT_BYTES {
-            self.0 = Some(Box::new(Said { datagram: datagram.to_vec(), sent: now }));
+            let said = self.0.get_or_insert_with(|| Box::new(Said { datagrams: VecDeque::new(), sent: now }));
+            if said.datagrams.len() == KEPT {
+                said.datagrams.pop_front();
+            }
+            said.datagrams.push_back(datagram.to_vec());
+            said.sent = now;
         }
     }
 
@@ -54,7 +66,9 @@ impl LastSaid {
             self.0 = None;
         } else if let Some(path) = path.filter(|p| p.transport == Transport::Udp) {
             said.sent = now;
-            arena.push(path, &said.datagram);
+            for datagram in &said.datagrams {
+                arena.push(path, datagram);
+            }
         }
     }
 }

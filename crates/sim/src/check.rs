@@ -16,7 +16,7 @@ use antiphon_wire::control::{ServerMessage, SlotAssignment, TrackInfo};
 use crate::client::{Client, Received, SlotLog};
 use crate::net::Link;
 use crate::stamp::Parsed;
-use crate::world::World;
+use crate::world::{Publisher, World};
 
 /// An announcement may come after the media that it announces: by a few repetitions, each later than the one before.
 const TOLD_WITHIN: Duration = Duration::from_secs(4);
@@ -25,6 +25,8 @@ const TOLD_WITHIN: Duration = Duration::from_secs(4);
 const TOLD_SOON: Duration = Duration::from_millis(300);
 /// What is missing of a picture is asked for so long, about.
 const LATE: Duration = Duration::from_secs(2);
+/// What was lost last in a slot is asked for when the next packet comes, and the server has it for so long.
+const ASKED_FOR: Duration = Duration::from_millis(5_500);
 
 /// Ticks by which the first packet that came may be later than the first one sent: ten seconds of video. What was sent first may be a
 /// packet of a key frame that was lost and is sent again when its publisher goes on after a pause, in which its clock went on.
@@ -429,6 +431,7 @@ impl<'a> Checker<'a> {
         let after = |since: u32| Duration::from_secs_f64(f64::from(since) / per_s);
         // What came first may have come late; what came just before it, less so.
         let before = self.slot.packets.iter().rev().find(|p| p.csrc == packet.csrc && p.seq < packet.seq);
+        let newer = self.slot.packets.iter().find(|p| p.seq > packet.seq);
         let beside = before.map(|p| p.at + after(packet.rtp_time.wrapping_sub(p.rtp_time)));
         told.iter().enumerate().any(|(i, (at, slot))| {
             let Some(since) = slot.rtp_time.map(|first| packet.rtp_time.wrapping_sub(first)) else {
@@ -436,7 +439,9 @@ impl<'a> Checker<'a> {
             };
             let sent = beside.map_or(*at + after(since), |beside| beside.min(*at + after(since)));
             let stood = told.get(i + 1).is_none_or(|(end, _)| sent <= *end);
-            slot.csrc == packet.csrc && stood && sent <= packet.at && packet.at - sent <= LATE
+            let was_last = newer.is_some_and(|newer| newer.csrc != packet.csrc && newer.at <= packet.at);
+            let limit = if was_last { ASKED_FOR } else { LATE };
+            slot.csrc == packet.csrc && stood && sent <= packet.at && packet.at - sent <= limit
         })
     }
 
@@ -447,7 +452,8 @@ impl<'a> Checker<'a> {
         first.is_some_and(|first| !self.could_know(first) && packet.at - first.at <= LATE)
     }
 
-    /// Its source has gone about then, so that nobody could be named: the slot stood as empty, or was told to be.
+    /// Its source has gone about then, so that nobody could be named: the slot stood as empty, or was told to be. Or it came back on another
+    /// connection, and what was under way of the old one was of nobody any more.
     fn was_gone(&self, packet: &Received) -> bool {
         let Some(stamp) = packet.parsed.map(|parsed| parsed.stamp) else { return false };
         let Some(publisher) = self.world.publishers.get(&stamp.publisher) else { return false };
@@ -462,6 +468,10 @@ impl<'a> Checker<'a> {
                 }
                 _ => false,
             });
+        let replaces = |other: &Publisher| {
+            other.key == publisher.key && other.since > publisher.since && near(other.since)
+        };
+        let gone = gone || self.world.publishers.values().any(replaces);
         let before = self.told().take_while(|(at, _)| *at <= packet.at).last();
         let after = self.told().find(|(at, _)| *at > packet.at).filter(|(at, _)| near(*at));
         gone && [before, after].into_iter().flatten().any(|(_, slot)| slot.csrc.is_none())

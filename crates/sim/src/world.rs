@@ -52,6 +52,8 @@ pub struct Publisher {
     pub may_publish: bool,
     /// The shard that its packets come to.
     pub shard: usize,
+    /// It joined, or came back, at that time.
+    pub since: Instant,
 }
 
 /// A time in which a shard did nothing.
@@ -226,7 +228,7 @@ impl World {
     fn add(&mut self, (number, shard): (u16, usize), offering: Offering, joined: Joined) -> usize {
         let (address, publish) = (offering.address(), offering.publishes());
         let (id, key) = (joined.id.clone(), joined.key);
-        self.publishers.insert(number, Publisher { id, key, may_publish: publish, shard });
+        self.publishers.insert(number, Publisher { id, key, may_publish: publish, shard, since: self.now });
         let seed = self.rng.random();
         self.network.add(address, self.conditions.clone(), self.conditions.clone(), seed);
         let (number, client) = (usize::from(number), offering.accept(self.now, joined));
@@ -262,7 +264,7 @@ impl World {
         let attachment = self.engine.attach(self.now, &room, request).expect("nothing keeps it out");
         let (id, key) = (attachment.id.clone(), attachment.key);
         let shard = self.engine.home(&room);
-        self.publishers.insert(number, Publisher { id, key, may_publish, shard });
+        self.publishers.insert(number, Publisher { id, key, may_publish, shard, since: self.now });
         attachment
     }
 
