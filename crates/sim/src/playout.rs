@@ -16,7 +16,8 @@ use crate::stamp::Stamp;
 
 /// Ticks of the video clock in a second.
 const CLOCK: f64 = 90_000.0;
-/// A freeze as W3C's webrtc-stats counts it (`freezeCount`): an interval of three times the mean, and 150 ms beyond it.
+/// A freeze as W3C's webrtc-stats counts it (`freezeCount`): an interval of three times the usual one, and 150 ms beyond it. What is usual
+/// there is the mean of what was shown; here it is that of what was sent, so that nothing shown is a freeze, too.
 const FREEZE_FACTOR: f64 = 3.0;
 const FREEZE_EXTRA_S: f64 = 0.150;
 /// Seconds by which a buffer's depth changes in one (libwebrtc, `modules/video_coding/timing/timing.cc`: `kDelayMaxChangeMsPerS`).
@@ -178,14 +179,14 @@ pub struct Freezes {
     pub total: Duration,
 }
 
-/// Looks for freezes between two moments.
-pub fn freezes(shown: &[Shown], from: Instant, to: Instant) -> Freezes {
+/// Looks for freezes between two moments, where so many pictures are sent in a second.
+pub fn freezes(shown: &[Shown], from: Instant, to: Instant, fps: u32) -> Freezes {
     let inside = shown.iter().map(|s| s.at).filter(|at| (from..to).contains(at));
     let pictures = inside.clone().count();
     let before = shown.iter().map(|s| s.at).filter(|at| *at < from).max().unwrap_or(from);
     let times: Vec<Instant> = [before].into_iter().chain(inside).chain([to]).collect();
-    let mean_s = (to - from).as_secs_f64() / pictures.max(1) as f64;
-    let freeze_s = (FREEZE_FACTOR * mean_s).max(mean_s + FREEZE_EXTRA_S);
+    let usual_s = 1.0 / f64::from(fps);
+    let freeze_s = (FREEZE_FACTOR * usual_s).max(usual_s + FREEZE_EXTRA_S);
     let gaps = times.windows(2).map(|w| w[1] - w[0]);
     let frozen = gaps.clone().filter(|gap| gap.as_secs_f64() >= freeze_s);
     Freezes {
@@ -276,6 +277,24 @@ mod tests {
             [0, 9, 10, 15, 24, 39, 40, 54, 59].map(late),
             [100, 100, 110, 160, 250, 250, 240, 100, 100]
         );
+    }
+
+    #[test]
+    fn what_stands_still_is_frozen() {
+        let base = Instant::now();
+        let at = |ms: u64| base + Duration::from_millis(ms);
+        let of = |shown: &[u64]| {
+            let shown: Vec<_> =
+                shown.iter().map(|ms| Shown { at: at(*ms), layer: 0, media_s: 0.0 }).collect();
+            let Freezes { pictures, longest, count, total } = freezes(&shown, at(0), at(1_000), 20);
+            (pictures, longest.as_millis(), count, total.as_millis())
+        };
+        assert_eq!(of(&(0..20).map(|n| n * 50).collect::<Vec<_>>()), (20, 50, 0, 0));
+        // Three of four are missing, but never for 200 ms: three times what is usual, and 150 ms more than that.
+        assert_eq!(of(&[0, 190, 380, 570, 760, 950]), (6, 190, 0, 0));
+        assert_eq!(of(&[0, 200, 400, 600, 800]), (5, 200, 5, 1_000));
+        assert_eq!(of(&[0, 50, 500, 550, 900]), (5, 450, 2, 800));
+        assert_eq!(of(&[]), (0, 1_000, 1, 1_000));
     }
 
     #[test]

@@ -17,6 +17,8 @@ const LAYERS_BPS: [u64; 3] = [140_000, 450_000, 1_500_000];
 /// Of a line of 500 kbit/s: the middle layer of 305 kbit/s and the voice, with their headers.
 const CARRIES_BPS: f64 = 370_000.0;
 const SECOND: Duration = Duration::from_secs(1);
+/// Pictures that the camera sends in a second, where nothing else is said.
+const FPS: u32 = 20;
 /// A jitter buffer on a line that loses, as a browser makes it by itself (61 to 177 ms were seen); where it is to be deeper the server
 /// has to say so. str0m asks again after 105 ms whatever the round trip.
 const DEPTH: Duration = Duration::from_millis(100);
@@ -49,13 +51,15 @@ struct Stage {
     ben: usize,
     /// On a good one.
     cleo: usize,
+    /// Pictures that Anna sends in a second.
+    fps: u32,
 }
 
 impl Stage {
     /// Anna's camera and voice; Ben, with these conditions of his line in both directions, and Cleo.
     fn new(seed: u64, conditions: &Conditions) -> Self {
         let mut stage = Self::empty(seed, conditions);
-        stage.start(20, LAYERS_BPS, None);
+        stage.start(FPS, LAYERS_BPS, None);
         stage
     }
 
@@ -73,13 +77,14 @@ impl Stage {
         let listener = |id: &str| Profile { red: true, codec, patience, ..Profile::new(id).listener(1, 1) };
         let ben = world.enter(listener("ben"));
         let cleo = world.enter(listener("cleo"));
-        let mut stage = Self { world, anna, ben, cleo };
+        let mut stage = Self { world, anna, ben, cleo, fps: FPS };
         stage.set(ben, conditions, conditions);
         stage
     }
 
     /// Anna's voice, and her camera with so many pictures a second; `place`: in temporal layers.
     fn start(&mut self, fps: u32, layers_bps: [u64; 3], place: Option<u8>) {
+        self.fps = fps;
         let (now, anna) = (self.world.now, &mut self.world.clients[self.anna]);
         anna.start(now, Source::Camera, fps);
         anna.start(now, Source::Microphone, 0);
@@ -122,7 +127,7 @@ impl Stage {
     }
 
     fn freezes(&self, client: usize, depth: Duration, from: Instant) -> Freezes {
-        playout::freezes(&self.shown(client, depth), from, self.world.now - depth - SECOND / 10)
+        playout::freezes(&self.shown(client, depth), from, self.world.now - depth - SECOND / 10, self.fps)
     }
 
     /// Share of the audio frames that were heard, with a jitter buffer; the rest is concealed.
@@ -130,6 +135,12 @@ impl Stage {
         let audio = self.world.clients[client].slots.iter().find(|s| s.kind == MediaKind::Audio).unwrap();
         let (came, sent) = playout::heard(audio, DEEP);
         came as f64 / sent as f64
+    }
+
+    /// Voice packets that came with earlier ones in them (RED, RFC 2198).
+    fn repeated(&self, client: usize) -> usize {
+        let slots = self.world.clients[client].slots.iter();
+        slots.flat_map(|s| &s.packets).filter(|p| !p.repeated.is_empty()).count()
     }
 
     fn out(&self, id: &str) -> serde_json::Value {
@@ -219,7 +230,7 @@ fn layered(seed: u64, conditions: &Conditions, key_size: usize) -> Stage {
     let mut stage = Stage::of(seed, conditions, Profile { codec, mode, ..Profile::new("anna") });
     let total = LAYERS_BPS.iter().sum();
     // As many in one stream as by rid, in three temporal layers.
-    stage.start(20, [total; 3], Some(0));
+    stage.start(FPS, [total; 3], Some(0));
     stage.world.clients[stage.anna].senders.iter_mut().for_each(|sender| sender.key_size = key_size);
     stage
 }
@@ -270,6 +281,7 @@ fn spatial_layers_with_ten_percent_of_loss() {
         let top = shown.iter().filter(|s| s.layer == 2).count();
         println!("seed {seed}: {freezes:?}, {top} of {} in the top layer", shown.len());
         assert!(freezes.total < 30 * SECOND / 50, "{freezes:?}");
+        assert!(freezes.pictures >= 500, "{freezes:?}");
         stage.only_ben_noticed(from);
     });
 }
@@ -339,12 +351,16 @@ fn losing(seed: u64, loss: f64) -> (Freezes, f64) {
     stage.world.run(30 * SECOND);
     let freezes = stage.freezes(stage.ben, DEPTH, from);
     let (heard, shown) = (stage.heard(stage.ben), stage.shown(stage.ben, DEPTH));
+    let repeated = stage.repeated(stage.ben);
     let top = shown.iter().filter(|s| s.layer == 2).count();
     let of = shown.len();
     println!(
-        "seed {seed}: {freezes:?}, heard {heard:.3}, {top} of {of} in the top layer, {}",
+        "seed {seed}: {freezes:?}, heard {heard:.3}, {repeated} with RED, {top} of {of} in the top layer, {}",
         stage.out("ben")
     );
+    // All but what came before the loss was known: 30 s are 1,500 packets of 20 ms.
+    assert!(repeated >= 800, "{repeated} voice packets had earlier ones with them");
+    assert_eq!(stage.repeated(stage.cleo), 0, "on a line that loses nothing");
     stage.only_ben_noticed(from);
     (freezes, heard)
 }
@@ -354,6 +370,7 @@ fn ten_percent_of_loss() {
     holds(136..142, |seed| {
         let (freezes, heard) = losing(seed, 0.1);
         assert!(freezes.total < 30 * SECOND / 50, "{freezes:?}");
+        assert!(freezes.pictures >= 550, "{freezes:?}");
         assert!(heard > 0.97, "{heard}");
     });
 }
@@ -388,6 +405,7 @@ fn ten_percent_on_the_way_to_the_server(seed: u64) {
     // Not always the two percent that hold towards a subscriber: str0m gives up a packet after five requests, and then it
     // takes a key frame.
     assert!(freezes.total < 60 * SECOND / 20, "{freezes:?}");
+    assert!(freezes.pictures >= 1_100, "{freezes:?}");
     assert!(heard > 0.97, "{heard}");
     stage.world.check().assert_sound();
 }
