@@ -18,12 +18,12 @@ export function canSend(person, kind) {
 
 /**
  * Publishes the page's fake camera or microphone in this codec alone, in these `encodings` (RTCRtpEncodingParameters). With `hashed`
- * the page notes what it sends: `sentHashes`. Gives the participant's id.
+ * the page notes what it sends: `sentHashes`. Gives the participant's id; who wants to change the session needs the `token`.
  */
-export async function publish(it, person, room, { kind, codec, name, encodings, hashed = false }) {
-  const token = await it.server.token(room);
+export async function publish(it, person, room, { kind, codec, name, encodings, hashed = false, token }) {
+  const bearer = token ?? (await it.server.token(room));
   const location = await person.evaluate(
-    async ([path, bearer, wanted]) => {
+    async ([path, own, wanted]) => {
       const pc = new RTCPeerConnection({ encodedInsertableStreams: wanted.hashed });
       const video = wanted.kind === "video";
       const media = await navigator.mediaDevices.getUserMedia({ audio: !video, video });
@@ -44,7 +44,7 @@ export async function publish(it, person, room, { kind, codec, name, encodings, 
       line.setCodecPreferences(codecs.filter(c => only.includes(c.mimeType.toLowerCase())));
       await pc.setLocalDescription();
       const headers = {
-        Authorization: `Bearer ${bearer}`,
+        Authorization: `Bearer ${own}`,
         "Content-Type": "application/sdp",
         "Antiphon-Name": encodeURIComponent(wanted.name),
       };
@@ -54,7 +54,7 @@ export async function publish(it, person, room, { kind, codec, name, encodings, 
       await pc.setRemoteDescription({ type: "answer", sdp: text });
       return response.headers.get("Location");
     },
-    [`/whip/${room}`, token, { kind, codec, name, encodings, hashed }],
+    [`/whip/${room}`, bearer, { kind, codec, name, encodings, hashed }],
   );
   return location.slice(location.lastIndexOf("/") + 1);
 }
@@ -93,6 +93,49 @@ export async function play(it, person, room, { kind, participant }) {
   const links = [...link.matchAll(/<([^>]+)>; rel="urn:ietf:params:whep:ext:core:([^"]+)"/g)];
   const absolute = path => new URL(path, it.server.url).href;
   return { token, resource: absolute(resource), ...Object.fromEntries(links.map(([, to, rel]) => [rel, absolute(to)])) };
+}
+
+/**
+ * Restarts ICE of the first connection of a page, which made the offer, by PATCH of its resource (RFC 9725, 4.3.2), and waits until media
+ * goes over the new session. Gives the status, the new entity tag, and the server's new credentials, which the tag names.
+ */
+export async function restartIce(person, { resource, token, match }) {
+  const { local, ...said } = await person.evaluate(
+    async ([url, bearer, tag]) => {
+      const [pc] = window.__connections;
+      const answer = pc.remoteDescription.sdp;
+      await pc.setLocalDescription(await pc.createOffer({ iceRestart: true }));
+      const gathered = () => pc.iceGatheringState === "complete";
+      while (!gathered()) await new Promise(resolve => pc.addEventListener("icegatheringstatechange", resolve, { once: true }));
+      const lines = pc.localDescription.sdp.split("\r\n");
+      const begin = lines.findIndex(line => line.startsWith("m="));
+      const second = lines.findIndex((line, i) => i > begin && line.startsWith("m="));
+      const first = lines.slice(begin, second < 0 ? undefined : second);
+      const wanted = ["m=", "a=mid:", "a=ice-ufrag:", "a=ice-pwd:", "a=candidate:", "a=end-of-candidates"];
+      const fragment = first.filter(line => wanted.some(name => line.startsWith(name)));
+      const headers = { Authorization: `Bearer ${bearer}`, "Content-Type": "application/trickle-ice-sdpfrag", "If-Match": tag };
+      const reply = await fetch(url, { method: "PATCH", headers, body: `${fragment.join("\r\n")}\r\n` });
+      const told = await reply.text();
+      if (reply.status !== 200) throw new Error(`${url}: ${reply.status} ${told}`);
+      const [ufrag, pwd] = ["ufrag", "pwd"].map(name => told.match(new RegExp(`a=ice-${name}:(\\S+)`))?.[1]);
+      const renewed = answer.replace(/a=ice-ufrag:\S+/g, `a=ice-ufrag:${ufrag}`).replace(/a=ice-pwd:\S+/g, `a=ice-pwd:${pwd}`);
+      await pc.setRemoteDescription({ type: "answer", sdp: renewed });
+      const local = pc.localDescription.sdp.match(/a=ice-ufrag:(\S+)/)[1];
+      return { local, status: reply.status, tag: reply.headers.get("ETag"), ufrag };
+    },
+    [resource, token, match],
+  );
+  await person.until(
+    "the new session is in use",
+    async ufrag => {
+      const stats = await window.__connections[0].getStats();
+      const transport = [...stats.values()].find(s => s.type === "transport");
+      const pair = stats.get(transport?.selectedCandidatePairId);
+      return pair?.state === "succeeded" && stats.get(pair.localCandidateId)?.usernameFragment === ufrag;
+    },
+    local,
+  );
+  return said;
 }
 
 /** Plays one participant in `#player`, a <video>, by an offer of the server's. Gives the resource and what else the page could read of the answers. */

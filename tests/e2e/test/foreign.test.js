@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { test } from "node:test";
-import { playOffered, sees } from "../src/standard.js";
+import { barePage, decodes, play, playOffered, publish, restartIce, sees } from "../src/standard.js";
 import { suite } from "../src/suite.js";
 
 const it = suite({ chromium: true });
@@ -128,4 +128,31 @@ test("a page of another origin publishes, and plays what the server offers, with
   } finally {
     close();
   }
+});
+
+test("a publisher and a player restart ICE by PATCH, and their media goes on", { timeout: 90_000 }, async () => {
+  const room = it.room();
+  const ada = await it.join(it.chromium, room, "Ada");
+  const camera = await barePage(it, it.chromium, { fps: 15 });
+  const own = await it.server.token(room);
+  const id = await publish(it, camera, room, { kind: "video", codec: "VP8", name: "Camera", token: own });
+  const watcher = await barePage(it, it.chromium);
+  const { resource, token } = await play(it, watcher, room, { kind: "video", participant: id });
+  await Promise.all([ada.sees(id, { pictures: 20, fps: 15 }), sees(watcher, 20, 15)]);
+
+  const whip = { resource: `${it.server.url}/whip/${room}/${id}`, token: own };
+  for (const [person, session] of [[camera, whip], [watcher, { resource, token }]]) {
+    // The second one by the tag of the first, which says that it is meant.
+    let match = "*";
+    for (let time = 0; time < 2; time++) {
+      const said = await restartIce(person, { ...session, match });
+      assert.equal(said.status, 200, JSON.stringify(said));
+      assert.equal(said.tag, `"${said.ufrag}"`);
+      assert.notEqual(said.tag, match);
+      await decodes(watcher, 30);
+      match = said.tag;
+    }
+  }
+  const [seen] = await Promise.all([ada.sees(id, { pictures: 20, fps: 15 }), sees(watcher, 20, 15)]);
+  assert.equal(seen.backwards, 0, JSON.stringify(seen));
 });
