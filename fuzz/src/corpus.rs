@@ -16,6 +16,16 @@ const RECORDED: [&str; 6] = [
     include_str!("../../crates/wire/src/rtp/testdata/opus.txt"),
 ];
 
+/// Offers as browsers make them (`crates/shard/tests/data`).
+const OFFERS: [&str; 6] = [
+    include_str!("../../crates/shard/tests/data/chromium-148-whip.sdp"),
+    include_str!("../../crates/shard/tests/data/chromium-148-whep.sdp"),
+    include_str!("../../crates/shard/tests/data/firefox-140-whip.sdp"),
+    include_str!("../../crates/shard/tests/data/firefox-140-whep.sdp"),
+    include_str!("../../crates/shard/tests/data/safari-18-whip.sdp"),
+    include_str!("../../crates/shard/tests/data/safari-18-whep.sdp"),
+];
+
 /// Lines of a recording with this word in front.
 fn recorded(kind: &str) -> Vec<Vec<u8>> {
     let lines = RECORDED.iter().flat_map(|file| file.lines()).filter_map(|l| l.split_once(' '));
@@ -63,6 +73,7 @@ pub fn load(target: &Target) -> Vec<Vec<u8>> {
     match target.name {
         "rtp_payload" => all.extend(recorded("rtp")),
         "rtp_packetize" => all.extend(recorded("au")),
+        "sdp_offer" => all.extend(OFFERS.map(|offer| offer.as_bytes().to_vec())),
         "rtp_rewrite" | "rtp_assemble" => all.extend(streams()),
         _ => {}
     }

@@ -5,6 +5,7 @@
 //! eight). So it reads such lines as inactive, and what it would have said of them (RFC 3264, 6.1; RFC 5576, 4.1 and
 //! 4.2) is put into its answer here.
 
+use antiphon_wire::control::ParticipantKind;
 use rand::Rng;
 use rand::distr::Alphanumeric;
 
@@ -40,6 +41,18 @@ pub(crate) fn directed(sdp: &str) -> String {
         }
     }
     out
+}
+
+/// A [`directed`] offer as one of a session that goes one way: who publishes by WHIP may offer to receive as well and is answered with
+/// `recvonly` all the same (RFC 9725, 4.2), a WHEP player with `sendonly` (draft-ietf-wish-whep-04).
+pub(crate) fn one_way(offer: String, kind: ParticipantKind) -> String {
+    let way = match kind {
+        ParticipantKind::Whip => "a=sendonly",
+        ParticipantKind::Whep => "a=recvonly",
+        ParticipantKind::WebRtc | ParticipantKind::Bot => return offer,
+    };
+    let line = |l: &str| if l.trim_end() == "a=sendrecv" { format!("{way}\r\n") } else { l.to_owned() };
+    offer.split_inclusive('\n').map(line).collect()
 }
 
 fn is_media(line: &str) -> bool {

@@ -41,11 +41,13 @@ static DOOR: LazyLock<Door> = LazyLock::new(|| {
 });
 
 fn request(kind: ParticipantKind) -> JoinRequest {
+    // As the requests are made, whatever a token grants.
+    let (publish, subscribe) = (kind != ParticipantKind::Whep, kind != ParticipantKind::Whip);
     JoinRequest {
         id: ParticipantId::new("fuzz").expect("a good id"),
         name: String::new(),
         kind,
-        grants: Grants { publish: true, subscribe: true, moderate: false },
+        grants: Grants { publish, subscribe, moderate: false },
         policy: Policy::default(),
         muted: Vec::new(),
         resume: None,
@@ -58,11 +60,11 @@ fn reach() -> Arc<Reach> {
     Arc::new(Reach::new(&[local], &[], Some(7_701), Some(7_701)))
 }
 
-/// Any text as an offer; `None`: it was refused.
-pub fn offer(text: &str) -> Option<Answered> {
+/// Any text as an offer of such a participant; `None`: it was refused.
+pub fn offer(kind: ParticipantKind, text: &str) -> Option<Answered> {
     let (room, reach) = (RoomName::new("fuzz").expect("a good name"), reach());
     let to = Address { shard: 0, reach: &reach };
-    let prepared = DOOR.prepare(to, &room, text, request(ParticipantKind::WebRtc), Instant::now()).ok()?;
+    let prepared = DOOR.prepare(to, &room, text, request(kind), Instant::now()).ok()?;
     let slots = prepared.negotiated.slots.len();
     Some(Answered { answer: prepared.negotiated.answer, slots })
 }

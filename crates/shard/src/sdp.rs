@@ -74,7 +74,7 @@ pub(crate) fn negotiate(offer: &str, terms: Terms<'_>, now: Instant) -> Result<N
         return Err(bad(&format_args!("{lines} m-lines are more than {}", terms.max_slots + 8)));
     }
     check_payload_types(offer).map_err(|why| bad(&why))?;
-    let offer = &for_str0m(offer);
+    let offer = &announce::one_way(for_str0m(offer), terms.kind);
     let listening = announce::listening(offer);
     let parsed = SdpOffer::from_sdp_string(&announce::muted(offer, &listening))
         .map_err(|_| bad(&"it does not parse (RFC 8866)"))?;
@@ -614,6 +614,24 @@ mod tests {
             assert_eq!(answer.matches("a=sendonly\r\n").count(), lines, "{answer}");
         }
         assert_eq!((once.slots.audio, once.slots.video), (said.slots.audio, said.slots.video));
+    }
+
+    /// What a program offers that only adds its tracks to a connection.
+    #[test]
+    fn who_publishes_or_plays_is_answered_for_one_way() {
+        let whip = include_str!("../tests/data/chromium-148-whip.sdp");
+        let whep = include_str!("../tests/data/chromium-148-whep.sdp");
+        let both_ways =
+            |offer: &str| offer.replace("a=sendonly", "a=sendrecv").replace("a=recvonly", "a=sendrecv");
+        for (offer, kind, way) in
+            [(whip, ParticipantKind::Whip, "a=recvonly\r\n"), (whep, ParticipantKind::Whep, "a=sendonly\r\n")]
+        {
+            let [said, both] = [offer.to_owned(), both_ways(offer)].map(|offer| answered(&offer, kind));
+            assert_eq!(both.answer.matches(way).count(), 2, "{}", both.answer);
+            assert!(!both.answer.contains("a=sendrecv"), "{}", both.answer);
+            let slots = |of: &Negotiated| (of.slots.audio.len(), of.slots.video.len(), of.takes_bounds);
+            assert_eq!(slots(&both), slots(&said));
+        }
     }
 
     #[test]

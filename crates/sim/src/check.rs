@@ -24,7 +24,7 @@ const TOLD_WITHIN: Duration = Duration::from_secs(4);
 /// (RFC 9260, 6.2) and a round trip.
 const TOLD_SOON: Duration = Duration::from_millis(300);
 /// What is missing of a picture is asked for so long, about.
-const LATE: Duration = Duration::from_secs(2);
+const LATE: Duration = Duration::from_millis(2_500);
 /// What was lost last in a slot is asked for when the next packet comes, and the server has it for so long.
 const ASKED_FOR: Duration = Duration::from_millis(5_500);
 
