@@ -1,5 +1,6 @@
 //! What must hold of everything that a client receives, found out without asking the code under test.
 
+mod flow;
 mod holdings;
 mod pictures;
 mod reasons;
@@ -203,6 +204,7 @@ impl<'a> Checker<'a> {
         // The client's str0m drops what is older than the first packet that came.
         self.report.cut += u64::from(frames.first().is_some_and(|f| !f.begins()));
         self.count_gaps(&frames);
+        self.check_flow();
     }
 
     /// By sequence number, without those that came again.

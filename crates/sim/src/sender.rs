@@ -159,6 +159,12 @@ impl Sender {
         }
     }
 
+    /// Something of it left in that time.
+    pub(crate) fn sent_between(&self, from: Instant, to: Instant) -> bool {
+        let begin = self.log.partition_point(|(at, ..)| *at < from);
+        self.log.get(begin).is_some_and(|(at, ..)| *at < to)
+    }
+
     /// The frame of a packet that was under way at that time; `None`: it is of another stream.
     pub(crate) fn frame_of(&self, at: Instant, place: Place) -> Option<u32> {
         let before = self.log.partition_point(|(sent, _, _)| *sent <= at);

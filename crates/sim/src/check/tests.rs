@@ -410,6 +410,42 @@ fn gaps_whose_reason_is_elsewhere() {
 }
 
 /// Before there is a control channel a publisher came back on another connection, in the midst of a picture.
+/// After ten seconds in which nothing is wrong, nothing comes any more; `also`: what else happened.
+fn silence(also: impl FnOnce(&mut World, usize) + Send) -> Vec<String> {
+    seeded(1, || {
+        let (mut world, ben) = meeting();
+        world.run(Duration::from_secs(15));
+        world.check().assert_sound();
+        let end = world.base + Duration::from_secs(10);
+        video(&mut world, ben).retain(|p| p.at < end);
+        also(&mut world, ben);
+        world.check().faults
+    })
+}
+
+#[test]
+fn slots_that_fall_silent() {
+    let found = |faults: &[String]| faults.iter().any(|f| f.contains("nothing of"));
+    assert!(found(&silence(|_, _| {})));
+    // Not where it has a reason that can be seen: a bad link, or that the slot was told to be empty.
+    let late = |w: &World| w.base + Duration::from_secs(12);
+    assert!(!found(&silence(|w, ben| {
+        let at = late(w);
+        link(w, ben, false).harm.push(at);
+    })));
+    assert!(!found(&silence(|w, ben| {
+        let (at, client) = (late(w), &mut w.clients[ben]);
+        let slots = client.slots.iter().map(|s| SlotAssignment {
+            mid: s.mid.clone(),
+            participant: None,
+            source: None,
+            csrc: None,
+            rtp_time: None,
+        });
+        client.messages.push((at, ServerMessage::Slots { slots: slots.collect() }));
+    })));
+}
+
 #[test]
 fn gaps_that_are_told_later() {
     let returns = |w: &mut World, ben: usize, other: bool, told: Option<u32>| {
