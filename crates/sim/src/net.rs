@@ -471,6 +471,12 @@ impl Network {
         }
     }
 
+    /// Media packets that are under way to a client.
+    pub(crate) fn under_way(&self, to: SocketAddr) -> impl Iterator<Item = Place> {
+        let datagrams = self.queue.iter().map(|Reverse((_, _, datagram))| datagram);
+        datagrams.filter(move |d| d.destination == to).filter_map(|d| Place::of(&d.bytes))
+    }
+
     /// When the next datagram arrives, or a link changes.
     pub fn next(&self) -> Option<Instant> {
         let arrival = self.queue.peek().map(|Reverse((at, _, _))| *at);

@@ -85,8 +85,11 @@ impl Checker<'_> {
         let since = from - BETWEEN - down.longest - RETRANSMITTED;
         let harmed: Vec<u16> = down
             .harmed(since, to)
-            .filter(|(_, place)| self.slot.ssrc == Some(place.ssrc))
-            .map(|(_, place)| place.seq)
+            .map(|(_, place)| place)
+            // What the end of the story found on its way.
+            .chain(self.world.network.under_way(self.client.address))
+            .filter(|place| self.slot.ssrc == Some(place.ssrc))
+            .map(|place| place.seq)
             .collect();
         let came = |seq: u64| a.packets.iter().any(|p| p.seq == seq);
         let missing: Vec<u64> = (a.seqs().0..b.seqs().0).filter(|seq| !came(*seq)).collect();
