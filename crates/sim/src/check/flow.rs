@@ -8,6 +8,7 @@ use antiphon_base::Source;
 use super::Checker;
 use crate::client::Client;
 use crate::net::Path;
+use crate::world::Stall;
 
 /// In every time so long something has to come.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -49,9 +50,8 @@ impl Checker<'_> {
             self.world.publishers.get(&client.number).is_some_and(|p| p.key.0 == key)
                 && sends(client, source, from)
         };
-        let stalled = |stall: &crate::world::Stall| {
-            stall.from <= from + WITHIN && stall.to.is_none_or(|end| end + SETTLED >= from)
-        };
+        let stalled =
+            |stall: &Stall| stall.from <= from + WITHIN && stall.to.is_none_or(|end| end + SETTLED >= from);
         let good = |client: &Client| {
             self.world
                 .network

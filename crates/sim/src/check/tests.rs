@@ -409,7 +409,6 @@ fn gaps_whose_reason_is_elsewhere() {
     });
 }
 
-/// Before there is a control channel a publisher came back on another connection, in the midst of a picture.
 /// After ten seconds in which nothing is wrong, nothing comes any more; `also`: what else happened.
 fn silence(also: impl FnOnce(&mut World, usize) + Send) -> Vec<String> {
     seeded(1, || {
@@ -446,6 +445,7 @@ fn slots_that_fall_silent() {
     })));
 }
 
+/// Before there is a control channel a publisher came back on another connection, in the midst of a picture.
 #[test]
 fn gaps_that_are_told_later() {
     let returns = |w: &mut World, ben: usize, other: bool, told: Option<u32>| {
