@@ -449,7 +449,9 @@ impl Connection {
         let Some(&(_, codec)) = self.codecs.plain.iter().find(|(pt, _)| *pt == plain) else { return };
         let (capture_us, capture_estimated) = self.capture_time(&packet);
         let Some(stream) = self.stream_of(packet.header.ssrc) else { return };
-        let descriptor = Descriptor::parse(codec, &packet.payload);
+        let (seq, rtp_time) = (*packet.seq_no, stream.extend(packet.header.timestamp));
+        let mut descriptor = Descriptor::parse(codec, &packet.payload);
+        stream.begin((rtp_time, seq), &mut descriptor);
         let described = raw_dependency(&packet).is_some();
         let spatial_layers = stream.layers(described, dependency.as_ref(), &descriptor);
         let (source, layer) = (stream.source, stream.layer);
@@ -457,8 +459,8 @@ impl Connection {
         let audio_level =
             ext.audio_level.map(|l| (l.unsigned_abs().min(127), ext.voice_activity.unwrap_or(false)));
         let rtp = RtpIn {
-            seq: *packet.seq_no,
-            rtp_time: stream.extend(packet.header.timestamp),
+            seq,
+            rtp_time,
             marker: packet.header.marker,
             payload: packet.payload,
             capture_us,

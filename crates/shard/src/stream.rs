@@ -29,14 +29,16 @@ pub(crate) struct Stream {
     dependency: dependency::Reader,
     /// RTP time of the packet before, with rollovers.
     rtp_time: Option<u64>,
+    /// RTP time and number of the packet with which the newest key frame began, of H.264.
+    began: Option<(u64, u64)>,
     pub(crate) early: Early<RtpPacket>,
 }
 
 impl Stream {
     pub(crate) fn new(ssrc: Ssrc, (source, layer): (Source, u8), alone: bool) -> Self {
         let dependency = dependency::Reader::new();
-        let (heard, rtp_time, spatial_layers, early) = (None, None, 1, Early::default());
-        Self { ssrc, source, layer, heard, alone, spatial_layers, dependency, rtp_time, early }
+        let (heard, rtp_time, began, spatial_layers, early) = (None, None, None, 1, Early::default());
+        Self { ssrc, source, layer, heard, alone, spatial_layers, dependency, rtp_time, began, early }
     }
 
     /// A packet's RTP time with rollovers: the nearest to the one before. Not str0m's (`RtpPacket::time`): where the first
@@ -47,6 +49,21 @@ impl Stream {
         #[expect(clippy::cast_possible_truncation, reason = "the low bits are what packets carry")]
         let step = timestamp.wrapping_sub(before as u32).cast_signed();
         *self.rtp_time.insert(before.wrapping_add_signed(i64::from(step)))
+    }
+
+    /// A key frame begins once. Where an encoder sends parameter sets and the first slice of H.264 in packets of their own, both look like
+    /// it (RFC 6184 marks ends alone); who began with the slice could not decode it. `seq`: with rollovers.
+    pub(crate) fn begin(&mut self, (rtp_time, seq): (u64, u64), descriptor: &mut Descriptor) {
+        let Descriptor::H264(descriptor) = descriptor else { return };
+        if !descriptor.starts_keyframe {
+            return;
+        }
+        if self.began.is_some_and(|(time, first)| time == rtp_time && first < seq) {
+            descriptor.starts_frame = false;
+            descriptor.starts_keyframe = false;
+        } else {
+            self.began = Some((rtp_time, seq));
+        }
     }
 
     /// What a dependency descriptor says.
@@ -135,6 +152,7 @@ impl<P> Early<P> {
 mod tests {
     use std::sync::Arc;
 
+    use antiphon_base::{Codec, VideoCodec};
     use antiphon_wire::rtp::dependency::{Error, Indications, References, Structure, Template};
 
     use super::*;
@@ -157,6 +175,25 @@ mod tests {
     fn come(early: &mut Early<u64>, seq: u64, at: Instant, tells: bool) -> (Option<u64>, Vec<u64>) {
         let read = if tells { Ok(readable(true)) } else { Err(Error::Structure) };
         early.admit((seq, at), read.as_ref().map_err(|e| *e), seq)
+    }
+
+    #[test]
+    fn a_key_frame_of_h264_begins_with_its_parameter_sets() {
+        let mut stream = Stream::new(1.into(), (Source::Camera, 0), true);
+        // STAP-A of access unit delimiter, SPS and PPS; the first slice of an IDR picture; one of another picture.
+        let sets: &[u8] = &[0x78, 0, 2, 9, 0x10, 0, 4, 0x67, 0x42, 0xc0, 0x0a, 0, 2, 0x68, 0xce];
+        let (key, other): (&[u8], &[u8]) = (&[0x65, 0x88, 0x84], &[0x61, 0x9a]);
+        let mut come = |seq: u64, rtp_time: u64, payload: &[u8]| {
+            let mut descriptor = Descriptor::parse(Codec::Video(VideoCodec::H264), payload);
+            stream.begin((rtp_time, seq), &mut descriptor);
+            (descriptor.starts_frame(), descriptor.starts_keyframe())
+        };
+        let (begins, continues) = ((true, true), (false, false));
+        assert_eq!([come(10, 0, sets), come(11, 0, key)], [begins, continues]);
+        assert_eq!(come(12, 3_000, other), (true, false));
+        // Without sets of its own, or where they are overtaken or lost, with the slice.
+        assert_eq!(come(13, 6_000, key), begins);
+        assert_eq!([come(15, 9_000, key), come(14, 9_000, sets)], [begins, begins]);
     }
 
     #[test]
