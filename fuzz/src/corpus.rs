@@ -74,7 +74,7 @@ pub fn load(target: &Target) -> Vec<Vec<u8>> {
         "rtp_payload" => all.extend(recorded("rtp")),
         "rtp_packetize" => all.extend(recorded("au")),
         "sdp_offer" => all.extend(OFFERS.map(|offer| offer.as_bytes().to_vec())),
-        "rtp_rewrite" | "rtp_assemble" => all.extend(streams()),
+        "red" | "rtp_rewrite" | "rtp_assemble" => all.extend(streams()),
         _ => {}
     }
     all.iter_mut().for_each(|input| input.truncate(target.max_bytes));

@@ -34,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     target("peer_key", targets::peer_key::run, 1_024),
     target("record_file", targets::record_file::run, 4_096),
     target("record_sound", targets::record_sound::run, 4_096),
+    target("red", targets::red::run, 2_048),
     target("room_slot", targets::room_slot::run, 2_048),
     target("rtcp", targets::rtcp::run, 1_500),
     target("rtp_assemble", targets::rtp_assemble::run, 2_048),

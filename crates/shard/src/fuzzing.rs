@@ -1,5 +1,7 @@
 //! Doors for the fuzz targets to parsers that are not public.
 
+pub mod red;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};

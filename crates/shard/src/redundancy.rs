@@ -11,7 +11,7 @@ use crate::connection::Counters;
 use crate::happening::RtpIn;
 
 /// Blocks of one packet that are looked at, from the newest on: browsers send one or two.
-const MAX_BLOCKS: usize = 8;
+pub(crate) const MAX_BLOCKS: usize = 8;
 /// Numbers remembered: more than blocks reach back.
 const WINDOW: u64 = 64;
 /// A number so far back is a source that begins anew (RFC 3550, A.1: MAX_DROPOUT).

@@ -12,6 +12,7 @@ pub(crate) mod kvs_request;
 pub(crate) mod peer_key;
 pub(crate) mod record_file;
 pub(crate) mod record_sound;
+pub(crate) mod red;
 pub(crate) mod room_slot;
 pub(crate) mod rtcp;
 pub(crate) mod rtp_assemble;

@@ -307,7 +307,7 @@ impl Line {
     }
 
     /// Packets that the next one may repeat.
-    pub(super) fn repeated(&self) -> usize {
+    pub(crate) fn repeated(&self) -> usize {
         self.said.len()
     }
 
