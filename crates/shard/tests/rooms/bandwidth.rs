@@ -1,12 +1,13 @@
 //! Subscribers on narrow lines: transport-wide feedback gives the layer that fits, others notice nothing. All that is random
 //! depends on the seeds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use antiphon_base::Source;
 use antiphon_sim::net::Rate;
 use antiphon_sim::{Conditions, Profile, World, seeded};
+use antiphon_wire::control::{ContentHint, Request};
 
 /// What the layers of the camera take, a little less than the room assumes of them.
 const LAYERS_BPS: [u64; 3] = [140_000, 450_000, 1_500_000];
@@ -140,4 +141,57 @@ fn only_listens(seed: u64) {
     let stats = world.status("dan").unwrap().stats.unwrap();
     assert_eq!(stats["transport"]["out"]["padding"], 0, "{stats}");
     assert!(stats["transport"]["out"]["packets"].as_u64().unwrap() > 100, "{stats}");
+}
+
+/// Where both do not fit, a page of text keeps its lines and a face its movement: as `publish` says.
+#[test]
+fn a_hint_says_what_a_narrow_line_takes_away() {
+    for hint in [ContentHint::Text, ContentHint::Detail, ContentHint::Motion] {
+        (85..91).for_each(|seed| seeded(seed, || hinted(seed, hint)));
+    }
+}
+
+fn hinted(seed: u64, hint: ContentHint) {
+    let (mut world, ben, cleo) = stage(seed, 1_300_000);
+    let anna = 0;
+    world.say(anna, Request::Publish { source: Source::Camera, active: true, hint: Some(hint) });
+    world.clients[anna].senders.iter_mut().for_each(|sender| sender.place = Some(0));
+    world.run(Duration::from_secs(12));
+    let (mut moving, mut sharp) = (0, 0);
+    for second in watch_pictures(&mut world, ben, 8) {
+        moving += usize::from(second.keys().all(|layer| *layer < 2) && pictures(&second) >= 19);
+        sharp += usize::from(second.keys().all(|layer| *layer == 2) && (9..=11).contains(&pictures(&second)));
+    }
+    let expected = if hint == ContentHint::Motion { (8, 0) } else { (0, 8) };
+    assert_eq!((moving, sharp), expected, "{hint:?}");
+    narrow(&mut world, ben, 5_000_000);
+    let seen = watch_pictures(&mut world, ben, 12);
+    let last = &seen[seen.len() - 1];
+    assert!(last.keys().eq([&2]) && pictures(last) >= 19, "{hint:?}: {seen:?}");
+    world.check().assert_sound();
+    nobody_else_noticed(&world, cleo);
+}
+
+/// Pictures of the camera that came in each second, by layer.
+fn watch_pictures(world: &mut World, client: usize, seconds: u32) -> Vec<BTreeMap<u8, BTreeSet<u32>>> {
+    let mut seen = Vec::new();
+    for _ in 0..seconds {
+        world.run(Duration::from_secs(1));
+        let since = world.now - Duration::from_secs(1);
+        let packets = world.clients[client].slots.iter().flat_map(|s| &s.packets).filter(|p| p.at >= since);
+        let stamps = packets.filter_map(|p| p.parsed).map(|p| p.stamp);
+        let mut layers = BTreeMap::<u8, BTreeSet<u32>>::new();
+        for stamp in stamps.filter(|s| s.source == Source::Camera) {
+            layers.entry(stamp.layer).or_default().insert(stamp.frame);
+        }
+        seen.push(layers);
+    }
+    let counts: Vec<_> =
+        seen.iter().map(|s| s.iter().map(|(l, p)| (*l, p.len())).collect::<Vec<_>>()).collect();
+    println!("{counts:?}");
+    seen
+}
+
+fn pictures(second: &BTreeMap<u8, BTreeSet<u32>>) -> usize {
+    second.values().flatten().collect::<BTreeSet<_>>().len()
 }
