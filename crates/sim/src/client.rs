@@ -26,7 +26,7 @@ use self::offering::candidate;
 pub use self::profile::Profile;
 pub use self::receiving::{Received, SlotLog};
 use crate::dtls;
-use crate::net::Datagram;
+use crate::net::{Datagram, Place};
 use crate::seals::Seals;
 use crate::sender::Sender;
 
@@ -46,6 +46,8 @@ pub struct Client {
     pub connected: Option<Instant>,
     /// The control channel is open since.
     pub control_open: Option<Instant>,
+    /// Media that came before it had keys: some of it is kept until then, some is lost.
+    pub(crate) early: Vec<Place>,
     /// The connection has ended.
     pub closed: Option<Instant>,
     /// Neither hears nor says anything any more.
@@ -286,6 +288,9 @@ impl Client {
             return;
         }
         self.blocked = false;
+        if self.connected.is_none() {
+            self.early.extend(Place::of(&datagram.bytes));
+        }
         if self.rtc.handle_input(Input::Receive(now, receive)).is_err() {
             self.closed = Some(now);
         }

@@ -138,7 +138,7 @@ pub struct Place {
 
 impl Place {
     /// `None`: it is not RTP (RFC 7983; RFC 5761, 4).
-    fn of(datagram: &[u8]) -> Option<Self> {
+    pub(crate) fn of(datagram: &[u8]) -> Option<Self> {
         let [128..=191, kind, s0, s1, _, _, _, _, ssrc @ ..] = datagram.first_chunk::<12>()? else {
             return None;
         };

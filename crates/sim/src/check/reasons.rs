@@ -60,7 +60,7 @@ impl Checker<'_> {
         self.world.network.path(self.client.address).map(|path| &path.down)
     }
 
-    /// Every number that is missing was lost, damaged or held up on the client's own link; or the client has moved. A number that the
+    /// Every number that is missing was lost, damaged or held up on the client's own link, or came before the client had keys; or the client has moved. A number that the
     /// server left out has another reason, and so has a frame that is missing while the numbers go on.
     fn was_harmed_on_the_way_down(
         &self,
@@ -88,6 +88,7 @@ impl Checker<'_> {
             .map(|(_, place)| place)
             // What the end of the story found on its way.
             .chain(self.world.network.under_way(self.client.address))
+            .chain(self.client.early.iter().copied())
             .filter(|place| self.slot.ssrc == Some(place.ssrc))
             .map(|place| place.seq)
             .collect();
@@ -112,7 +113,8 @@ impl Checker<'_> {
         })
     }
 
-    /// A packet of what is missing, or of the two frames beside it, was lost, damaged or held up on its publisher's link.
+    /// A packet of what is missing, or of the two frames beside it, was lost, damaged or held up on its publisher's link; or one that
+    /// was held up overtook them all the same: numbers are kept free for what it overtook, of layers that are left out, too.
     fn was_harmed_on_the_way_up(&self, [a, b]: [&Frame<'_>; 2], (from, to): (Instant, Instant)) -> bool {
         let way_down = self.down().map_or(Duration::ZERO, |link| link.longest);
         let (first, last) = (a.first.stamp, b.first.stamp);
@@ -131,8 +133,19 @@ impl Checker<'_> {
             let Some(sender) = client.senders.iter().find(sends) else { return false };
             let mut lost =
                 up.harmed(since - RETRANSMITTED, to).filter_map(|(at, place)| sender.frame_of(at, place));
-            up.has_moved(since, to) || lost.any(|frame| frames(stamp).contains(&frame))
+            let overtook = |frame: u32| is_same && frame > last.frame && self.came_before(b, frame);
+            up.has_moved(since, to) || lost.any(|frame| frames(stamp).contains(&frame) || overtook(frame))
         })
+    }
+
+    /// A packet of a later frame of the same source came before one of this frame.
+    fn came_before(&self, b: &Frame<'_>, frame: u32) -> bool {
+        let at = b.packets.iter().map(|p| p.at).max();
+        let of_it = |stamp: Stamp| stamp.stream() == b.source() && stamp.frame == frame;
+        self.slot
+            .packets
+            .iter()
+            .any(|p| Some(p.at) < at && p.parsed.is_some_and(|parsed| of_it(parsed.stamp)))
     }
 
     /// The shard of the subscriber or of a publisher did nothing in that time: what was sent to it is lost, and of what

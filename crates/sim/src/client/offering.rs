@@ -167,6 +167,7 @@ impl Offering {
             joined,
             connected: None,
             control_open: None,
+            early: Vec::new(),
             closed: None,
             vanished: false,
             vanished_at: None,
