@@ -15,7 +15,7 @@ pub(crate) const MAX_BLOCKS: usize = 8;
 /// Numbers remembered: more than blocks reach back.
 const WINDOW: u64 = 64;
 /// A number so far back is a source that begins anew (RFC 3550, A.1: MAX_DROPOUT).
-const RESTART: u64 = 3_000;
+pub(crate) const RESTART: u64 = 3_000;
 
 /// The newest sequence number of a stream, and which of those before it were heard.
 #[derive(Debug, Clone, Copy)]

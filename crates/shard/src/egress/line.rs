@@ -41,7 +41,7 @@ const PADDING_BYTES: u8 = u8::MAX;
 const MIN_RESEND: Duration = Duration::from_millis(10);
 
 /// Audio packets that are longer are not said again: three of them shall fit a datagram.
-const MAX_REPEATED_BYTES: usize = 350;
+pub(crate) const MAX_REPEATED_BYTES: usize = 350;
 
 /// What a codec is called in a line, its retransmission (RFC 4588) and it with redundancy (RFC 2198).
 #[derive(Debug, Clone, Copy)]

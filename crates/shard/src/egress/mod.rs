@@ -19,7 +19,7 @@ pub(crate) mod srtp;
 
 pub(crate) use arena::{Arena, Path};
 pub(crate) use bwe::MAX_UNANSWERED;
-pub(crate) use line::{Line, LinePlan, MAX_HISTORY, PayloadType};
+pub(crate) use line::{Line, LinePlan, MAX_HISTORY, MAX_REPEATED_BYTES, PayloadType};
 pub(crate) use pacer::Class;
 pub(crate) use redundancy::MOST as MAX_REPEATED;
 pub(crate) use sender::{Feedback, MAX_PADDING, MAX_QUEUE, Sender};

@@ -10,18 +10,15 @@ use antiphon_wire::rtp::red::{self, MAX_OFFSET};
 use antiphon_wire::rtp::{Descriptor, Packet, header};
 
 use crate::connection::Counters;
-use crate::egress::{Class, Line, LinePlan, MAX_REPEATED, PayloadType};
+use crate::egress::{Class, Line, LinePlan, MAX_REPEATED, MAX_REPEATED_BYTES, PayloadType};
 use crate::happening::RtpIn;
-use crate::redundancy::{Heard, MAX_BLOCKS, unwrap};
+use crate::redundancy::{Heard, MAX_BLOCKS, RESTART, unwrap};
 
 const CODEC: Codec = Codec::Audio(AudioCodec::Opus);
 const OPUS: u8 = 111;
 const RED: u8 = 63;
 /// RTP times of a line are 32 bits of those that are undone here, which are never below what a block reaches back.
 const TIME_BASE: u64 = 1 << 32;
-/// Packets of one payload: a number so far back begins anew (`redundancy::RESTART`).
-const RESTART: u64 = 3_000;
-
 /// What a receiver of RED has made of it.
 #[derive(Default)]
 struct Undone {
@@ -108,13 +105,10 @@ pub fn repeat(all: Vec<(Outgoing, usize, bool)>) {
             assert!(missed.is_none_or(|(number, _)| heard.iter().any(|p| p.seq == number)), "repeated");
         }
         assert!(line.repeated() <= MAX_REPEATED);
-        let said = line.redundancy > 0 && !payload.is_empty() && payload.len() <= MAX_SAID;
+        let said = line.redundancy > 0 && !payload.is_empty() && payload.len() <= MAX_REPEATED_BYTES;
         before = said.then_some((seq, rtp_time));
     }
 }
-
-/// Longer payloads may not be repeated.
-const MAX_SAID: usize = 350;
 
 fn arriving(seq: u64, rtp_time: u64, payload: Arc<[u8]>) -> RtpIn {
     RtpIn {
@@ -132,16 +126,6 @@ fn arriving(seq: u64, rtp_time: u64, payload: Arc<[u8]>) -> RtpIn {
 }
 
 fn plan() -> LinePlan {
-    LinePlan {
-        mid: "0".into(),
-        class: Class::Audio,
-        ssrc: super::SSRC,
-        rtx_ssrc: None,
-        payload_types: vec![PayloadType { codec: CODEC, number: OPUS, rtx: None, red: Some(RED) }],
-        mid_extension: Some(4),
-        level_extension: Some(1),
-        transport_extension: Some(3),
-        dependency_extension: None,
-        playout_extension: None,
-    }
+    let opus = PayloadType { codec: CODEC, number: OPUS, rtx: None, red: Some(RED) };
+    LinePlan { class: Class::Audio, payload_types: vec![opus], ..super::line() }
 }

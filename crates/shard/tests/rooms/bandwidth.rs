@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use antiphon_base::Source;
 use antiphon_sim::net::Rate;
+use antiphon_sim::stamp::Stamp;
 use antiphon_sim::{Conditions, Profile, World, seeded};
 use antiphon_wire::control::{ContentHint, Request};
 
@@ -36,12 +37,16 @@ fn stage(seed: u64, bps: u64) -> (World, usize, usize) {
     (world, ben, cleo)
 }
 
-/// Layers of the camera that came in the last `ms`.
-fn recent(world: &World, client: usize, ms: u64) -> BTreeSet<u8> {
+/// What came of the camera in the last `ms`.
+fn camera(world: &World, client: usize, ms: u64) -> impl Iterator<Item = Stamp> {
     let since = world.now - Duration::from_millis(ms);
-    let packets = world.clients[client].slots.iter().flat_map(|s| &s.packets);
-    let stamps = packets.filter(|p| p.at >= since).filter_map(|p| p.parsed).map(|p| p.stamp);
-    stamps.filter(|s| s.source == Source::Camera).map(|s| s.layer).collect()
+    let packets = world.clients[client].slots.iter().flat_map(|s| &s.packets).filter(move |p| p.at >= since);
+    packets.filter_map(|p| p.parsed).map(|p| p.stamp).filter(|s| s.source == Source::Camera)
+}
+
+/// Layers of it.
+fn recent(world: &World, client: usize, ms: u64) -> BTreeSet<u8> {
+    camera(world, client, ms).map(|s| s.layer).collect()
 }
 
 /// What the server thinks a client can receive, in bits per second.
@@ -177,11 +182,8 @@ fn watch_pictures(world: &mut World, client: usize, seconds: u32) -> Vec<BTreeMa
     let mut seen = Vec::new();
     for _ in 0..seconds {
         world.run(Duration::from_secs(1));
-        let since = world.now - Duration::from_secs(1);
-        let packets = world.clients[client].slots.iter().flat_map(|s| &s.packets).filter(|p| p.at >= since);
-        let stamps = packets.filter_map(|p| p.parsed).map(|p| p.stamp);
         let mut layers = BTreeMap::<u8, BTreeSet<u32>>::new();
-        for stamp in stamps.filter(|s| s.source == Source::Camera) {
+        for stamp in camera(world, client, 1_000) {
             layers.entry(stamp.layer).or_default().insert(stamp.frame);
         }
         seen.push(layers);
